@@ -1,0 +1,1 @@
+"""Data sets: samples of picture, expression and truth that need no download."""
