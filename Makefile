@@ -1,0 +1,68 @@
+# Two commands set everything up on a machine with Python and make: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+PIP_FLAGS ?= --quiet
+DEMO_OUT ?= out/demo
+DEMO ?= run --image examples/scene.png --text "the red circle" --out $(DEMO_OUT)
+PYTEST_FLAGS ?= -m "not slow and not gpu and not weights and not browser"
+
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS)
+TORCH = $(shell sed -n 's/^torch==/&/p' constraints.txt)
+RUNTIME = $(VENV)/.vg-engine-runtime
+DEV = $(VENV)/.vg-engine-dev
+
+.PHONY: help demo test lint bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    install, then ground a shipped picture with the embedded model"
+	@echo "make test    install, then lint, types and tests"
+	@echo "make lint    ruff and mypy alone"
+	@echo "make bench   run every benchmarks/bench_*.py"
+	@echo "make clean   remove what was built, and $(DEMO_OUT); $(VENV) stays"
+	@echo
+	@echo "PYTHON=$(PYTHON)   the Python (3.11 or newer) that $(VENV) is made from"
+	@echo "VENV=$(VENV)   where everything is installed"
+	@echo "TORCH_INDEX=URL   where torch is taken from, for instance"
+	@echo "                  https://download.pytorch.org/whl/cpu for the small CPU build"
+
+demo: $(RUNTIME)
+	$(BIN)/python -m vg_engine $(DEMO)
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(DEV)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+bench: $(DEV)
+	@for file in benchmarks/bench_*.py; do \
+	  if [ -f "$$file" ]; then echo "$$file"; $(BIN)/python "$$file" || exit 1; fi; \
+	done
+
+clean:
+	rm -rf build dist *.egg-info $(DEMO_OUT) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find core plugins model_adapters registry src tests benchmarks examples scripts \
+	  -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch first and alone: whichever build is found then satisfies the rest, and nothing fetches another.
+$(RUNTIME): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "vg-engine needs Python 3.11 or newer, and $(PYTHON) is not one;" \
+	    "name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  echo "no virtual environment could be made at $(VENV);" \
+	    "Debian and Ubuntu need: apt install python3-venv" >&2; exit 1; }
+	@echo "installing $(TORCH), then the rest, into $(VENV)"
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt $(TORCH)
+	@$(PIP) -c constraints.txt -e .
+	@touch $@
+
+$(DEV): $(RUNTIME)
+	@$(PIP) -c constraints.txt -e '.[dev]'
+	@touch $@

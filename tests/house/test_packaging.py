@@ -1,0 +1,128 @@
+"""A wheel and an sdist are built once, looked into, and the wheel runs outside the checkout."""
+
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("core", "model_adapters", "plugins", "registry")
+LARGEST = 12_000_000
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> str:
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the sdist and the wheel that was built from it."""
+    here = tmp_path_factory.mktemp("checkout")
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.pyc")
+    for folder in ("src", *ROOMS):
+        shutil.copytree(ROOT / folder, here / folder, symlinks=True, ignore=ignore)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
+        if (ROOT / name).is_file():
+            shutil.copy(ROOT / name, here / name)
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", here / "dist", cwd=here)
+    return here / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (path,) = built.glob("*.whl")
+    return path
+
+
+def product_files() -> set[str]:
+    """What has to be in the wheel, by its path there."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        data = tomllib.load(file)["tool"]["setuptools"]["package-data"]
+    wanted = set()
+    for base in (ROOT / "src" / "vg_engine", *(ROOT / room for room in ROOMS)):
+        package = "vg_engine" if base.name == "vg_engine" else f"vg_engine.{base.name}"
+        for pattern in ("**/*.py", *data.get(package, [])):
+            for path in base.glob(pattern):
+                inside = path.relative_to(base)
+                if path.is_file() and not (package == "vg_engine" and inside.parts[0] in ROOMS):
+                    wanted.add(f"{package.replace('.', '/')}/{inside.as_posix()}")
+    return wanted
+
+
+def test_the_wheel_holds_the_product_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    shipped = {name for name in names if not re.match(r"vg_engine-[^/]+\.dist-info/", name)}
+    assert shipped == product_files()
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_wheel_is_small(wheel: Path) -> None:
+    assert wheel.stat().st_size < LARGEST
+
+
+def test_the_sdist_holds_the_sources_once(built: Path) -> None:
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "LICENSE", "src/vg_engine/py.typed"} <= names
+    assert {f"{room}/__init__.py" for room in ROOMS} <= names
+    doubled = tuple(f"src/vg_engine/{room}/" for room in ROOMS)
+    assert not {name for name in names if name.startswith(doubled)}
+
+
+def test_the_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    target = tmp_path / "site"
+    install = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", target)
+    run(sys.executable, *install, wheel, cwd=tmp_path)
+    where = "import vg_engine, vg_engine.core as core; print(vg_engine.__file__, core.__file__)"
+    answer = run(sys.executable, "-c", where, cwd=tmp_path, PYTHONPATH=str(target))
+    assert [Path(line).is_relative_to(target) for line in answer.split()] == [True, True]
+    page = run(
+        sys.executable,
+        "-m",
+        "vg_engine",
+        "--help",
+        cwd=tmp_path,
+        PYTHONPATH=str(target),
+        COLUMNS="100",
+    )
+    assert "Usage" in page
+
+
+def test_what_is_installed_is_what_was_pinned() -> None:
+    pins = {}
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            name, _, version = line.partition("==")
+            assert re.fullmatch(r"[0-9][0-9a-z.]*", version), f"not an exact public version: {line}"
+            pins[name.lower().replace("_", "-")] = version
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        wanted = Requirement(text)
+        name = wanted.name.lower()
+        assert name in pins, f"{name} is a dependency and has no pin in constraints.txt"
+        assert wanted.specifier.contains(pins[name]), f"{text} refuses its own pin {pins[name]}"
+        installed = importlib.metadata.version(name).partition("+")[0]
+        if installed != pins[name]:
+            print(f"{name} {installed} is installed here; {pins[name]} is what was tested")
