@@ -1,0 +1,334 @@
+"""Geometry: the only room where a coordinate changes its frame.
+
+*original*: the upright picture, float pixels, x right, y down, pixel (0, 0) spans [0, 1) x [0, 1).
+*canvas*: what the image processor made of it: squashed, padded, cropped, cut into tiles.
+*grid*: one unit is one cell of image tokens; cell (row r, column c) spans [c, c + 1) x [r, r + 1).
+
+An adapter tells what its processor did, step by step, and gets the view back:
+
+>>> import numpy as np
+>>> frame = Frame.of(640, 480).resize(448, 336).crop(56, 0, 336, 336)   # LLaVA-1.5's centre crop
+>>> view = frame.view(np.arange(576).reshape(24, 24))
+>>> view.to_original.box((0, 0, 24, 24))   # the ends of the picture are invisible
+(80.0, 0.0, 560.0, 480.0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, Int64
+
+from vg_engine.core.errors import InputError
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Grid to original pixels, per axis: `original = offset + scale * grid`; both are (x, y)."""
+
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        if not all(np.isfinite((*self.scale, *self.offset))) or min(self.scale) <= 0:
+            raise InputError(f"a view needs finite, positive scales, got {self}")
+
+    def point(self, x: float, y: float) -> tuple[float, float]:
+        """A point of the grid in original pixels."""
+        return self.offset[0] + self.scale[0] * x, self.offset[1] + self.scale[1] * y
+
+    def inverse_point(self, x: float, y: float) -> tuple[float, float]:
+        """A point of the original in grid units."""
+        return (x - self.offset[0]) / self.scale[0], (y - self.offset[1]) / self.scale[1]
+
+    def box(self, box: Box) -> Box:
+        """An xyxy box of the grid in original pixels, not clipped."""
+        return (*self.point(box[0], box[1]), *self.point(box[2], box[3]))
+
+    def inverse_box(self, box: Box) -> Box:
+        """An xyxy box of the original in grid units, not clipped."""
+        return (*self.inverse_point(box[0], box[1]), *self.inverse_point(box[2], box[3]))
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A grid of image tokens and where its cells lie in the original picture.
+
+    Attributes:
+        positions: index of each cell's token on the *key* axis of the layers that are read.
+        to_original: grid units to original pixels. Cells may lie outside the picture (padding),
+            and parts of the picture may lie outside all cells (cropped away).
+        name: for messages and plots (`tile 0,1`, `thumbnail`).
+    """
+
+    positions: Int64[np.ndarray, "rows cols"]
+    to_original: Affine
+    name: str = "picture"
+
+    def __post_init__(self) -> None:
+        if self.positions.ndim != 2 or 0 in self.positions.shape:
+            raise InputError(f"view {self.name!r}: positions must be a grid")
+        if self.positions.min() < 0:
+            raise InputError(f"view {self.name!r}: negative key positions")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        rows, cols = self.positions.shape
+        return rows, cols
+
+    @property
+    def extent(self) -> Box:
+        """What the grid spans, xyxy in original pixels."""
+        rows, cols = self.shape
+        return self.to_original.box((0.0, 0.0, float(cols), float(rows)))
+
+    def shifted(self, by: int) -> View:
+        """The same view with its tokens `by` positions later, for another padding or packing."""
+        return View(self.positions + by, self.to_original, self.name)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A canvas on its way through an image processor: `canvas = original * scale + offset`.
+
+    Attributes:
+        width, height: the canvas now, in its own pixels.
+        scale, offset: (x, y) of the map above.
+    """
+
+    width: float
+    height: float
+    scale: tuple[float, float] = (1.0, 1.0)
+    offset: tuple[float, float] = (0.0, 0.0)
+
+    @classmethod
+    def of(cls, width: int, height: int) -> Frame:
+        """The original picture itself."""
+        return cls(float(width), float(height))
+
+    def resize(self, width: float, height: float) -> Frame:
+        """Squash or stretch the whole canvas to a new size."""
+        fx, fy = width / self.width, height / self.height
+        return Frame(
+            width,
+            height,
+            (self.scale[0] * fx, self.scale[1] * fy),
+            (self.offset[0] * fx, self.offset[1] * fy),
+        )
+
+    def crop(self, left: float, top: float, width: float, height: float) -> Frame:
+        """Cut a window out; a negative corner or a larger size pads."""
+        return Frame(width, height, self.scale, (self.offset[0] - left, self.offset[1] - top))
+
+    def pad(self, left: float, top: float, right: float, bottom: float) -> Frame:
+        """Add borders."""
+        return self.crop(-left, -top, self.width + left + right, self.height + top + bottom)
+
+    def view(self, positions: Int64[np.ndarray, "rows cols"], name: str = "picture") -> View:
+        """The view whose cells divide this canvas evenly."""
+        rows, cols = positions.shape
+        cell = (self.width / cols, self.height / rows)
+        return View(
+            np.ascontiguousarray(positions, dtype=np.int64),
+            Affine(
+                (cell[0] / self.scale[0], cell[1] / self.scale[1]),
+                (-self.offset[0] / self.scale[0], -self.offset[1] / self.scale[1]),
+            ),
+            name,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SoftMap:
+    """Maps on one grid that knows where it lies in the original picture.
+
+    Attributes:
+        values: float32, rows x columns, or heads x rows x columns; not negative.
+        to_original: grid units to original pixels.
+    """
+
+    values: Float32[np.ndarray, "*heads rows cols"]
+    to_original: Affine
+
+    def __post_init__(self) -> None:
+        values = np.array(self.values, dtype=np.float32)
+        values.setflags(write=False)
+        object.__setattr__(self, "values", values)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        rows, cols = self.values.shape[-2:]
+        return rows, cols
+
+    def with_values(self, values: Float32[np.ndarray, "*heads rows cols"]) -> SoftMap:
+        """Other values on the same grid."""
+        if values.shape[-2:] != self.values.shape[-2:]:
+            raise InputError(f"expected a grid of {self.shape}, got {values.shape[-2:]}")
+        return SoftMap(values, self.to_original)
+
+    def inside(self, size: tuple[int, int]) -> SoftMap:
+        """Only the cells that show a part of the picture of `size` = (width, height).
+
+        Padding is no place for an answer, so regions are read on what remains.
+        """
+        rows, cols = self.shape
+        left, top, right, bottom = self.to_original.inverse_box((0.0, 0.0, *map(float, size)))
+        # A sliver below 1e-6 of a cell is rounding, not picture.
+        first = (max(0, int(np.floor(left + 1e-6))), max(0, int(np.floor(top + 1e-6))))
+        last = (min(cols, int(np.ceil(right - 1e-6))), min(rows, int(np.ceil(bottom - 1e-6))))
+        if first[0] >= last[0] or first[1] >= last[1]:
+            raise InputError(f"no cell of the {rows} x {cols} grid shows the picture of {size}")
+        values = self.values[..., first[1] : last[1], first[0] : last[0]]
+        return SoftMap(
+            values,
+            Affine(self.to_original.scale, self.to_original.point(*map(float, first))),
+        )
+
+    def render(self, size: tuple[int, int]) -> Float32[np.ndarray, "height width"]:
+        """Bilinear picture-sized rendering of one map, scaled to a maximum of 1 (0 where unseen).
+
+        Raises:
+            InputError: there is more than one map.
+        """
+        if self.values.ndim != 2:
+            raise InputError(f"render takes one map, this holds {self.values.shape}")
+        (width, height), (rows, cols) = size, self.shape
+        across, down = self._axis(0, width, cols), self._axis(1, height, rows)
+        image = down @ self.values @ across.T
+        top = image.max(initial=0.0)
+        return np.asarray(image / top if top > 0 else image, dtype=np.float32)
+
+    def _axis(self, axis: int, pixels: int, cells: int) -> Float32[np.ndarray, "pixels cells"]:
+        """Weights of linear interpolation between cell centres; rows of zeros where unseen."""
+        grid = (np.arange(pixels) + 0.5 - self.to_original.offset[axis]) / self.to_original.scale[
+            axis
+        ]
+        seen = (grid >= 0) & (grid < cells)
+        centre = np.clip(grid - 0.5, 0, cells - 1)
+        low = np.floor(centre).astype(np.int64)
+        high = np.minimum(low + 1, cells - 1)
+        share = centre - low
+        weights = np.zeros((pixels, cells), dtype=np.float32)
+        lines = np.arange(pixels)
+        np.add.at(weights, (lines, low), (1 - share) * seen)
+        np.add.at(weights, (lines, high), share * seen)
+        return weights
+
+
+def clip_box(box: Box, size: tuple[int, int]) -> Box:
+    """Cut an xyxy box to the picture of `size` = (width, height), original pixels.
+
+    Raises:
+        InputError: nothing of it lies inside.
+    """
+    width, height = size
+    left, right = max(0.0, box[0]), min(float(width), box[2])
+    top, bottom = max(0.0, box[1]), min(float(height), box[3])
+    if left >= right or top >= bottom:
+        raise InputError(f"box {box} lies outside the picture of {width} x {height}")
+    return left, top, right, bottom
+
+
+def clip_point(point: tuple[float, float], size: tuple[int, int]) -> tuple[float, float]:
+    """Move a point into the picture: at most half a pixel from its far edges."""
+    return (
+        min(max(point[0], 0.0), size[0] - 0.5),
+        min(max(point[1], 0.0), size[1] - 0.5),
+    )
+
+
+def mask_to_original(
+    raster: Bool[np.ndarray, "fine_rows fine_cols"],
+    shape: tuple[int, int],
+    to_original: Affine,
+    size: tuple[int, int],
+) -> Bool[np.ndarray, "height width"]:
+    """Paint a mask into the original picture: each pixel takes the raster cell at its centre.
+
+    Args:
+        raster: a mask over the whole grid, at any resolution.
+        shape: (rows, columns) of the grid that the raster spans.
+        to_original: grid units to original pixels.
+        size: (width, height) of the picture.
+    """
+    lines, line_seen = _nearest(raster.shape[0], shape[0], to_original, 1, size[1])
+    columns, column_seen = _nearest(raster.shape[1], shape[1], to_original, 0, size[0])
+    painted = raster[lines][:, columns]
+    painted &= line_seen[:, None]
+    painted &= column_seen[None, :]
+    return painted
+
+
+def _nearest(
+    fine: int, cells: int, to_original: Affine, axis: int, pixels: int
+) -> tuple[np.ndarray, np.ndarray]:
+    grid = (np.arange(pixels) + 0.5 - to_original.offset[axis]) / to_original.scale[axis]
+    index = np.floor(grid * (fine / cells)).astype(np.int64)
+    return np.clip(index, 0, fine - 1), (index >= 0) & (index < fine)
+
+
+def fuse(
+    views: Sequence[View], maps: Sequence[Float32[np.ndarray, "heads _rows _cols"]]
+) -> SoftMap:
+    """Paint several views of one picture into one grid at the resolution of the finest.
+
+    A cell's mass is spread evenly over what it shows; where views overlap, their densities are
+    averaged, weighted by how densely each is sampled (cells per original pixel). A single view
+    comes back as it is, padding included.
+
+    Args:
+        views: at least one.
+        maps: per view its maps, heads x rows x columns.
+    """
+    if not views or len(views) != len(maps):
+        raise InputError(f"{len(views)} views but {len(maps)} maps")
+    for view, values in zip(views, maps, strict=True):
+        if values.shape[1:] != view.shape:
+            raise InputError(
+                f"view {view.name!r} is {view.shape}, its maps are {values.shape[1:]}"
+            )
+    if len(views) == 1:
+        return SoftMap(maps[0], views[0].to_original)
+    canvas, (rows, cols) = _finest_grid(views)
+    area = canvas.scale[0] * canvas.scale[1]
+    mass = np.zeros((maps[0].shape[0], rows, cols))
+    cover = np.zeros((rows, cols))
+    for view, values in zip(views, maps, strict=True):
+        cell = view.to_original.scale[0] * view.to_original.scale[1]
+        down = _overlap(canvas, rows, view.to_original, view.shape[0], 1)
+        across = _overlap(canvas, cols, view.to_original, view.shape[1], 0)
+        density = 1.0 / cell
+        mass += density * (down @ (values.astype(np.float64) / cell) @ across.T)
+        cover += density * np.outer(down.sum(1), across.sum(1)) / area
+    # Cells that no view shows stay 0; a sliver of cover below 1e-9 is rounding.
+    fused = np.divide(mass, cover, out=np.zeros_like(mass), where=cover > 1e-9 / area)
+    return SoftMap(fused.astype(np.float32), canvas)
+
+
+def _finest_grid(views: Sequence[View]) -> tuple[Affine, tuple[int, int]]:
+    extents = np.array([view.extent for view in views])
+    left, top = extents[:, :2].min(0)
+    right, bottom = extents[:, 2:].max(0)
+    finest = min(views, key=lambda view: view.to_original.scale[0] * view.to_original.scale[1])
+    cols = max(1, round((right - left) / finest.to_original.scale[0]))
+    rows = max(1, round((bottom - top) / finest.to_original.scale[1]))
+    scale = (float((right - left) / cols), float((bottom - top) / rows))
+    return Affine(scale, (float(left), float(top))), (rows, cols)
+
+
+def _overlap(
+    canvas: Affine, cells: int, view: Affine, view_cells: int, axis: int
+) -> Float64[np.ndarray, "cells view_cells"]:
+    """Length in original pixels that each canvas cell shares with each cell of the view."""
+    a = canvas.offset[axis] + canvas.scale[axis] * np.arange(cells + 1)
+    b = view.offset[axis] + view.scale[axis] * np.arange(view_cells + 1)
+    low = np.maximum(a[:-1, None], b[None, :-1])
+    high = np.minimum(a[1:, None], b[None, 1:])
+    shared: Float[np.ndarray, "cells view_cells"] = np.clip(high - low, 0.0, None)
+    return shared

@@ -1,0 +1,118 @@
+"""Attention heads by name, and sets of them. Layers and heads count from 0."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
+
+from vg_engine.core.errors import HeadsError
+
+_NAME = re.compile(r"[Ll](\d+)[Hh](\d+)|(\d+)[.:/](\d+)")
+
+
+class Head(NamedTuple):
+    """One attention head: decoder layer and head in it, both counted from 0 (L14H24)."""
+
+    layer: int
+    head: int
+
+    def __str__(self) -> str:
+        return f"L{self.layer}H{self.head}"
+
+    @classmethod
+    def parse(cls, text: str) -> Head:
+        """Read `L14H24` or `14.24`.
+
+        >>> Head.parse("L14H24"), Head.parse("14.24")
+        (Head(layer=14, head=24), Head(layer=14, head=24))
+
+        Raises:
+            HeadsError: the text names no head.
+        """
+        match = _NAME.fullmatch(text.strip())
+        if match is None:
+            raise HeadsError(f"{text!r} names no head; write layer and head as L14H24 or 14.24")
+        layer, head = (int(part) for part in match.groups() if part is not None)
+        return cls(layer, head)
+
+
+def parse_heads(text: str | Iterable[str]) -> tuple[Head, ...]:
+    """Read a list such as `L14H24,L14H13` (or an iterable of such names); doubles are refused.
+
+    Raises:
+        HeadsError: a name that is no head, no head at all, or one named twice.
+    """
+    parts = re.split(r"[,\s]+", text.strip()) if isinstance(text, str) else list(text)
+    heads = tuple(Head.parse(part) for part in parts if part)
+    if not heads:
+        raise HeadsError("no head is named; write for example --heads L14H24,L14H13")
+    if len(set(heads)) != len(heads):
+        raise HeadsError(f"a head is named twice in {', '.join(map(str, heads))}")
+    return heads
+
+
+def check_heads(heads: Iterable[Head], *, layers: int, per_layer: int) -> tuple[Head, ...]:
+    """Return `heads` if all lie in a model of `layers` layers with `per_layer` heads each.
+
+    Raises:
+        HeadsError: one lies outside.
+    """
+    checked = tuple(heads)
+    for head in checked:
+        if not (0 <= head.layer < layers and 0 <= head.head < per_layer):
+            raise HeadsError(
+                f"{head} is out of range: the model has layers 0 to {layers - 1} "
+                f"with heads 0 to {per_layer - 1} (both count from 0)"
+            )
+    return checked
+
+
+@dataclass(frozen=True)
+class HeadSet:
+    """Localization heads with where they come from. Heads are data: `registry/heads/*.yaml`.
+
+    Attributes:
+        name: what `--heads` takes.
+        heads: best first.
+        mode: the rule that chose them (`paper`, `sensitivity`, `published`, `given`, `auto`).
+        model: model ids that the set was made for.
+        layers, heads_per_layer: the shape that a model must have for the set to fit; 0 = unchecked.
+        frequency: selection frequency per head where known, aligned with `heads`, else empty.
+        provenance: everything else that the entry states (data, n, seed, prompt, source, date).
+    """
+
+    name: str
+    heads: tuple[Head, ...]
+    mode: str
+    model: tuple[str, ...] = ()
+    layers: int = 0
+    heads_per_layer: int = 0
+    frequency: tuple[float, ...] = ()
+    provenance: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        if not self.heads:
+            raise HeadsError(f"head set {self.name!r} names no heads")
+        if self.frequency and len(self.frequency) != len(self.heads):
+            raise HeadsError(
+                f"head set {self.name!r}: {len(self.frequency)} frequencies "
+                f"for {len(self.heads)} heads"
+            )
+
+    def check_fits(self, *, layers: int, per_layer: int) -> None:
+        """Refuse a model of another shape.
+
+        Raises:
+            HeadsError: the set was made for another number of layers or heads, or is out of range.
+        """
+        expected, actual = (self.layers, self.heads_per_layer), (layers, per_layer)
+        if all(expected) and expected != actual:
+            raise HeadsError(
+                f"head set {self.name!r} was made for {expected[0]} layers x {expected[1]} heads, "
+                f"this model has {actual[0]} x {actual[1]}; choose heads with --heads auto or name "
+                "a set made for this model (vg-engine heads lists them)"
+            )
+        check_heads(self.heads, layers=layers, per_layer=per_layer)
