@@ -8,6 +8,7 @@ DEMO_OUT ?= out/demo
 DEMO ?= run --image examples/scene.png --text "the red circle" --out $(DEMO_OUT)
 PYTEST_FLAGS ?= -m "not slow and not gpu and not weights and not browser"
 
+SOURCES = core plugins model_adapters registry src tests benchmarks examples scripts
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS)
 TORCH = $(shell sed -n 's/^torch==/&/p' constraints.txt)
@@ -47,8 +48,7 @@ bench: $(DEV)
 
 clean:
 	rm -rf build dist *.egg-info $(DEMO_OUT) .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find core plugins model_adapters registry src tests benchmarks examples scripts \
-	  -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(wildcard $(SOURCES)) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch first and alone: whichever build is found then satisfies the rest, and nothing fetches another.
 $(RUNTIME): pyproject.toml constraints.txt
