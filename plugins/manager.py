@@ -1,0 +1,170 @@
+"""One plugin manager per engine: exactly one adapter, and the post-processors the user named.
+
+pluggy drops an implementation without its marker, and never passes an argument that has a default
+or stands behind a `*`. Here every method whose name begins with `vg_` counts, and whatever pluggy
+would pass over in silence is refused by name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pluggy
+from pluggy import HookimplOpts
+
+from vg_engine.core import hookspecs
+from vg_engine.core.errors import PluginError, nearest
+from vg_engine.core.hooks import Hooks
+
+PREFIX = "vg_"
+REQUIRED = (
+    "vg_load_model",
+    "vg_prepare_inputs",
+    "vg_locate_image_tokens",
+    "vg_extract_attention",
+)
+POSTPROCESS = "vg_postprocess"
+
+
+class Manager(pluggy.PluginManager):
+    """A pluggy manager that takes every `vg_` method for an implementation, marked or not."""
+
+    def __init__(self) -> None:
+        super().__init__(hookspecs.PROJECT)
+        self.add_hookspecs(hookspecs.Specs)
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> HookimplOpts | None:
+        """The options of an implementation; a marker may add to them, and is not needed."""
+        if not name.startswith(PREFIX) or not callable(getattr(plugin, name, None)):
+            return None
+        options: HookimplOpts = {
+            "wrapper": False,
+            "hookwrapper": False,
+            "optionalhook": False,
+            "tryfirst": False,
+            "trylast": False,
+            "specname": None,
+        }
+        marked = super().parse_hookimpl_opts(plugin, name)
+        if marked is not None:
+            options.update(marked)
+        return options
+
+
+def make_hooks(
+    adapter_name: str, adapter: object, postprocessors: Sequence[tuple[str, object]] = ()
+) -> Hooks:
+    """Register one adapter and post-processors in a fresh manager and return the façade over it.
+
+    Args:
+        adapter_name: for messages and provenance.
+        adapter: an *instance* with at least the four required hooks.
+        postprocessors: names and instances, in the order in which they are folded.
+
+    Raises:
+        PluginError: a hook or argument is misspelt, missing or not where it belongs, or a name
+            is used twice.
+    """
+    manager = Manager()
+    hooks = _check(adapter_name, adapter)
+    missing = [name for name in REQUIRED if name not in hooks]
+    if missing:
+        raise PluginError(
+            f"adapter {adapter_name!r} ({type(adapter).__name__}) has no {', '.join(missing)}; "
+            f"an adapter implements {', '.join(REQUIRED)}"
+        )
+    if POSTPROCESS in hooks:
+        raise PluginError(
+            f"adapter {adapter_name!r} implements {POSTPROCESS}, which is a post-processor's; "
+            "offer it as a plugin of its own, so that users can choose its place"
+        )
+    _register(manager, adapter_name, adapter)
+    for name, plugin in postprocessors:
+        hooks = _check(name, plugin)
+        if hooks != {POSTPROCESS}:
+            brought = ", ".join(sorted(hooks)) or "no hook"
+            raise PluginError(
+                f"plugin {name!r} ({type(plugin).__name__}) is no post-processor: it implements "
+                f"{brought} where {POSTPROCESS} alone belongs"
+            )
+        _register(manager, name, plugin)
+    return Hooks(manager, adapter_name, tuple(name for name, _ in postprocessors))
+
+
+def _register(manager: Manager, name: str, plugin: object) -> None:
+    if manager.has_plugin(name):
+        raise PluginError(f"plugin {name!r} is named twice; name it once, or give it another name")
+    try:
+        manager.register(plugin, name=name)
+        manager.check_pending()
+    except (pluggy.PluginValidationError, ValueError, TypeError) as error:
+        cause = " ".join(str(error).split())
+        raise PluginError(f"plugin {name!r} ({type(plugin).__name__}): {cause}") from error
+
+
+def _check(name: str, plugin: object) -> set[str]:
+    """The names of the hooks that a plugin implements, each checked against its specification."""
+    if inspect.isclass(plugin):
+        raise PluginError(f"plugin {name!r} is the class {plugin.__name__}; hand over an instance")
+    if getattr(type(plugin), "__hash__", None) is None:
+        raise PluginError(
+            f"plugin {name!r} ({type(plugin).__name__}) cannot be hashed; "
+            "make its class a dataclass(eq=False), or leave __eq__ alone"
+        )
+    found = set()
+    for attribute, options in _implementations(plugin):
+        hook = options["specname"] or attribute
+        if hook not in hookspecs.names():
+            if options["optionalhook"]:
+                continue
+            raise PluginError(
+                f"plugin {name!r} ({type(plugin).__name__}): there is no hook {hook!r}; "
+                f"{nearest(hook, hookspecs.names())}"
+            )
+        if options["wrapper"] or options["hookwrapper"]:
+            raise PluginError(
+                f"plugin {name!r}: {attribute} is a wrapper, and wrappers are not called here; "
+                "return the answer"
+            )
+        _check_arguments(name, attribute, getattr(plugin, attribute), hook)
+        found.add(hook)
+    return found
+
+
+def _implementations(plugin: object) -> Iterator[tuple[str, HookimplOpts]]:
+    manager = Manager()
+    for attribute in dir(plugin):
+        options = manager.parse_hookimpl_opts(plugin, attribute)
+        if options is not None:
+            yield attribute, options
+
+
+def _check_arguments(name: str, attribute: str, method: Any, hook: str) -> None:
+    """Refuse arguments that the hook has not got, and those that pluggy would never pass."""
+    wanted = list(inspect.signature(getattr(hookspecs.Specs, hook)).parameters)[1:]
+    where = f"plugin {name!r}: {attribute}"
+    for argument, parameter in inspect.signature(method).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise PluginError(
+                f"{where} takes {parameter}, which is never filled; name what it uses of "
+                f"{', '.join(wanted)}"
+            )
+        if argument not in wanted:
+            if parameter.default is not parameter.empty:
+                continue  # the plugin's own business: called without it
+            raise PluginError(
+                f"{where} has an argument {argument!r} that the hook has not got; "
+                f"{nearest(argument, wanted)}"
+            )
+        if parameter.default is not parameter.empty:
+            raise PluginError(
+                f"{where} gives {argument!r} a default, and such arguments are never passed; "
+                "remove the default"
+            )
+        if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
+            raise PluginError(
+                f"{where} takes {argument!r} by keyword or position alone, and is called "
+                "otherwise; remove the * or / from its signature"
+            )
