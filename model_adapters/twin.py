@@ -1,0 +1,90 @@
+"""Truncated twins: a model that ends after the last layer that is needed.
+
+A twin is a shallow copy of the modules on the way to the decoder layers, with `layers[:depth]`.
+It shares every parameter and every layer with the original, which stays as it is. Unlike an
+exception that leaves the forward pass it can be compiled.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import torch
+
+from vg_engine.core.errors import UnsupportedModelError
+
+
+def path_to(base: torch.nn.Module, layers: torch.nn.ModuleList) -> str:
+    """Dotted name of `layers` inside `base`.
+
+    Raises:
+        UnsupportedModelError: they are not inside.
+    """
+    for name, module in base.named_modules():
+        if module is layers:
+            return name
+    raise UnsupportedModelError(f"{type(base).__name__} does not hold its decoder's layers")
+
+
+def truncated(base: torch.nn.Module, path: str, depth: int) -> torch.nn.Module:
+    """A twin of `base` whose module list at `path` ends after `depth` layers."""
+    name, _, rest = path.partition(".")
+    twin = copy.copy(base)
+    children = dict(vars(base)["_modules"])
+    child = children[name]
+    children[name] = (
+        truncated(child, rest, depth) if rest else torch.nn.ModuleList(list(child)[:depth])
+    )
+    # A shallow copy shares the table of children; the twin gets its own, the original keeps its.
+    vars(twin)["_modules"] = children
+    return twin
+
+
+def can_truncate(base: torch.nn.Module, path: str) -> bool:
+    """Whether a twin would run its own layers.
+
+    Offloading hooks replace `forward` on the object itself, bound to the *original* module.
+    """
+    module = base
+    for name in path.split("."):
+        if "forward" in vars(module):
+            return False
+        module = module.get_submodule(name)
+    return True
+
+
+@dataclass(eq=False)
+class Twins:
+    """Twins of one loaded model by depth: made when first asked for, the latest few kept.
+
+    Attributes:
+        base: the model without its output head.
+        path: dotted name of the decoder layers inside `base`.
+        depth: number of decoder layers of the model.
+        most: how many twins are kept; a twin costs a few objects and no weights.
+    """
+
+    base: torch.nn.Module
+    path: str
+    depth: int
+    most: int = 8
+    _kept: OrderedDict[int, torch.nn.Module] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def at(self, depth: int) -> torch.nn.Module:
+        """The model that ends after `depth` layers; for the full depth the model itself."""
+        if not 1 <= depth <= self.depth:
+            raise UnsupportedModelError(f"depth {depth} of a model of {self.depth} layers")
+        if depth == self.depth:
+            return self.base
+        with self._lock:
+            twin = self._kept.pop(depth, None)
+            if twin is None:
+                twin = truncated(self.base, self.path, depth)
+            self._kept[depth] = twin
+            while len(self._kept) > self.most:
+                self._kept.popitem(last=False)
+            return twin
