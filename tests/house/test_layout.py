@@ -115,7 +115,9 @@ def test_files_can_be_read_in_one_sitting() -> None:
 
 def test_adapters_are_registered_in_one_place(settings: dict[str, Any]) -> None:
     groups = settings["project"]["entry-points"]
-    assert set(groups) == {"vg_engine.adapters", "vg_engine.model_types", "vg_engine.plugins"}
+    assert set(groups) == {
+        f"vg_engine.{g}" for g in ("adapters", "model_types", "plugins", "regions")
+    }
     adapters = set(groups["vg_engine.adapters"].values())
     assert set(groups["vg_engine.model_types"].values()) <= adapters
     for group in groups.values():

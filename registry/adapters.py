@@ -1,0 +1,105 @@
+"""Which adapter a model takes: the one that its config's model type names.
+
+What is installed is handed in (see `vg_engine.plugins.entrypoints`): the rooms do not import each
+other. Nothing is imported unless several packages claim one model type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from vg_engine.core.errors import AdapterNotFoundError, PluginError, nearest
+
+
+@runtime_checkable
+class Offer(Protocol):
+    """An entry point, as its distribution's metadata states it."""
+
+    @property
+    def name(self) -> str:
+        """The adapter's name, or the model type that it is for."""
+
+    @property
+    def value(self) -> str:
+        """`module:attribute`."""
+
+    @property
+    def package(self) -> str:
+        """Distribution and version."""
+
+    def load(self) -> Any:
+        """Import it; a broken one raises `PluginError`."""
+
+
+AnyOffer = TypeVar("AnyOffer", bound=Offer)
+
+
+def adapter_names(adapters: Iterable[Offer]) -> tuple[str, ...]:
+    """The names that `--adapter` takes."""
+    return tuple(sorted({offer.name for offer in adapters}))
+
+
+def model_types(adapter: Offer, types: Iterable[Offer]) -> tuple[str, ...]:
+    """The model types that an adapter is for."""
+    return tuple(sorted({offer.name for offer in types if offer.value == adapter.value}))
+
+
+def adapter_for(config: Mapping[str, Any], types: Sequence[AnyOffer]) -> AnyOffer:
+    """The adapter that a model's config asks for.
+
+    Where several are installed for one model type, each is imported and asked `claims(config)`.
+
+    Args:
+        config: the model's config.json.
+        types: the entries of `vg_engine.model_types`.
+
+    Raises:
+        AdapterNotFoundError: none is installed for this model type (the nearest are named), or
+            none of several claims this config.
+        PluginError: several claim it; all are named.
+    """
+    model_type = str(config.get("model_type") or "")
+    if not model_type:
+        raise AdapterNotFoundError(
+            "the model's config.json names no model_type; choose an adapter with --adapter "
+            f"({', '.join(adapter_names(types)) or 'none is installed'})"
+        )
+    offers = list({offer.value: offer for offer in types if offer.name == model_type}.values())
+    if not offers:
+        raise AdapterNotFoundError(
+            f"no adapter for models of type {model_type!r}; "
+            f"{nearest(model_type, adapter_names(types))}; choose one with --adapter, or install "
+            "the package that brings one (vg-engine adapters lists what is here)"
+        )
+    if len(offers) == 1:
+        return offers[0]
+    return _claimed(model_type, config, offers)
+
+
+def _claimed(model_type: str, config: Mapping[str, Any], offers: Sequence[AnyOffer]) -> AnyOffer:
+    claiming: list[AnyOffer] = []
+    broken: list[PluginError] = []
+    for offer in offers:
+        try:
+            adapter = offer.load()
+        except PluginError as error:
+            broken.append(error)
+            continue
+        claims = getattr(adapter, "claims", None)
+        if claims is None or claims(config):
+            claiming.append(offer)
+    if len(claiming) == 1:
+        return claiming[0]
+    if claiming:
+        sides = " and ".join(f"{offer.package} ({offer.value})" for offer in claiming)
+        raise PluginError(
+            f"models of type {model_type!r} are claimed by {sides}; choose one with --adapter"
+        )
+    if broken:
+        raise broken[0]
+    sides = ", ".join(f"{offer.package} ({offer.value})" for offer in offers)
+    raise AdapterNotFoundError(
+        f"a model of type {model_type!r}, but none of {sides} takes this one; "
+        "choose one with --adapter"
+    )

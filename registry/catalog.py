@@ -1,0 +1,136 @@
+"""Look-up of head sets and models: what ships with the engine, and the user's own, which win.
+
+Users' entries lie in `heads/` and `models/` of their data folder (`user_folder`), one YAML file
+each, of the same schema as ours. Nothing is cached: a file that was just written counts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import platformdirs
+
+from vg_engine.core.errors import HeadSetNotFoundError, ModelNotFoundError, nearest
+from vg_engine.core.heads import HeadSet
+from vg_engine.registry.schema import ModelEntry, read_head_set, read_model
+
+HOME = "VG_ENGINE_HOME"
+OURS = Path(__file__).parent
+EMBEDDED = "embedded"
+
+Item = TypeVar("Item", HeadSet, ModelEntry)
+
+
+def user_folder() -> Path:
+    """Where the user's own entries lie; the environment variable `VG_ENGINE_HOME` moves it."""
+    moved = os.environ.get(HOME)
+    return Path(moved) if moved else Path(platformdirs.user_data_dir("vg-engine", appauthor=False))
+
+
+def head_sets() -> tuple[HeadSet, ...]:
+    """All head sets by name, the user's in the place of ours where names are alike.
+
+    Raises:
+        InputError: a file breaks the schema; it is named.
+    """
+    return _merged("heads", lambda path, _: read_head_set(path))
+
+
+def models() -> tuple[ModelEntry, ...]:
+    """All model entries by name, the user's in the place of ours where names are alike.
+
+    Raises:
+        InputError: a file breaks the schema; it is named.
+    """
+    return _merged("models", read_model)
+
+
+def head_set(name: str) -> HeadSet:
+    """The head set of that name.
+
+    Raises:
+        HeadSetNotFoundError: there is none; the nearest names are in the message.
+    """
+    known = head_sets()
+    found = next((entry for entry in known if entry.name == name), None)
+    if found is None:
+        names = nearest(name, [entry.name for entry in known])
+        raise HeadSetNotFoundError(
+            f"no head set {name!r}; {names}; or write heads as L14H24,L14H13, or auto"
+        )
+    return found
+
+
+def find_model(source: str) -> ModelEntry | None:
+    """The entry whose name, alias, hub id or folder is `source`; the user's go first."""
+    known = models()
+    named = next((entry for entry in known if entry.answers_to(source)), None)
+    if named is not None or not Path(source).is_dir():
+        return named
+    folder = Path(source).resolve()
+    return next((e for e in known if e.folder is not None and e.folder.resolve() == folder), None)
+
+
+def model_entry(source: str) -> ModelEntry:
+    """The entry whose name, alias or hub id is `source`.
+
+    Raises:
+        ModelNotFoundError: there is none; the nearest names are in the message.
+    """
+    found = find_model(source)
+    if found is None:
+        known = [name for entry in models() for name in (entry.name, *entry.aliases, *entry.ids)]
+        raise ModelNotFoundError(
+            f"no model {source!r}; {nearest(source, known)}; or name a folder or a hub id"
+        )
+    return found
+
+
+def for_model(
+    source: str, *, layers: int, heads_per_layer: int, names: Sequence[str] = ()
+) -> HeadSet | None:
+    """The head set that was made for a model of this name and shape; None where there is none.
+
+    A model entry's choice goes first, then a set that lists the model's id. A local folder counts
+    as the model that its own name or `names` (what its config says it was) says.
+
+    Args:
+        source: name, alias, hub id or folder.
+        layers: of the loaded model; a set of another shape is passed over.
+        heads_per_layer: the same.
+        names: other names of the same model.
+    """
+    said = [source, *names]
+    wanted = {name.lower() for name in (*said, *(Path(name).name for name in said)) if name}
+    entries = [entry for entry in models() if any(map(entry.answers_to, wanted))]
+    known = head_sets()
+    ordered = [s for entry in entries for s in known if s.name == entry.heads]
+    wanted |= {name.lower() for entry in entries for name in (entry.name, *entry.ids)}
+    ordered += [s for s in known if wanted & _known_as(s)]
+    shape = (layers, heads_per_layer)
+    return next(
+        (
+            candidate
+            for candidate in ordered
+            if not candidate.layers or (candidate.layers, candidate.heads_per_layer) == shape
+        ),
+        None,
+    )
+
+
+def _known_as(heads: HeadSet) -> set[str]:
+    """The ids of the models that a set was made for, with and without their owner."""
+    return {name.lower() for id_ in heads.model for name in (id_, id_.rpartition("/")[2])}
+
+
+def _merged(folder: str, read: Callable[[Path, Path], Item]) -> tuple[Item, ...]:
+    found: dict[str, Item] = {}
+    for root in (user_folder(), OURS):
+        for path in sorted((root / folder).glob("*.yaml")):
+            if path.stem not in found:
+                found[path.stem] = read(path, root)
+    # The user's stand first, so that an alias of theirs wins over a name of ours.
+    return tuple(found.values())

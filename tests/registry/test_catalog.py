@@ -1,0 +1,135 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vg_engine.core.errors import HeadSetNotFoundError, InputError, ModelNotFoundError
+from vg_engine.core.heads import parse_heads
+from vg_engine.core.types import Prompt
+from vg_engine.plugins.entrypoints import ADAPTERS, REGIONS, installed
+from vg_engine.registry import catalog
+
+SHAPE = {"layers": 32, "heads_per_layer": 32}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(catalog.HOME, str(tmp_path))
+    for folder in ("heads", "models"):
+        (tmp_path / folder).mkdir()
+    return tmp_path
+
+
+def add_heads(home: Path, name: str, **changes: object) -> None:
+    lines = {"name": name, "models": "[org/m]", "mode": "given", "heads": "[{head: L1H1}]"}
+    lines |= {key: str(value) for key, value in changes.items()}
+    text = "".join(f"{key}: {value}\n" for key, value in lines.items())
+    (home / "heads" / f"{name}.yaml").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "heads", "layers"),
+    [("7b", "L14H24,L14H13,L14H26", 32), ("13b", "L15H39,L16H30,L7H2", 40)],
+)
+def test_the_published_heads(size: str, heads: str, layers: int) -> None:
+    found = catalog.head_set(f"llava-1.5-{size}")
+    assert found.heads == parse_heads(heads)
+    assert (found.layers, found.heads_per_layer) == (layers, layers)
+    assert found.mode == "published"
+    assert "not re-measured by this project" in str(found.provenance["notes"])
+    assert "2503.06287" in str(found.provenance["source"])
+    assert found.provenance["prompt"] == {"form": "bare", "query_row": "expression_last"}
+
+
+def test_every_entry_names_what_exists() -> None:
+    adapters = {entry.name for entry in installed(ADAPTERS)}
+    regions = {entry.name for entry in installed(REGIONS)}
+    sets = {heads.name for heads in catalog.head_sets()}
+    for entry in catalog.models():
+        assert entry.adapter is None or entry.adapter in adapters, entry.name
+        assert entry.region is None or entry.region in regions, entry.name
+        assert entry.heads is None or entry.heads in sets, entry.name
+        assert entry.folder is None or (entry.folder / "config.json").is_file(), entry.name
+        Prompt(**entry.prompt)
+    for heads in catalog.head_sets():
+        Prompt(**heads.provenance.get("prompt", {}))
+
+
+def test_the_embedded_model_says_what_it_knows() -> None:
+    entry = catalog.model_entry(catalog.EMBEDDED)
+    assert "only knows its shapes" in str(entry.notes)
+    assert entry.folder == catalog.OURS.absolute() / "embedded"
+
+
+def test_models_answer_to_their_names() -> None:
+    entry = catalog.model_entry("liuhaotian/llava-v1.5-7b")
+    assert entry == catalog.model_entry("llava-hf/llava-1.5-7b-hf")
+    assert entry == catalog.find_model("LLaVA-1.5-7B")
+    assert catalog.find_model("nobody/knows") is None
+    assert catalog.find_model(str(catalog.OURS / "embedded")) == catalog.model_entry("embedded")
+    with pytest.raises(ModelNotFoundError, match=r"did you mean llava-1\.5-7b"):
+        catalog.model_entry("lava-1.5-7b")
+
+
+def test_an_unknown_head_set_is_answered_with_the_nearest() -> None:
+    with pytest.raises(HeadSetNotFoundError, match=r"did you mean llava-1\.5-7b.* or auto"):
+        catalog.head_set("llava-15-7b")
+
+
+def test_a_model_finds_its_heads_by_id_folder_or_origin() -> None:
+    for source, names in [
+        ("llava-hf/llava-1.5-7b-hf", ()),
+        ("/somewhere/llava-1.5-7b-hf", ()),
+        ("/somewhere/LLaVA-v1.5-7B", ()),
+        ("/somewhere/mine", ("llava-hf/llava-1.5-7b-hf",)),
+        ("llava-1.5-7b", ()),
+    ]:
+        found = catalog.for_model(source, names=names, **SHAPE)
+        assert found is not None, source
+        assert found.name == "llava-1.5-7b"
+    assert catalog.for_model("/somewhere/mine", **SHAPE) is None
+
+
+def test_a_model_of_another_shape_gets_no_heads() -> None:
+    assert catalog.for_model("llava-1.5-7b-hf", layers=4, heads_per_layer=4) is None
+
+
+def test_the_users_entries_win(home: Path) -> None:
+    add_heads(home, "llava-1.5-7b")
+    assert catalog.head_set("llava-1.5-7b").mode == "given"
+    assert [s.name for s in catalog.head_sets()].count("llava-1.5-7b") == 1
+    add_heads(home, "better", models="[llava-hf/llava-1.5-13b-hf]")
+    (home / "models" / "a.yaml").write_text(
+        "name: a\nids: [llava-hf/llava-1.5-13b-hf]\nheads: better\nfolder: files\n"
+    )
+    found = catalog.for_model("llava-hf/llava-1.5-13b-hf", layers=40, heads_per_layer=40)
+    assert found is not None
+    assert found.name == "better"
+    (home / "files").mkdir()
+    by_folder = catalog.find_model(str(home / "files"))
+    assert by_folder is not None
+    assert by_folder.name == "a"
+
+
+def test_a_broken_file_of_the_user_is_named(home: Path) -> None:
+    add_heads(home, "mine", mode="wrong")
+    with pytest.raises(InputError, match=r"mine\.yaml: mode 'wrong'"):
+        catalog.head_sets()
+
+
+def test_without_the_variable_the_users_data_folder_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(catalog.HOME)
+    assert catalog.user_folder().name == "vg-engine"
+
+
+def test_the_catalogue_is_light() -> None:
+    code = (
+        "import sys; from vg_engine.registry import catalog, adapters\n"
+        "catalog.models(); catalog.head_sets()\n"
+        "print({'numpy', 'torch', 'transformers', 'cv2', 'scipy', 'PIL'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
