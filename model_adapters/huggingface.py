@@ -1,0 +1,376 @@
+"""What all Hugging Face models share: loading, prompts, capture, leaving early.
+
+A family subclasses `HuggingFaceAdapter` and states what differs: the model types, the processor
+class, and how its processor lays the picture on a grid (`grids`). Everything else is here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from PIL import Image
+from transformers import AutoModelForImageTextToText, PreTrainedModel
+
+from vg_engine.core.errors import (
+    InputError,
+    ModelError,
+    PluginError,
+    TokenCountError,
+    UnsupportedModelError,
+    nearest,
+)
+from vg_engine.core.geometry import Frame, View
+from vg_engine.core.types import (
+    AttentionRequest,
+    AttentionRows,
+    Capabilities,
+    Expression,
+    LoadedModel,
+    ModelSpec,
+    Picture,
+    PreparedInputs,
+    Prompt,
+    Query,
+)
+from vg_engine.model_adapters import capture, loading, prompts
+from vg_engine.model_adapters.twin import Twins, can_truncate, path_to
+
+VICUNA = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the user's questions."
+)
+
+
+class Grid(NamedTuple):
+    """A rectangle of image tokens, row by row, in the order in which they stand in the sequence.
+
+    Attributes:
+        frame: the canvas that its cells divide evenly.
+        rows, cols: how many cells.
+        name: for messages and plots.
+        skip: tokens that stand before the first cell and are no cell (a class token).
+    """
+
+    frame: Frame
+    rows: int
+    cols: int
+    name: str = "picture"
+    skip: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """What the adapter keeps about a model, in `LoadedModel.context["huggingface"]`."""
+
+    twins: Twins
+    layers: Mapping[int, int]
+    options: Mapping[str, Any]
+    image_token: str
+    image_token_id: int
+
+
+class HuggingFaceAdapter:
+    """Base of the adapters for models that transformers knows.
+
+    Class attributes, for a family to set:
+        name: what `--adapter` takes.
+        model_types: values of a config's `model_type`.
+        processor_class: transformers' processor, built without its video part.
+        system, bare: the bare prompt form; {system}, {image} and {text} stand for its parts.
+        option_names: what `ModelSpec.options` may hold.
+    """
+
+    name: ClassVar[str] = "huggingface"
+    model_types: ClassVar[tuple[str, ...]] = ()
+    processor_class: ClassVar[Any] = None
+    auto_class: ClassVar[Any] = AutoModelForImageTextToText
+    system: ClassVar[str] = VICUNA
+    bare: ClassVar[str] = "{system} {image}\n{text}"
+    option_names: ClassVar[tuple[str, ...]] = ("padding_side",)
+
+    @classmethod
+    def claims(cls, config: Mapping[str, Any]) -> bool:
+        """Whether this adapter takes a model with that config.json."""
+        return config.get("model_type") in cls.model_types
+
+    # What a family overrides.
+
+    def adapt_processor(
+        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
+    ) -> tuple[Any, tuple[str, ...]]:
+        """Fit the adapter's own copy of the processor to the model; say what users should know."""
+        del module, options
+        return processor, ()
+
+    def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
+        """Further keyword arguments of the processor's call."""
+        del model
+        return {}
+
+    def window(self, model: LoadedModel, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Left, top, width, height of the part of the picture that goes to the processor."""
+        del model
+        return 0, 0, *size
+
+    def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
+        """The grids of one picture's tokens, in the order of the sequence.
+
+        Args:
+            model: with its processor.
+            frame: what goes to the processor, in original pixels: `width` x `height`.
+        """
+        raise NotImplementedError
+
+    def language_model(self, module: PreTrainedModel) -> PreTrainedModel:
+        """The part that holds the decoder layers, as `.layers`."""
+        decoder: PreTrainedModel = module.get_decoder()
+        return decoder
+
+    # The hooks.
+
+    def vg_load_model(self, spec: ModelSpec) -> LoadedModel:
+        """Load from a folder or hub id, or wrap a model in memory; switch capture on."""
+        wrong = sorted(set(spec.options) - set(self.option_names))
+        if wrong:
+            raise InputError(
+                f"adapter {self.name!r} has no option {wrong[0]!r}; "
+                f"{nearest(wrong[0], self.option_names)}"
+            )
+        module = spec.module
+        processor = spec.processor
+        if processor is None:
+            if module is not None and not spec.source:
+                raise InputError("a model in memory needs its processor: load(model, processor)")
+            processor = loading.load_processor(spec, self.processor_class)
+        if module is None:
+            module = loading.load_model(spec, self.auto_class)
+        if not isinstance(module, PreTrainedModel):
+            raise UnsupportedModelError(
+                f"adapter {self.name!r} takes transformers models, got {type(module).__name__}"
+            )
+        processor, statements = self.adapt_processor(
+            loading.own_processor(processor), module, spec.options
+        )
+        return self._wrapped(spec, module, processor, statements)
+
+    def vg_prepare_inputs(
+        self,
+        model: LoadedModel,
+        images: Sequence[Picture],
+        expressions: Sequence[Expression],
+        prompt: Prompt,
+    ) -> PreparedInputs:
+        """One sequence per expression, padded to the longest."""
+        state = self.state(model)
+        places = [
+            prompts.render(
+                prompt,
+                expression.text,
+                model.processor,
+                bare=self.bare,
+                system=self.system,
+                image_token=state.image_token,
+            )
+            for expression in expressions
+        ]
+        tensors, listener = self._process(model, images, expressions, places)
+        ids, mask = tensors["input_ids"].numpy(), tensors["attention_mask"].numpy()
+        queries, unknown = [], []
+        for index, expression in enumerate(expressions):
+            place = places[index].moved(state.image_token, listener.texts[index])
+            offsets = listener.offsets[index] * mask[index][:, None]
+            last = int(np.flatnonzero(mask[index])[-1])
+            rows = prompts.rows_of(prompt.query_row, place, offsets, last)
+            queries.append(Query(expression.image, expression.text, index, rows))
+            unknown.append(
+                prompts.unknown_words(
+                    place, offsets, ids[index], model.processor.tokenizer.unk_token_id
+                )
+            )
+        return PreparedInputs(
+            tensors=MappingProxyType(self._placed(model, tensors)),
+            queries=tuple(queries),
+            images=tuple(picture.size for picture in images),
+            rendered=listener.texts,
+            unknown=tuple(unknown),
+        )
+
+    def vg_locate_image_tokens(
+        self, model: LoadedModel, inputs: PreparedInputs
+    ) -> list[list[View]]:
+        """The grids of each query's picture, at the positions of its own image tokens."""
+        ids = inputs.tensors["input_ids"].cpu().numpy()
+        is_image = ids == self.state(model).image_token_id
+        return [
+            self._views(model, inputs.images[query.image], np.flatnonzero(is_image[query.sequence]))
+            for query in inputs.queries
+        ]
+
+    def vg_extract_attention(
+        self, model: LoadedModel, inputs: PreparedInputs, request: AttentionRequest
+    ) -> AttentionRows:
+        """One pass of the model up to the last wanted layer, without its output head."""
+        state = self.state(model)
+        taken = _rows_per_sequence(inputs)
+        recorder = capture.Recorder(
+            state.layers, request.by_layer(), torch.tensor(taken, device=model.device)
+        )
+        deep = request.last_layer + 1 if model.capabilities.early_exit else model.layers
+        with torch.no_grad(), capture.recording(recorder):
+            state.twins.at(deep)(**inputs.tensors, use_cache=False, return_dict=True)
+        layers = recorder.require()
+        found = {
+            (layer, head): layers[layer][:, index]
+            for layer, heads in recorder.wanted.items()
+            for index, head in enumerate(heads)
+        }
+        together = torch.stack([found[tuple(head)] for head in request.heads], dim=1)
+        rows = []
+        for query in inputs.queries:
+            where = [taken[query.sequence].index(row) for row in query.rows]
+            rows.append(together[query.sequence][:, where])
+        return AttentionRows(request.heads, tuple(rows))
+
+    # The rest is nobody's business but ours.
+
+    def state(self, model: LoadedModel) -> Loaded:
+        """What this adapter keeps about a model that it loaded."""
+        state = model.context.get("huggingface")
+        if not isinstance(state, Loaded):
+            raise PluginError(f"adapter {self.name!r} did not load {model.name!r}")
+        return state
+
+    def _wrapped(
+        self, spec: ModelSpec, module: PreTrainedModel, processor: Any, statements: tuple[str, ...]
+    ) -> LoadedModel:
+        if not getattr(processor.tokenizer, "is_fast", False):
+            raise UnsupportedModelError(
+                f"{spec.source}: its tokenizer gives no character offsets; it needs tokenizer.json"
+            )
+        decoder, base = self.language_model(module), module.base_model
+        layers = decoder.layers
+        path = path_to(base, layers)
+        early = can_truncate(base, path)
+        before, close = capture.install(decoder)
+        if "flash" in before:
+            statements += (f"Loaded with {before}; rows are read over sdpa until it is closed.",)
+        if not early:
+            statements += ("Parts of the model are offloaded, so every layer runs.",)
+        config = module.config.get_text_config()
+        token = processor.image_token
+        state = Loaded(
+            twins=Twins(base, path, len(layers)),
+            layers=capture.layer_index(layers),
+            options=MappingProxyType(dict(spec.options)),
+            image_token=token,
+            image_token_id=int(processor.tokenizer.convert_tokens_to_ids(token)),
+        )
+        trained = [part for part in module.modules() if part.training]
+        module.eval()
+        closed = threading.Event()
+
+        def give_back() -> None:
+            if not closed.is_set():
+                closed.set()
+                close()
+                for part in trained:
+                    part.training = True
+
+        return LoadedModel(
+            name=spec.source or str(getattr(module, "name_or_path", "")) or type(module).__name__,
+            module=module,
+            processor=processor,
+            layers=len(layers),
+            heads=int(config.num_attention_heads),
+            device=module.device,
+            dtype=module.dtype,
+            revision=spec.revision,
+            capabilities=Capabilities(early_exit=early),
+            statements=statements,
+            context=MappingProxyType({"huggingface": state}),
+            close=give_back,
+        )
+
+    def _process(
+        self,
+        model: LoadedModel,
+        images: Sequence[Picture],
+        expressions: Sequence[Expression],
+        places: Sequence[prompts.Rendered],
+    ) -> tuple[dict[str, torch.Tensor], prompts.Listener]:
+        tokenizer = model.processor.tokenizer
+        if len(expressions) > 1 and tokenizer.pad_token is None:
+            raise ModelError(
+                f"{model.name}: the tokenizer has no padding token, so one expression at a time, "
+                "or set processor.tokenizer.pad_token"
+            )
+        shown = [self._shown(model, picture) for picture in images]
+        processor, listener = prompts.listening(model.processor)
+        side = self.state(model).options.get("padding_side", tokenizer.padding_side)
+        bos = tokenizer.bos_token
+        tensors = processor(
+            images=[shown[expression.image] for expression in expressions],
+            text=[place.text for place in places],
+            padding=len(expressions) > 1,
+            padding_side=side,
+            # A chat template may write the token that opens a text; it must not stand there twice.
+            add_special_tokens=not (bos and places[0].text.startswith(bos)),
+            return_tensors="pt",
+            **self.call_options(model),
+        )
+        return dict(tensors), listener
+
+    def _shown(self, model: LoadedModel, picture: Picture) -> Image.Image:
+        # As a Pillow image: the channels of a 1 x 3 array cannot be told from its pixels.
+        left, top, width, height = self.window(model, picture.size)
+        return Image.fromarray(picture.pixels[top : top + height, left : left + width])
+
+    def _placed(
+        self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """On the device, with positions that do not count padding."""
+        placed = {
+            name: tensor.to(model.device, model.dtype if tensor.is_floating_point() else None)
+            for name, tensor in tensors.items()
+        }
+        placed["position_ids"] = (placed["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+        return placed
+
+    def _views(
+        self, model: LoadedModel, size: tuple[int, int], positions: Int64[np.ndarray, " tokens"]
+    ) -> list[View]:
+        left, top, width, height = self.window(model, size)
+        grids = self.grids(model, Frame.of(*size).crop(left, top, width, height))
+        expected = sum(grid.skip + grid.rows * grid.cols for grid in grids)
+        if expected != len(positions):
+            shapes = ", ".join(f"{grid.name} {grid.rows} x {grid.cols}" for grid in grids)
+            raise TokenCountError(
+                f"{model.name}: expected {expected} image tokens for a picture of "
+                f"{size[0]} x {size[1]} ({shapes}), the processor made {len(positions)}; "
+                "the model's config and its processor do not belong together"
+            )
+        views, start = [], 0
+        for grid in grids:
+            start += grid.skip
+            end = start + grid.rows * grid.cols
+            cells = positions[start:end].reshape(grid.rows, grid.cols)
+            views.append(grid.frame.view(cells, grid.name))
+            start = end
+        return views
+
+
+def _rows_per_sequence(inputs: PreparedInputs) -> list[list[int]]:
+    """The rows that any query wants of each sequence, evened out by repeating the last."""
+    sequences = len(inputs.tensors["input_ids"])
+    wanted: list[list[int]] = [[] for _ in range(sequences)]
+    for query in inputs.queries:
+        wanted[query.sequence] += [row for row in query.rows if row not in wanted[query.sequence]]
+    longest = max(map(len, wanted))
+    return [rows + [rows[-1] if rows else 0] * (longest - len(rows)) for rows in wanted]

@@ -1,0 +1,75 @@
+"""InternVL (2.5 and 3, in transformers' own form): tiles row by row, then a thumbnail.
+
+The picture is squashed to the canvas of whole tiles whose shape is nearest to its own; each tile's
+patches are merged 2 x 2; a picture of several tiles is shown once more as a whole, last.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from transformers import InternVLProcessor, PreTrainedModel
+
+from vg_engine.core.errors import InputError
+from vg_engine.core.geometry import Frame
+from vg_engine.core.types import LoadedModel
+from vg_engine.model_adapters.huggingface import Grid, HuggingFaceAdapter
+
+
+class InternVLAdapter(HuggingFaceAdapter):
+    """Models of type `internvl`; the option `max_tiles` bounds the tiles of a picture."""
+
+    name: ClassVar[str] = "internvl"
+    model_types: ClassVar[tuple[str, ...]] = ("internvl",)
+    processor_class: ClassVar[Any] = InternVLProcessor
+    option_names: ClassVar[tuple[str, ...]] = ("max_tiles", "padding_side")
+
+    def adapt_processor(
+        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
+    ) -> tuple[Any, tuple[str, ...]]:
+        """Say how many tiles a picture may become."""
+        del module
+        most = options.get("max_tiles", processor.image_processor.max_patches)
+        if not isinstance(most, int) or most < 1:
+            raise InputError(f"max_tiles {most!r}: give a number from 1 on")
+        return processor, (f"A picture becomes up to {most} tiles and a thumbnail.",)
+
+    def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
+        """Tiles are asked for by name: processor and image processor differ in their defaults."""
+        fewest, most = self._limits(model)
+        return {"crop_to_patches": True, "min_patches": fewest, "max_patches": most}
+
+    def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
+        """A grid per tile, in the order of the sequence, and the thumbnail's."""
+        images, vision = model.processor.image_processor, model.module.config.vision_config
+        height, width = images.size["height"], images.size["width"]
+        merge = round(1 / model.module.config.downsample_ratio)
+        shape = (
+            height // (vision.patch_size[0] * merge),
+            width // (vision.patch_size[1] * merge),
+        )
+        fewest, most = self._limits(model)
+        # The rule of the very image processor that is installed.
+        rule = sys.modules[type(images).__module__].get_optimal_tiled_canvas
+        cols, rows = (
+            rule((int(frame.height), int(frame.width)), (height, width), fewest, most)
+            if most > 1
+            else (1, 1)
+        )
+        canvas = frame.resize(cols * width, rows * height)
+        tiles = [
+            Grid(canvas.crop(col * width, row * height, width, height), *shape, f"tile {row},{col}")
+            for row in range(rows)
+            for col in range(cols)
+        ]
+        if len(tiles) > 1:
+            tiles.append(Grid(frame.resize(width, height), *shape, "thumbnail"))
+        return tiles
+
+    def _limits(self, model: LoadedModel) -> tuple[int, int]:
+        """Fewest and most tiles of a picture."""
+        images = model.processor.image_processor
+        most = int(self.state(model).options.get("max_tiles", images.max_patches))
+        return min(int(images.min_patches), most), most

@@ -1,0 +1,237 @@
+"""Loading of Hugging Face checkpoints: from a folder or by hub id, safetensors only.
+
+Everything that a user can get wrong ends in one line that says what to do. Processors are built
+from their parts with Pillow's image processors, so torchvision is not needed, and where it is
+installed the answer is the same.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedModel
+
+from vg_engine.core.errors import (
+    InputError,
+    ModelError,
+    ModelNotFoundError,
+    UnsupportedModelError,
+    WeightsError,
+)
+from vg_engine.core.types import ModelSpec
+
+_LISTED = 5
+_INDEX = "model.safetensors.index.json"
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        InputError: no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device {name!r} cannot be used here; choose auto or cpu ({_line(error)})"
+        ) from error
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype | str:
+    """What `from_pretrained` takes: `auto` is float32 on the CPU, else the checkpoint's.
+
+    Raises:
+        InputError: no floating-point type of that name.
+    """
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InputError(f"dtype {name!r}: choose auto, float32, bfloat16 or float16")
+    return dtype
+
+
+def check_source(source: str) -> Path | None:
+    """The folder that `source` names, with a config and safetensors in it; None for a hub id.
+
+    Raises:
+        ModelNotFoundError: a path without a folder, or a folder without a config.
+        WeightsError: no safetensors, or not all of them.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        if source.startswith(("/", ".", "~")) or source.count("/") != 1 or folder.exists():
+            raise ModelNotFoundError(
+                f"no model folder {source!r}; give a folder with config.json and safetensors, "
+                "or a hub id such as llava-hf/llava-1.5-7b-hf"
+            )
+        return None
+    if not (folder / "config.json").is_file():
+        raise ModelNotFoundError(f"{source} holds no config.json, so it is no model folder")
+    _check_weights(folder, source)
+    return folder
+
+
+def _check_weights(folder: Path, source: str) -> None:
+    index = folder / _INDEX
+    if index.is_file():
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError) as error:
+            raise WeightsError(f"{index} is broken; download the model again") from error
+        missing = sorted(str(name) for name in shards if not (folder / str(name)).is_file())
+        if missing:
+            raise WeightsError(
+                f"{source} lacks {_listed(missing)}, named by {_INDEX}; download the model again"
+            )
+    elif not (folder / "model.safetensors").is_file():
+        if any(folder.glob("*.bin")):
+            raise WeightsError(_only_pickles(source))
+        raise WeightsError(
+            f"{source} holds no weights (model.safetensors, or shards with {_INDEX})"
+        )
+
+
+def load_model(spec: ModelSpec, auto_class: Any) -> PreTrainedModel:
+    """The model of `spec` on its device, in evaluation mode.
+
+    Raises:
+        ModelNotFoundError: no such folder or hub id.
+        WeightsError: no safetensors, or keys that do not match.
+        ModelError: anything else that transformers refuses.
+    """
+    folder = check_source(spec.source)
+    device = choose_device(spec.device)
+    try:
+        module, info = auto_class.from_pretrained(
+            folder or spec.source,
+            revision=spec.revision or "main",
+            dtype=choose_dtype(spec.dtype, device),
+            trust_remote_code=spec.trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except SafetensorError as error:
+        raise WeightsError(
+            f"{spec.source}: broken safetensors ({_line(error)}); download the model again"
+        ) from error
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise _explained(spec, error) from error
+    _check_keys(spec.source, info)
+    loaded: PreTrainedModel = module.to(device).eval()
+    return loaded
+
+
+def _check_keys(source: str, info: Mapping[str, Any]) -> None:
+    problems = [
+        f"{len(info[kind])} {kind.removesuffix('_keys')} ({_listed(sorted(map(str, info[kind])))})"
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        if info.get(kind)
+    ]
+    if problems:
+        raise WeightsError(
+            f"the weights of {source} do not fit its config: {'; '.join(problems)}; they belong "
+            "to another architecture (vg-engine convert turns original checkpoints into this one)"
+        )
+
+
+def _explained(spec: ModelSpec, error: Exception) -> ModelError | ModelNotFoundError:
+    text = str(error)
+    if "trust_remote_code" in text:
+        return ModelError(
+            f"{spec.source} brings its own code, which runs only with --trust-remote-code"
+        )
+    if "safetensors" in text and "pytorch_model" in text:
+        return WeightsError(_only_pickles(spec.source))
+    if isinstance(error, OSError):
+        return ModelNotFoundError(
+            f"{spec.source!r} is no folder, and could not be had from the hub ({_line(error)}); "
+            "check its name, or download it and give the folder"
+        )
+    return ModelError(f"{spec.source} cannot be loaded: {_line(error)}")
+
+
+def load_processor(spec: ModelSpec, processor_class: Any) -> Any:
+    """The processor of `spec` without its video part, with Pillow's image processor.
+
+    Raises:
+        ModelError: its files are missing or broken.
+    """
+    source: Path | str = check_source(spec.source) or spec.source
+    shared = {"revision": spec.revision or "main", "trust_remote_code": spec.trust_remote_code}
+    try:
+        images = AutoImageProcessor.from_pretrained(source, backend="pil", **shared)
+        tokenizer = AutoTokenizer.from_pretrained(source, **shared)
+        settings, _ = processor_class.get_processor_dict(source, revision=shared["revision"])
+        stated = [key for key in settings if not isinstance(settings[key], Mapping)]
+        return without_video(processor_class).from_args_and_dict(
+            [images, tokenizer], {key: settings[key] for key in stated}
+        )
+    except (OSError, ValueError, ImportError, AttributeError, TypeError, KeyError) as error:
+        raise ModelError(
+            f"the processor of {spec.source} cannot be loaded: {_line(error)}; the folder needs "
+            "the tokenizer's and the image processor's files beside the weights"
+        ) from error
+
+
+def without_video(processor_class: Any) -> Any:
+    """The processor class without the part that needs torchvision and that pictures do not."""
+    kept = [name for name in processor_class.get_attributes() if "video" not in name]
+    return type(
+        processor_class.__name__,
+        (processor_class,),
+        {"get_attributes": classmethod(lambda _: list(kept)), "__module__": __name__},
+    )
+
+
+def own_processor(processor: Any) -> Any:
+    """A copy that an adapter may change, with Pillow's image processor in place of torchvision's.
+
+    Raises:
+        UnsupportedModelError: the image processor has no Pillow form.
+    """
+    own = copy.copy(processor)
+    images = own.image_processor
+    if getattr(images, "backend", "pil") != "pil":
+        name = type(images).__name__.removesuffix("Fast") + "Pil"
+        pillow = getattr(transformers, name, None)
+        if pillow is None:
+            raise UnsupportedModelError(
+                f"image processor {type(images).__name__} has no Pillow form ({name}), so where "
+                "its picture's pixels go is not known exactly"
+            )
+        settings = images.to_dict()
+        settings.pop("image_processor_type", None)
+        own.image_processor = pillow.from_dict(settings)
+    return own
+
+
+def _only_pickles(source: str) -> str:
+    return (
+        f"{source} holds pickled weights (.bin) and no safetensors, and pickles are not read here; "
+        f"turn them into safetensors once: vg-engine convert {source} NEW_FOLDER"
+    )
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
