@@ -1,0 +1,100 @@
+"""Visual grounding with any frozen vision-language model, by reading a few attention heads.
+
+>>> import vg_engine
+>>> engine = vg_engine.load()                                  # doctest: +SKIP
+>>> engine.ground("scene.png", "the red circle").box           # doctest: +SKIP
+(31.5, 80.0, 77.1, 126.4)
+
+Importing this module is cheap: numpy, torch and transformers come when they are needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vg_engine._load import load
+    from vg_engine._version import __version__
+    from vg_engine.core.engine import Engine, Settings
+    from vg_engine.core.errors import (
+        AdapterNotFoundError,
+        CaptureError,
+        ExpressionError,
+        HeadsError,
+        HeadSetNotFoundError,
+        InputError,
+        ModelError,
+        ModelNotFoundError,
+        NotFoundError,
+        OutputError,
+        PictureError,
+        PluginError,
+        TokenCountError,
+        UnsupportedModelError,
+        VGError,
+        WeightsError,
+    )
+    from vg_engine.core.heads import Head, HeadSet
+    from vg_engine.core.types import Grounding, HeadMaps, Picture, Prompt
+    from vg_engine.render import draw, sheet
+
+__all__ = [
+    "AdapterNotFoundError",
+    "CaptureError",
+    "Engine",
+    "ExpressionError",
+    "Grounding",
+    "Head",
+    "HeadMaps",
+    "HeadSet",
+    "HeadSetNotFoundError",
+    "HeadsError",
+    "InputError",
+    "ModelError",
+    "ModelNotFoundError",
+    "NotFoundError",
+    "OutputError",
+    "Picture",
+    "PictureError",
+    "PluginError",
+    "Prompt",
+    "Settings",
+    "TokenCountError",
+    "UnsupportedModelError",
+    "VGError",
+    "WeightsError",
+    "__version__",
+    "draw",
+    "load",
+    "sheet",
+]
+
+# Public name -> the module that it comes from, imported when the name is first used.
+_HOMES = {
+    "load": "vg_engine._load",
+    "draw": "vg_engine.render",
+    "sheet": "vg_engine.render",
+    "Engine": "vg_engine.core.engine",
+    "Settings": "vg_engine.core.engine",
+    "Grounding": "vg_engine.core.types",
+    "HeadMaps": "vg_engine.core.types",
+    "Picture": "vg_engine.core.types",
+    "Prompt": "vg_engine.core.types",
+    "Head": "vg_engine.core.heads",
+    "HeadSet": "vg_engine.core.heads",
+    "__version__": "vg_engine._version",
+    **{name: "vg_engine.core.errors" for name in __all__ if name.endswith("Error")},
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,229 @@
+"""Compose an engine: registry, plugins and adapters meet here, at the front door."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from vg_engine import _sources
+from vg_engine._version import __version__
+from vg_engine.core.engine import Engine, Settings
+from vg_engine.core.errors import HeadsError, InputError, PluginError
+from vg_engine.core.heads import Head, HeadSet, parse_heads
+from vg_engine.core.regions import Region
+from vg_engine.core.types import LoadedModel, ModelSpec, Prompt
+from vg_engine.plugins import entrypoints
+from vg_engine.plugins.manager import make_hooks
+from vg_engine.plugins.pictures import MAX_PIXELS, decode
+from vg_engine.registry import adapters, catalog
+
+AUTO = "auto"
+DEFAULT_REGION = "paper"
+_LOG = logging.getLogger("vg_engine")
+
+
+def load(
+    source: str | None = None,
+    *,
+    adapter: str | object | None = None,
+    heads: str | HeadSet | Sequence[Head] | None = None,
+    region: str | Region | None = None,
+    prompt: Prompt | str | Mapping[str, str] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    postprocessors: Sequence[str | object] = (),
+    options: Mapping[str, Any] | None = None,
+    model: Any = None,
+    processor: Any = None,
+    batch_size: int = 8,
+    max_pixels: int = MAX_PIXELS,
+) -> Engine:
+    """Make an engine.
+
+    Args:
+        source: folder, hub id, or a name that the registry knows; None takes the embedded model.
+        adapter: name of an installed adapter, or one of your own; None asks the model's config.
+        heads: `auto` (selected on each picture), the name of a head set, `L14H24,L14H13`, a
+            `HeadSet` or heads. None takes the set that was made for this model, else `auto`.
+        region: `paper`, `otsu`, `mean_std`, ... (`mean_std:c=1.5` sets a parameter), or a function
+            from a map to a region.
+        prompt: a `Prompt`, its form (`bare`, `chat`), or some of its fields; the rest comes from
+            the head set or from the model's entry.
+        device: `auto` takes CUDA, then MPS, then the CPU.
+        dtype: `auto` takes the checkpoint's on an accelerator, float32 on the CPU.
+        revision: of a hub id.
+        trust_remote_code: lets a repository bring code of its own.
+        postprocessors: names of installed plugins or objects with `vg_postprocess`, in order.
+        options: switches of the adapter.
+        model: a model that is already in memory; it is left as it was found on `close`.
+        processor: the one that belongs to `model`.
+        batch_size: queries per forward pass.
+        max_pixels: larger pictures are refused.
+
+    Raises:
+        VGError: whatever cannot be found, loaded or combined; the message says what to do.
+    """
+    found = _sources.resolve(source, model, processor, revision, read=adapter is None)
+    entry = found.entry
+    name, made = _adapter(adapter, found)
+    chosen = _heads(heads, found)
+    fields = dict(entry.prompt) if entry else {}
+    if isinstance(chosen, HeadSet):
+        fields |= _stated_prompt(chosen)
+    region_name, read = _region(region or (entry.region if entry else None) or DEFAULT_REGION)
+    return Engine(
+        make_hooks(name, made, [_postprocessor(plugin) for plugin in postprocessors]),
+        ModelSpec(
+            source=found.source,
+            revision=revision,
+            device=device,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            module=model,
+            processor=processor,
+            options={**(entry.options if entry else {}), **(options or {})},
+        ),
+        settings=Settings(
+            region=read,
+            region_name=region_name,
+            prompt=_prompt(prompt, fields),
+            batch_size=batch_size,
+        ),
+        head_set=chosen,
+        decode=functools.partial(decode, max_pixels=max_pixels),
+        provenance={"tool": f"vg-engine {__version__}", "entry": entry.name if entry else None},
+        notes=entry.notes if entry else (),
+    )
+
+
+def _adapter(given: object | None, found: _sources.Source) -> tuple[str, object]:
+    """The adapter's name and an instance of it."""
+    named = given or (found.entry.adapter if found.entry else None)
+    if named is None:
+        claimed = adapters.adapter_for(found.config, entrypoints.installed(entrypoints.MODEL_TYPES))
+        known = entrypoints.installed(entrypoints.ADAPTERS)
+        offer = next((entry for entry in known if entry.value == claimed.value), claimed)
+        return offer.name, _made(offer.name, claimed.load())
+    if isinstance(named, str):
+        return named, _made(named, entrypoints.find(entrypoints.ADAPTERS, named).load())
+    name = named.__name__ if inspect.isclass(named) else type(named).__name__
+    return name, _made(name, named)
+
+
+def _made(name: str, plugin: Any) -> object:
+    """An instance: a class is called, anything else is one already."""
+    if not inspect.isclass(plugin):
+        return plugin
+    try:
+        return plugin()
+    except Exception as error:
+        cause = " ".join(str(error).split())
+        raise PluginError(
+            f"plugin {name!r}: {plugin.__name__}() raised {type(error).__name__}: {cause}; "
+            "it must be made without arguments"
+        ) from error
+
+
+def _postprocessor(given: object) -> tuple[str, object]:
+    if isinstance(given, str):
+        return given, _made(given, entrypoints.find(entrypoints.PLUGINS, given).load())
+    name = given.__name__ if inspect.isclass(given) else type(given).__name__
+    return name, _made(name, given)
+
+
+def _heads(
+    given: str | HeadSet | Sequence[Head] | None, found: _sources.Source
+) -> HeadSet | Callable[[LoadedModel], HeadSet | None] | None:
+    """Fixed heads, None for `auto`, or the question to put once the model's shape is known."""
+    if isinstance(given, HeadSet):
+        return given
+    if given is None:
+        if found.entry and found.entry.heads:
+            return catalog.head_set(found.entry.heads)
+        return functools.partial(_heads_of, found)
+    if not isinstance(given, str):
+        return HeadSet("given", tuple(Head(*head) for head in given), "given")
+    if given == AUTO:
+        return None
+    return named_heads(given)
+
+
+def named_heads(text: str) -> HeadSet:
+    """The head set that a text names, or the heads that it lists.
+
+    Raises:
+        HeadSetNotFoundError: it is neither; the nearest names are in the message.
+        HeadsError: a list with a name that is no head.
+    """
+    if any(known.name == text for known in catalog.head_sets()):
+        return catalog.head_set(text)
+    try:
+        return HeadSet("given", parse_heads(text), "given")
+    except HeadsError:
+        if "," in text or not text.strip():
+            raise
+        return catalog.head_set(text)
+
+
+def _heads_of(found: _sources.Source, model: LoadedModel) -> HeadSet | None:
+    chosen = catalog.for_model(
+        found.label, layers=model.layers, heads_per_layer=model.heads, names=found.names
+    )
+    if chosen is None:
+        _LOG.warning(
+            "no head set is known for %s: heads are selected on each picture (auto); "
+            "vg-engine discover finds better, fixed ones",
+            found.label,
+        )
+    return chosen
+
+
+def _stated_prompt(chosen: HeadSet) -> dict[str, str]:
+    """The prompt that a set was found with: its heads answer to that one."""
+    stated = chosen.provenance.get("prompt")
+    return dict(stated) if isinstance(stated, Mapping) else {}
+
+
+def _prompt(given: Prompt | str | Mapping[str, str] | None, fields: Mapping[str, Any]) -> Prompt:
+    if isinstance(given, Prompt):
+        return given
+    changes: Mapping[str, Any] = {"form": given} if isinstance(given, str) else given or {}
+    known = set(Prompt.__dataclass_fields__)
+    wrong = [key for key in changes if key not in known]
+    if wrong:
+        raise InputError(f"a prompt has no field {wrong[0]!r}; its fields: {', '.join(known)}")
+    return Prompt(**{**fields, **changes})
+
+
+def _region(given: str | Region) -> tuple[str, Region]:
+    """A region's name, with its parameters, and the function that reads it."""
+    if not isinstance(given, str):
+        return getattr(given, "__name__", type(given).__name__), given
+    name, _, stated = given.partition(":")
+    function: Any = entrypoints.find(entrypoints.REGIONS, name).load()
+    known = [
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
+    values: dict[str, float | int] = {}
+    for part in filter(None, stated.split(",")):
+        key, _, value = part.partition("=")
+        try:
+            values[key] = int(value) if value.lstrip("+-").isdigit() else float(value)
+        except ValueError:
+            known_ = ", ".join(known) or "none"
+            raise InputError(
+                f"region {given!r}: {part!r} sets nothing; write {name}:NAME=NUMBER "
+                f"(parameters of {name}: {known_})"
+            ) from None
+        if key not in known:
+            raise InputError(
+                f"region {name!r} has no parameter {key!r}; it has {', '.join(known) or 'none'}"
+            )
+    return given, functools.partial(function, **values) if values else function
