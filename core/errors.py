@@ -1,4 +1,4 @@
-"""The one tree of errors. Every message says what to do next; the command line shows it as one line.
+"""The one tree of errors: every message says what to do next.
 
 ```
 VGError                      anything this engine refuses; the command line exits with 2
@@ -93,10 +93,10 @@ class PluginError(VGError):
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
     """Words for an error message: the known names nearest to `name`, else all of them.
 
-    >>> nearest("intervl", ["internvl", "llava"])
-    'did you mean internvl?'
-    >>> nearest("zzz", ["internvl", "llava"])
-    'known: internvl, llava'
+    >>> nearest("masks", ["mask", "box"])
+    'did you mean mask?'
+    >>> nearest("zzz", ["mask", "box"])
+    'known: box, mask'
     >>> nearest("zzz", [])
     'none is installed'
     """

@@ -7,7 +7,7 @@
 An adapter tells what its processor did, step by step, and gets the view back:
 
 >>> import numpy as np
->>> frame = Frame.of(640, 480).resize(448, 336).crop(56, 0, 336, 336)   # LLaVA-1.5's centre crop
+>>> frame = Frame.of(640, 480).resize(448, 336).crop(56, 0, 336, 336)   # a centre crop
 >>> view = frame.view(np.arange(576).reshape(24, 24))
 >>> view.to_original.box((0, 0, 24, 24))   # the ends of the picture are invisible
 (80.0, 0.0, 560.0, 480.0)
@@ -178,7 +178,9 @@ class SoftMap:
         Padding is no place for an answer, so regions are read on what remains.
         """
         rows, cols = self.shape
-        left, top, right, bottom = self.to_original.inverse_box((0.0, 0.0, *map(float, size)))
+        left, top, right, bottom = self.to_original.inverse_box(
+            (0.0, 0.0, float(size[0]), float(size[1]))
+        )
         # A sliver below 1e-6 of a cell is rounding, not picture.
         first = (max(0, int(np.floor(left + 1e-6))), max(0, int(np.floor(top + 1e-6))))
         last = (min(cols, int(np.ceil(right - 1e-6))), min(rows, int(np.ceil(bottom - 1e-6))))
@@ -243,6 +245,25 @@ def clip_point(point: tuple[float, float], size: tuple[int, int]) -> tuple[float
     )
 
 
+def cell_box(grid: SoftMap, point: tuple[float, float], size: tuple[int, int]) -> Box:
+    """The cell that holds a point of the original, as a box there, cut to the picture."""
+    rows, cols = grid.shape
+    x, y = grid.to_original.inverse_point(*point)
+    col, row = min(max(int(x), 0), cols - 1), min(max(int(y), 0), rows - 1)
+    return clip_box(
+        grid.to_original.box((float(col), float(row), float(col + 1), float(row + 1))), size
+    )
+
+
+def hidden_share(views: Sequence[View], size: tuple[int, int]) -> float:
+    """Share of the picture of `size` = (width, height) outside the views' common extent."""
+    extents = np.array([view.extent for view in views])
+    low = np.maximum(extents[:, :2].min(0), 0.0)
+    high = np.minimum(extents[:, 2:].max(0), np.array(size, dtype=np.float64))
+    shown = np.prod(np.clip(high - low, 0.0, None))
+    return float(1.0 - shown / (size[0] * size[1]))
+
+
 def mask_to_original(
     raster: Bool[np.ndarray, "fine_rows fine_cols"],
     shape: tuple[int, int],
@@ -290,9 +311,7 @@ def fuse(
         raise InputError(f"{len(views)} views but {len(maps)} maps")
     for view, values in zip(views, maps, strict=True):
         if values.shape[1:] != view.shape:
-            raise InputError(
-                f"view {view.name!r} is {view.shape}, its maps are {values.shape[1:]}"
-            )
+            raise InputError(f"view {view.name!r} is {view.shape}, its maps are {values.shape[1:]}")
     if len(views) == 1:
         return SoftMap(maps[0], views[0].to_original)
     canvas, (rows, cols) = _finest_grid(views)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pluggy
 import torch
 
@@ -91,8 +92,8 @@ class Hooks:
         for views in located:
             if not views or not all(isinstance(view, View) for view in views):
                 raise self._wrong(hook, "a query without views")
-            positions = [position for view in views for position in view.positions.ravel()]
-            if len(set(positions)) != len(positions):
+            positions = np.concatenate([view.positions.ravel() for view in views])
+            if len(np.unique(positions)) != len(positions):
                 raise self._wrong(hook, "an image token that stands in two cells")
         return located
 

@@ -54,7 +54,7 @@ class Specs:
         wrap it, leave it as it was found on `close`.
 
         Returns: a `LoadedModel` in evaluation mode on its device. `map_layers` names the layers
-        that can point at the picture; `statements` what the user should know (for LLaVA-1.5:
+        that can point at the picture; `statements` what the user should know (for one:
         whether pictures are cropped or padded). None passes the question on.
 
         Raises: `ModelError` and its kin, with a sentence that says what to do.
@@ -125,9 +125,7 @@ class Specs:
         """
 
     @hookspec(firstresult=True)
-    def vg_encode_prefix(
-        self, model: LoadedModel, image: Picture, prompt: Prompt
-    ) -> object | None:
+    def vg_encode_prefix(self, model: LoadedModel, image: Picture, prompt: Prompt) -> object | None:
         """Optional: encode the picture and the prompt's shared beginning once.
 
         When: several expressions are asked about one picture and the adapter declares

@@ -131,7 +131,7 @@ class ModelSpec:
         module, processor: a model that is already in memory.
         device: torch device name; `auto` takes CUDA, then MPS, then the CPU.
         dtype: `auto` takes the checkpoint's on an accelerator and float32 on the CPU.
-        options: an adapter's own switches (for LLaVA: `geometry` = crop or pad).
+        options: an adapter's own switches (for one: `geometry` = crop or pad).
     """
 
     source: str
@@ -325,8 +325,7 @@ class Grounding:
         for mask in self.masks:
             if mask.shape != (height, width) or mask.dtype != np.bool_:
                 raise InputError(
-                    f"a mask must be bool of shape {(height, width)}, "
-                    f"got {mask.dtype} {mask.shape}"
+                    f"a mask must be bool of shape {(height, width)}, got {mask.dtype} {mask.shape}"
                 )
             masks.append(_read_only(mask))
         if not 0.0 <= self.score <= 1.0 + 1e-6:

@@ -1,0 +1,370 @@
+"""The engine: pictures and sentences in, groundings out, through the hooks of one adapter.
+
+It owns its plugin manager and its model and nothing else: two engines live side by side, and one
+engine may be used from several threads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any, Literal, overload
+
+from vg_engine.core import readout
+from vg_engine.core.errors import InputError, ModelError, VGError
+from vg_engine.core.heads import Head, HeadSet, check_heads
+from vg_engine.core.hooks import Hooks
+from vg_engine.core.regions import Region
+from vg_engine.core.selection import per_sample_heads
+from vg_engine.core.types import (
+    AttentionRequest,
+    Expression,
+    Grounding,
+    HeadMaps,
+    LoadedModel,
+    ModelSpec,
+    Picture,
+    Prompt,
+    clean_expression,
+)
+
+# The paper never takes heads from the first two layers (section 2).
+FIRST_LAYER = 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an engine asks and reads; the defaults are the paper's.
+
+    Attributes:
+        prompt: how an expression is put to the model.
+        region, region_name: how the combined map becomes a region, and its name for provenance.
+        sigma, kernel: of the Gaussian that smooths each head's map, in cells.
+        k: heads to combine where they are selected per picture.
+        batch_size: queries per forward pass.
+    """
+
+    region: Region
+    region_name: str
+    prompt: Prompt = field(default_factory=Prompt)
+    sigma: float = 1.0
+    kernel: int = 7
+    k: int = 3
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.sigma < 0 or self.kernel < 1 or self.kernel % 2 == 0:
+            raise InputError(f"sigma {self.sigma}, kernel {self.kernel}: sigma >= 0, kernel odd")
+        if self.k < 1 or self.batch_size < 1:
+            raise InputError(f"k {self.k} and batch size {self.batch_size} must be at least 1")
+
+
+class Engine:
+    """Grounds expressions in pictures with one loaded model.
+
+    Use `vg_engine.load` to make one. It is a context manager; `close` gives a model that was
+    handed in back as it was.
+
+    Args:
+        hooks: the façade over the engine's own plugin manager.
+        spec: what to load.
+        settings: how to ask and read.
+        head_set: fixed heads; None selects per picture, which every answer then says.
+        decode: turns what the caller calls a picture into a `Picture`.
+        provenance: what the composing side knows (tool version, registry entry).
+        notes: said with every answer (the embedded model knows only its shapes).
+    """
+
+    def __init__(
+        self,
+        hooks: Hooks,
+        spec: ModelSpec,
+        *,
+        settings: Settings,
+        head_set: HeadSet | Callable[[LoadedModel], HeadSet | None] | None = None,
+        decode: Callable[[Any], Picture],
+        provenance: Mapping[str, Any] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.settings = settings
+        self._hooks = hooks
+        self._decode = decode
+        self._provenance = dict(provenance or {})
+        self._notes = tuple(notes)
+        self._closing = threading.Lock()
+        self._closed = False
+        self._model = hooks.load_model(spec)
+        try:
+            self.head_set = head_set(self._model) if callable(head_set) else head_set
+            if self.head_set is not None:
+                self.head_set.check_fits(layers=self._model.layers, per_layer=self._model.heads)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def model(self) -> LoadedModel:
+        """The loaded model.
+
+        Raises:
+            ModelError: the engine was closed.
+        """
+        if self._closed:
+            raise ModelError("this engine was closed; load another with vg_engine.load")
+        return self._model
+
+    @overload
+    def ground(self, image: Any, expression: str) -> Grounding: ...
+    @overload
+    def ground(self, image: Any, expression: Sequence[str]) -> tuple[Grounding, ...]: ...
+    def ground(
+        self, image: Any, expression: str | Sequence[str]
+    ) -> Grounding | tuple[Grounding, ...]:
+        """Say where a picture shows what an expression says, or what each of several says.
+
+        Args:
+            image: a path, bytes, a PIL image, a uint8 RGB array or a `Picture`.
+            expression: one text, or a sequence of texts.
+
+        Raises:
+            PictureError: the picture cannot be used.
+            ExpressionError: an expression is empty.
+        """
+        texts = [expression] if isinstance(expression, str) else list(expression)
+        picture = self._picture(image)
+        answers = tuple(self.ground_many((picture, text) for text in texts))
+        return answers[0] if isinstance(expression, str) else answers
+
+    @overload
+    def ground_many(
+        self, requests: Iterable[tuple[Any, str]], *, errors: Literal["raise"] = "raise"
+    ) -> Iterator[Grounding]: ...
+    @overload
+    def ground_many(
+        self, requests: Iterable[tuple[Any, str]], *, errors: Literal["yield"]
+    ) -> Iterator[Grounding | VGError]: ...
+    def ground_many(
+        self,
+        requests: Iterable[tuple[Any, str]],
+        *,
+        errors: Literal["raise", "yield"] = "raise",
+    ) -> Iterator[Grounding | VGError]:
+        """Ground a stream of (picture, expression) in batches; answers keep its order.
+
+        Requests about one picture should stand together and name the *same object*: it is then
+        decoded once, and post-processors see its answers together.
+
+        Args:
+            requests: read lazily, a batch at a time.
+            errors: `yield` puts a `VGError` in the place of an answer instead of raising it.
+        """
+        keep = errors == "yield"
+        pending: list[_Answer] = []
+        for batch in self._batches(requests, keep=keep):
+            pending.extend(self._answer(batch, keep=keep))
+            ready = self._complete(pending)
+            yield from self._postprocess(pending[:ready])
+            del pending[:ready]
+        yield from self._postprocess(pending)
+
+    def maps(
+        self,
+        image: Any,
+        expressions: str | Sequence[str],
+        heads: Sequence[Head] | None = None,
+        *,
+        prompt: Prompt | None = None,
+    ) -> tuple[HeadMaps, ...]:
+        """The maps of chosen heads (all that can point at the picture, if None), per expression.
+
+        Args:
+            prompt: instead of the engine's own.
+
+        Raises:
+            HeadsError: a head out of range.
+        """
+        texts = [expressions] if isinstance(expressions, str) else list(expressions)
+        picture = self._picture(image)
+        chosen = self._checked(heads)
+        observed: list[HeadMaps] = []
+        for start in range(0, len(texts), self.settings.batch_size):
+            batch = [(picture, text) for text in texts[start : start + self.settings.batch_size]]
+            observed.extend(self._observe(batch, chosen, prompt or self.settings.prompt)[0])
+        return tuple(observed)
+
+    def close(self) -> None:
+        """Release the model; a model that was handed in is left as it was found. Idempotent."""
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                self._model.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _picture(self, image: Any) -> Picture:
+        return image if isinstance(image, Picture) else self._decode(image)
+
+    def _checked(self, heads: Sequence[Head] | None) -> tuple[Head, ...]:
+        model = self.model
+        if heads is None:
+            return model.all_heads
+        return check_heads(heads, layers=model.layers, per_layer=model.heads)
+
+    def _candidates(self) -> tuple[Head, ...]:
+        deep = tuple(head for head in self.model.all_heads if head.layer >= FIRST_LAYER)
+        return deep or self.model.all_heads
+
+    def _batches(
+        self, requests: Iterable[tuple[Any, str]], *, keep: bool
+    ) -> Iterator[list[_Request]]:
+        batch: list[_Request] = []
+        last: tuple[Any, Picture] | None = None
+        for image, text in requests:
+            try:
+                if last is None or last[0] is not image:
+                    last = None
+                    last = (image, self._picture(image))
+                batch.append(_Request(last[1], clean_expression(text)))
+            except VGError as error:
+                if not keep:
+                    raise
+                batch.append(_Request(None, str(text), error))
+            if len(batch) >= self.settings.batch_size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _answer(self, batch: Sequence[_Request], *, keep: bool) -> list[_Answer]:
+        """Answer a batch; with `keep`, a batch that fails is tried again one by one."""
+        good = [request for request in batch if request.picture is not None]
+        asked = [(request.picture, request.text) for request in good if request.picture]
+        try:
+            answered: Iterator[Grounding | VGError] = iter(self._ground(asked) if asked else [])
+        except VGError as error:
+            if not keep:
+                raise
+            if len(good) == 1:
+                answered = iter([error])
+            else:
+                return [a for request in batch for a in self._answer([request], keep=True)]
+        return [
+            _Answer(request.picture, next(answered) if request.error is None else request.error)
+            for request in batch
+        ]
+
+    def _ground(self, asked: Sequence[tuple[Picture, str]]) -> list[Grounding]:
+        settings = self.settings
+        fixed = self.head_set.heads if self.head_set is not None else None
+        observed, spent = self._observe(asked, fixed or self._candidates(), settings.prompt)
+        answers = []
+        for (picture, _), seen in zip(asked, observed, strict=True):
+            began = time.perf_counter()
+            maps, notes = seen, self._notes
+            if fixed is None:
+                maps = readout.pick(seen, per_sample_heads(seen, k=settings.k))
+                notes = (*notes, "heads were selected on this picture alone (auto)")
+            grounding = readout.locate(
+                maps,
+                picture.size,
+                settings.region,
+                sigma=settings.sigma,
+                kernel=settings.kernel,
+                notes=(*picture.notes, *notes),
+                provenance=self._stamp(),
+            )
+            read = time.perf_counter() - began
+            answers.append(replace(grounding, timings={**spent, "read": read}))
+        return answers
+
+    def _observe(
+        self, asked: Sequence[tuple[Picture, str]], heads: tuple[Head, ...], prompt: Prompt
+    ) -> tuple[list[HeadMaps], dict[str, float]]:
+        """Maps per query, and the seconds that each query took of its batch."""
+        model = self.model
+        began = time.perf_counter()
+        pictures: list[Picture] = []
+        expressions = []
+        for picture, text in asked:
+            if not pictures or pictures[-1] is not picture:
+                pictures.append(picture)
+            expressions.append(Expression(len(pictures) - 1, clean_expression(text)))
+        inputs = self._hooks.prepare_inputs(model, pictures, expressions, prompt)
+        located = self._hooks.locate_image_tokens(model, inputs)
+        prepared = time.perf_counter()
+        rows = self._hooks.extract_attention(model, inputs, AttentionRequest(heads))
+        unknown = inputs.unknown or ((),) * len(asked)
+        observed = [
+            readout.head_maps(
+                query.expression, heads, row, views, inputs.images[query.image], words
+            )
+            for query, row, views, words in zip(
+                inputs.queries, rows.rows, located, unknown, strict=True
+            )
+        ]
+        done = time.perf_counter()
+        return observed, {
+            "prepare": (prepared - began) / len(asked),
+            "attend": (done - prepared) / len(asked),
+        }
+
+    def _complete(self, pending: Sequence[_Answer]) -> int:
+        """How many answers can go: all, unless a post-processor waits for a picture's last."""
+        if not self._hooks.postprocessors or not pending:
+            return len(pending)
+        ready = len(pending)
+        while ready and pending[ready - 1].picture is pending[-1].picture:
+            ready -= 1
+        return ready
+
+    def _postprocess(self, answers: Sequence[_Answer]) -> Iterator[Grounding | VGError]:
+        if not self._hooks.postprocessors:
+            yield from (answer.outcome for answer in answers)
+            return
+        for _, run in groupby(answers, key=lambda answer: id(answer.picture)):
+            group = list(run)
+            good = [a.outcome for a in group if isinstance(a.outcome, Grounding)]
+            picture = group[0].picture
+            refined = iter(self._hooks.postprocess(good, picture) if picture and good else ())
+            for answer in group:
+                yield next(refined) if isinstance(answer.outcome, Grounding) else answer.outcome
+
+    def _stamp(self) -> dict[str, Any]:
+        model, settings, chosen = self._model, self.settings, self.head_set
+        return {
+            **self._provenance,
+            "model": model.name,
+            "revision": model.revision,
+            "adapter": self._hooks.adapter,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": model.device.type,
+            "head_set": chosen.name if chosen else "auto",
+            "head_mode": chosen.mode if chosen else "auto",
+            "prompt": settings.prompt.form,
+            "template": settings.prompt.template,
+            "query_row": settings.prompt.query_row,
+            "region": settings.region_name,
+            "sigma": settings.sigma,
+            "kernel": settings.kernel,
+            "postprocess": list(self._hooks.postprocessors),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    picture: Picture | None
+    text: str
+    error: VGError | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    picture: Picture | None
+    outcome: Grounding | VGError

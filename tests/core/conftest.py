@@ -1,0 +1,123 @@
+"""An adapter without a model: its maps are known, so that the engine's own work can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vg_engine.core.engine import Engine, Settings
+from vg_engine.core.errors import PictureError, TokenCountError
+from vg_engine.core.geometry import Frame, View
+from vg_engine.core.heads import Head, HeadSet
+from vg_engine.core.regions import paper
+from vg_engine.core.types import (
+    AttentionRequest,
+    AttentionRows,
+    Expression,
+    LoadedModel,
+    ModelSpec,
+    Picture,
+    PreparedInputs,
+    Prompt,
+    Query,
+)
+from vg_engine.plugins.manager import make_hooks
+
+GRID = 6
+
+
+@dataclass(eq=False)
+class CellAdapter:
+    """Grounds `r,c` at cell (r, c) of a 6 x 6 grid over the squashed picture.
+
+    Head (2, 1) points there; all others are flat. The expression `broken` makes a batch fail.
+    """
+
+    batches: list[int] = field(default_factory=list)
+    requests: list[AttentionRequest] = field(default_factory=list)
+    closed: int = 0
+
+    def _close(self) -> None:
+        self.closed += 1
+
+    def vg_load_model(self, spec: ModelSpec) -> LoadedModel:
+        return LoadedModel(
+            spec.source,
+            torch.nn.Identity(),
+            None,
+            layers=4,
+            heads=2,
+            device=torch.device("cpu"),
+            dtype=torch.float32,
+            close=self._close,
+        )
+
+    def vg_prepare_inputs(
+        self, images: Sequence[Picture], expressions: Sequence[Expression], prompt: Prompt
+    ) -> PreparedInputs:
+        self.batches.append(len(expressions))
+        if any(expression.text == "broken" for expression in expressions):
+            raise TokenCountError("expected 36 image tokens, got 35")
+        rows = (40, 41) if prompt.query_row == "expression_all" else (41,)
+        return PreparedInputs(
+            {},
+            tuple(
+                Query(expression.image, expression.text, i, rows)
+                for i, expression in enumerate(expressions)
+            ),
+            tuple(picture.size for picture in images),
+        )
+
+    def vg_locate_image_tokens(self, inputs: PreparedInputs) -> list[list[View]]:
+        positions = 2 + np.arange(GRID * GRID).reshape(GRID, GRID)
+        return [[Frame.of(*inputs.images[query.image]).view(positions)] for query in inputs.queries]
+
+    def vg_extract_attention(
+        self, inputs: PreparedInputs, request: AttentionRequest
+    ) -> AttentionRows:
+        self.requests.append(request)
+        answers = []
+        for query in inputs.queries:
+            rows = torch.full((len(request.heads), len(query.rows), 42), 1 / 42)
+            row, column = map(int, query.expression.split(","))
+            for i, head in enumerate(request.heads):
+                if head == Head(2, 1):
+                    rows[i] = 0.001
+                    rows[i, :, 2 + row * GRID + column] = 0.9
+            answers.append(rows)
+        return AttentionRows(request.heads, tuple(answers))
+
+
+@pytest.fixture
+def adapter() -> CellAdapter:
+    return CellAdapter()
+
+
+def decode(image: Any) -> Picture:
+    if not isinstance(image, np.ndarray):
+        raise PictureError(f"{image}: no such file")
+    return Picture(image)
+
+
+@pytest.fixture
+def make_engine(adapter: CellAdapter) -> Callable[..., Engine]:
+    def make(
+        postprocessors: Sequence[tuple[str, object]] = (),
+        head_set: HeadSet | None = HeadSet("cell", (Head(2, 1),), "given"),  # noqa: B008
+        other: object | None = None,
+        **settings: Any,
+    ) -> Engine:
+        return Engine(
+            make_hooks("cell", other or adapter, postprocessors),
+            ModelSpec("nowhere"),
+            settings=Settings(paper, "paper", **settings),
+            head_set=head_set,
+            decode=decode,
+        )
+
+    return make
