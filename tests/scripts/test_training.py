@@ -199,5 +199,5 @@ def test_rate_and_curriculum(scripts: Any) -> None:
     chosen = scripts.train.Settings(steps=1000, warmup=100)
     rates = [scripts.train.learning_rate(step, chosen) for step in (0, 99, 500, 800, 999)]
     assert rates == pytest.approx([0.01, 1.0, 1.0, 0.5, 0.0025])
-    stages = [scripts.train.stage_at(step, chosen) for step in (0, 40, 120, 220, 999)]
+    stages = [scripts.train.stage_at(step, chosen) for step in (0, 70, 140, 240, 999)]
     assert stages == [*scripts.packing.CURRICULUM, scripts.packing.CURRICULUM[-1]]
