@@ -256,7 +256,7 @@ class AttentionRows:
     """
 
     heads: tuple[Head, ...]
-    rows: tuple[Float32[torch.Tensor, "heads rows keys"], ...]
+    rows: tuple[Float32[torch.Tensor, "heads _rows _keys"], ...]
 
 
 @dataclass(frozen=True, eq=False)
