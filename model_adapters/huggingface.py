@@ -346,8 +346,8 @@ class HuggingFaceAdapter:
     def _views(
         self, model: LoadedModel, size: tuple[int, int], positions: Int64[np.ndarray, " tokens"]
     ) -> list[View]:
-        left, top, width, height = self.window(model, size)
-        grids = self.grids(model, Frame.of(*size).crop(left, top, width, height))
+        window = self.window(model, size)
+        grids = self.grids(model, Frame.of(*size).crop(*map(float, window)))
         expected = sum(grid.skip + grid.rows * grid.cols for grid in grids)
         if expected != len(positions):
             shapes = ", ".join(f"{grid.name} {grid.rows} x {grid.cols}" for grid in grids)

@@ -44,17 +44,17 @@ class InternVLAdapter(HuggingFaceAdapter):
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """A grid per tile, in the order of the sequence, and the thumbnail's."""
         images, vision = model.processor.image_processor, model.module.config.vision_config
-        height, width = images.size["height"], images.size["width"]
+        height, width = float(images.size["height"]), float(images.size["width"])
         merge = round(1 / model.module.config.downsample_ratio)
         shape = (
-            height // (vision.patch_size[0] * merge),
-            width // (vision.patch_size[1] * merge),
+            int(height) // (vision.patch_size[0] * merge),
+            int(width) // (vision.patch_size[1] * merge),
         )
         fewest, most = self._limits(model)
         # The rule of the very image processor that is installed.
         rule = sys.modules[type(images).__module__].get_optimal_tiled_canvas
         cols, rows = (
-            rule((int(frame.height), int(frame.width)), (height, width), fewest, most)
+            rule((int(frame.height), int(frame.width)), (int(height), int(width)), fewest, most)
             if most > 1
             else (1, 1)
         )

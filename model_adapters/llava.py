@@ -83,10 +83,10 @@ class LlavaAdapter(HuggingFaceAdapter):
         if images.do_center_crop:
             width, height = images.crop_size["width"], images.crop_size["height"]
             left, top = (frame.width - width) // 2, (frame.height - height) // 2
-            frame = frame.crop(left, top, width, height)
+            frame = frame.crop(left, top, float(width), float(height))
         rows, cols = int(frame.height) // patch, int(frame.width) // patch
         # Pixels beyond the last whole patch are not looked at.
-        frame = frame.crop(0, 0, cols * patch, rows * patch)
+        frame = frame.crop(0.0, 0.0, float(cols * patch), float(rows * patch))
         dropped = model.processor.vision_feature_select_strategy == "default"
         return [Grid(frame, rows, cols, skip=model.processor.num_additional_image_tokens - dropped)]
 
@@ -106,11 +106,11 @@ def _switched(images: Any, geometry: str) -> LlavaImageProcessorPil:
     return LlavaImageProcessorPil.from_dict(settings)
 
 
-def _resized(size: Mapping[str, int], frame: Frame) -> tuple[int, int]:
+def _resized(size: Any, frame: Frame) -> tuple[float, float]:
     """Width and height after resizing, rounded as the image processor rounds."""
     edge = size.get("shortest_edge")
     if edge is None:
-        return size["width"], size["height"]
+        return float(size["width"]), float(size["height"])
     short, long = sorted((frame.width, frame.height))
-    grown = int(edge * long / short)
-    return (edge, grown) if frame.width <= frame.height else (grown, edge)
+    grown = float(int(edge * long / short))
+    return (float(edge), grown) if frame.width <= frame.height else (grown, float(edge))

@@ -1,0 +1,161 @@
+"""Conduct: what an adapter leaves alone, and whether two threads may share it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from vg_engine.core.errors import InputError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.testing.opened import ContractError, Opened, Size, image_positions, noise
+from vg_engine.testing.parity import TOLERANCE, batch
+
+ODD_SIZES: tuple[Size, ...] = ((1, 1), (3, 1), (1, 3), (2, 40), (1, 700), (640, 480), (333, 1000))
+
+
+def implementations(module: torch.nn.Module) -> dict[str, str]:
+    """Attention implementation of every transformers model inside `module`, by dotted name."""
+    return {
+        name: str(part.config._attn_implementation)  # noqa: SLF001 - transformers' own name for it
+        for name, part in module.named_modules()
+        if isinstance(part, PreTrainedModel)
+    }
+
+
+def check_vision_alone(opened: Opened, untouched: Mapping[str, str], decoder: str) -> None:
+    """Only the language model has another attention function while the model is open.
+
+    Args:
+        opened: the model.
+        untouched: `implementations` of the same model, loaded without the adapter.
+        decoder: dotted name of the language model.
+    """
+    for name, found in implementations(opened.model.module).items():
+        inside = name == decoder or name.startswith(decoder + ".")
+        if not inside and found != untouched[name]:
+            raise ContractError(
+                f"{name or 'the whole model'} runs with {found!r} instead of {untouched[name]!r}: "
+                "switch capture on for the language model alone"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A model as it was found."""
+
+    implementations: Mapping[str, str]
+    training: tuple[str, ...]
+    weights: Mapping[str, tuple[int, float]]
+    modules: tuple[int, ...]
+    attributes: Mapping[str, frozenset[str]]
+
+    @classmethod
+    def of(cls, module: torch.nn.Module) -> Found:
+        """Look, and change nothing."""
+        return cls(
+            implementations(module),
+            tuple(name for name, part in module.named_modules() if part.training),
+            {
+                name: (value.data_ptr(), float(value.double().sum()))
+                for name, value in module.state_dict().items()
+            },
+            tuple(map(id, module.modules())),
+            {name: frozenset(vars(part)) for name, part in module.named_modules()},
+        )
+
+    def check(self, module: torch.nn.Module) -> None:
+        """Refuse a model that is not as it was found."""
+        now = Found.of(module)
+        for what in ("implementations", "training", "weights", "modules"):
+            if getattr(now, what) != getattr(self, what):
+                raise ContractError(
+                    f"after close the model's {what} are not as they were found: "
+                    f"{_difference(getattr(self, what), getattr(now, what))}"
+                )
+        for name, attributes in self.attributes.items():
+            left = {a for a in now.attributes[name] - attributes if "vg" in a.lower()}
+            if left:
+                raise ContractError(f"after close {name or 'the model'} still carries {left}")
+
+
+def _difference(before: Any, after: Any) -> str:
+    if isinstance(before, Mapping):
+        changed = [name for name in before if before[name] != after.get(name)]
+        return ", ".join(f"{name}: {before[name]} -> {after.get(name)}" for name in changed[:3])
+    return f"{len(before)} before, {len(after)} after"
+
+
+def check_tokens(opened: Opened, sizes: Sequence[Size] = ODD_SIZES) -> int:
+    """Every picture's tokens are located, each once, inside its sequence; returns how many."""
+    total = 0
+    for seed, size in enumerate(sizes):
+        inputs = opened.prepare([noise(size, seed)], [Expression(0, "it")])
+        positions = image_positions(opened.views(inputs)[0])
+        keys = opened.rows(inputs)[0].shape[-1]
+        if len(set(positions.tolist())) != len(positions):
+            raise ContractError(f"{size}: an image token stands in two cells")
+        if positions.max() >= keys:
+            raise ContractError(f"{size}: token {positions.max()} of a sequence of {keys}")
+        total += len(positions)
+    return total
+
+
+def check_threads(opened: Opened, rounds: int = 3) -> None:
+    """Two threads on one model get what one gets."""
+    prompts = (Prompt(), Prompt(query_row="expression_all"))
+    prepared = [
+        batch(opened, prompts[0], ("the red circle", "it")),
+        batch(opened, prompts[1], ("a cup on the far left", "she", "which one?")),
+    ]
+    expected = [opened.rows(inputs) for inputs in prepared]
+    start = threading.Barrier(len(prepared))
+    wrong: list[str] = []
+
+    def work(index: int) -> None:
+        try:
+            start.wait(timeout=60)
+            for _ in range(rounds):
+                for row, one in zip(opened.rows(prepared[index]), expected[index], strict=True):
+                    if row.shape != one.shape or (row - one).abs().max().item() > TOLERANCE:
+                        wrong.append(f"thread {index} read other rows than one thread alone")
+        except Exception as error:  # noqa: BLE001 - it is told below, in the caller's thread
+            wrong.append(f"thread {index}: {type(error).__name__}: {error}")
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(prepared))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if wrong:
+        raise ContractError(wrong[0])
+
+
+def check_unusual_expressions(opened: Opened) -> None:
+    """An ending is kept or added, and the row holds it; control words are refused."""
+    tokenizer = opened.model.processor.tokenizer
+    for text in ("the cup", "which cup?", "the cup!", "杯子。", 'the sign "stop."', "Größe"):
+        inputs = opened.prepare([noise((64, 64))], [Expression(0, text)])
+        row = inputs.queries[0].rows
+        ids = inputs.tensors["input_ids"][inputs.queries[0].sequence]
+        seen = tokenizer.decode(ids[max(0, row[0] - 3) : row[0] + 1])
+        mark = next((c for c in reversed(text) if c in ".?!。"), ".")
+        if len(row) != 1 or mark not in seen[-2:]:
+            raise ContractError(f"{text!r}: the row stands at {seen!r}, not at its {mark!r}")
+    control = tokenizer.convert_ids_to_tokens(int(np.asarray(_image_id(opened))))
+    try:
+        opened.prepare([noise((64, 64))], [Expression(0, f"the {control} cup")])
+    except InputError:
+        return
+    raise ContractError(f"an expression that holds {control!r} is not refused")
+
+
+def _image_id(opened: Opened) -> int:
+    inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")])
+    first = int(opened.views(inputs)[0][0].positions[0, 0])
+    return int(inputs.tensors["input_ids"][0][first])

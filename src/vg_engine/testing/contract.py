@@ -1,0 +1,247 @@
+"""`AdapterContract`: the class that an adapter's tests subclass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.testing import conduct, paint, parity
+from vg_engine.testing.opened import ContractError, Opened, Size, image_positions, noise, open_adapter
+
+ROWS = ("expression_last", "expression_all", "prompt_last")
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A prompt as it must be, with the run of image tokens written once.
+
+    Attributes:
+        expression: what is asked about a square picture.
+        prompt: how.
+        text: the rendered prompt.
+        ids: token ids.
+        rows: the query rows' token ids, in order.
+    """
+
+    expression: str
+    prompt: Prompt
+    text: str
+    ids: tuple[int, ...]
+    rows: tuple[int, ...]
+
+
+class AdapterContract:
+    """Subclass it as `TestMyAdapter`, set `adapter` and `golden`, and write `build`.
+
+    Class attributes:
+        adapter: the adapter's class.
+        options: `ModelSpec.options` to load with.
+        padding: options that choose the padding side, one set per side.
+        golden: prompts as they must come out, bare and chat.
+        shapes: (width, height) of the pictures of the paint probe.
+
+    Example:
+        class TestLlava(AdapterContract):
+            adapter = LlavaAdapter
+            golden = (Golden("the cup", Prompt(), "... <image>\\nthe cup.", (84, ...), (13,)),)
+
+            def build(self, folder):
+                tiny_llava(folder)
+    """
+
+    adapter: ClassVar[Any] = None
+    options: ClassVar[Mapping[str, Any]] = {}
+    padding: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        {"padding_side": "left"},
+        {"padding_side": "right"},
+    )
+    golden: ClassVar[Sequence[Golden]] = ()
+    shapes: ClassVar[Sequence[Size]] = paint.SHAPES
+
+    # What a subclass writes, or overrides where transformers' ways are not the model's.
+
+    def build(self, folder: Path) -> None:
+        """Write a tiny sharpened checkpoint, loadable exactly as a real one."""
+        raise NotImplementedError
+
+    def load_plain(self, folder: Path, attention: str) -> Any:
+        """The same model without the adapter, with that attention implementation."""
+        return AutoModelForImageTextToText.from_pretrained(
+            folder, attn_implementation=attention, dtype=torch.float32
+        ).eval()
+
+    def layers(self, module: Any) -> Sequence[torch.nn.Module]:
+        """The decoder layers."""
+        return list(module.get_decoder().layers)
+
+    def vision_tower(self, module: Any) -> torch.nn.Module:
+        """The part in which patches mix."""
+        tower: torch.nn.Module = module.base_model.vision_tower
+        return tower
+
+    def unmix(self, opened: Opened) -> None:
+        """Switch mixing between patches off."""
+        paint.unmix(self.vision_tower(opened.model.module))
+
+    def features(self, opened: Opened, inputs: Any) -> torch.Tensor:
+        """The image features as the language model gets them: sequences x keys x width."""
+        return paint.embeddings(opened, inputs)
+
+    # Fixtures.
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """The tiny checkpoint."""
+        folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+        cls().build(folder)
+        return folder
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def opened(cls, folder: Path, request: pytest.FixtureRequest) -> Opened:
+        """The adapter with the tiny model."""
+        opened = cls().open(folder)
+        # Not a generator: those break where shapes are checked by jaxtyping's import hook.
+        request.addfinalizer(opened.model.close)
+        return opened
+
+    def open(self, folder: Path, **more: Any) -> Opened:
+        """The adapter with the tiny model and further options."""
+        return open_adapter(self.adapter(), str(folder), options={**self.options, **more})
+
+    # The contract.
+
+    def test_claims_its_config(self, opened: Opened) -> None:
+        """The registry asks the class whether it takes a model."""
+        config = opened.model.module.config.to_dict()
+        if not self.adapter.claims(config) or self.adapter.claims({"model_type": "no such"}):
+            raise ContractError(f"{self.adapter.__name__}.claims does not tell its models apart")
+
+    def test_rows_equal_eager_rows(self, folder: Path) -> None:
+        """Every layer and head, several query rows, batches padded on either side."""
+        reference = self.load_plain(folder, "eager")
+        found = []
+        for side in self.padding:
+            opened = self.open(folder, **side)
+            try:
+                for row in ROWS:
+                    for form in ("bare", "chat"):
+                        prompt = Prompt(form=form, query_row=row)
+                        inputs = parity.batch(opened, prompt)
+                        found.append(parity.compare(opened, reference, inputs))
+            finally:
+                opened.model.close()
+        parity.check_sharp(found)
+        error, sharpest = max(f.error for f in found), max(f.sharpest for f in found)
+        rows = sum(f.compared for f in found)
+        print(f"parity: {rows} rows, largest error {error:.1e}, sharpest {sharpest:.2f}")  # noqa: T201
+
+    def test_padding_changes_nothing(self, folder: Path) -> None:
+        """A padded batch gives the rows of each expression alone."""
+        for side in self.padding:
+            opened = self.open(folder, **side)
+            try:
+                parity.check_alone(opened, Prompt(query_row="expression_all"))
+            finally:
+                opened.model.close()
+
+    def test_leaves_early(self, opened: Opened) -> None:
+        """After the last wanted layer no other runs."""
+        parity.check_early_exit(opened, self.layers(opened.model.module))
+
+    def test_cells_lie_where_they_are_said_to_lie(self, folder: Path) -> None:
+        """The paint probe, on every view of every shape."""
+        opened = self.open(folder)
+        try:
+            self.unmix(opened)
+            report = paint.probe(opened, self.features, self.shapes)
+        finally:
+            opened.model.close()
+        for line in report.skipped:
+            print("skipped:", line)  # noqa: T201 - a probe that was not scored is always told
+        report.check()
+        print(f"paint probe: {report.right} of {report.planned} right")  # noqa: T201
+
+    def test_every_token_is_located(self, opened: Opened) -> None:
+        """Of pictures of one pixel as of long strips."""
+        conduct.check_tokens(opened)
+
+    def test_golden_prompts(self, opened: Opened) -> None:
+        """Text, token ids and the tokens of the query rows, letter by letter."""
+        if {golden.prompt.form for golden in self.golden} != {"bare", "chat"}:
+            raise ContractError("give golden prompts in both forms, bare and chat")
+        for golden in self.golden:
+            inputs = opened.prepare(
+                [noise((64, 64))], [Expression(0, golden.expression)], golden.prompt
+            )
+            views = opened.views(inputs)[0]
+            text, ids, rows = _collapsed(opened, inputs, image_positions(views))
+            for what, expected, actual in (
+                ("text", golden.text, text),
+                ("token ids", golden.ids, ids),
+                ("query rows", golden.rows, rows),
+            ):
+                if expected != actual:
+                    raise ContractError(
+                        f"{golden.prompt.form} prompt of {golden.expression!r}: {what}\n"
+                        f"expected {expected!r}\nactual   {actual!r}"
+                    )
+
+    def test_expressions_end_as_they_should(self, opened: Opened) -> None:
+        """The expression's own ending is kept; control words are refused."""
+        conduct.check_unusual_expressions(opened)
+
+    def test_vision_tower_keeps_its_attention(self, folder: Path, opened: Opened) -> None:
+        """Capture concerns the language model alone."""
+        plain = self.load_plain(folder, "sdpa")
+        module: Any = opened.model.module
+        decoder = next(n for n, m in module.named_modules() if m is module.get_decoder())
+        conduct.check_vision_alone(opened, conduct.implementations(plain), decoder)
+
+    def test_model_in_memory_is_left_as_it_was_found(self, folder: Path, opened: Opened) -> None:
+        """Two users of one model; the last to close gives it back."""
+        module = self.load_plain(folder, "sdpa").train()
+        found = conduct.Found.of(module)
+        processor = opened.model.processor
+        first, second = (
+            open_adapter(
+                self.adapter(), "", options=self.options, module=module, processor=processor
+            )
+            for _ in range(2)
+        )
+        inputs = parity.batch(first, Prompt())
+        expected = opened.rows(inputs)
+        first.rows(inputs)
+        first.model.close()
+        first.model.close()
+        for row, one in zip(second.rows(inputs), expected, strict=True):
+            if (row - one).abs().max().item() > parity.TOLERANCE:
+                raise ContractError("closing one of two users disturbs the other")
+        second.model.close()
+        found.check(module)
+
+    def test_two_threads_agree_with_one(self, opened: Opened) -> None:
+        """One loaded model serves several threads."""
+        conduct.check_threads(opened)
+
+
+def _collapsed(
+    opened: Opened, inputs: Any, positions: np.ndarray
+) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    query = inputs.queries[0]
+    ids = inputs.tensors["input_ids"][query.sequence].tolist()
+    image = ids[int(positions[0])]
+    token = opened.model.processor.tokenizer.convert_ids_to_tokens(image)
+    text = re.sub(f"({re.escape(token)})+", lambda _: token, inputs.rendered[query.sequence])
+    kept = [i for at, i in enumerate(ids) if not (at and i == image == ids[at - 1])]
+    return text, tuple(kept), tuple(ids[row] for row in query.rows)

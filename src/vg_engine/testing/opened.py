@@ -1,0 +1,106 @@
+"""An adapter with a loaded model, as the checks of the kit see it: through the hooks alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+
+from vg_engine.core.geometry import View
+from vg_engine.core.hooks import Hooks
+from vg_engine.core.types import (
+    AttentionRequest,
+    Expression,
+    LoadedModel,
+    ModelSpec,
+    Picture,
+    PreparedInputs,
+    Prompt,
+)
+from vg_engine.plugins.manager import make_hooks
+
+Size = tuple[int, int]
+
+
+class ContractError(AssertionError):
+    """An adapter breaks the contract; the message says what and where."""
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """One adapter, one model.
+
+    Attributes:
+        hooks: the adapter's hooks, every answer checked.
+        model: what `vg_load_model` returned.
+    """
+
+    hooks: Hooks
+    model: LoadedModel
+
+    def prepare(
+        self,
+        pictures: Sequence[Picture],
+        expressions: Sequence[Expression],
+        prompt: Prompt | None = None,
+    ) -> PreparedInputs:
+        """`vg_prepare_inputs`."""
+        return self.hooks.prepare_inputs(self.model, pictures, expressions, prompt or Prompt())
+
+    def views(self, inputs: PreparedInputs) -> tuple[tuple[View, ...], ...]:
+        """`vg_locate_image_tokens`."""
+        return self.hooks.locate_image_tokens(self.model, inputs)
+
+    def rows(
+        self, inputs: PreparedInputs, request: AttentionRequest | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        """`vg_extract_attention`: per query heads x rows x keys; every head unless asked."""
+        request = request or AttentionRequest(self.model.all_heads)
+        return self.hooks.extract_attention(self.model, inputs, request).rows
+
+
+def open_adapter(
+    adapter: Any,
+    source: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    module: torch.nn.Module | None = None,
+    processor: Any = None,
+) -> Opened:
+    """Register an adapter (an instance) and load a model with it, in float32 on the CPU."""
+    hooks = make_hooks(getattr(adapter, "name", type(adapter).__name__), adapter)
+    spec = ModelSpec(
+        source,
+        device="cpu",
+        dtype="float32",
+        options=options or {},
+        module=module,
+        processor=processor,
+    )
+    return Opened(hooks, hooks.load_model(spec))
+
+
+def noise(size: Size, seed: int = 0) -> Picture:
+    """A picture of `size` = (width, height) in which no two patches are alike."""
+    width, height = size
+    pixels = np.random.default_rng(seed).integers(60, 190, (height, width, 3), dtype=np.uint8)
+    return Picture(pixels, source=f"noise of {width} x {height}")
+
+
+def image_positions(views: Sequence[View]) -> Int64[np.ndarray, " tokens"]:
+    """Every key position of a query's views, view by view."""
+    return np.concatenate([view.positions.ravel() for view in views])
+
+
+def padding(inputs: PreparedInputs, sequence: int) -> Bool[torch.Tensor, " keys"]:
+    """Which positions of a sequence are padding, by the attention mask that the adapter made."""
+    mask = inputs.tensors.get("attention_mask")
+    if mask is None:
+        raise ContractError(
+            "the prepared tensors hold no attention_mask, so padding would take part"
+        )
+    return mask[sequence] == 0

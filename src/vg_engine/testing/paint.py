@@ -1,0 +1,220 @@
+"""The paint probe: does a cell lie where the adapter says that it lies?
+
+A small box is painted inside a predicted cell, and the image feature that moves most must be that
+cell's. Mixing between patches is switched off in the vision tower, so that a feature depends on
+its own pixels alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from vg_engine.core.geometry import View
+from vg_engine.core.types import Expression, Picture, PreparedInputs
+from vg_engine.testing.opened import ContractError, Opened, Size, noise
+
+# Square, wide, tall, very wide, very tall, odd, tiny and large, in pixels.
+SHAPES: tuple[Size, ...] = (
+    (240, 240),
+    (333, 190),
+    (187, 341),
+    (900, 150),
+    (130, 777),
+    (97, 61),
+    (1201, 899),
+)
+_BATCH = 16
+_INNER = 0.15
+_SCORED = 0.9
+Features = Callable[[Opened, PreparedInputs], torch.Tensor]
+
+
+@dataclass
+class PaintReport:
+    """What a probe found.
+
+    Attributes:
+        planned: probes that were planned.
+        right: probes whose cell moved most.
+        wrong: a sentence per probe where another did.
+        skipped: a sentence per probe that could not be painted inside one cell.
+    """
+
+    planned: int = 0
+    right: int = 0
+    wrong: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Refuse wrong cells, and a probe that skipped too much to mean anything."""
+        if self.wrong:
+            shown = "; ".join(self.wrong[:5])
+            raise ContractError(f"{len(self.wrong)} of {self.planned} cells are wrong: {shown}")
+        if self.right < _SCORED * self.planned or not self.planned:
+            raise ContractError(
+                f"only {self.right} of {self.planned} planned probes could be scored: "
+                + "; ".join(self.skipped[:5])
+            )
+
+
+@dataclass(frozen=True)
+class _Probe:
+    view: int
+    row: int
+    col: int
+    box: tuple[int, int, int, int]
+
+
+def probe(opened: Opened, features: Features, sizes: Sequence[Size] = SHAPES) -> PaintReport:
+    """Paint corners, edges and inner cells of every view of pictures of several shapes.
+
+    Args:
+        opened: with mixing switched off in the vision tower.
+        features: the image features as the language model gets them: sequences x keys x width.
+        sizes: (width, height) of the pictures.
+    """
+    report = PaintReport()
+    for seed, size in enumerate(sizes):
+        picture = noise(size, seed)
+        inputs = opened.prepare([picture], [Expression(0, "it")])
+        views = opened.views(inputs)[0]
+        blank = features(opened, inputs)[0]
+        probes = list(_planned(views, size, report, seed))
+        for first in range(0, len(probes), _BATCH):
+            some = probes[first : first + _BATCH]
+            painted = [_painted(picture, each.box) for each in some]
+            asked = [Expression(i, "it") for i in range(len(some))]
+            moved = features(opened, opened.prepare(painted, asked)) - blank
+            for each, by in zip(some, moved.norm(dim=-1).numpy(), strict=True):
+                _score(each, by, views, size, report)
+    return report
+
+
+def _planned(
+    views: Sequence[View], size: Size, report: PaintReport, seed: int
+) -> Iterator[_Probe]:
+    generator = np.random.default_rng(seed)
+    for index, view in enumerate(views):
+        for row, col in _cells(view, size, generator):
+            report.planned += 1
+            box = _inside(view, row, col, size)
+            if box is None:
+                report.skipped.append(
+                    f"{size[0]} x {size[1]}, {view.name} cell {row},{col}: holds no whole pixel"
+                )
+            else:
+                yield _Probe(index, row, col, box)
+
+
+def _cells(
+    view: View, size: Size, generator: np.random.Generator
+) -> Iterator[tuple[int, int]]:
+    """Corners, middles of the edges, the centre and some others, of what shows the picture."""
+    left, top, right, bottom = view.to_original.inverse_box((0.0, 0.0, *map(float, size)))
+    # Cells that are mostly padding have too little picture to paint on.
+    cols = range(max(0, round(left)), min(view.shape[1], round(right)))
+    rows = range(max(0, round(top)), min(view.shape[0], round(bottom)))
+    if not rows or not cols:
+        return
+    chosen = {(r, c) for r in _spread(rows) for c in _spread(cols)}
+    for _ in range(4):
+        chosen.add((int(generator.choice(rows)), int(generator.choice(cols))))
+    yield from sorted(chosen)
+
+
+def _spread(cells: range) -> set[int]:
+    return {cells[0], cells[len(cells) // 2], cells[-1]}
+
+
+def _inside(view: View, row: int, col: int, size: Size) -> tuple[int, int, int, int] | None:
+    """Whole pixels well inside a cell and inside the picture."""
+    edge = _INNER
+    left, top, right, bottom = view.to_original.box(
+        (col + edge, row + edge, col + 1 - edge, row + 1 - edge)
+    )
+    box = (
+        max(0, int(np.ceil(left))),
+        max(0, int(np.ceil(top))),
+        min(size[0], int(np.floor(right))),
+        min(size[1], int(np.floor(bottom))),
+    )
+    return box if box[0] < box[2] and box[1] < box[3] else None
+
+
+def _painted(picture: Picture, box: tuple[int, int, int, int]) -> Picture:
+    left, top, right, bottom = box
+    pixels = picture.pixels.copy()
+    # Red, far from the noise in every channel: grey would leave a normalised patch as it was.
+    pixels[top:bottom, left:right] = (255, 0, 0)
+    return Picture(pixels, source=f"{picture.source} painted at {box}")
+
+
+def _score(
+    probe_: _Probe,
+    moved: Float32[np.ndarray, " keys"],
+    views: Sequence[View],
+    size: Size,
+    report: PaintReport,
+) -> None:
+    view = views[probe_.view]
+    inside = moved[view.positions]
+    row, col = np.unravel_index(int(inside.argmax()), inside.shape)
+    where = f"{size[0]} x {size[1]}, {view.name}: painted {probe_.box} for cell"
+    if inside.max() <= 1e-3 * moved.max() or moved.max() == 0:
+        report.wrong.append(f"{where} {probe_.row},{probe_.col}, but nothing moved in this view")
+    elif (row, col) != (probe_.row, probe_.col):
+        report.wrong.append(f"{where} {probe_.row},{probe_.col}, but {row},{col} moved most")
+    else:
+        report.right += 1
+
+
+class _Seen(Exception):  # noqa: N818 - it leaves the forward pass, nothing went wrong
+    pass
+
+
+def embeddings(opened: Opened, inputs: PreparedInputs) -> torch.Tensor:
+    """What a transformers decoder gets as `inputs_embeds`: sequences x keys x width."""
+    module: Any = opened.model.module
+    kept: list[torch.Tensor] = []
+
+    def look(_: object, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        kept.append(named["inputs_embeds"] if "inputs_embeds" in named else arguments[0])
+        raise _Seen
+
+    handle = module.get_decoder().register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        with torch.no_grad():
+            module(**inputs.tensors, use_cache=False)
+    except _Seen:
+        return kept[0].float()
+    finally:
+        handle.remove()
+    raise ContractError("the decoder was never called; override `features` for this family")
+
+
+def unmix(
+    vision: torch.nn.Module,
+    names: Sequence[str] = ("out_proj", "o_proj", "proj", "projection_layer"),
+) -> int:
+    """Zero the output projections of a tower's attention; returns how many there were."""
+    found = 0
+    for name, part in vision.named_modules():
+        *path, last = name.split(".")
+        inside = any("attn" in step or "attention" in step for step in path)
+        if inside and last in names and isinstance(part, torch.nn.Linear):
+            found += 1
+            torch.nn.init.zeros_(part.weight)
+            if part.bias is not None:
+                torch.nn.init.zeros_(part.bias)
+    if not found:
+        raise ContractError(
+            "no attention output projection was found in the vision tower, so its patches mix; "
+            "override `unmix` for this family"
+        )
+    return found

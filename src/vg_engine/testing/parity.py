@@ -1,0 +1,164 @@
+"""Parity: captured rows equal those of eager attention, and leaving early changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float32
+
+from vg_engine.core.heads import Head
+from vg_engine.core.types import AttentionRequest, Expression, PreparedInputs, Prompt
+from vg_engine.testing.opened import ContractError, Opened, image_positions, noise, padding
+
+TOLERANCE = 1e-5
+SHARPEST = 0.8
+# Several lengths, so that a batch is padded; several kinds of row.
+EXPRESSIONS = (
+    "the red circle",
+    "the second person from the left, who holds an umbrella",
+    "which one is the cup?",
+    "it",
+)
+SIZES = ((150, 90), (64, 64), (70, 200))
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What was measured.
+
+    Attributes:
+        error: largest difference of any entry, over all layers, heads and chosen rows.
+        sharpest: largest entry on an image token; agreement of flat rows would mean little.
+        on_padding: largest entry on padding.
+        compared: number of rows.
+    """
+
+    error: float
+    sharpest: float
+    on_padding: float
+    compared: int
+
+
+def batch(
+    opened: Opened, prompt: Prompt, expressions: Sequence[str] = EXPRESSIONS
+) -> PreparedInputs:
+    """Expressions of several lengths about pictures of several shapes, in one batch."""
+    pictures = [noise(size, seed) for seed, size in enumerate(SIZES)]
+    asked = [Expression(i % len(pictures), text) for i, text in enumerate(expressions)]
+    return opened.prepare(pictures, asked, prompt)
+
+
+def eager_rows(
+    reference: Any, inputs: PreparedInputs
+) -> Float32[torch.Tensor, "layers batch heads queries keys"]:
+    """Every attention of a transformers model that was loaded with eager attention."""
+    with torch.no_grad():
+        answer = reference(**inputs.tensors, output_attentions=True, use_cache=False)
+    if not answer.attentions:
+        raise ContractError("the reference gave no attentions; load it with eager attention")
+    return torch.stack([layer.float() for layer in answer.attentions])
+
+
+def compare(opened: Opened, reference: Any, inputs: PreparedInputs) -> Parity:
+    """Compare the rows of every head with eager attention."""
+    expected = eager_rows(reference, inputs)
+    heads = opened.model.all_heads
+    taken, views = opened.rows(inputs), opened.views(inputs)
+    error = sharpest = on_padding = 0.0
+    compared = 0
+    where = ""
+    for query, rows, seen in zip(inputs.queries, taken, views, strict=True):
+        eager = expected[:, query.sequence][:, :, list(query.rows)]
+        for index, head in enumerate(heads):
+            off = (rows[index] - eager[head.layer, head.head]).abs().max().item()
+            compared += len(query.rows)
+            if off > error:
+                error, where = off, f"{head} of {query.expression!r}"
+        sharpest = max(sharpest, rows[..., image_positions(seen)].max().item())
+        pads = padding(inputs, query.sequence)
+        if bool(pads.any()):
+            on_padding = max(on_padding, rows[..., pads].max().item())
+    if on_padding > TOLERANCE:
+        raise ContractError(
+            f"padding takes {on_padding:.3g} of a row: is the mask function registered, and the "
+            "attention mask handed on?"
+        )
+    if error > TOLERANCE:
+        raise ContractError(
+            f"captured rows differ from eager attention by {error:.3g} at {where} "
+            f"(allowed: {TOLERANCE:.0e})"
+        )
+    return Parity(error, sharpest, on_padding, compared)
+
+
+def check_sharp(parities: Sequence[Parity]) -> None:
+    """Refuse a comparison in which every row was flat."""
+    sharpest = max(parity.sharpest for parity in parities)
+    if sharpest < SHARPEST:
+        raise ContractError(
+            f"the sharpest entry on an image token is {sharpest:.2f}, below {SHARPEST}: rows this "
+            "flat agree with anything; sharpen the checkpoint more (query and key projections)"
+        )
+
+
+def check_alone(opened: Opened, prompt: Prompt, tolerance: float = 1e-4) -> float:
+    """Rows of a padded batch equal those of each expression by itself; returns the difference.
+
+    The tolerance is wider than parity's: other positions mean other rotations, and a sharpened
+    model magnifies their rounding.
+    """
+    together = batch(opened, prompt)
+    rows, worst = opened.rows(together), 0.0
+    pictures = [noise(size, seed) for seed, size in enumerate(SIZES)]
+    for query, taken in zip(together.queries, rows, strict=True):
+        alone = opened.prepare([pictures[query.image]], [Expression(0, query.expression)], prompt)
+        expected = opened.rows(alone)[0]
+        inside = taken[..., ~padding(together, query.sequence)]
+        if inside.shape != expected.shape:
+            raise ContractError(
+                f"{query.expression!r}: rows of shape {tuple(inside.shape)} in a batch without its "
+                f"padding, {tuple(expected.shape)} alone; padding is not accounted for"
+            )
+        worst = max(worst, (inside - expected).abs().max().item())
+    if worst > tolerance:
+        raise ContractError(
+            f"rows of a padded batch differ by {worst:.3g} from those of the same expressions "
+            "alone; padding takes part, or rows are counted without it"
+        )
+    return worst
+
+
+def check_early_exit(opened: Opened, layers: Sequence[torch.nn.Module]) -> int:
+    """Rows of a shallow layer need only the layers up to it; returns how many ran."""
+    inputs = batch(opened, Prompt())
+    last = max(0, len(layers) // 2 - 1)
+    wanted = tuple(head for head in opened.model.all_heads if head.layer <= last)
+    if not wanted:
+        raise ContractError(f"no layer up to {last} can point at the picture; give more layers")
+    last = max(head.layer for head in wanted)
+    expected = dict(zip(opened.model.all_heads, opened.rows(inputs)[0], strict=True))
+    ran: list[int] = []
+    handles = [
+        layer.register_forward_hook(lambda *_, index=index: ran.append(index))
+        for index, layer in enumerate(layers)
+    ]
+    try:
+        rows = opened.rows(inputs, AttentionRequest(wanted))[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+    for head, row in zip(wanted, rows, strict=True):
+        _same(head, row, expected[head])
+    allowed = last + 1 if opened.model.capabilities.early_exit else len(layers)
+    if sorted(set(ran)) != list(range(allowed)) or len(ran) != allowed:
+        raise ContractError(f"layers {ran} ran for rows of layers 0 to {last}")
+    return len(ran)
+
+
+def _same(head: Head, row: torch.Tensor, expected: torch.Tensor) -> None:
+    off = (row - expected).abs().max().item()
+    if off > TOLERANCE:
+        raise ContractError(f"leaving early changes the rows of {head} by {off:.3g}")
