@@ -21,11 +21,20 @@ from jaxtyping import Bool, Float32, Float64
 from vg_engine.core.criteria import binarise
 from vg_engine.core.errors import InputError
 from vg_engine.core.geometry import Box
-from vg_engine.core.maps import upsample
+from vg_engine.core.maps import smooth, upsample
 
 FACTOR = 16  # sub-cells per cell and axis, on grids of ordinary size
 _FINEST = 512  # sub-cells along the longer axis at which larger grids get fewer
 _BINS = 1024
+
+# The fitted box: edges every half cell (on long axes fewer), no side below two cells, and a little
+# less credit for a long shape. What stands in a box fills its middle and leaves its corners: per
+# axis the template falls from 1 to half towards the edge.
+_EDGES = 64
+_LEAST_SIDE = 2.0
+_FALL = 0.5
+_AGAINST_LONG = 0.02
+_SAMPLES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +130,84 @@ def peak_share(
     _check(values)
     fine = upsample(values, sub_cells(values.shape, factor))
     return _around_peak(values, fine, share * float(values.max()))
+
+
+def half_level(
+    values: Float32[np.ndarray, "rows cols"], *, level: float = 0.55, factor: int = FACTOR
+) -> GridRegion:
+    """Bilinear map above `level` of the way from background to peak; the peak's component.
+
+    The background is the median cell, so neither a diffuse floor nor the object's own size moves
+    the threshold. An edge blurred by the smoothing lies half way up; small objects, whose peak the
+    smoothing lowers too, want a little more, hence 0.55.
+
+    Args:
+        values: one map.
+        level: 0 is the background, 1 the peak.
+        factor: sub-cells per cell and axis, fewer on large grids.
+    """
+    _check(values)
+    fine = upsample(values, sub_cells(values.shape, factor))
+    floor = float(np.median(values))
+    return _around_peak(values, fine, floor + level * (float(values.max()) - floor))
+
+
+def box_fit(
+    values: Float32[np.ndarray, "rows cols"], *, sigma: float = 1.0, kernel: int = 7
+) -> GridRegion:
+    """The box around the peak whose smoothed template correlates best with the map.
+
+    No threshold: every cell has its say, and as the template is smoothed like the map was, small
+    objects are not widened. The mask is what lies half way up from the median cell, inside the box.
+
+    Args:
+        values: one map.
+        sigma, kernel: the smoothing that the map went through.
+    """
+    _check(values)
+    peak = peak_of(values)
+    if values.min() == values.max():
+        return _whole(values)
+    rows, cols = values.shape
+    x0, x1, across = _templates(cols, peak[0], sigma, kernel)
+    y0, y1, down = _templates(rows, peak[1], sigma, kernel)
+    centred = values.astype(np.float64) - values.mean(dtype=np.float64)
+    # Templates are products of one profile per axis, so are their sums and sums of squares.
+    total = np.outer(down.sum(axis=0), across.sum(axis=0))
+    power = np.outer((down**2).sum(axis=0), (across**2).sum(axis=0))
+    spread = np.sqrt(np.maximum(power - total**2 / values.size, 1e-12))
+    fit = (down.T @ centred @ across) / (spread * np.sqrt((centred**2).sum()))
+    fit -= _AGAINST_LONG * np.abs(np.log((y1 - y0)[:, None] / (x1 - x0)[None, :]))
+    v, h = divmod(int(np.argmax(fit)), fit.shape[1])
+    box = (float(x0[h]), float(y0[v]), float(x1[h]), float(y1[v]))
+    factor = sub_cells(values.shape)
+    ys, xs = ((np.arange(n * factor) + 0.5) / factor for n in (rows, cols))
+    inside = np.outer((box[1] < ys) & (ys < box[3]), (box[0] < xs) & (xs < box[2]))
+    half = (float(np.median(values)) + float(values.max())) / 2
+    high = inside & (upsample(values, factor) > half)
+    return _region(values, high if high.any() else inside, peak, box)
+
+
+def _templates(
+    cells: int, peak: float, sigma: float, kernel: int
+) -> tuple[
+    Float64[np.ndarray, " spans"], Float64[np.ndarray, " spans"], Float64[np.ndarray, "cells spans"]
+]:
+    """Spans of one axis that hold the peak, and each one's smoothed profile over the cells."""
+    coarser = max(1, -(-2 * cells // _EDGES))
+    step = 0.5 * coarser
+    edges = np.minimum(np.arange(0.0, cells + step, step), cells)
+    first, last = np.meshgrid(edges[edges <= peak], edges[edges >= peak], indexing="ij")
+    wide = last - first >= min(_LEAST_SIDE, cells)
+    low, high = first[wide], last[wide]
+    samples = _SAMPLES if coarser == 1 else 1  # coarse edges need no fine profile
+    at = (np.arange(cells * samples) + 0.5) / samples
+    off = (2 * at[:, None] - low - high) / (high - low)
+    profile = np.where(np.abs(off) <= 1, 1.0 - _FALL * off**2, 0.0)
+    averaged = profile.reshape(cells, samples, -1).mean(axis=1).astype(np.float32)
+    # As columns of width one each, so that the smoothing runs along this axis alone.
+    columns = np.ascontiguousarray(averaged.T[:, :, None])
+    return low, high, smooth(columns, sigma, kernel)[:, :, 0].T.astype(np.float64)
 
 
 def peak_of(values: Float32[np.ndarray, "rows cols"]) -> tuple[float, float]:
