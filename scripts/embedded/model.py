@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
-
 from vocabulary import BOS, EOS, IMAGE, PAD, build_processor, build_vocabulary
 
 IMAGE_SIZE, PATCH_SIZE = 112, 8

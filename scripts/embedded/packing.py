@@ -13,13 +13,25 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
-
 from questions import Question, SceneQuestions, text_question
-from vg_engine.plugins.datasets.scenes import KINDS, SIDE, Kind, draw, sample_layout
+from tower import word_targets
 from vocabulary import BOS, EOS, IMAGE, PAD, SYSTEM, build_vocabulary, split_words
+
+from vg_engine.plugins.datasets.scenes import (
+    KINDS,
+    MAX_OBJECTS,
+    MIN_OBJECTS,
+    SIDE,
+    Kind,
+    draw,
+    sample_layout,
+)
 
 _MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 _STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
+
+
+TOWER_STREAM = 1  # keeps the pictures of the tower's lesson apart from those of the questions
 
 
 @dataclass(frozen=True)
@@ -37,9 +49,10 @@ class Stage:
     text_share: float
 
 
+# Shares of the steps that follow the tower's own lesson.
 CURRICULUM = (
-    Stage(0.07, (2, 3), ("colour",), 0.10),
-    Stage(0.14, (2, 3), ("colour", "shape", "colour+shape"), 0.20),
+    Stage(0.07, (2, 3), ("colour",), 0.05),
+    Stage(0.14, (2, 3), ("colour", "shape", "colour+shape"), 0.15),
     Stage(0.24, (2, 4), KINDS, 0.35),
     Stage(1.00, (2, 6), KINDS, 0.35),
 )
@@ -55,6 +68,7 @@ class Packed:
     mask: torch.Tensor
     labels: torch.Tensor  # the next token where it is part of an answer, else -100
     tasks: list[list[tuple[str, int, int]]]  # per picture: task, first and last row of its answer
+    words: torch.Tensor  # (B, 9, words): which words apply at each place
 
 
 class Packer:
@@ -91,7 +105,8 @@ class Packer:
             scene = draw(layout, rng)
             about = SceneQuestions(layout, SIDE, stage.kinds, rng)
             asked = self._ask(about, stage.text_share, rng)
-            rows.append((self.pixels(scene.image), *self._pack(asked, chat=bool(rng.integers(2)))))
+            packed = self._pack(asked, chat=bool(rng.integers(2)))
+            rows.append((self.pixels(scene.image), *packed, word_targets(layout, SIDE)))
         return Packed(
             torch.from_numpy(np.stack([row[0] for row in rows])),
             torch.from_numpy(np.stack([row[1] for row in rows])),
@@ -99,6 +114,26 @@ class Packer:
             torch.from_numpy(np.stack([row[3] for row in rows]))[:, None],
             torch.from_numpy(np.stack([row[4] for row in rows])),
             [row[5] for row in rows],
+            torch.from_numpy(np.stack([row[6] for row in rows])),
+        )
+
+    def pictures_at(self, step: int, count: int) -> Packed:
+        """The batch of one step of the tower's lesson: pictures and words, no questions."""
+        pixels, words = [], []
+        for slot in range(count):
+            rng = np.random.default_rng([self.seed, TOWER_STREAM, step * count + slot])
+            layout = sample_layout(rng, int(rng.integers(MIN_OBJECTS, MAX_OBJECTS + 1)))
+            pixels.append(self.pixels(draw(layout, rng).image))
+            words.append(word_targets(layout, SIDE))
+        none = torch.zeros((count, 0), dtype=torch.int64)
+        return Packed(
+            torch.from_numpy(np.stack(pixels)),
+            none,
+            none,
+            torch.zeros((count, 1, 0, 0), dtype=torch.bool),
+            none,
+            [[] for _ in range(count)],
+            torch.from_numpy(np.stack(words)),
         )
 
     def _ask(

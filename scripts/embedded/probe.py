@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers import AutoProcessor, LlavaForConditionalGeneration
+from vocabulary import SYSTEM
 
 from vg_engine.plugins.datasets.exam import Sample, calibration
 from vg_engine.plugins.datasets.scenes import KINDS
-from vocabulary import SYSTEM
 
 FORMS = {
     "bare": f"{SYSTEM} <image>\n{{}}.",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from vocabulary import COLUMNS, FILLERS, NAMES, NUMBERS, ROWS
 
 from vg_engine.plugins.datasets.scene_drawing import COLOURS, SHAPES
 from vg_engine.plugins.datasets.scenes import (
@@ -21,7 +22,6 @@ from vg_engine.plugins.datasets.scenes import (
     named,
     phrase,
 )
-from vocabulary import COLUMNS, FILLERS, NAMES, NUMBERS, ROWS
 
 # How often an expression of each kind is asked about: shapes are hard on patches of eight pixels.
 KIND_WEIGHTS: dict[Kind, float] = {

@@ -19,7 +19,7 @@ TINY = {"width": 32, "vision_layers": 1, "text_layers": 2, "heads": 4}
 def scripts() -> Iterator[Any]:
     """The modules of scripts/embedded, which are no package."""
     sys.path.insert(0, str(SCRIPTS))
-    names = ("attention", "model", "packing", "questions", "train", "vocabulary")
+    names = ("attention", "model", "packing", "questions", "tower", "train", "vocabulary")
     loaded = {name: __import__(name) for name in names}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -32,7 +32,7 @@ def scripts() -> Iterator[Any]:
 
 def settings(scripts: Any, **changes: Any) -> Any:
     plain = {
-        "steps": 6, "batch": 2, "room": 60, "warmup": 2, "image_size": 32, "patch_size": 8,
+        "tower_steps": 3, "tower_batch": 2, "steps": 6, "batch": 2, "room": 60, "warmup": 2, "image_size": 32, "patch_size": 8,
         "architecture": TINY,
     }  # fmt: skip
     return scripts.train.Settings(**{**plain, **changes})
@@ -47,9 +47,9 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize(("optimizer", "stop"), [("adamw", 2), ("adamw", 5), ("muon", 5)])
 def test_a_resumed_run_equals_an_undisturbed_one(
-    scripts: Any, tmp_path: Path, optimizer: str
+    scripts: Any, tmp_path: Path, optimizer: str, stop: int
 ) -> None:
     chosen = settings(scripts, optimizer=optimizer)
     whole = trained(scripts, tmp_path / "whole", scripts.train.Trainer(chosen))
@@ -59,13 +59,13 @@ def test_a_resumed_run_equals_an_undisturbed_one(
     broken = scripts.train.Trainer(chosen)
     for packed in scripts.train.batches(chosen, 0, prefetch=False):
         broken.train_step(packed)
-        if broken.step == 3:
+        if broken.step == stop:
             break
     broken.save(tmp_path / "broken" / "checkpoint.pt")
     assert not list((tmp_path / "broken").glob("*.tmp"))
     resumed = scripts.train.Trainer(chosen)
     resumed.load(tmp_path / "broken" / "checkpoint.pt")
-    assert resumed.step == 3
+    assert resumed.step == stop
     assert same(whole, trained(scripts, tmp_path / "broken", resumed))
     other = scripts.train.Trainer(settings(scripts, seed=1, optimizer=optimizer))
     assert not same(whole, trained(scripts, tmp_path / "other", other))
@@ -85,13 +85,40 @@ def test_calibration_and_exam_seeds_are_refused(scripts: Any, seed: int) -> None
 
 
 def test_the_worker_draws_the_same_batches(scripts: Any) -> None:
-    chosen = settings(scripts, steps=2)
+    chosen = settings(scripts, tower_steps=2, steps=2)
     here = list(scripts.train.batches(chosen, 0, prefetch=False))
     packer = scripts.train.make_packer(chosen)
-    alone = packer.batch_at(1, scripts.train.stage_at(1, chosen))
-    assert torch.equal(here[1].ids, alone.ids)
-    assert torch.equal(here[1].pixels, alone.pixels)
-    assert not torch.equal(here[0].pixels, here[1].pixels)
+    for step in range(4):
+        alone = scripts.train.draw_batch(packer, step, chosen)
+        assert torch.equal(here[step].ids, alone.ids)
+        assert torch.equal(here[step].pixels, alone.pixels)
+        assert torch.equal(here[step].words, alone.words)
+        assert not torch.equal(here[step].pixels, here[step - 1].pixels)
+    assert [packed.ids.shape[1] > 0 for packed in here] == [False, False, True, True]
+
+
+def test_the_words_of_a_place_are_those_of_the_objects_there(scripts: Any) -> None:
+    scenes = __import__("vg_engine.plugins.datasets.scenes", fromlist=["x"])
+    layout = scenes.sample_layout(np.random.default_rng(3), 6)
+    targets = scripts.tower.word_targets(layout, scenes.SIDE)
+    for row, row_word in enumerate(scripts.vocabulary.ROWS):
+        for column, column_word in enumerate(scripts.vocabulary.COLUMNS):
+            place = f"{row_word} {column_word}"
+            there = [o for o in layout if scripts.questions.position_words(o, 224) == place]
+            words = {word for o in there for word in (o.colour, o.shape, o.size)}
+            told = targets[3 * row + column]
+            assert words == {w for w, t in zip(scripts.tower.WORDS, told, strict=True) if t}
+
+
+def test_the_first_lesson_leaves_the_language_model_alone(scripts: Any) -> None:
+    chosen = settings(scripts)
+    trainer = scripts.train.Trainer(chosen)
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    trainer.train_step(scripts.train.draw_batch(scripts.train.make_packer(chosen), 0, chosen))
+    changed = {
+        k.split(".")[1] for k, v in trainer.model.state_dict().items() if not v.equal(before[k])
+    }
+    assert changed == {"vision_tower"}
 
 
 def test_packed_questions_see_what_they_see_alone(scripts: Any) -> None:
@@ -196,8 +223,8 @@ def test_the_exported_folder_loads_as_llava(scripts: Any, tmp_path: Path) -> Non
 
 
 def test_rate_and_curriculum(scripts: Any) -> None:
-    chosen = scripts.train.Settings(steps=1000, warmup=100)
-    rates = [scripts.train.learning_rate(step, chosen) for step in (0, 99, 500, 800, 999)]
-    assert rates == pytest.approx([0.01, 1.0, 1.0, 0.5, 0.0025])
-    stages = [scripts.train.stage_at(step, chosen) for step in (0, 70, 140, 240, 999)]
-    assert stages == [*scripts.packing.CURRICULUM, scripts.packing.CURRICULUM[-1]]
+    chosen = scripts.train.Settings(tower_steps=200, steps=1000, warmup=100)
+    rates = [scripts.train.learning_rate(step, chosen) for step in (0, 120, 199, 200, 299, 1199)]
+    assert rates == pytest.approx([0.02, 2.0, 2 / 60, 0.01, 1.0, 0.0025])
+    stages = [scripts.train.stage_at(step, chosen) for step in (0, 199, 200, 270, 340, 440, 1199)]
+    assert stages == [None, None, *scripts.packing.CURRICULUM, scripts.packing.CURRICULUM[-1]]
