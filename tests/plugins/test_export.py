@@ -79,7 +79,6 @@ def test_run_lengths_are_those_of_coco() -> None:
         rle = export.to_rle(mask)
         theirs = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
         assert rle["counts"] == theirs["counts"].decode()
-        assert np.array_equal(coco.decode(rle).astype(bool), mask)
         assert np.array_equal(export.from_rle(rle), mask)
 
 

@@ -1,0 +1,129 @@
+"""What the user asks: pictures times texts, or the lines of a JSONL file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vg_engine.core.errors import InputError, PictureError, VGError
+from vg_engine.core.types import Picture, clean_expression
+from vg_engine.plugins.pictures import decode
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One question.
+
+    Attributes:
+        id: the user's, or a number from 1.
+        image: the path as the user wrote it, for the answer; `path` is where it lies.
+        text: not cleaned yet; None where the line named none.
+        error: why it cannot be asked.
+        named: the id is the user's.
+    """
+
+    id: str | int
+    image: str
+    path: str
+    text: Any
+    error: VGError | None = None
+    named: bool = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What stood on the command line."""
+
+    images: tuple[str, ...]
+    texts: tuple[str, ...]
+    queries: str | None
+    max_pixels: int
+
+    @property
+    def many(self) -> bool:
+        """Whether a failed record leaves the others alone."""
+        return self.queries is not None
+
+    def records(self) -> list[Record]:
+        """All questions, in order. On the command line a wrong one stops everything, at once.
+
+        Raises:
+            InputError: nothing is asked, or in two ways.
+            PictureError: a picture of the command line cannot be used.
+            ExpressionError: a text of the command line is empty.
+        """
+        if self.queries is not None:
+            if self.images or self.texts:
+                raise InputError("--input stands alone; leave --image and --text out, or it")
+            return list(_lines(self.queries))
+        if not self.images:
+            raise InputError("no picture is given; name one with --image FILE (or use --input)")
+        if not self.texts:
+            raise InputError("nothing to look for; say it with --text 'the red cup'")
+        for text in self.texts:
+            clean_expression(text)
+        for image in dict.fromkeys(self.images):
+            decode(image, max_pixels=self.max_pixels)
+        pairs = [(image, text) for image in self.images for text in self.texts]
+        return [Record(n, image, image, text) for n, (image, text) in enumerate(pairs, start=1)]
+
+
+class Pictures:
+    """Decodes pictures; the last one is kept, since questions about one stand together."""
+
+    def __init__(self, max_pixels: int) -> None:
+        self._max_pixels = max_pixels
+        self._last: tuple[str, Picture] | None = None
+
+    def of(self, record: Record) -> Picture:
+        """The picture of a record.
+
+        Raises:
+            PictureError: it cannot be used.
+        """
+        if self._last is None or self._last[0] != record.path:
+            self._last = None
+            self._last = (record.path, decode(record.path, max_pixels=self._max_pixels))
+        return self._last[1]
+
+
+def _lines(source: str) -> Iterator[Record]:
+    folder = Path.cwd() if source == "-" else Path(source).parent
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        cause = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise InputError(f"--input {source} cannot be read: {cause}; check the path") from error
+    lines = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if not lines:
+        raise InputError(f'--input {source} is empty; write lines of {{"image": ..., "text": ...}}')
+    for number, line in lines:
+        yield _record(number, line, folder)
+
+
+def _record(number: int, line: str, folder: Path) -> Record:
+    try:
+        data = json.loads(line)
+    except ValueError as error:
+        return _wrong(number, f"line {number} is no JSON ({error}); mend it")
+    if not isinstance(data, dict):
+        return _wrong(number, f'line {number} is no record; write {{"image": ..., "text": ...}}')
+    given = data.get("id")
+    name = given if isinstance(given, str | int) and not isinstance(given, bool) else number
+    image, text = data.get("image"), data.get("text")
+    if not isinstance(image, str) or not image:
+        error = PictureError(f"line {number} names no image; add it: a path, relative to the file")
+        return Record(name, "", "", text, error, named=given is not None)
+    try:
+        clean_expression("" if text is None else text)
+    except VGError as error:
+        return Record(name, image, image, text, error, named=given is not None)
+    return Record(name, image, str(folder / image), text, named=given is not None)
+
+
+def _wrong(number: int, message: str) -> Record:
+    return Record(number, "", "", None, InputError(message))

@@ -1,0 +1,38 @@
+"""Names of files for answers: readable, safe on any system, each once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from vg_engine.cli.asking import Record
+
+_LONGEST = 40
+
+
+class Names:
+    """Hands out file stems, the same for the same questions in the same order."""
+
+    def __init__(self) -> None:
+        self._used: set[str] = set()
+
+    def of(self, record: Record) -> str:
+        """A stem for a record's files: its id or picture, then its text."""
+        first = str(record.id) if record.named else Path(record.image).stem
+        parts = (slug(first), slug(str(record.text)))
+        stem = "-".join(part for part in parts if part) or "answer"
+        name, number = stem, 1
+        while name in self._used:
+            number += 1
+            name = f"{stem}-{number}"
+        self._used.add(name)
+        return name
+
+
+def slug(text: str) -> str:
+    """Lower-case letters, digits and single hyphens.
+
+    >>> slug("The RED cup, left!")
+    'the-red-cup-left'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:_LONGEST].strip("-")

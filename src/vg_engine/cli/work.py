@@ -1,0 +1,199 @@
+"""`vg-engine run`: the work."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from vg_engine._load import load
+from vg_engine.cli import console
+from vg_engine.cli.asking import Asked, Pictures, Record
+from vg_engine.cli.naming import Names
+from vg_engine.core.engine import Engine
+from vg_engine.core.errors import InputError, VGError
+from vg_engine.core.types import Grounding, Picture
+from vg_engine.plugins import export
+from vg_engine.render import draw
+
+MISTAKE = 2
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What comes out.
+
+    Attributes:
+        out: folder for `results.jsonl` and pictures.
+        masks: write them as PNG, too.
+        as_json: records on stdout instead of lines for people.
+    """
+
+    out: Path | None
+    masks: bool
+    as_json: bool
+
+
+def ground(asked: Asked, wanted: Wanted, choices: Mapping[str, Any]) -> int:
+    """Answer everything that is asked; the exit code.
+
+    Raises:
+        VGError: the user's mistake; in a JSONL batch only what stops all of it.
+    """
+    if wanted.masks and wanted.out is None:
+        raise InputError("--mask writes files; say where with --out DIR")
+    with console.notes() as notes, contextlib.ExitStack() as stack:
+        if wanted.out is not None:
+            stack.enter_context(_folder(wanted.out))
+        records = asked.records()
+        with console.waiting("loading the model"), _quiet():
+            engine = stack.enter_context(load(**choices))
+        notes.tell(engine.model.statements)
+        writer = stack.enter_context(_Writer(wanted, notes))
+        bar = stack.enter_context(console.progress(len(records)))
+        for record, picture, outcome in _answers(engine, asked, records):
+            if isinstance(outcome, Grounding) and picture is not None:
+                writer.answer(record, picture, outcome)
+            elif isinstance(outcome, VGError):
+                if not asked.many:
+                    raise outcome
+                writer.failure(record, outcome)
+            bar.advance(bar.task_ids[0])
+    return MISTAKE if writer.failed else 0
+
+
+def _answers(
+    engine: Engine, asked: Asked, records: Sequence[Record]
+) -> Iterator[tuple[Record, Picture | None, Grounding | VGError]]:
+    """Each record with its picture and its answer, in order."""
+    waiting: deque[tuple[Record, Picture | None, VGError | None]] = deque()
+
+    def requests() -> Iterator[tuple[Picture, str]]:
+        pictures = Pictures(asked.max_pixels)
+        for record in records:
+            try:
+                if record.error is not None:
+                    raise record.error
+                picture = pictures.of(record)
+            except VGError as error:
+                waiting.append((record, None, error))
+            else:
+                waiting.append((record, picture, None))
+                yield picture, record.text
+
+    def failed() -> Iterator[tuple[Record, None, VGError]]:
+        while waiting and (error := waiting[0][2]) is not None:
+            yield waiting.popleft()[0], None, error
+
+    for outcome in engine.ground_many(requests(), errors="yield"):
+        yield from failed()
+        record, picture, _ = waiting.popleft()
+        yield record, picture, outcome
+    yield from failed()
+
+
+class _Writer:
+    """Writes answers where they belong."""
+
+    def __init__(self, wanted: Wanted, notes: console.Notes) -> None:
+        self.failed = 0
+        self._wanted = wanted
+        self._notes = notes
+        self._names = Names()
+        self._lines = export.JsonLines(wanted.out / "results.jsonl") if wanted.out else None
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._lines is not None:
+            self._lines.__exit__(kind, error, traceback)
+
+    def answer(self, record: Record, picture: Picture, grounding: Grounding) -> None:
+        drawn: Path | None = None
+        files: dict[str, Any] = {}
+        if self._wanted.out is not None:
+            stem = self._names.of(record)
+            drawn = self._wanted.out / f"{stem}.png"
+            export.write_whole(drawn, export.to_png(draw(grounding, picture)))
+            files["overlay"] = drawn.name
+            if self._wanted.masks:
+                files["mask_files"] = [
+                    export.write_whole(
+                        self._wanted.out / f"{stem}.mask{f'-{n}' if n else ''}.png",
+                        export.to_png(mask),
+                    ).name
+                    for n, mask in enumerate(grounding.masks)
+                ]
+        line = export.to_record(grounding, id=record.id, image=record.image) | files
+        self._emit(line, _line(record, grounding, drawn))
+        self._notes.tell(grounding.notes)
+
+    def failure(self, record: Record, error: VGError) -> None:
+        self.failed += 1
+        line = {
+            "id": record.id,
+            "image": record.image or None,
+            "expression": record.text if isinstance(record.text, str) else None,
+            "error": " ".join(str(error).split()),
+            "error_type": type(error).__name__,
+        }
+        console.say("error", f"record {record.id}: {error}")
+        self._emit(line, None)
+
+    def _emit(self, record: Mapping[str, Any], line: str | None) -> None:
+        if self._lines is not None:
+            self._lines.write(record)
+        if self._wanted.as_json:
+            console.result(export.to_line(record))
+        elif line is not None:
+            console.result(line)
+
+
+def _line(record: Record, grounding: Grounding, drawn: Path | None) -> str:
+    """An answer for people."""
+    where = "not found"
+    if grounding.box is not None:
+        where = "box " + ", ".join(f"{value:.1f}" for value in grounding.box)
+    parts = [f"{Path(record.image).name}: {grounding.expression}  ->  {where}"]
+    parts.append(f"score {grounding.score:.2f}")
+    if drawn is not None:
+        parts.append(str(drawn))
+    return "  ".join(parts)
+
+
+@contextlib.contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """Make the folder before any work starts; take it away again if nothing came of it."""
+    existed = out.is_dir()
+    export.prepare_folder(out)
+    try:
+        yield
+    finally:
+        if not existed:
+            with contextlib.suppress(OSError):
+                out.rmdir()  # only if it is empty
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bars of other libraries: this command shows its own."""
+    from transformers.utils import logging as theirs  # noqa: PLC0415 - slow
+
+    shown = theirs.is_progress_bar_enabled()
+    theirs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown and not os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
+            theirs.enable_progress_bar()
