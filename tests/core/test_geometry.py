@@ -452,3 +452,12 @@ def test_what_is_hidden_is_what_no_extent_covers() -> None:
     assert hidden_share([left, right], (20, 20)) == pytest.approx(0.25)
     assert hidden_share([view_of(2, 2, (30, 0, 40, 20))], (20, 20)) == 1.0
     assert hidden_share([view_of(2, 2, (-5, -5, 30, 30))], (20, 20)) == 0.0
+
+
+def test_a_cell_that_shows_only_rounding_is_left_out() -> None:
+    for sliver in (1e-9, -1e-9):
+        # The picture of 4 x 3 pixels ends a sliver before or behind a border between cells.
+        map_ = Affine((0.5, 0.5), (-1.0 + sliver, -2.0 - sliver))
+        kept = SoftMap(maps_of(30, 30), map_).inside((4, 3))
+        assert kept.shape == (6, 8)
+        assert kept.to_original.offset == pytest.approx((0.0, 0.0), abs=1e-6)
