@@ -63,7 +63,7 @@ class Recorder:
             return
         if layer in self.taken:
             raise CaptureError(f"layer {layer} attends twice in one pass; its rows are ambiguous")
-        if mask is not None and (not isinstance(mask, torch.Tensor) or mask.ndim != 4):
+        if mask is not None and getattr(mask, "ndim", None) != 4:
             raise CaptureError(
                 f"layer {layer}: expected a mask of 4 dimensions or none, got {type(mask).__name__}"
             )
@@ -155,7 +155,7 @@ def register() -> None:
 
 
 def layer_index(layers: Iterable[torch.nn.Module]) -> dict[int, int]:
-    """id of every module inside the decoder layers -> index of its layer."""
+    """Index of the layer of every module, by its id."""
     return {id(part): index for index, layer in enumerate(layers) for part in layer.modules()}
 
 

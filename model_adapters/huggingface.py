@@ -128,10 +128,9 @@ class HuggingFaceAdapter:
         """
         raise NotImplementedError
 
-    def language_model(self, module: PreTrainedModel) -> PreTrainedModel:
+    def language_model(self, module: Any) -> Any:
         """The part that holds the decoder layers, as `.layers`."""
-        decoder: PreTrainedModel = module.get_decoder()
-        return decoder
+        return module.get_decoder()
 
     # The hooks.
 
@@ -231,7 +230,7 @@ class HuggingFaceAdapter:
             for layer, heads in recorder.wanted.items()
             for index, head in enumerate(heads)
         }
-        together = torch.stack([found[tuple(head)] for head in request.heads], dim=1)
+        together = torch.stack([found[head.layer, head.head] for head in request.heads], dim=1)
         rows = []
         for query in inputs.queries:
             where = [taken[query.sequence].index(row) for row in query.rows]
@@ -248,7 +247,7 @@ class HuggingFaceAdapter:
         return state
 
     def _wrapped(
-        self, spec: ModelSpec, module: PreTrainedModel, processor: Any, statements: tuple[str, ...]
+        self, spec: ModelSpec, module: Any, processor: Any, statements: tuple[str, ...]
     ) -> LoadedModel:
         if not getattr(processor.tokenizer, "is_fast", False):
             raise UnsupportedModelError(

@@ -43,12 +43,12 @@ class InternVLAdapter(HuggingFaceAdapter):
 
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """A grid per tile, in the order of the sequence, and the thumbnail's."""
-        images, vision = model.processor.image_processor, model.module.config.vision_config
+        images, config = model.processor.image_processor, _config(model)
         height, width = float(images.size["height"]), float(images.size["width"])
-        merge = round(1 / model.module.config.downsample_ratio)
+        merge = round(1 / config.downsample_ratio)
         shape = (
-            int(height) // (vision.patch_size[0] * merge),
-            int(width) // (vision.patch_size[1] * merge),
+            int(height) // (config.vision_config.patch_size[0] * merge),
+            int(width) // (config.vision_config.patch_size[1] * merge),
         )
         fewest, most = self._limits(model)
         # The rule of the very image processor that is installed.
@@ -73,3 +73,7 @@ class InternVLAdapter(HuggingFaceAdapter):
         images = model.processor.image_processor
         most = int(self.state(model).options.get("max_tiles", images.max_patches))
         return min(int(images.min_patches), most), most
+
+
+def _config(model: LoadedModel) -> Any:
+    return model.module.config

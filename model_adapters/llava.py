@@ -40,7 +40,8 @@ class LlavaAdapter(HuggingFaceAdapter):
         processor.patch_size = config.vision_config.patch_size
         processor.vision_feature_select_strategy = config.vision_feature_select_strategy
         if config.vision_config.model_type.startswith("clip"):
-            processor.num_additional_image_tokens = 1  # the class token, which older files leave out
+            # The class token, which older files leave out.
+            processor.num_additional_image_tokens = 1
         asked = options.get("geometry")
         if asked not in (None, "crop", "pad"):
             raise InputError(f"geometry {asked!r}: choose crop or pad")
@@ -100,7 +101,7 @@ def _geometry(images: Any) -> str:
     return "pad"
 
 
-def _switched(images: Any, geometry: str) -> LlavaImageProcessorPil:
+def _switched(images: Any, geometry: str) -> Any:
     settings = {**images.to_dict(), "do_pad": geometry == "pad"}
     settings.pop("image_processor_type", None)
     return LlavaImageProcessorPil.from_dict(settings)

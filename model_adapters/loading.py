@@ -172,9 +172,10 @@ def load_processor(spec: ModelSpec, processor_class: Any) -> Any:
         ModelError: its files are missing or broken.
     """
     source: Path | str = check_source(spec.source) or spec.source
+    image_class: Any = AutoImageProcessor
     shared = {"revision": spec.revision or "main", "trust_remote_code": spec.trust_remote_code}
     try:
-        images = AutoImageProcessor.from_pretrained(source, backend="pil", **shared)
+        images = image_class.from_pretrained(source, backend="pil", **shared)
         tokenizer = AutoTokenizer.from_pretrained(source, **shared)
         settings, _ = processor_class.get_processor_dict(source, revision=shared["revision"])
         stated = [key for key in settings if not isinstance(settings[key], Mapping)]
@@ -234,4 +235,7 @@ def _listed(names: list[str]) -> str:
 
 def _line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
+    # The text of a KeyError is the bare key.
+    if not lines or isinstance(error, KeyError):
+        return f"{type(error).__name__} {' '.join(lines)}".rstrip()
+    return lines[0].strip()

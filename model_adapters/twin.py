@@ -25,7 +25,7 @@ def path_to(base: torch.nn.Module, layers: torch.nn.ModuleList) -> str:
     """
     for name, module in base.named_modules():
         if module is layers:
-            return name
+            return str(name)
     raise UnsupportedModelError(f"{type(base).__name__} does not hold its decoder's layers")
 
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from vg_engine.core.types import Expression, Prompt
+from vg_engine.core.types import Expression, Prompt, QueryRow
 from vg_engine.testing import conduct, paint, parity
-from vg_engine.testing.opened import ContractError, Opened, Size, image_positions, noise, open_adapter
+from vg_engine.testing.opened import (
+    ContractError,
+    Opened,
+    Size,
+    image_positions,
+    noise,
+    open_adapter,
+)
 
-ROWS = ("expression_last", "expression_all", "prompt_last")
+FORMS: tuple[Literal["bare", "chat"], ...] = get_args(Literal["bare", "chat"])
+ROWS: tuple[QueryRow, ...] = get_args(QueryRow)
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Golden:
 
 
 class AdapterContract:
-    """Subclass it as `TestMyAdapter`, set `adapter` and `golden`, and write `build`.
+    r"""Subclass it as `TestMyAdapter`, set `adapter` and `golden`, and write `build`.
 
     Class attributes:
         adapter: the adapter's class.
@@ -52,7 +61,7 @@ class AdapterContract:
     Example:
         class TestLlava(AdapterContract):
             adapter = LlavaAdapter
-            golden = (Golden("the cup", Prompt(), "... <image>\\nthe cup.", (84, ...), (13,)),)
+            golden = (Golden("the cup", Prompt(), "... <image>\nthe cup.", (84, ...), (13,)),)
 
             def build(self, folder):
                 tiny_llava(folder)
@@ -75,7 +84,8 @@ class AdapterContract:
 
     def load_plain(self, folder: Path, attention: str) -> Any:
         """The same model without the adapter, with that attention implementation."""
-        return AutoModelForImageTextToText.from_pretrained(
+        auto_class: Any = AutoModelForImageTextToText
+        return auto_class.from_pretrained(
             folder, attn_implementation=attention, dtype=torch.float32
         ).eval()
 
@@ -112,7 +122,7 @@ class AdapterContract:
         """The adapter with the tiny model."""
         opened = cls().open(folder)
         # Not a generator: those break where shapes are checked by jaxtyping's import hook.
-        request.addfinalizer(opened.model.close)
+        request.addfinalizer(opened.model.close)  # noqa: PT021 - see above
         return opened
 
     def open(self, folder: Path, **more: Any) -> Opened:
@@ -123,7 +133,8 @@ class AdapterContract:
 
     def test_claims_its_config(self, opened: Opened) -> None:
         """The registry asks the class whether it takes a model."""
-        config = opened.model.module.config.to_dict()
+        module: Any = opened.model.module
+        config = module.config.to_dict()
         if not self.adapter.claims(config) or self.adapter.claims({"model_type": "no such"}):
             raise ContractError(f"{self.adapter.__name__}.claims does not tell its models apart")
 
@@ -134,11 +145,10 @@ class AdapterContract:
         for side in self.padding:
             opened = self.open(folder, **side)
             try:
-                for row in ROWS:
-                    for form in ("bare", "chat"):
-                        prompt = Prompt(form=form, query_row=row)
-                        inputs = parity.batch(opened, prompt)
-                        found.append(parity.compare(opened, reference, inputs))
+                for form, row in itertools.product(FORMS, ROWS):
+                    prompt = Prompt(form=form, query_row=row)
+                    inputs = parity.batch(opened, prompt)
+                    found.append(parity.compare(opened, reference, inputs))
             finally:
                 opened.model.close()
         parity.check_sharp(found)

@@ -103,4 +103,5 @@ def padding(inputs: PreparedInputs, sequence: int) -> Bool[torch.Tensor, " keys"
         raise ContractError(
             "the prepared tensors hold no attention_mask, so padding would take part"
         )
-    return mask[sequence] == 0
+    pads: torch.Tensor = mask[sequence] == 0
+    return pads

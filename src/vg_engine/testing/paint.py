@@ -96,9 +96,7 @@ def probe(opened: Opened, features: Features, sizes: Sequence[Size] = SHAPES) ->
     return report
 
 
-def _planned(
-    views: Sequence[View], size: Size, report: PaintReport, seed: int
-) -> Iterator[_Probe]:
+def _planned(views: Sequence[View], size: Size, report: PaintReport, seed: int) -> Iterator[_Probe]:
     generator = np.random.default_rng(seed)
     for index, view in enumerate(views):
         for row, col in _cells(view, size, generator):
@@ -112,11 +110,11 @@ def _planned(
                 yield _Probe(index, row, col, box)
 
 
-def _cells(
-    view: View, size: Size, generator: np.random.Generator
-) -> Iterator[tuple[int, int]]:
+def _cells(view: View, size: Size, generator: np.random.Generator) -> Iterator[tuple[int, int]]:
     """Corners, middles of the edges, the centre and some others, of what shows the picture."""
-    left, top, right, bottom = view.to_original.inverse_box((0.0, 0.0, *map(float, size)))
+    left, top, right, bottom = view.to_original.inverse_box(
+        (0.0, 0.0, float(size[0]), float(size[1]))
+    )
     # Cells that are mostly padding have too little picture to paint on.
     cols = range(max(0, round(left)), min(view.shape[1], round(right)))
     rows = range(max(0, round(top)), min(view.shape[0], round(bottom)))
@@ -164,7 +162,7 @@ def _score(
 ) -> None:
     view = views[probe_.view]
     inside = moved[view.positions]
-    row, col = np.unravel_index(int(inside.argmax()), inside.shape)
+    row, col = divmod(int(inside.argmax()), inside.shape[1])
     where = f"{size[0]} x {size[1]}, {view.name}: painted {probe_.box} for cell"
     if inside.max() <= 1e-3 * moved.max() or moved.max() == 0:
         report.wrong.append(f"{where} {probe_.row},{probe_.col}, but nothing moved in this view")

@@ -29,6 +29,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
+PAD, BOS, EOS = "<pad>", "<s>", "</s>"
+END_OF_TEXT, END_OF_TURN = "<|endoftext|>", "<|im_end|>"
 LLAVA_CHAT = (
     "{% for message in messages %}"
     "{% if message['role'] != 'system' %}{{ message['role'].upper() + ': '}}{% endif %}"
@@ -50,7 +52,7 @@ INTERNVL_CHAT = (
 
 def byte_tokenizer(
     special: Sequence[str], *, merges: Sequence[tuple[str, str]] = (), **settings: Any
-) -> PreTrainedTokenizerFast:
+) -> Any:
     """A byte-level tokenizer: 256 bytes, then `merges`, then `special`; ids in that order.
 
     Args:
@@ -65,12 +67,11 @@ def byte_tokenizer(
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(special))
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **settings
-    )
+    made: Any = PreTrainedTokenizerFast
+    return made(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **settings)
 
 
-def sharpen(module: torch.nn.Module, factor: float = 16.0) -> None:
+def sharpen(module: torch.nn.Module, factor: float = 12.0) -> None:
     """Scale the query and key projections, so that attention rows have peaks."""
     for name, parameter in module.named_parameters():
         if name.split(".")[-2:-1] in (["q_proj"], ["k_proj"]):
@@ -87,7 +88,7 @@ def tiny_llava(
     hidden: int = 64,
     heads: int = 4,
     seed: int = 0,
-    sharpness: float = 16.0,
+    sharpness: float = 12.0,
     merges: Sequence[tuple[str, str]] = (),
     safe: bool = True,
 ) -> Path:
@@ -106,13 +107,13 @@ def tiny_llava(
     Returns:
         `folder`.
     """
-    special = ["<pad>", "<s>", "</s>", "<image>"]
+    special = [PAD, BOS, EOS, "<image>"]
     tokenizer = byte_tokenizer(
         special,
         merges=merges,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
         extra_special_tokens=["<image>"],
         padding_side="left",
     )
@@ -125,7 +126,8 @@ def tiny_llava(
         if geometry == "crop"
         else LlavaImageProcessorPil(do_pad=True, **sizes)
     )
-    processor = LlavaProcessor(
+    processor_class: Any = LlavaProcessor
+    processor = processor_class(
         image_processor=images,
         tokenizer=tokenizer,
         patch_size=patch_size,
@@ -172,7 +174,7 @@ def tiny_internvl(
     hidden: int = 64,
     heads: int = 4,
     seed: int = 0,
-    sharpness: float = 16.0,
+    sharpness: float = 12.0,
     merges: Sequence[tuple[str, str]] = (),
     safe: bool = True,
 ) -> Path:
@@ -197,12 +199,12 @@ def tiny_internvl(
         "context_image_token": "<IMG_CONTEXT>",
         "video_token": "<video>",
     }
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *named.values()]
+    special = [END_OF_TEXT, "<|im_start|>", END_OF_TURN, *named.values()]
     tokenizer = byte_tokenizer(
         special,
         merges=merges,
-        pad_token="<|endoftext|>",
-        eos_token="<|im_end|>",
+        pad_token=END_OF_TEXT,
+        eos_token=END_OF_TURN,
         extra_special_tokens=named,
         padding_side="left",
     )
@@ -259,9 +261,7 @@ class _InternVLProcessor(InternVLProcessor):
 _InternVLProcessor.__name__ = "InternVLProcessor"
 
 
-def _saved(
-    module: Any, processor: Any, folder: Path, *, sharpness: float, safe: bool
-) -> Path:
+def _saved(module: Any, processor: Any, folder: Path, *, sharpness: float, safe: bool) -> Path:
     sharpen(module.get_decoder(), sharpness)
     folder.mkdir(parents=True, exist_ok=True)
     module.save_pretrained(folder)
