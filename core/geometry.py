@@ -7,9 +7,10 @@
 An adapter tells what its processor did, step by step, and gets the view back:
 
 >>> import numpy as np
->>> frame = Frame.of(640, 480).resize(448, 336).crop(56, 0, 336, 336)   # a centre crop
+>>> frame = Frame.of(640, 480).resize(448.0, 336.0)
+>>> frame = frame.crop(56.0, 0.0, 336.0, 336.0)   # a centre crop
 >>> view = frame.view(np.arange(576).reshape(24, 24))
->>> view.to_original.box((0, 0, 24, 24))   # the ends of the picture are invisible
+>>> view.to_original.box((0.0, 0.0, 24.0, 24.0))   # the ends of the picture are invisible
 (80.0, 0.0, 560.0, 480.0)
 """
 
@@ -280,7 +281,7 @@ def mask_to_original(
     """
     lines, line_seen = _nearest(raster.shape[0], shape[0], to_original, 1, size[1])
     columns, column_seen = _nearest(raster.shape[1], shape[1], to_original, 0, size[0])
-    painted = raster[lines][:, columns]
+    painted: Bool[np.ndarray, "height width"] = raster[lines][:, columns]
     painted &= line_seen[:, None]
     painted &= column_seen[None, :]
     return painted
