@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pluggy
@@ -27,6 +27,8 @@ from vg_engine.core.types import (
     PreparedInputs,
     Prompt,
 )
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Hooks:
     ) -> tuple[tuple[View, ...], ...]:
         """`vg_locate_image_tokens`, checked: at least one view per query, no token twice."""
         hook = "vg_locate_image_tokens"
-        answer = self._answer(hook, Sequence, model=model, inputs=inputs)
+        answer = self._answers(hook, model=model, inputs=inputs)
         located = tuple(tuple(views) for views in answer)
         if len(located) != len(inputs.queries):
             raise self._wrong(hook, f"views for {len(located)} of {len(inputs.queries)} queries")
@@ -132,9 +134,7 @@ class Hooks:
     ) -> tuple[str, ...]:
         """`vg_generate`, checked: one text per query."""
         hook = "vg_generate"
-        texts = self._answer(
-            hook, Sequence, model=model, inputs=inputs, max_new_tokens=max_new_tokens
-        )
+        texts = self._answers(hook, model=model, inputs=inputs, max_new_tokens=max_new_tokens)
         if len(texts) != len(inputs.queries):
             raise self._wrong(hook, f"{len(texts)} texts for {len(inputs.queries)} queries")
         return tuple(texts)
@@ -164,12 +164,19 @@ class Hooks:
                 current = refined
         return current
 
-    def _answer(self, hook: str, kind: type[Any], **arguments: object) -> Any:
-        answer = getattr(self.manager.hook, hook)(**arguments)
+    def _answer(self, hook: str, kind: type[_T], **arguments: object) -> _T:
+        answer: object = getattr(self.manager.hook, hook)(**arguments)
         if answer is None:
             raise PluginError(f"adapter {self.adapter!r} answered nothing to {hook}")
         if not isinstance(answer, kind):
             raise self._wrong(hook, f"{type(answer).__name__} instead of {kind.__name__}")
+        return answer
+
+    def _answers(self, hook: str, **arguments: object) -> Sequence[Any]:
+        """An answer that is one item per query."""
+        answer = self._answer(hook, object, **arguments)
+        if not isinstance(answer, Sequence):
+            raise self._wrong(hook, f"{type(answer).__name__} instead of a sequence")
         return answer
 
     def _wrong(self, hook: str, what: str) -> PluginError:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
 
 NAME = "cache_blocks"
 _CHUNK = 4  # heads at a time
@@ -50,14 +52,14 @@ class _Blocks(torch.autograd.Function):
             part = slice(n * chunk, (n + 1) * chunk)
             dv[part] = torch.bmm(p.transpose(1, 2), grad[part])
             dp = torch.bmm(grad[part], v[part].transpose(1, 2))
-            ds = torch._softmax_backward_data(dp, p, -1, p.dtype)
+            ds = torch.ops.aten._softmax_backward_data(dp, p, -1, p.dtype)  # noqa: SLF001 - fused
             dq[part] = torch.bmm(ds, k[part])
             dk[part] = torch.bmm(ds.transpose(1, 2), q[part])
         return (dq * shape[-1] ** -0.5).view(shape), dk.view(shape), dv.view(shape), None
 
 
 def _forward(
-    module: Any,
+    _module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -74,9 +76,6 @@ def _forward(
 
 def register() -> str:
     """Make the attention known to transformers; returns its name."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
-
     AttentionInterface.register(NAME, _forward)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     return NAME

@@ -110,16 +110,16 @@ def initialise(model: LlavaForConditionalGeneration) -> None:
 def build_model(config: LlavaConfig, seed: int) -> LlavaForConditionalGeneration:
     """A freshly initialised model in float32."""
     torch.manual_seed(seed)
-    model = LlavaForConditionalGeneration._from_config(config, attn_implementation="sdpa")
+    model = LlavaForConditionalGeneration(config)
     model = model.float()
     initialise(model)
     return model
 
 
 def export(model: LlavaForConditionalGeneration, folder: Path) -> None:
-    """Write weights (float16 safetensors), config, tokenizer and processor, as a LLaVA-1.5 ships them."""
+    """Write float16 safetensors, config, tokenizer and processor, as a LLaVA-1.5 ships them."""
     config = model.config.vision_config
-    half = LlavaForConditionalGeneration._from_config(model.config).half()
+    half = LlavaForConditionalGeneration(model.config).half()
     half.load_state_dict(model.state_dict())
     half.generation_config.eos_token_id = EOS
     half.generation_config.pad_token_id = PAD

@@ -60,7 +60,7 @@ CURRICULUM = (
 
 @dataclass(frozen=True)
 class Packed:
-    """One batch. Shapes: pixels (B, 3, S, S); the rest (B, L) but `mask` (B, 1, L, L), true = seen."""
+    """One batch: pixels (B, 3, S, S), mask (B, 1, L, L) with true = seen, the rest (B, L)."""
 
     pixels: torch.Tensor
     ids: torch.Tensor

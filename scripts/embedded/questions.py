@@ -121,7 +121,7 @@ class SceneQuestions:
         )
 
     def _is_there(self) -> Question:
-        """Half of the answers are no; the thing asked for then differs by one word from one present."""
+        """Half of the answers are no: one word then differs from a thing that is present."""
         kind = self.kinds[int(self.rng.integers(len(self.kinds)))]
         thing = self.objects[int(self.rng.integers(len(self.objects)))]
         values = {"colour": thing.colour, "shape": thing.shape, "size": thing.size}

@@ -5,13 +5,20 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import LlavaProcessor, PreTrainedTokenizerFast
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
 from vg_engine.plugins.datasets.scene_drawing import COLOURS, SHAPES
 from vg_engine.plugins.datasets.scenes import SIZES
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 PAD, BOS, EOS, UNK, IMAGE = range(len(SPECIAL))
 
-SYSTEM = "A chat between a curious user and an assistant who looks at a picture and answers in few words."
+SYSTEM = (
+    "A chat between a curious user and an assistant who looks at a picture "
+    "and answers in few words."
+)
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "center", "right")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight")
 NAMES = ("ann", "ben", "carl", "dora", "emma", "finn", "gina", "hugo", "ivan", "june")
@@ -140,9 +147,6 @@ def build_vocabulary() -> dict[str, int]:
 
 def build_tokenizer() -> Any:
     """A word-level tokenizer in the fast format; it puts `<s>` in front, as LLaMA's does."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
     tokenizer = Tokenizer(models.WordLevel(build_vocabulary(), unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -164,9 +168,6 @@ def build_tokenizer() -> Any:
 
 def build_processor(image_size: int, patch_size: int) -> Any:
     """LLaVA's own processor with the Pillow image processor, which needs no torchvision."""
-    from transformers import LlavaProcessor
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
     images = CLIPImageProcessorPil(
         size={"shortest_edge": image_size},
         crop_size={"height": image_size, "width": image_size},

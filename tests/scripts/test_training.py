@@ -1,4 +1,4 @@
-"""The training script: repeatable, resumable, and its packed questions are what they would be alone."""
+"""The training script: repeatable, resumable, its packed questions as they would be alone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def scripts() -> Iterator[Any]:
 
 def settings(scripts: Any, **changes: Any) -> Any:
     plain = {
-        "tower_steps": 3, "tower_batch": 2, "steps": 6, "batch": 2, "room": 60, "warmup": 2, "image_size": 32, "patch_size": 8,
+        "tower_steps": 3, "tower_batch": 2, "steps": 6, "batch": 2, "room": 60, "warmup": 2,
+        "image_size": 32, "patch_size": 8,
         "architecture": TINY,
     }  # fmt: skip
     return scripts.train.Settings(**{**plain, **changes})
