@@ -21,9 +21,9 @@ GROUPS = (ADAPTERS, MODEL_TYPES, PLUGINS, REGIONS)
 
 # What a group holds, in words, and the error for a name that it does not hold.
 _KINDS: dict[str, tuple[str, type[NotFoundError], str]] = {
-    ADAPTERS: ("adapter", AdapterNotFoundError, "; vg-engine adapters lists what is installed"),
-    MODEL_TYPES: ("adapter for model type", AdapterNotFoundError, "; name one with --adapter"),
-    PLUGINS: ("plugin", NotFoundError, "; is its package installed here?"),
+    ADAPTERS: ("adapter", AdapterNotFoundError, " (vg-engine adapters lists what is installed)"),
+    MODEL_TYPES: ("adapter for model type", AdapterNotFoundError, " (name one with --adapter)"),
+    PLUGINS: ("plugin", NotFoundError, " (is its package installed here?)"),
     REGIONS: ("region", NotFoundError, ""),
 }
 
@@ -104,7 +104,7 @@ def find(group: str, name: str, entries: Sequence[Entry] | None = None) -> Entry
     kind, missing, advice = _kind(group)
     if not offers:
         names = nearest(name, [entry.name for entry in known])
-        raise missing(f"no {kind} {name!r}; {names}{advice}")
+        raise missing(f"no {kind} {name!r}{advice}; {names}")
     if len(offers) > 1:
         sides = " and ".join(f"{offer.package} ({offer.value})" for offer in offers)
         raise PluginError(f"{kind} {name!r} is offered by {sides}; uninstall one of them")

@@ -140,7 +140,7 @@ def _clean(source: str) -> Iterator[None]:
         ) from error
     except Image.DecompressionBombError as error:
         raise PictureError(
-            f"{shown} has more than {_mega(PILLOW_LIMIT)} megapixels; make it smaller"
+            f"{shown} has more than {PILLOW_LIMIT:,} pixels; make it smaller"
         ) from error
     except MemoryError as error:
         raise PictureError(f"{shown} does not fit into memory; make it smaller") from error
@@ -234,13 +234,9 @@ def _check_size(source: str, size: tuple[int, int], max_pixels: int) -> None:
         raise PictureError(f"{_shorten(source)} has no pixels ({width} x {height})")
     if width * height > max_pixels:
         raise PictureError(
-            f"{_shorten(source)} is {width} x {height}: {_mega(width * height)} megapixels, more "
-            f"than the {_mega(max_pixels)} allowed; make it smaller or raise --max-pixels"
+            f"{_shorten(source)} is {width} x {height}: {width * height:,} pixels, more than the "
+            f"{max_pixels:,} allowed; make it smaller or raise --max-pixels"
         )
-
-
-def _mega(pixels: int) -> str:
-    return f"{pixels / 1e6:.4g}"
 
 
 def _name(image: Image.Image) -> str:

@@ -68,9 +68,9 @@ def adapter_for(config: Mapping[str, Any], types: Sequence[AnyOffer]) -> AnyOffe
     offers = list({offer.value: offer for offer in types if offer.name == model_type}.values())
     if not offers:
         raise AdapterNotFoundError(
-            f"no adapter for models of type {model_type!r}; "
-            f"{nearest(model_type, adapter_names(types))}; choose one with --adapter, or install "
-            "the package that brings one (vg-engine adapters lists what is here)"
+            f"no adapter for models of type {model_type!r} (choose one with --adapter, or install "
+            "the package that brings one; vg-engine adapters lists what is here); "
+            f"{nearest(model_type, adapter_names(types))}"
         )
     if len(offers) == 1:
         return offers[0]

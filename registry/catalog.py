@@ -59,7 +59,7 @@ def head_set(name: str) -> HeadSet:
     if found is None:
         names = nearest(name, [entry.name for entry in known])
         raise HeadSetNotFoundError(
-            f"no head set {name!r}; {names}; or write heads as L14H24,L14H13, or auto"
+            f"no head set {name!r} (a list of heads is written L14H24,L14H13); {names}"
         )
     return found
 
@@ -82,11 +82,19 @@ def model_entry(source: str) -> ModelEntry:
     """
     found = find_model(source)
     if found is None:
-        known = [name for entry in models() for name in (entry.name, *entry.aliases, *entry.ids)]
         raise ModelNotFoundError(
-            f"no model {source!r}; {nearest(source, known)}; or name a folder or a hub id"
+            f"no model {source!r} (name a folder, a hub id or a known model); {near(source)}"
         )
     return found
+
+
+def near(source: str) -> str:
+    """Words for an error message: the models whose names are nearest to `source`, else all."""
+    known = models()
+    ids = [name for entry in known for name in (*entry.aliases, *entry.ids)]
+    names = [entry.name for entry in known]
+    found = nearest(source, [*names, *ids])
+    return found if found.startswith("did") else nearest(source, names)
 
 
 def for_model(

@@ -144,7 +144,7 @@ def read_model(path: Path, root: Path) -> ModelEntry:
     """
     data = _mapping(path, _MODEL, required=("name",))
     where = _shown(path)
-    lists = {
+    lists: dict[str, Any] = {
         key: _texts(where, key, data.pop(key)) for key in ("aliases", "ids", "notes") if key in data
     }
     prompt = _prompt(where, data.pop("prompt", {}))
@@ -216,7 +216,7 @@ def _checked(where: str, data: object, schema: Mapping[str, type]) -> dict[str, 
             raise InputError(
                 f"{where}: {key} must be {wanted.__name__}, got {type(given).__name__} {given!r}"
             )
-        if wanted is int and given < 0:
+        if isinstance(given, int) and given < 0:
             raise InputError(f"{where}: {key} must not be negative, got {given}")
         checked[key] = given
     return checked

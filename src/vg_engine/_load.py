@@ -11,17 +11,18 @@ from typing import Any
 from vg_engine import _sources
 from vg_engine._version import __version__
 from vg_engine.core.engine import Engine, Settings
-from vg_engine.core.errors import HeadsError, InputError, PluginError
+from vg_engine.core.errors import HeadsError, InputError, PluginError, nearest
 from vg_engine.core.heads import Head, HeadSet, parse_heads
 from vg_engine.core.regions import Region
 from vg_engine.core.types import LoadedModel, ModelSpec, Prompt
 from vg_engine.plugins import entrypoints
 from vg_engine.plugins.manager import make_hooks
 from vg_engine.plugins.pictures import MAX_PIXELS, decode
-from vg_engine.registry import adapters, catalog
+from vg_engine.registry import adapters, catalog, schema
 
 AUTO = "auto"
 DEFAULT_REGION = "paper"
+_CHOICES = {"form": schema.FORMS, "query_row": schema.QUERY_ROWS}
 _LOG = logging.getLogger("vg_engine")
 
 
@@ -29,7 +30,7 @@ def load(
     source: str | None = None,
     *,
     adapter: str | object | None = None,
-    heads: str | HeadSet | Sequence[Head] | None = None,
+    heads: str | HeadSet | Sequence[Head | str] | None = None,
     region: str | Region | None = None,
     prompt: Prompt | str | Mapping[str, str] | None = None,
     device: str = "auto",
@@ -137,7 +138,7 @@ def _postprocessor(given: object) -> tuple[str, object]:
 
 
 def _heads(
-    given: str | HeadSet | Sequence[Head] | None, found: _sources.Source
+    given: str | HeadSet | Sequence[Head | str] | None, found: _sources.Source
 ) -> HeadSet | Callable[[LoadedModel], HeadSet | None] | None:
     """Fixed heads, None for `auto`, or the question to put once the model's shape is known."""
     if isinstance(given, HeadSet):
@@ -147,7 +148,7 @@ def _heads(
             return catalog.head_set(found.entry.heads)
         return functools.partial(_heads_of, found)
     if not isinstance(given, str):
-        return HeadSet("given", tuple(Head(*head) for head in given), "given")
+        return HeadSet("given", parse_heads(map(str, given)), "given")
     if given == AUTO:
         return None
     return named_heads(given)
@@ -194,9 +195,12 @@ def _prompt(given: Prompt | str | Mapping[str, str] | None, fields: Mapping[str,
         return given
     changes: Mapping[str, Any] = {"form": given} if isinstance(given, str) else given or {}
     known = set(Prompt.__dataclass_fields__)
-    wrong = [key for key in changes if key not in known]
-    if wrong:
-        raise InputError(f"a prompt has no field {wrong[0]!r}; its fields: {', '.join(known)}")
+    for key, value in changes.items():
+        if key not in known:
+            raise InputError(f"a prompt has no field {key!r}; {nearest(key, known)}")
+        choices = _CHOICES.get(key)
+        if choices and value not in choices:
+            raise InputError(f"prompt {key} {value!r}: choose {', '.join(choices)}")
     return Prompt(**{**fields, **changes})
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vg_engine.core.errors import InputError, ModelNotFoundError, nearest
+from vg_engine.core.errors import InputError, ModelNotFoundError
 from vg_engine.registry import catalog
 from vg_engine.registry.schema import ModelEntry
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PATH = re.compile(r"[./~\\]|[A-Za-z]:[\\/]|.*/.*/")
 
 
@@ -75,8 +75,13 @@ def resolve(
         return Source(str(path), name, None, _folder_config(path) if read else _any_config(path))
     if path.is_file():
         raise ModelNotFoundError(f"{name} is a file; name the folder that holds the model")
-    if _PATH.match(name) or not _HUB_ID.fullmatch(name):
-        raise ModelNotFoundError(f"no folder {name}; check the path, or {_known(name)}")
+    if _PATH.match(name):
+        raise ModelNotFoundError(f"no folder {name}; check the path (here is {Path.cwd()})")
+    if not _HUB_ID.fullmatch(name) and read:
+        raise ModelNotFoundError(
+            f"no model {name!r} (name a folder, a hub id such as owner/name, or a known model); "
+            f"{catalog.near(name)}"
+        )
     return Source(name, name, None, _hub_config(name, revision) if read else {})
 
 
@@ -87,7 +92,7 @@ def _in_memory(source: str | None, model: Any, processor: Any) -> Source:
             "or the folder or id to take one from: load(SOURCE, model=...)"
         )
     config = getattr(model, "config", None)
-    stated: Mapping[str, Any] = config.to_dict() if hasattr(config, "to_dict") else {}
+    stated: Mapping[str, Any] = config.to_dict() if config is not None else {}
     label = source or str(getattr(config, "_name_or_path", "")) or type(model).__name__
     return Source(label, label, catalog.find_model(label), stated)
 
@@ -111,19 +116,14 @@ def _any_config(folder: Path) -> Mapping[str, Any]:
 
 
 def _hub_config(name: str, revision: str | None) -> Mapping[str, Any]:
-    from transformers.utils import cached_file  # noqa: PLC0415 - slow, and for hub ids alone
+    from transformers.utils.hub import cached_file  # noqa: PLC0415 - slow, for hub ids alone
 
     try:
         path = cached_file(name, "config.json", revision=revision)
     except (OSError, ValueError) as error:
-        cause = " ".join(str(error).split())[:200]
+        cause = " ".join(str(error).split()).partition(". ")[0]
         raise ModelNotFoundError(
-            f"no folder {name!r}, and no model of that id on the hub or in its cache "
-            f"({cause}); {_known(name)}"
+            f"no folder {name!r}, and no model of that id on the hub or in its cache ({cause}); "
+            f"{catalog.near(name)}"
         ) from error
     return _folder_config(Path(str(path)).parent)
-
-
-def _known(name: str) -> str:
-    known = [n for entry in catalog.models() for n in (entry.name, *entry.aliases, *entry.ids)]
-    return nearest(name, known)

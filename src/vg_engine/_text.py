@@ -31,9 +31,7 @@ def font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
     return own
 
 
-def wrap(
-    text: str, font: ImageFont.FreeTypeFont, width: float, most: int = _MOST_LINES
-) -> list[str]:
+def wrap(text: str, font: ImageFont.FreeTypeFont, width: int, most: int = _MOST_LINES) -> list[str]:
     """Break a text into lines of at most `width` pixels, `most` of them; the rest is left out."""
     words = [piece for word in legible(text, font).split(" ") for piece in _cut(word, font, width)]
     lines = [""]
@@ -58,7 +56,7 @@ def legible(text: str, font: ImageFont.FreeTypeFont) -> str:
     )
 
 
-def _cut(word: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
+def _cut(word: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """A word that is wider than a line, in pieces that are not."""
     pieces = [""]
     for character in word:

@@ -215,11 +215,11 @@ def test_damaged_files_never_raise_anything_else() -> None:
 
 def test_the_size_is_checked_before_decoding(tmp_path: Path) -> None:
     small = saved(Image.new("RGB", (100, 100)))
-    with pytest.raises(PictureError, match=r"100 x 100: 0.01 megapixels, more than the 0.009999"):
+    with pytest.raises(PictureError, match=r"100 x 100: 10,000 pixels, more than the 9,999"):
         decode(small, max_pixels=9_999)
     assert decode(small, max_pixels=10_000).size == (100, 100)
     # A header of 20,000 x 20,000 with nothing behind it: 1.2 GB, if it were decoded.
-    for side, words in ((9_000, "raise --max-pixels"), (20_000, "179 megapixels; make it smaller")):
+    for side, words in ((9_000, "raise --max-pixels"), (20_000, "more than 178,956,970 pixels")):
         bomb = bytearray(saved(Image.new("RGB", (1, 1)), "BMP"))
         bomb[18:22] = bomb[22:26] = side.to_bytes(4, "little")
         with pytest.raises(PictureError, match=words):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vg_engine.core.errors import InputError, PictureError, VGError
+from vg_engine.core.errors import ExpressionError, InputError, PictureError, VGError
 from vg_engine.core.types import Picture, clean_expression
 from vg_engine.plugins.pictures import decode
 
@@ -116,10 +116,12 @@ def _record(number: int, line: str, folder: Path) -> Record:
     name = given if isinstance(given, str | int) and not isinstance(given, bool) else number
     image, text = data.get("image"), data.get("text")
     if not isinstance(image, str) or not image:
-        error = PictureError(f"line {number} names no image; add it: a path, relative to the file")
-        return Record(name, "", "", text, error, named=given is not None)
+        nameless = PictureError(f"line {number} names no image; add a path, relative to the file")
+        return Record(name, "", "", text, nameless, named=given is not None)
     try:
-        clean_expression("" if text is None else text)
+        if text is None:
+            raise ExpressionError(f"line {number} names no text; add what to look for")
+        clean_expression(text)
     except VGError as error:
         return Record(name, image, image, text, error, named=given is not None)
     return Record(name, image, str(folder / image), text, named=given is not None)

@@ -27,7 +27,7 @@ def apply(context: typer.Context, path: Path | None) -> Path | None:
     if path is None:
         return None
     values = _read(path)
-    parameters = {str(p.name): p for p in context.command.params if p.name != "help"}
+    parameters = _options(context)
     inner: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
     for key, value in values.items():
@@ -37,16 +37,18 @@ def apply(context: typer.Context, path: Path | None) -> Path | None:
         if name in (PROMPT, OPTIONS) and isinstance(value, dict):
             inner[name] = _texts(path, name, value)
         elif name not in parameters:
-            known = {*parameters, OPTIONS} - set(_REFUSED)
+            known = {*parameters, OPTIONS} - {*_REFUSED, "help"}
             raise InputError(f"{path}: no option {key!r}; {nearest(name, known)}")
         elif isinstance(value, dict) or (
             isinstance(value, list) and not getattr(parameters[name], "multiple", False)
         ):
             raise InputError(f"{path}: {key} takes one value, got {value!r}")
         elif getattr(parameters[name], "multiple", False):
-            defaults[name] = [str(v) for v in value] if isinstance(value, list) else [str(value)]
+            defaults[parameters[name].name] = (
+                [str(v) for v in value] if isinstance(value, list) else [str(value)]
+            )
         elif value is not None:
-            defaults[name] = value
+            defaults[parameters[name].name] = value
     context.default_map = {**(context.default_map or {}), **defaults}
     context.meta["vg_engine.config"] = inner
     return path
@@ -56,6 +58,16 @@ def nested(context: typer.Context, name: str) -> dict[str, Any]:
     """The mapping of that name in the config; empty without one."""
     found: dict[str, Any] = context.meta.get("vg_engine.config", {}).get(name, {})
     return found
+
+
+def _options(context: typer.Context) -> dict[str, Any]:
+    """The command's options by their long names, hyphens as underscores."""
+    return {
+        name[2:].replace("-", "_"): parameter
+        for parameter in context.command.params
+        for name in parameter.opts
+        if name.startswith("--")
+    }
 
 
 def _read(path: Path) -> dict[Any, Any]:

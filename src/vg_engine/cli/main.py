@@ -7,10 +7,11 @@ its traceback and exits with 1.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from vg_engine.cli import console, lists, run
 from vg_engine.core.errors import VGError
@@ -20,13 +21,34 @@ MISTAKE, STOPPED = 2, 130
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 
+class Command(TyperCommand):
+    """A command whose context is what its annotation says: typer makes its base class else."""
+
+    context_class = typer.Context
+
+
 class Commands(TyperGroup):
     """Turns errors into one line and an exit code."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: FBT001, FBT002 - typer's own signature
+        windows_expand_args: bool = True,  # noqa: FBT001, FBT002
+        **extra: Any,
+    ) -> Any:
         """Run a command line and exit with its code."""
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = super().main(
+                args,
+                prog_name,
+                complete_var,
+                standalone_mode=False,
+                windows_expand_args=windows_expand_args,
+                **extra,
+            )
         except VGError as error:
             console.say("error", str(error))
             code = MISTAKE
@@ -56,11 +78,9 @@ def _stopped() -> int:
 def _misused(error: Any) -> int:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "vg-engine"
-    if not error.args and context:  # nothing was said at all
-        console.result(context.get_help())
-        return MISTAKE
-    message = error.format_message().rstrip(".")
-    console.say("error", f"{message}; {command} --help shows what it takes")
+    message = error.format_message().strip().rstrip(".")
+    if message:  # without one, the help has just been shown
+        console.say("error", f"{message}; {command} --help shows what it takes")
     return MISTAKE
 
 
@@ -75,12 +95,13 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+def _version(wanted: bool) -> bool:  # noqa: FBT001 - typer calls it so
     if wanted:
         from vg_engine._version import __version__  # noqa: PLC0415 - for this flag alone
 
         console.result(f"vg-engine {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
@@ -98,7 +119,7 @@ def _about(
     """
 
 
-app.command("run")(run.run)
+app.command("run", cls=Command)(run.run)
 app.command("adapters")(lists.adapters)
 app.command("heads")(lists.heads)
 

@@ -19,8 +19,14 @@ class Names:
     def of(self, record: Record) -> str:
         """A stem for a record's files: its id or picture, then its text."""
         first = str(record.id) if record.named else Path(record.image).stem
-        parts = (slug(first), slug(str(record.text)))
-        stem = "-".join(part for part in parts if part) or "answer"
+        return self._once("-".join(filter(None, (slug(first), slug(str(record.text))))))
+
+    def of_sheet(self, record: Record) -> str:
+        """A stem for the sheet of a record's picture."""
+        return self._once(f"{slug(Path(record.image).stem) or 'picture'}-all")
+
+    def _once(self, wanted: str) -> str:
+        stem = wanted or "answer"
         name, number = stem, 1
         while name in self._used:
             number += 1

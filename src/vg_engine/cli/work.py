@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +20,10 @@ from vg_engine.core.engine import Engine
 from vg_engine.core.errors import InputError, VGError
 from vg_engine.core.types import Grounding, Picture
 from vg_engine.plugins import export
-from vg_engine.render import draw
+from vg_engine.render import draw, sheet
 
 MISTAKE = 2
+_SEVERAL, _ON_A_SHEET = 2, 12  # answers from which a sheet is drawn, and that it has room for
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,14 @@ def ground(asked: Asked, wanted: Wanted, choices: Mapping[str, Any]) -> int:
         for record, picture, outcome in _answers(engine, asked, records):
             if isinstance(outcome, Grounding) and picture is not None:
                 writer.answer(record, picture, outcome)
+                if not asked.many:
+                    writer.collect(record, picture, outcome)
             elif isinstance(outcome, VGError):
                 if not asked.many:
                     raise outcome
                 writer.failure(record, outcome)
             bar.advance(bar.task_ids[0])
+        writer.finish_sheet()
     return MISTAKE if writer.failed else 0
 
 
@@ -105,6 +110,7 @@ class _Writer:
         self._wanted = wanted
         self._notes = notes
         self._names = Names()
+        self._group: list[tuple[Record, Picture, Grounding]] = []
         self._lines = export.JsonLines(wanted.out / "results.jsonl") if wanted.out else None
 
     def __enter__(self) -> _Writer:
@@ -138,6 +144,23 @@ class _Writer:
         line = export.to_record(grounding, id=record.id, image=record.image) | files
         self._emit(line, _line(record, grounding, drawn))
         self._notes.tell(grounding.notes)
+
+    def collect(self, record: Record, picture: Picture, grounding: Grounding) -> None:
+        """Keep an answer for the sheet of its picture; a new picture finishes the last one's."""
+        if self._group and self._group[-1][0].path != record.path:
+            self.finish_sheet()
+        self._group.append((record, picture, grounding))
+
+    def finish_sheet(self) -> None:
+        """Draw all answers about one picture side by side, if there are several."""
+        group, self._group = self._group, []
+        if self._wanted.out is None or len(group) < _SEVERAL:
+            return
+        record, picture, _ = group[0]
+        path = self._wanted.out / f"{self._names.of_sheet(record)}.png"
+        drawn = sheet([grounding for _, _, grounding in group[:_ON_A_SHEET]], picture)
+        export.write_whole(path, export.to_png(drawn))
+        self._notes.tell([f"all answers about {Path(record.image).name} side by side: {path}"])
 
     def failure(self, record: Record, error: VGError) -> None:
         self.failed += 1
@@ -190,10 +213,15 @@ def _quiet() -> Iterator[None]:
     """Without the bars of other libraries: this command shows its own."""
     from transformers.utils import logging as theirs  # noqa: PLC0415 - slow
 
-    shown = theirs.is_progress_bar_enabled()
-    theirs.disable_progress_bar()
+    others: Any = theirs
+    shown = others.is_progress_bar_enabled()
+    others.disable_progress_bar()
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)  # of retries, the last word is enough
     try:
         yield
     finally:
+        hub.setLevel(level)
         if shown and not os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
-            theirs.enable_progress_bar()
+            others.enable_progress_bar()

@@ -1,0 +1,51 @@
+"""What the door shows, and how little it costs to look."""
+
+import subprocess
+import sys
+
+import pytest
+
+import vg_engine
+from vg_engine.core import errors
+
+HEAVY = {"numpy", "torch", "transformers", "cv2", "scipy", "PIL"}
+
+
+def test_every_public_name_is_there() -> None:
+    assert set(vg_engine.__all__) <= set(dir(vg_engine))
+    for name in vg_engine.__all__:
+        assert getattr(vg_engine, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        vg_engine.nothing  # noqa: B018
+
+
+def test_every_error_is_shown_at_the_door() -> None:
+    tree = {n for n, e in vars(errors).items() if isinstance(e, type) and issubclass(e, Exception)}
+    assert tree == {name for name in vg_engine.__all__ if name.endswith("Error")}
+    for name in tree:
+        assert name in str(errors.__doc__).split(), name
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import vg_engine; vg_engine.__version__; vg_engine.VGError; vg_engine.Head",
+        *(
+            f"from typer.testing import CliRunner; from vg_engine.cli.main import app\n"
+            f"done = CliRunner().invoke(app, {arguments!r}); assert done.exit_code == 0, done"
+            for arguments in (
+                ["--help"],
+                ["run", "--help"],
+                ["adapters"],
+                ["adapters", "--json"],
+                ["heads"],
+                ["heads", "show", "llava-1.5-7b"],
+                ["--version"],
+            )
+        ),
+    ],
+)
+def test_looking_costs_nothing_heavy(code: str) -> None:
+    code += f"\nimport sys; print(sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr
