@@ -14,78 +14,20 @@ beside it and never trusted by name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 
-from vg_engine.core.criteria import (
-    common_change,
-    elbow,
-    ranked,
-    sensitivity,
-    spatial_entropy,
-)
-from vg_engine.core.errors import HeadsError
+from vg_engine.core.criteria import elbow, ranked, spatial_entropy
 from vg_engine.core.heads import Head
+from vg_engine.core.observation import Observation, Sums
 from vg_engine.core.types import HeadMaps
 
 TOP = 3
 PER_SAMPLE = 10
 SKIPPED_LAYERS = 2
-
-
-@dataclass(frozen=True, eq=False)
-class Observation:
-    """What one picture with its expressions tells about every head.
-
-    Attributes:
-        heads: whose columns these are; every head, not only candidates.
-        image_attention: S_img, a line per expression.
-        entropy: spatial entropy, a line per expression; +inf where the map has no component.
-        sensitivity: 1 - overlap, a line per pair of different expressions.
-        agreement: `common_change` of the same pairs.
-    """
-
-    heads: tuple[Head, ...]
-    image_attention: Float32[np.ndarray, "samples heads"]
-    entropy: Float32[np.ndarray, "samples heads"]
-    sensitivity: Float32[np.ndarray, "pairs heads"]
-    agreement: Float32[np.ndarray, "pairs heads"]
-
-
-def observe(maps: Sequence[HeadMaps], *, cut: float = 1.0) -> Observation:
-    """Measure one picture: `maps` holds one entry per expression about it, all of the same heads.
-
-    Args:
-        maps: at least one; a picture with two or more different expressions also tells how
-            sensitive each head is.
-        cut: of the entropy, in means of the map.
-
-    Raises:
-        HeadsError: no maps, or maps of different heads.
-    """
-    if not maps or any(one.heads != maps[0].heads for one in maps):
-        raise HeadsError("an observation needs the maps of the same heads for each expression")
-    heads = maps[0].heads
-    attention = np.stack([one.image_attention for one in maps])
-    entropy = np.stack([spatial_entropy(one.maps.values, cut=cut) for one in maps])
-    moved, agreed = [np.zeros((0, len(heads)))], [np.zeros((0, len(heads)))]
-    for (i, a), (j, b) in combinations(enumerate(maps), 2):
-        if a.expression != b.expression:
-            weights = (attention[i] + attention[j]) / 2
-            moved.append(sensitivity(a.maps.values, b.maps.values)[None])
-            agreed.append(common_change(a.maps.values, b.maps.values, weights)[None])
-    return Observation(
-        heads,
-        attention,
-        entropy.astype(np.float32),
-        np.concatenate(moved).astype(np.float32),
-        np.concatenate(agreed).astype(np.float32),
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,46 +85,6 @@ class SelectionRule(Protocol):
         """
 
 
-@dataclass(eq=False)
-class _Sums:
-    """Running sums over observations: memory O(heads)."""
-
-    heads: tuple[Head, ...] = ()
-    samples: int = 0
-    pairs: int = 0
-    attention: Float64[np.ndarray, " heads"] = field(default_factory=lambda: np.zeros(0))
-    moved: Float64[np.ndarray, " heads"] = field(default_factory=lambda: np.zeros(0))
-    agreed: Float64[np.ndarray, " heads"] = field(default_factory=lambda: np.zeros(0))
-
-    def add(self, seen: Observation) -> None:
-        if not self.heads:
-            self.heads = seen.heads
-            self.attention, self.moved, self.agreed = np.zeros((3, len(seen.heads)))
-        if seen.heads != self.heads:
-            raise HeadsError("every observation must be of the same heads in the same order")
-        self.samples += len(seen.image_attention)
-        self.pairs += len(seen.sensitivity)
-        self.attention = self.attention + seen.image_attention.sum(axis=0, dtype=np.float64)
-        self.moved = self.moved + seen.sensitivity.sum(axis=0, dtype=np.float64)
-        self.agreed = self.agreed + seen.agreement.sum(axis=0, dtype=np.float64)
-
-    def means(
-        self, *, pairs: bool = False
-    ) -> tuple[
-        Float64[np.ndarray, " heads"], Float64[np.ndarray, " heads"], Float64[np.ndarray, " heads"]
-    ]:
-        """Mean S_img, sensitivity and agreement; the last two 0 without pairs."""
-        if not self.samples:
-            raise HeadsError("no sample was observed; give at least one picture and expression")
-        if pairs and not self.pairs:
-            raise HeadsError(
-                "this rule compares expressions about one picture: give pictures with at least "
-                "two different expressions each"
-            )
-        count = max(self.pairs, 1)
-        return self.attention / self.samples, self.moved / count, self.agreed / count
-
-
 def _candidates(
     heads: tuple[Head, ...], kept: Bool[np.ndarray, " heads"], skipped_layers: int
 ) -> tuple[Bool[np.ndarray, " heads"], tuple[str, ...]]:
@@ -213,7 +115,7 @@ def _judge(
 
 
 def _rank(
-    sums: _Sums,
+    sums: Sums,
     rule: str,
     k: int | None,
     candidates: Bool[np.ndarray, " heads"],
@@ -285,7 +187,7 @@ class PaperSelection:
     draw_size: int | None = None
     seed: int = 0
     name: str = "paper"
-    _sums: _Sums = field(default_factory=_Sums, init=False, repr=False)
+    _sums: Sums = field(default_factory=Sums, init=False, repr=False)
     _attention: list[np.ndarray] = field(default_factory=list, init=False, repr=False)
     _entropy: list[np.ndarray] = field(default_factory=list, init=False, repr=False)
 
@@ -375,7 +277,7 @@ class SensitivitySelection:
     k: int = TOP
     skipped_layers: int = SKIPPED_LAYERS
     name: str = "sensitivity"
-    _sums: _Sums = field(default_factory=_Sums, init=False, repr=False)
+    _sums: Sums = field(default_factory=Sums, init=False, repr=False)
 
     def add(self, observation: Observation) -> None:
         """Take in one picture; only pictures with two or more expressions tell something."""
@@ -427,7 +329,7 @@ class MeanOfAll:
     k: int | None = None
     skipped_layers: int = SKIPPED_LAYERS
     name: str = "mean_all"
-    _sums: _Sums = field(default_factory=_Sums, init=False, repr=False)
+    _sums: Sums = field(default_factory=Sums, init=False, repr=False)
 
     def add(self, observation: Observation) -> None:
         """Take in one picture."""
@@ -468,6 +370,6 @@ def per_sample_selection(
     entropy = spatial_entropy(maps.maps.values, cut=cut).astype(np.float32)
     candidates, threshold, notes = _judge(maps.heads, attention, skipped_layers, exempt_layers)
     none = np.zeros_like(attention)
-    sums = _Sums(maps.heads, 1, 0, attention, none, none)
+    sums = Sums(maps.heads, 1, 0, attention, none, none)
     scores = -entropy.astype(np.float64)
     return _rank(sums, "auto", k, candidates, scores, threshold=threshold, notes=notes)

@@ -10,16 +10,15 @@ from vg_engine.core.criteria import elbow, sensitivity, spatial_entropy
 from vg_engine.core.errors import HeadsError
 from vg_engine.core.geometry import Affine, SoftMap
 from vg_engine.core.heads import Head
+from vg_engine.core.observation import Observation, observe
 from vg_engine.core.selection import (
     ConsensusSelection,
     MeanOfAll,
-    Observation,
     PaperSelection,
     PaperSensitivitySelection,
     SelectionRule,
     SensitivitySelection,
     lowest_entropies,
-    observe,
     per_sample_heads,
     per_sample_selection,
 )

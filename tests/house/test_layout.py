@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("core", "model_adapters", "plugins", "registry")
 LONGEST = 400
+LONGEST_TEST = 500  # the tests of one file of the product stay together
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,9 @@ def test_files_can_be_read_in_one_sitting() -> None:
     ranked = sorted(lengths.items(), key=lambda entry: -entry[1])
     report = "\n".join(f"{count:5d}  {name}" for name, count in ranked[:10])
     print(f"the longest of {len(lengths)} files:\n{report}")
-    assert all(count <= LONGEST for _, count in ranked), report
+    assert all(
+        count <= (LONGEST_TEST if name.startswith("tests/") else LONGEST) for name, count in ranked
+    ), report
 
 
 def test_adapters_are_registered_in_one_place(settings: dict[str, Any]) -> None:
