@@ -59,7 +59,7 @@ def test_a_broken_claimant_matters_only_if_nobody_else_claims() -> None:
 
 
 def test_an_unknown_type_is_answered_with_the_nearest() -> None:
-    with pytest.raises(AdapterNotFoundError, match=r"did you mean wide.*--adapter"):
+    with pytest.raises(AdapterNotFoundError, match=r"--adapter.*did you mean wide"):
         adapter_for({"model_type": "wide2"}, [Offer("wide", "a:A")])
     with pytest.raises(AdapterNotFoundError, match=r"names no model_type.*wide"):
         adapter_for({}, [Offer("wide", "a:A")])

@@ -1,0 +1,156 @@
+"""The way for real weights, from a local folder to a picture, on a photograph."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import vg_engine
+from vg_engine.cli.main import app
+from vg_engine.testing.tiny import tiny_internvl, tiny_llava
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["run", *arguments])
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights in the real models' geometry: 336 pixels and 24 x 24, 448 pixels and tiles."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    tiny_llava(folder / "crop", image_size=336)
+    tiny_llava(folder / "pad", image_size=336, geometry="pad")
+    tiny_internvl(folder / "tiles", image_size=448)
+    tiny_llava(folder / "pickled", safe=False)
+    return folder
+
+
+@pytest.fixture
+def photograph(folder: Path) -> Path:
+    """An astronaut, 600 x 400: wide, so that cropping and padding differ."""
+    path = folder / "photo.jpg"
+    Image.fromarray(skimage.data.astronaut()).crop((0, 0, 512, 342)).resize((600, 400)).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "adapter"), [("crop", "llava"), ("pad", "llava"), ("tiles", "internvl")]
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_a_photograph_goes_all_the_way(
+    checkpoints: Path, photograph: Path, name: str, adapter: str, *, named: bool
+) -> None:
+    done = run(
+        *(("--adapter", adapter) if named else ()),
+        *("--model", str(checkpoints / name), "--image", str(photograph)),
+        *("--text", "the helmet", "--text", "the flag on the left", "--out", "out", "--json"),
+    )
+    assert done.exit_code == 0, done.output
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["expression"] for answer in answers] == ["the helmet", "the flag on the left"]
+    for answer in answers:
+        left, top, right, bottom = answer["box"]
+        assert 0 <= left < right <= 600
+        assert 0 <= top < bottom <= 400
+        assert answer["size"] == [600, 400]
+        assert answer["provenance"]["adapter"] == adapter
+        assert answer["provenance"]["head_set"] == "auto"
+        assert (Path("out") / answer["overlay"]).is_file()
+    assert "heads are selected on each picture (auto)" in done.stderr
+
+
+def test_which_geometry_is_in_force_is_said(checkpoints: Path, photograph: Path) -> None:
+    told = {
+        name: run(
+            "--model", str(checkpoints / name), "--image", str(photograph), "--text", "x",
+            *extra,
+        ).stderr
+        for name, extra in (("crop", ()), ("pad", ()))
+    }  # fmt: skip
+    assert told["crop"] != told["pad"]
+    assert "sees only 67 % of the picture" in told["crop"]
+    assert "sees only" not in told["pad"]
+    padded = run(
+        *("--model", str(checkpoints / "crop"), "--image", str(photograph), "--text", "x"),
+        *("--geometry", "pad"),
+    )
+    assert "sees only" not in padded.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "words"),
+    [
+        ("pickled", (), "convert"),
+        ("none", (), "no folder"),
+        ("crop", ("--heads", "L4H0"), "out of range"),
+        ("crop", ("--heads", "llava-1.5-7b"), "made for 32 layers x 32 heads"),
+        ("crop", ("--device", "cuda:99"), "cuda:99"),
+        ("crop", ("--dtype", "int8"), "choose auto, float32"),
+        ("crop", ("--geometry", "round"), "choose crop or pad"),
+        ("tiles", ("--adapter", "intervl"), "did you mean internvl"),
+    ],
+)
+def test_mistakes_with_checkpoints_are_one_line(
+    checkpoints: Path, photograph: Path, model: str, arguments: tuple[str, ...], words: str
+) -> None:
+    done = run(
+        *("--model", str(checkpoints / model), "--image", str(photograph), "--text", "x"),
+        *("--out", "out", *arguments),
+    )
+    assert done.exit_code == 2, done.output
+    (line,) = (line for line in done.stderr.splitlines() if not line.startswith("note: "))
+    assert line.startswith("error: ")
+    assert words in line
+    assert not Path("out").exists()
+
+
+def test_a_model_in_memory(checkpoints: Path) -> None:
+    import transformers
+
+    module = transformers.AutoModelForImageTextToText.from_pretrained(checkpoints / "crop")
+    picture = np.zeros((40, 60, 3), np.uint8)
+    with vg_engine.load(str(checkpoints / "crop"), model=module) as engine:
+        inside = engine.ground(picture, "the cup")
+    assert module.config._attn_implementation in ("sdpa", "eager")
+    with vg_engine.load(str(checkpoints / "crop")) as engine:
+        outside = engine.ground(picture, "the cup")
+    np.testing.assert_allclose(inside.soft_map.values, outside.soft_map.values, rtol=0, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Any:
+    engine = vg_engine.load()
+    yield engine
+    engine.close()
+
+
+def test_the_embedded_model_answers_and_says_what_it_knows(embedded: vg_engine.Engine) -> None:
+    from vg_engine.plugins.datasets.scenes import make_scene
+
+    scene = make_scene(1_000, 0)
+    answer = embedded.ground(scene.image, "the red circle")
+    assert answer.box is not None
+    assert "only knows its shapes" in str(answer.notes)
+    assert answer.provenance["entry"] == "embedded"
+    assert answer.provenance["adapter"] == "llava"
+
+
+def test_without_a_model_the_embedded_one_answers(folder: Path) -> None:
+    done = run("--image", "a.png", "--text", "the red circle", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["provenance"]["entry"] == "embedded"
+
+
+def test_extreme_pictures_are_grounded_and_drawn(embedded: vg_engine.Engine) -> None:
+    for width, height in ((1, 1), (1, 5000), (5000, 1), (3, 2)):
+        picture = vg_engine.Picture(np.full((height, width, 3), 80, np.uint8))
+        answer = embedded.ground(picture, "the red circle")
+        left, top, right, bottom = answer.box or (0, 0, 0, 0)
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
+        assert vg_engine.draw(answer, picture).width >= 480
