@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
@@ -74,6 +74,8 @@ class Loaded:
     options: Mapping[str, Any]
     image_token: str
     image_token_id: int
+    # Tokenizers keep the padding they were last asked for, and refuse two threads at a time.
+    tokenizing: threading.Lock = field(default_factory=threading.Lock)
 
 
 class HuggingFaceAdapter:
@@ -143,20 +145,19 @@ class HuggingFaceAdapter:
                 f"{nearest(wrong[0], self.option_names)}"
             )
         module = spec.module
-        processor = spec.processor
-        if processor is None:
-            if module is not None and not spec.source:
-                raise InputError("a model in memory needs its processor: load(model, processor)")
+        if spec.processor is not None:
+            processor = loading.own_processor(spec.processor)
+        elif module is None or spec.source:
             processor = loading.load_processor(spec, self.processor_class)
+        else:
+            raise InputError("a model in memory needs its processor: load(model=, processor=)")
         if module is None:
             module = loading.load_model(spec, self.auto_class)
         if not isinstance(module, PreTrainedModel):
             raise UnsupportedModelError(
                 f"adapter {self.name!r} takes transformers models, got {type(module).__name__}"
             )
-        processor, statements = self.adapt_processor(
-            loading.own_processor(processor), module, spec.options
-        )
+        processor, statements = self.adapt_processor(processor, module, spec.options)
         return self._wrapped(spec, module, processor, statements)
 
     def vg_prepare_inputs(
@@ -314,16 +315,17 @@ class HuggingFaceAdapter:
         processor, listener = prompts.listening(model.processor)
         side = self.state(model).options.get("padding_side", tokenizer.padding_side)
         bos = tokenizer.bos_token
-        tensors = processor(
-            images=[shown[expression.image] for expression in expressions],
-            text=[place.text for place in places],
-            padding=len(expressions) > 1,
-            padding_side=side,
-            # A chat template may write the token that opens a text; it must not stand there twice.
-            add_special_tokens=not (bos and places[0].text.startswith(bos)),
-            return_tensors="pt",
-            **self.call_options(model),
-        )
+        with self.state(model).tokenizing:
+            tensors = processor(
+                images=[shown[expression.image] for expression in expressions],
+                text=[place.text for place in places],
+                padding=len(expressions) > 1,
+                padding_side=side,
+                # A chat template may write the opening token itself: never twice.
+                add_special_tokens=not (bos and places[0].text.startswith(bos)),
+                return_tensors="pt",
+                **self.call_options(model),
+            )
         return dict(tensors), listener
 
     def _shown(self, model: LoadedModel, picture: Picture) -> Image.Image:

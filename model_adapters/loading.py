@@ -183,6 +183,8 @@ def load_processor(spec: ModelSpec, processor_class: Any) -> Any:
             [images, tokenizer], {key: settings[key] for key in stated}
         )
     except (OSError, ValueError, ImportError, AttributeError, TypeError, KeyError) as error:
+        if isinstance(source, str) and isinstance(error, OSError):
+            raise _explained(spec, error) from error
         raise ModelError(
             f"the processor of {spec.source} cannot be loaded: {_line(error)}; the folder needs "
             "the tokenizer's and the image processor's files beside the weights"
@@ -206,6 +208,8 @@ def own_processor(processor: Any) -> Any:
         UnsupportedModelError: the image processor has no Pillow form.
     """
     own = copy.copy(processor)
+    # Tokenizers keep the padding that they were last asked for: the user's stays as it is.
+    own.tokenizer = copy.deepcopy(processor.tokenizer)
     images = own.image_processor
     if getattr(images, "backend", "pil") != "pil":
         name = type(images).__name__.removesuffix("Fast") + "Pil"

@@ -106,28 +106,29 @@ def check_tokens(opened: Opened, sizes: Sequence[Size] = ODD_SIZES) -> int:
     return total
 
 
-def check_threads(opened: Opened, rounds: int = 3) -> None:
-    """Two threads on one model get what one gets."""
-    prompts = (Prompt(), Prompt(query_row="expression_all"))
-    prepared = [
-        batch(opened, prompts[0], ("the red circle", "it")),
-        batch(opened, prompts[1], ("a cup on the far left", "she", "which one?")),
-    ]
-    expected = [opened.rows(inputs) for inputs in prepared]
-    start = threading.Barrier(len(prepared))
+def check_threads(opened: Opened, rounds: int = 5) -> None:
+    """Threads that share a model, from the prompt on, get what one thread gets."""
+    asked = (
+        (Prompt(), ("the red circle", "it")),
+        (Prompt(query_row="expression_all"), ("a cup on the far left", "she", "which one?")),
+        (Prompt(), ("the cup",)),
+    )
+    expected = [opened.rows(batch(opened, *one)) for one in asked]
+    start = threading.Barrier(len(asked))
     wrong: list[str] = []
 
     def work(index: int) -> None:
         try:
             start.wait(timeout=60)
             for _ in range(rounds):
-                for row, one in zip(opened.rows(prepared[index]), expected[index], strict=True):
+                rows = opened.rows(batch(opened, *asked[index]))
+                for row, one in zip(rows, expected[index], strict=True):
                     if row.shape != one.shape or (row - one).abs().max().item() > TOLERANCE:
                         wrong.append(f"thread {index} read other rows than one thread alone")
         except Exception as error:  # noqa: BLE001 - it is told below, in the caller's thread
             wrong.append(f"thread {index}: {type(error).__name__}: {error}")
 
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(prepared))]
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(asked))]
     for thread in threads:
         thread.start()
     for thread in threads:

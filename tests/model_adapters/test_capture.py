@@ -1,0 +1,275 @@
+"""The attention function: registered once, exact, restored, and silent when nobody records."""
+
+import threading
+from dataclasses import replace
+from unittest import mock
+
+import pytest
+import torch
+from transformers import (
+    AttentionInterface,
+    AutoModelForImageTextToText,
+    Gemma2Config,
+    Gemma2Model,
+    GptOssConfig,
+    GptOssModel,
+    LlamaConfig,
+    LlamaModel,
+)
+from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask
+
+from vg_engine.core.errors import CaptureError, UnsupportedModelError
+from vg_engine.core.heads import Head
+from vg_engine.core.types import AttentionRequest, Expression, Prompt
+from vg_engine.model_adapters import capture
+from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.testing import conduct, noise, open_adapter, parity
+from vg_engine.testing.tiny import sharpen, tiny_llava
+
+SMALL = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_llava(tmp_path_factory.mktemp("capture") / "llava")
+
+
+def plain(folder, attention="sdpa", dtype=torch.float32):
+    return AutoModelForImageTextToText.from_pretrained(
+        folder, attn_implementation=attention, dtype=dtype
+    ).eval()
+
+
+def test_registration_is_idempotent_and_covers_the_mask():
+    capture.register()
+    capture.register()
+    keys = list(AttentionInterface().valid_keys())
+    assert keys.count(capture.OVER_FUSED) == keys.count(capture.OVER_PLAIN) == 1
+    assert AttentionMaskInterface()[capture.OVER_FUSED] is sdpa_mask
+    assert AttentionMaskInterface()[capture.OVER_PLAIN] is eager_mask
+
+
+def test_installed_but_not_recording_is_exactly_sdpa(folder):
+    opened = open_adapter(LlavaAdapter(), str(folder))
+    inputs = parity.batch(opened, Prompt())
+    with torch.no_grad():
+        expected = plain(folder)(**inputs.tensors, use_cache=False).logits
+        actual = opened.model.module(**inputs.tensors, use_cache=False).logits
+        recorder = capture.Recorder({}, {}, torch.zeros((4, 1), dtype=torch.int64))
+        with capture.recording(recorder):
+            recorded = opened.model.module(**inputs.tensors, use_cache=False).logits
+    assert torch.equal(actual, expected)
+    assert torch.equal(recorded, expected)
+
+
+def test_recording_does_not_change_what_the_model_says(folder):
+    opened = open_adapter(LlavaAdapter(), str(folder))
+    inputs = parity.batch(opened, Prompt())
+    with torch.no_grad():
+        before = opened.model.module(**inputs.tensors, use_cache=False).logits
+        opened.rows(inputs)
+        after = opened.model.module(**inputs.tensors, use_cache=False).logits
+    assert torch.equal(before, after)
+
+
+def test_only_wanted_heads_and_rows_are_computed(folder):
+    opened = open_adapter(LlavaAdapter(), str(folder))
+    inputs = opened.prepare([noise((64, 64))], [Expression(0, "the cup")])
+    request = AttentionRequest((Head(2, 3), Head(1, 0), Head(2, 1)))
+    with mock.patch.object(capture, "attention_rows", wraps=capture.attention_rows) as called:
+        rows = opened.rows(inputs, request)[0]
+    assert [call.kwargs["heads"] for call in called.call_args_list] == [(0,), (3, 1)]
+    assert {tuple(call.args[2].shape) for call in called.call_args_list} == {(1, 1)}
+    everything = dict(zip(opened.model.all_heads, opened.rows(inputs)[0], strict=True))
+    for head, row in zip(request.heads, rows, strict=True):
+        torch.testing.assert_close(row, everything[head], atol=1e-6, rtol=0)
+
+
+def test_attentions_are_never_asked_for(folder):
+    opened = open_adapter(LlavaAdapter(), str(folder))
+    inputs = parity.batch(opened, Prompt())
+    base = opened.model.module.model
+    with mock.patch.object(
+        type(base), "forward", autospec=True, side_effect=type(base).forward
+    ) as f:
+        opened.rows(inputs)
+    assert "output_attentions" not in f.call_args.kwargs
+    assert f.call_args.kwargs["use_cache"] is False
+
+
+def test_flash_attention_is_replaced_while_open_and_put_back(folder):
+    """No flash attention runs here: what such a model carries is its name in the config."""
+    module = plain(folder)
+    text = module.model.language_model.config
+    text._attn_implementation_internal = "flash_attention_2"
+    processor = open_adapter(LlavaAdapter(), str(folder)).model.processor
+    opened = open_adapter(LlavaAdapter(), "", module=module, processor=processor)
+    assert any("flash_attention_2" in said for said in opened.model.statements)
+    inputs = parity.batch(opened, Prompt())
+    parity.compare(opened, plain(folder, "eager"), inputs)
+    opened.model.close()
+    assert text._attn_implementation == "flash_attention_2"
+
+
+def test_half_precision_rows_are_float32(folder):
+    module = plain(folder, dtype=torch.bfloat16)
+    processor = open_adapter(LlavaAdapter(), str(folder)).model.processor
+    opened = open_adapter(LlavaAdapter(), "", module=module, processor=processor)
+    assert opened.model.dtype == torch.bfloat16
+    rows = opened.rows(parity.batch(opened, Prompt()))
+    assert {row.dtype for row in rows} == {torch.float32}
+    for row in rows:
+        torch.testing.assert_close(row.sum(-1), torch.ones(row.shape[:2]), atol=1e-5, rtol=0)
+
+
+def language_model(config_class, model_class, **more):
+    module = model_class(config_class(**SMALL, **more)).eval()
+    sharpen(module, 8.0)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: language_model(LlamaConfig, LlamaModel), capture.OVER_FUSED),
+        (
+            lambda: language_model(Gemma2Config, Gemma2Model, attn_logit_softcapping=5.0),
+            capture.OVER_PLAIN,
+        ),
+        (
+            lambda: language_model(
+                GptOssConfig, GptOssModel, num_local_experts=2, num_experts_per_tok=1
+            ),
+            capture.OVER_PLAIN,
+        ),
+    ],
+    ids=["llama", "softcap and sliding layers", "sinks and sliding layers"],
+)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_language_models_of_several_kinds_agree_with_eager(make, name, side):
+    module = make()
+    ids = torch.randint(3, 50, (2, 13))
+    mask = torch.ones_like(ids)
+    pads = slice(0, 4) if side == "left" else slice(9, 13)
+    mask[0, pads] = 0
+    rows = torch.tensor([[12 if side == "left" else 8, 6], [12, 3]])
+    module.set_attn_implementation("eager")
+    with torch.no_grad():
+        expected = module(ids, attention_mask=mask, output_attentions=True).attentions
+    before, close = capture.install(module)
+    assert before == "eager"
+    assert module.config._attn_implementation == name
+    recorder = capture.Recorder(
+        capture.layer_index(module.layers), dict.fromkeys(range(3), (0, 1, 2, 3)), rows
+    )
+    with torch.no_grad(), capture.recording(recorder):
+        module(ids, attention_mask=mask, use_cache=False)
+    for layer, taken in recorder.require().items():
+        for sample in range(2):
+            eager = expected[layer][sample][:, rows[sample]]
+            torch.testing.assert_close(taken[sample], eager, atol=1e-5, rtol=0)
+        assert taken[0][..., pads].max() == 0
+    close()
+    assert module.config._attn_implementation == "eager"
+
+
+def test_packed_expressions_are_kept_apart_by_a_block_mask(folder):
+    """Two queries in one sequence, told apart by an explicit mask of four dimensions."""
+    opened = open_adapter(LlavaAdapter(), str(folder))
+    first, second = (
+        opened.prepare([noise((90, 90))], [Expression(0, text)]) for text in ("the cup", "it here")
+    )
+    ids = [inputs.tensors["input_ids"][0] for inputs in (first, second)]
+    shared = int((ids[0][: len(ids[1])] != ids[1][: len(ids[0])]).nonzero()[0])
+    tails = [one[shared:] for one in ids]
+    packed = torch.cat((ids[0], tails[1]))[None]
+    length, cut = packed.shape[1], len(ids[0])
+    mask = torch.ones(length, length).tril().bool()
+    mask[cut:, shared:cut] = False
+    where = torch.cat((torch.arange(cut), torch.arange(shared, len(ids[1]))))[None]
+    queries = (
+        replace(first.queries[0]),
+        replace(second.queries[0], rows=(length - 1,)),
+    )
+    together = replace(
+        first,
+        tensors={
+            **first.tensors,
+            "input_ids": packed,
+            "attention_mask": mask[None, None],
+            "position_ids": where,
+        },
+        queries=queries,
+    )
+    apart, packed_rows = opened.rows(first)[0], opened.rows(together)
+    torch.testing.assert_close(packed_rows[0][..., :cut], apart, atol=1e-5, rtol=0)
+    expected = opened.rows(second)[0]
+    kept = torch.cat((packed_rows[1][..., :shared], packed_rows[1][..., cut:]), dim=-1)
+    torch.testing.assert_close(kept, expected, atol=1e-5, rtol=0)
+    assert packed_rows[1][..., shared:cut].max() == 0
+
+
+def test_rows_that_never_came_are_missed():
+    recorder = capture.Recorder({}, {3: (0,), 1: (2,)}, torch.zeros((1, 1), dtype=torch.int64))
+    with pytest.raises(CaptureError, match=r"layers \[1, 3\]"):
+        recorder.require()
+
+
+def test_a_layer_that_attends_twice_is_refused():
+    module = torch.nn.Identity()
+    recorder = capture.Recorder({id(module): 0}, {0: (0,)}, torch.zeros((1, 1), dtype=torch.int64))
+    tensor = torch.randn(1, 2, 4, 8)
+    recorder.take(module, tensor, tensor, None, {})
+    with pytest.raises(CaptureError, match="attends twice"):
+        recorder.take(module, tensor, tensor, None, {})
+
+
+def test_masks_of_another_kind_are_refused():
+    module = torch.nn.Identity()
+    recorder = capture.Recorder({id(module): 0}, {0: (0,)}, torch.zeros((1, 1), dtype=torch.int64))
+    tensor = torch.randn(1, 2, 4, 8)
+    with pytest.raises(CaptureError, match="4 dimensions"):
+        recorder.take(module, tensor, tensor, torch.ones(1, 4), {})
+
+
+def test_models_that_do_not_dispatch_are_refused_and_left_alone():
+    module = language_model(LlamaConfig, LlamaModel)
+    found = conduct.implementations(module)
+    with (
+        mock.patch.object(LlamaModel, "set_attn_implementation", lambda *_: None),
+        pytest.raises(UnsupportedModelError, match="does not let its attention be chosen"),
+    ):
+        capture.install(module)
+    assert conduct.implementations(module) == found
+
+
+def test_the_last_of_several_users_restores():
+    module = language_model(LlamaConfig, LlamaModel)
+    closers = [capture.install(module)[1] for _ in range(3)]
+    for close in (closers[1], closers[1], closers[0]):
+        close()
+        assert module.config._attn_implementation == capture.OVER_FUSED
+    closers[2]()
+    assert module.config._attn_implementation == "sdpa"
+    capture.install(module)[1]()
+    assert module.config._attn_implementation == "sdpa"
+
+
+def test_a_recorder_belongs_to_its_thread():
+    recorder = capture.Recorder({}, {}, torch.zeros((1, 1), dtype=torch.int64))
+    seen = []
+    with capture.recording(recorder):
+        thread = threading.Thread(target=lambda: seen.append(capture._RECORDER.get()))
+        thread.start()
+        thread.join()
+        assert capture._RECORDER.get() is recorder
+    assert seen == [None]
+    assert capture._RECORDER.get() is None

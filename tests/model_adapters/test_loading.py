@@ -1,0 +1,249 @@
+"""Everything that a user can get wrong when loading ends in one line that says what to do."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from transformers import AutoTokenizer, LlavaForConditionalGeneration, LlavaProcessor
+
+from vg_engine.core.errors import (
+    InputError,
+    ModelError,
+    ModelNotFoundError,
+    UnsupportedModelError,
+    WeightsError,
+)
+from vg_engine.core.types import Expression, ModelSpec
+from vg_engine.model_adapters import loading
+from vg_engine.model_adapters.internvl import InternVLAdapter
+from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.testing import noise, open_adapter
+from vg_engine.testing.tiny import tiny_internvl, tiny_llava
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    return tiny_llava(tmp_path_factory.mktemp("loading") / "good", layers=1, hidden=32)
+
+
+@pytest.fixture
+def copy(good, tmp_path):
+    return shutil.copytree(good, tmp_path / "copy")
+
+
+def load(source, **options):
+    return LlavaAdapter().vg_load_model(ModelSpec(str(source), device="cpu", **options))
+
+
+def one_line(raised):
+    assert len(str(raised.value).splitlines()) == 1
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("source", ["/no/such/folder", "./none", "a/b/c", "nothing"])
+def test_no_such_folder(source):
+    with pytest.raises(ModelNotFoundError, match="no model folder") as raised:
+        load(source)
+    one_line(raised)
+
+
+def test_hub_id_that_cannot_be_had():
+    with pytest.raises(ModelNotFoundError, match="nobody/nothing") as raised:
+        load("nobody/nothing")
+    one_line(raised)
+
+
+def test_folder_without_config(tmp_path):
+    with pytest.raises(ModelNotFoundError, match=r"no config\.json") as raised:
+        load(tmp_path)
+    one_line(raised)
+
+
+def test_pickled_weights_are_refused_and_convert_is_named(tmp_path):
+    folder = tiny_llava(tmp_path / "old", layers=1, hidden=32, safe=False)
+    with pytest.raises(WeightsError, match="vg-engine convert") as raised:
+        load(folder)
+    one_line(raised)
+
+
+def test_no_weights_at_all(copy):
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(WeightsError, match="holds no weights"):
+        load(copy)
+
+
+def test_missing_shard_and_broken_index(copy):
+    index = copy / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model-00002-of-00002.safetensors"}}))
+    with pytest.raises(WeightsError, match="lacks model-00002-of-00002"):
+        load(copy)
+    index.write_text("{")
+    with pytest.raises(WeightsError, match="is broken"):
+        load(copy)
+
+
+def test_truncated_weights(copy):
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match="broken safetensors") as raised:
+        load(copy)
+    one_line(raised)
+
+
+def test_missing_and_unexpected_keys_are_listed(copy):
+    from safetensors.torch import load_file, save_file
+
+    weights = copy / "model.safetensors"
+    tensors = load_file(weights)
+    name = next(key for key in tensors if "q_proj" in key and "language" in key)
+    tensors["something.else"] = tensors.pop(name)
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(WeightsError) as raised:
+        load(copy)
+    text = one_line(raised)
+    assert "1 missing (" in text
+    assert "q_proj" in text
+    assert "1 unexpected (something.else)" in text
+
+
+def test_weights_of_another_size(copy):
+    config = json.loads((copy / "config.json").read_text())
+    config["text_config"]["intermediate_size"] *= 2
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"do not fit|cannot be loaded") as raised:
+        load(copy)
+    one_line(raised)
+
+
+def test_code_of_its_own_is_not_run(copy):
+    (copy / "evil.py").write_text("raise SystemExit('ran')")
+    config = json.loads((copy / "config.json").read_text())
+    config["model_type"] = "evil"
+    config["auto_map"] = {
+        "AutoConfig": "evil.Config",
+        "AutoModelForImageTextToText": "evil.Model",
+    }
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="--trust-remote-code") as raised:
+        load(copy)
+    one_line(raised)
+
+
+def test_folder_without_a_tokenizer(copy):
+    for path in copy.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(ModelError, match="processor of .* cannot be loaded") as raised:
+        load(copy)
+    one_line(raised)
+
+
+def test_devices_and_types(good):
+    assert load(good).dtype == torch.float32
+    assert load(good, dtype="bfloat16").dtype == torch.bfloat16
+    with pytest.raises(InputError, match="choose auto or cpu"):
+        load(good, dtype="auto").close() or loading.choose_device("abacus")
+    with pytest.raises(InputError, match="choose auto, float32"):
+        load(good, dtype="int8")
+    assert loading.choose_dtype("auto", torch.device("cuda")) == "auto"
+    assert loading.choose_dtype("auto", torch.device("cpu")) == torch.float32
+
+
+def test_a_model_in_memory_needs_its_processor(good):
+    module = LlavaForConditionalGeneration.from_pretrained(good)
+    with pytest.raises(InputError, match="needs its processor"):
+        LlavaAdapter().vg_load_model(ModelSpec("", module=module))
+    model = LlavaAdapter().vg_load_model(ModelSpec(str(good), module=module))
+    assert model.module is module
+    with pytest.raises(UnsupportedModelError, match="got Linear"):
+        LlavaAdapter().vg_load_model(
+            ModelSpec("", module=torch.nn.Linear(1, 1), processor=model.processor)
+        )
+
+
+def test_the_users_processor_is_not_changed(good):
+    module = LlavaForConditionalGeneration.from_pretrained(good)
+    processor = LlavaProcessor.from_pretrained(good)
+    before = processor.to_json_string(), processor.tokenizer.backend_tokenizer.to_str()
+    opened = open_adapter(
+        LlavaAdapter(), "", module=module, processor=processor, options={"geometry": "pad"}
+    )
+    opened.prepare([noise((64, 64))], [Expression(0, "it"), Expression(0, "it all")])
+    assert opened.model.processor is not processor
+    after = processor.to_json_string(), processor.tokenizer.backend_tokenizer.to_str()
+    assert after == before
+
+
+def test_old_files_that_leave_the_patch_size_out(copy):
+    path = copy / "processor_config.json"
+    settings = json.loads(path.read_text())
+    for name in ("patch_size", "num_additional_image_tokens", "vision_feature_select_strategy"):
+        del settings[name]
+    path.write_text(json.dumps(settings))
+    opened = open_adapter(LlavaAdapter(), str(copy))
+    inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")])
+    assert opened.views(inputs)[0][0].shape == (8, 8)
+    opened.rows(inputs)
+
+
+def test_old_layout_of_the_processors_files(good, copy):
+    """`preprocessor_config.json` and a template inside the tokenizer's config, as they once were."""
+    settings = json.loads((copy / "processor_config.json").read_text())
+    images = settings.pop("image_processor")
+    (copy / "preprocessor_config.json").write_text(json.dumps(images))
+    (copy / "processor_config.json").write_text(json.dumps(settings))
+    template = (copy / "chat_template.jinja").read_text()
+    (copy / "chat_template.jinja").unlink()
+    (copy / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    old, new = open_adapter(LlavaAdapter(), str(copy)), open_adapter(LlavaAdapter(), str(good))
+    assert old.model.processor.chat_template == new.model.processor.chat_template
+    assert old.model.processor.image_processor.to_dict() == (
+        new.model.processor.image_processor.to_dict()
+    )
+
+
+def test_a_slow_tokenizer_is_refused(good):
+    module = LlavaForConditionalGeneration.from_pretrained(good)
+    processor = open_adapter(LlavaAdapter(), str(good)).model.processor
+
+    class Slow:
+        is_fast = False
+
+    processor.tokenizer = Slow()
+    with pytest.raises(UnsupportedModelError, match=r"tokenizer\.json"):
+        open_adapter(LlavaAdapter(), "", module=module, processor=processor)
+
+
+def test_without_padding_token_one_expression_at_a_time(good):
+    opened = open_adapter(LlavaAdapter(), str(good))
+    opened.model.processor.tokenizer.pad_token = None
+    opened.prepare([noise((64, 64))], [Expression(0, "it")])
+    with pytest.raises(ModelError, match="no padding token"):
+        opened.prepare([noise((64, 64))], [Expression(0, "it"), Expression(0, "all")])
+
+
+def test_pillows_image_processor_takes_the_place_of_torchvisions(good):
+    processor = open_adapter(LlavaAdapter(), str(good)).model.processor
+    pillow = processor.image_processor
+
+    class CLIPImageProcessor(type(pillow)):
+        backend = "torchvision"
+
+    class OddImageProcessor(type(pillow)):
+        backend = "torchvision"
+
+    processor.image_processor = CLIPImageProcessor.from_dict(pillow.to_dict())
+    own = loading.own_processor(processor)
+    assert type(own.image_processor) is type(pillow)
+    assert own.image_processor.crop_size == pillow.crop_size
+    processor.image_processor = OddImageProcessor.from_dict(pillow.to_dict())
+    with pytest.raises(UnsupportedModelError, match="no Pillow form"):
+        loading.own_processor(processor)
+
+
+def test_processor_is_built_without_its_video_part(tmp_path):
+    folder = tiny_internvl(tmp_path / "m", layers=1, hidden=32)
+    model = InternVLAdapter().vg_load_model(ModelSpec(str(folder), device="cpu"))
+    assert type(model.processor).get_attributes() == ["image_processor", "tokenizer"]
+    assert model.processor.image_processor.backend == "pil"
+    assert isinstance(model.processor.tokenizer, type(AutoTokenizer.from_pretrained(folder)))

@@ -1,0 +1,159 @@
+"""Prompts are rendered around the expression, and its tokens found by character offsets."""
+
+import numpy as np
+import pytest
+
+from vg_engine.core.errors import ExpressionError, InputError, UnsupportedModelError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters import prompts
+from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.testing import noise, open_adapter
+from vg_engine.testing.tiny import tiny_llava
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prompts") / "llava"
+    return open_adapter(
+        LlavaAdapter(), str(tiny_llava(folder, layers=1, hidden=32, merges=[(".", "Ċ")]))
+    )
+
+
+def prepared(opened, text, prompt=None):
+    return opened.prepare([noise((64, 64))], [Expression(0, text)], prompt)
+
+
+def read(opened, inputs):
+    """The text of the rows' tokens."""
+    ids = inputs.tensors["input_ids"][0]
+    return opened.model.processor.tokenizer.decode(ids[list(inputs.queries[0].rows)])
+
+
+@pytest.mark.parametrize(
+    ("text", "user"),
+    [
+        ("the cup", "the cup."),
+        ("the cup.", "the cup."),
+        ("which cup?", "which cup?"),
+        ("this!", "this!"),
+        ("杯子。", "杯子。"),
+        ("杯子？", "杯子？"),
+        ('the sign "stop."', 'the sign "stop."'),
+        ('the sign "stop"', 'the sign "stop".'),
+        ("no. 5", "no. 5."),
+        ("...", "..."),
+    ],
+)
+def test_a_stop_is_added_unless_the_expression_has_an_ending(opened, text, user):
+    assert prepared(opened, text).rendered[0].endswith("\n" + user)
+
+
+@pytest.mark.parametrize(
+    ("template", "user", "row"),
+    [
+        ("Where is {expression}?", "Where is the cup?", "?"),
+        ("Find {expression}", "Find the cup.", "."),
+        ("{expression}\nNow.", "the cup.\nNow.", ".\n"),
+        ("{expression} please", "the cup. please", "."),
+    ],
+)
+def test_a_template_goes_around_the_expression(opened, template, user, row):
+    inputs = prepared(opened, "the cup", Prompt(template=template))
+    assert inputs.rendered[0].endswith("\n" + user)
+    assert read(opened, inputs) == row
+
+
+def test_expression_all_is_the_expression_alone(opened):
+    for form in ("bare", "chat"):
+        prompt = Prompt(form, template="Is it {expression} or not", query_row="expression_all")
+        assert read(opened, prepared(opened, "the red cup", prompt)) == "the red cup"
+
+
+def test_prompt_last_stands_behind_the_template(opened):
+    inputs = prepared(opened, "the cup", Prompt("chat", query_row="prompt_last"))
+    assert inputs.queries[0].rows == (inputs.tensors["input_ids"].shape[1] - 1,)
+    assert read(opened, inputs) == ":"
+
+
+def test_an_expression_that_the_prompt_also_holds_is_not_mistaken(opened):
+    for text in ("USER:", "ASSISTANT:", "A chat", "user"):
+        prompt = Prompt("chat", query_row="expression_all", system="A chat of a USER: here.")
+        inputs = prepared(opened, text, prompt)
+        assert read(opened, inputs) == text
+        assert inputs.queries[0].rows[0] > 64
+
+
+def test_a_system_sentence_may_be_empty(opened):
+    assert prepared(opened, "it", Prompt(system="")).rendered[0].startswith("<image>")
+
+
+def test_control_words_are_refused(opened):
+    for text in ("the <image> cup", "</s>", "<pad><pad>"):
+        with pytest.raises(ExpressionError, match="leave it out"):
+            prepared(opened, text)
+
+
+def test_a_model_without_chat_template_says_so(tmp_path):
+    folder = tiny_llava(tmp_path / "m", layers=1, hidden=32)
+    (folder / "chat_template.jinja").unlink()
+    plain = open_adapter(LlavaAdapter(), str(folder))
+    with pytest.raises(InputError, match="use the bare prompt form"):
+        prepared(plain, "it", Prompt("chat"))
+    prepared(plain, "it")
+
+
+def test_a_template_that_drops_the_picture_is_refused(opened):
+    processor = opened.model.processor
+    kept = processor.chat_template
+    processor.chat_template = "{{ messages[0]['content'][1]['text'] }}"
+    try:
+        with pytest.raises(UnsupportedModelError, match="once each"):
+            prepared(opened, "it", Prompt("chat"))
+    finally:
+        processor.chat_template = kept
+
+
+def test_an_opening_token_in_the_template_is_not_doubled(opened):
+    processor = opened.model.processor
+    kept = processor.chat_template
+    processor.chat_template = "<s>" + kept
+    try:
+        ids = prepared(opened, "it", Prompt("chat")).tensors["input_ids"][0].tolist()
+    finally:
+        processor.chat_template = kept
+    bos = processor.tokenizer.bos_token_id
+    assert ids[0] == bos
+    assert ids.count(bos) == 1
+
+
+OFFSETS = np.array([[0, 0], [0, 3], [4, 7], [7, 9], [9, 10], [9, 10], [0, 0]])
+PLACE = prompts.Rendered("the cup..  x", 4, 7, 7)
+
+
+def test_rows_by_offsets_with_merged_split_and_dropped_stops():
+    assert prompts.rows_of("expression_last", PLACE, OFFSETS, 5) == (3,)
+    assert prompts.rows_of("expression_all", PLACE, OFFSETS, 5) == (2,)
+    assert prompts.rows_of("prompt_last", PLACE, OFFSETS, 5) == (5,)
+    split = prompts.Rendered("", 4, 9, 9)
+    assert prompts.rows_of("expression_last", split, OFFSETS, 5) == (5,)
+    dropped = prompts.Rendered("", 0, 7, 11)
+    assert prompts.rows_of("expression_last", dropped, OFFSETS, 5) == (5,)
+    nothing = prompts.Rendered("", 20, 22, 22)
+    assert prompts.rows_of("expression_last", nothing, OFFSETS, 5) == ()
+
+
+def test_unknown_words_are_named_once():
+    place = prompts.Rendered("a b-foo, foo bar.", 2, 16, 16)
+    offsets = np.array([[0, 1], [2, 3], [3, 4], [4, 7], [7, 8], [9, 12], [13, 14], [14, 16]])
+    ids = np.array([1, 9, 9, 0, 9, 0, 9, 0])
+    assert prompts.unknown_words(place, offsets, ids, 0) == ("foo", "bar")
+    assert prompts.unknown_words(place, offsets, ids, None) == ()
+
+
+def test_a_processor_that_rewrites_the_prompt_is_refused():
+    place = prompts.Rendered("<i> the cup.", 4, 11, 11)
+    assert place.moved("<i>", "<i><i> the cup.").start == 7
+    with pytest.raises(UnsupportedModelError, match="changes the prompt"):
+        place.moved("<i>", "<i><i> THE CUP.")
+    before = prompts.Rendered("the cup. <i>", 0, 7, 7)
+    assert before.moved("<i>", "the cup. <i><i>").start == 0
