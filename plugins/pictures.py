@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -118,7 +117,7 @@ def _from_bytes(data: bytes, source: str, max_pixels: int) -> Picture:
     return _from_file(io.BytesIO(data), source, max_pixels)
 
 
-def _from_file(file: IO[bytes], source: str, max_pixels: int) -> Picture:
+def _from_file(file: io.BufferedReader | io.BytesIO, source: str, max_pixels: int) -> Picture:
     with _clean(source):
         with _muted() as said:
             opened = Image.open(file, formats=FORMATS)

@@ -20,6 +20,7 @@ _NARROWEST = 8  # pixels that even a 1 x 5000 picture gets across
 _NARROWEST_CANVAS = 480  # a caption needs room
 _SHEET_CELL = 720
 _GAP = 12
+_WIDEST, _TWO_BY_TWO = 3, 4
 _NAMED = 4  # heads that a caption names
 _SHARP = 3  # enlarged more than this, a picture's own pixels are worth seeing
 
@@ -28,7 +29,7 @@ _INK = (245, 246, 248)
 _QUIET = (163, 170, 184)
 _BOX = (64, 224, 208)
 _CASING = (12, 14, 18)
-_HEAT = 0.72  # opacity where the map is strongest
+_HEAT = 0.66  # opacity where the map is strongest
 
 
 def draw(grounding: Grounding, picture: Picture) -> Image.Image:
@@ -48,14 +49,14 @@ def sheet(
     Args:
         groundings: at least one.
         picture: what all of them are about.
-        columns: by default as many as keep the sheet near a square, three at most.
+        columns: three by default; four answers stand two by two.
 
     Raises:
         InputError: there is nothing to draw, or the picture is another one.
     """
     if not groundings:
         raise InputError("a sheet needs at least one grounding; ground an expression first")
-    across = columns or min(3, max(1, round(len(groundings) ** 0.5 + 0.3)), len(groundings))
+    across = columns or (2 if len(groundings) == _TWO_BY_TWO else min(_WIDEST, len(groundings)))
     cards = [_card(grounding, picture, _SHEET_CELL, _SHEET_CELL) for grounding in groundings]
     rows = [cards[start : start + across] for start in range(0, len(cards), across)]
     width = max(card.width for card in cards)

@@ -41,12 +41,10 @@ def photograph(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "adapter"), [("crop", "llava"), ("pad", "llava"), ("tiles", "internvl")]
 )
-@pytest.mark.parametrize("named", [True, False])
 def test_a_photograph_goes_all_the_way(
-    checkpoints: Path, photograph: Path, name: str, adapter: str, *, named: bool
+    checkpoints: Path, photograph: Path, name: str, adapter: str
 ) -> None:
     done = run(
-        *(("--adapter", adapter) if named else ()),
         *("--model", str(checkpoints / name), "--image", str(photograph)),
         *("--text", "the helmet", "--text", "the flag on the left", "--out", "out", "--json"),
     )

@@ -73,7 +73,7 @@ def test_models_answer_to_their_names() -> None:
 
 
 def test_an_unknown_head_set_is_answered_with_the_nearest() -> None:
-    with pytest.raises(HeadSetNotFoundError, match=r"is written L14H24.*did you mean llava-1\.5-7b"):
+    with pytest.raises(HeadSetNotFoundError, match=r"L14H24.*did you mean llava-1\.5-7b"):
         catalog.head_set("llava-15-7b")
 
 

@@ -18,14 +18,14 @@ from vg_engine.plugins import entrypoints
 from vg_engine.registry import catalog
 from vg_engine.registry.adapters import model_types
 
-_Json = Annotated[bool, typer.Option("--json", help="One JSON record per line.")]
+_Json = Annotated[bool, typer.Option("--json", metavar="", help="One JSON record per line.")]
 MISTAKE = 2
 
 
 def adapters(
     *,
     check: Annotated[
-        bool, typer.Option("--check", help="Import each, and say which are broken.")
+        bool, typer.Option("--check", metavar="", help="Import each, and say which are broken.")
     ] = False,
     as_json: _Json = False,
 ) -> None:

@@ -108,7 +108,10 @@ def _version(wanted: bool) -> bool:  # noqa: FBT001 - typer calls it so
 def _about(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, metavar="", help="Show the version."
+        ),
     ] = False,
 ) -> None:
     """Say where a picture shows what a sentence says.

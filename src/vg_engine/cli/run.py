@@ -77,6 +77,7 @@ def run(
         bool,
         typer.Option(
             "--trust-remote-code",
+            metavar="",
             rich_help_panel=_MODEL,
             help="Run code that the model's repository brings.",
         ),
@@ -141,10 +142,13 @@ def run(
     ] = None,
     mask: Annotated[
         bool,
-        typer.Option("--mask", help="Write masks as PNG into --out, too.", rich_help_panel=_OUT),
+        typer.Option(
+            "--mask", metavar="", help="Write masks as PNG into --out, too.", rich_help_panel=_OUT
+        ),
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON record per line.", rich_help_panel=_OUT)
+        bool,
+        typer.Option("--json", metavar="", help="One JSON record per line.", rich_help_panel=_OUT),
     ] = False,
     _config: Annotated[
         Path | None,
