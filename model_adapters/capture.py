@@ -166,10 +166,17 @@ class _Installation:
     found: list[tuple[Any, str | None]]
     base: str
     users: int = 0
+    trained: list[torch.nn.Module] = field(default_factory=list)
 
 
-def install(language_model: PreTrainedModel) -> tuple[str, Callable[[], None]]:
-    """Switch capture on for a language model, and nothing else of the model.
+def install(
+    language_model: PreTrainedModel, whole: torch.nn.Module | None = None
+) -> tuple[str, Callable[[], None]]:
+    """Switch capture on for a language model, and put the whole model into evaluation mode.
+
+    Args:
+        language_model: the part whose attention is read.
+        whole: the model that it is a part of, if it is.
 
     Returns:
         What the model's attention was before (`sdpa`, `eager`, `flash_attention_2`), and a
@@ -185,6 +192,9 @@ def install(language_model: PreTrainedModel) -> tuple[str, Callable[[], None]]:
             state = _switch_on(language_model)
             vars(language_model)[_INSTALLED] = state
         state.users += 1
+        parts = whole or language_model
+        state.trained += [part for part in parts.modules() if part.training]
+        parts.train(mode=False)
     closed = threading.Event()
 
     def close() -> None:
@@ -222,3 +232,5 @@ def _restore(state: _Installation) -> None:
         # Set as it was: going through the public setter would ask again whether, say, flash
         # attention can be loaded, and may refuse what the model already runs with.
         config._attn_implementation_internal = implementation  # noqa: SLF001 - see above
+    for part in state.trained:
+        part.training = True

@@ -6,23 +6,18 @@ class, and how its processor lays the picture on a grid (`grids`). Everything el
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Int64
 from PIL import Image
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from vg_engine.core.errors import (
     InputError,
     ModelError,
-    PluginError,
-    TokenCountError,
     UnsupportedModelError,
     nearest,
 )
@@ -30,7 +25,6 @@ from vg_engine.core.geometry import Frame, View
 from vg_engine.core.types import (
     AttentionRequest,
     AttentionRows,
-    Capabilities,
     Expression,
     LoadedModel,
     ModelSpec,
@@ -40,42 +34,13 @@ from vg_engine.core.types import (
     Query,
 )
 from vg_engine.model_adapters import capture, loading, prompts
-from vg_engine.model_adapters.twin import Twins, can_truncate, path_to
+from vg_engine.model_adapters.grids import Grid, views_of
+from vg_engine.model_adapters.holding import held, hold
 
 VICUNA = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
     "helpful, detailed, and polite answers to the user's questions."
 )
-
-
-class Grid(NamedTuple):
-    """A rectangle of image tokens, row by row, in the order in which they stand in the sequence.
-
-    Attributes:
-        frame: the canvas that its cells divide evenly.
-        rows, cols: how many cells.
-        name: for messages and plots.
-        skip: tokens that stand before the first cell and are no cell (a class token).
-    """
-
-    frame: Frame
-    rows: int
-    cols: int
-    name: str = "picture"
-    skip: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Loaded:
-    """What the adapter keeps about a model, in `LoadedModel.context["huggingface"]`."""
-
-    twins: Twins
-    layers: Mapping[int, int]
-    options: Mapping[str, Any]
-    image_token: str
-    image_token_id: int
-    # Tokenizers keep the padding they were last asked for, and refuse two threads at a time.
-    tokenizing: threading.Lock = field(default_factory=threading.Lock)
 
 
 class HuggingFaceAdapter:
@@ -158,7 +123,7 @@ class HuggingFaceAdapter:
                 f"adapter {self.name!r} takes transformers models, got {type(module).__name__}"
             )
         processor, statements = self.adapt_processor(processor, module, spec.options)
-        return self._wrapped(spec, module, processor, statements)
+        return hold(spec, module, self.language_model(module), processor, statements)
 
     def vg_prepare_inputs(
         self,
@@ -168,7 +133,7 @@ class HuggingFaceAdapter:
         prompt: Prompt,
     ) -> PreparedInputs:
         """One sequence per expression, padded to the longest."""
-        state = self.state(model)
+        token = held(model).image_token
         places = [
             prompts.render(
                 prompt,
@@ -176,7 +141,7 @@ class HuggingFaceAdapter:
                 model.processor,
                 bare=self.bare,
                 system=self.system,
-                image_token=state.image_token,
+                image_token=token,
             )
             for expression in expressions
         ]
@@ -184,7 +149,7 @@ class HuggingFaceAdapter:
         ids, mask = tensors["input_ids"].numpy(), tensors["attention_mask"].numpy()
         queries, unknown = [], []
         for index, expression in enumerate(expressions):
-            place = places[index].moved(state.image_token, listener.texts[index])
+            place = places[index].moved(token, listener.texts[index])
             offsets = listener.offsets[index] * mask[index][:, None]
             last = int(np.flatnonzero(mask[index])[-1])
             rows = prompts.rows_of(prompt.query_row, place, offsets, last)
@@ -207,24 +172,27 @@ class HuggingFaceAdapter:
     ) -> list[list[View]]:
         """The grids of each query's picture, at the positions of its own image tokens."""
         ids = inputs.tensors["input_ids"].cpu().numpy()
-        is_image = ids == self.state(model).image_token_id
-        return [
-            self._views(model, inputs.images[query.image], np.flatnonzero(is_image[query.sequence]))
-            for query in inputs.queries
-        ]
+        is_image = ids == held(model).image_token_id
+        located = []
+        for query in inputs.queries:
+            window = self.window(model, inputs.images[query.image])
+            frame = Frame.of(*inputs.images[query.image]).crop(*map(float, window))
+            positions = np.flatnonzero(is_image[query.sequence])
+            located.append(views_of(self.grids(model, frame), positions, model=model.name))
+        return located
 
     def vg_extract_attention(
         self, model: LoadedModel, inputs: PreparedInputs, request: AttentionRequest
     ) -> AttentionRows:
         """One pass of the model up to the last wanted layer, without its output head."""
-        state = self.state(model)
+        kept = held(model)
         taken = _rows_per_sequence(inputs)
         recorder = capture.Recorder(
-            state.layers, request.by_layer(), torch.tensor(taken, device=model.device)
+            kept.layers, request.by_layer(), torch.tensor(taken, device=model.device)
         )
         deep = request.last_layer + 1 if model.capabilities.early_exit else model.layers
         with torch.no_grad(), capture.recording(recorder):
-            state.twins.at(deep)(**inputs.tensors, use_cache=False, return_dict=True)
+            kept.twins.at(deep)(**inputs.tensors, use_cache=False, return_dict=True)
         layers = recorder.require()
         found = {
             (layer, head): layers[layer][:, index]
@@ -239,64 +207,6 @@ class HuggingFaceAdapter:
         return AttentionRows(request.heads, tuple(rows))
 
     # The rest is nobody's business but ours.
-
-    def state(self, model: LoadedModel) -> Loaded:
-        """What this adapter keeps about a model that it loaded."""
-        state = model.context.get("huggingface")
-        if not isinstance(state, Loaded):
-            raise PluginError(f"adapter {self.name!r} did not load {model.name!r}")
-        return state
-
-    def _wrapped(
-        self, spec: ModelSpec, module: Any, processor: Any, statements: tuple[str, ...]
-    ) -> LoadedModel:
-        if not getattr(processor.tokenizer, "is_fast", False):
-            raise UnsupportedModelError(
-                f"{spec.source}: its tokenizer gives no character offsets; it needs tokenizer.json"
-            )
-        decoder, base = self.language_model(module), module.base_model
-        layers = decoder.layers
-        path = path_to(base, layers)
-        early = can_truncate(base, path)
-        before, close = capture.install(decoder)
-        if "flash" in before:
-            statements += (f"Loaded with {before}; rows are read over sdpa until it is closed.",)
-        if not early:
-            statements += ("Parts of the model are offloaded, so every layer runs.",)
-        config = module.config.get_text_config()
-        token = processor.image_token
-        state = Loaded(
-            twins=Twins(base, path, len(layers)),
-            layers=capture.layer_index(layers),
-            options=MappingProxyType(dict(spec.options)),
-            image_token=token,
-            image_token_id=int(processor.tokenizer.convert_tokens_to_ids(token)),
-        )
-        trained = [part for part in module.modules() if part.training]
-        module.eval()
-        closed = threading.Event()
-
-        def give_back() -> None:
-            if not closed.is_set():
-                closed.set()
-                close()
-                for part in trained:
-                    part.training = True
-
-        return LoadedModel(
-            name=spec.source or str(getattr(module, "name_or_path", "")) or type(module).__name__,
-            module=module,
-            processor=processor,
-            layers=len(layers),
-            heads=int(config.num_attention_heads),
-            device=module.device,
-            dtype=module.dtype,
-            revision=spec.revision,
-            capabilities=Capabilities(early_exit=early),
-            statements=statements,
-            context=MappingProxyType({"huggingface": state}),
-            close=give_back,
-        )
 
     def _process(
         self,
@@ -313,9 +223,9 @@ class HuggingFaceAdapter:
             )
         shown = [self._shown(model, picture) for picture in images]
         processor, listener = prompts.listening(model.processor)
-        side = self.state(model).options.get("padding_side", tokenizer.padding_side)
+        side = held(model).options.get("padding_side", tokenizer.padding_side)
         bos = tokenizer.bos_token
-        with self.state(model).tokenizing:
+        with held(model).tokenizing:
             tensors = processor(
                 images=[shown[expression.image] for expression in expressions],
                 text=[place.text for place in places],
@@ -343,28 +253,6 @@ class HuggingFaceAdapter:
         }
         placed["position_ids"] = (placed["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         return placed
-
-    def _views(
-        self, model: LoadedModel, size: tuple[int, int], positions: Int64[np.ndarray, " tokens"]
-    ) -> list[View]:
-        window = self.window(model, size)
-        grids = self.grids(model, Frame.of(*size).crop(*map(float, window)))
-        expected = sum(grid.skip + grid.rows * grid.cols for grid in grids)
-        if expected != len(positions):
-            shapes = ", ".join(f"{grid.name} {grid.rows} x {grid.cols}" for grid in grids)
-            raise TokenCountError(
-                f"{model.name}: expected {expected} image tokens for a picture of "
-                f"{size[0]} x {size[1]} ({shapes}), the processor made {len(positions)}; "
-                "the model's config and its processor do not belong together"
-            )
-        views, start = [], 0
-        for grid in grids:
-            start += grid.skip
-            end = start + grid.rows * grid.cols
-            cells = positions[start:end].reshape(grid.rows, grid.cols)
-            views.append(grid.frame.view(cells, grid.name))
-            start = end
-        return views
 
 
 def _rows_per_sequence(inputs: PreparedInputs) -> list[list[int]]:

@@ -15,7 +15,9 @@ from transformers import InternVLProcessor, PreTrainedModel
 from vg_engine.core.errors import InputError
 from vg_engine.core.geometry import Frame
 from vg_engine.core.types import LoadedModel
-from vg_engine.model_adapters.huggingface import Grid, HuggingFaceAdapter
+from vg_engine.model_adapters.grids import Grid
+from vg_engine.model_adapters.holding import held
+from vg_engine.model_adapters.huggingface import HuggingFaceAdapter
 
 
 class InternVLAdapter(HuggingFaceAdapter):
@@ -71,7 +73,7 @@ class InternVLAdapter(HuggingFaceAdapter):
     def _limits(self, model: LoadedModel) -> tuple[int, int]:
         """Fewest and most tiles of a picture."""
         images = model.processor.image_processor
-        most = int(self.state(model).options.get("max_tiles", images.max_patches))
+        most = int(held(model).options.get("max_tiles", images.max_patches))
         return min(int(images.min_patches), most), most
 
 

@@ -16,7 +16,8 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from vg_engine.core.errors import InputError, PictureError, UnsupportedModelError
 from vg_engine.core.geometry import Frame
 from vg_engine.core.types import LoadedModel
-from vg_engine.model_adapters.huggingface import Grid, HuggingFaceAdapter
+from vg_engine.model_adapters.grids import Grid
+from vg_engine.model_adapters.huggingface import HuggingFaceAdapter
 
 # Beyond this ratio of the sides the ends of a cropped picture are cut off before it is enlarged:
 # 1 x 5000 would grow to 336 x 1,680,000 pixels first.

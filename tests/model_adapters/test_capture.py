@@ -96,13 +96,11 @@ def test_only_wanted_heads_and_rows_are_computed(folder):
 def test_attentions_are_never_asked_for(folder):
     opened = open_adapter(LlavaAdapter(), str(folder))
     inputs = parity.batch(opened, Prompt())
-    base = opened.model.module.model
-    with mock.patch.object(
-        type(base), "forward", autospec=True, side_effect=type(base).forward
-    ) as f:
+    base = type(opened.model.module.model)
+    with mock.patch.object(base, "forward", autospec=True, side_effect=base.forward) as called:
         opened.rows(inputs)
-    assert "output_attentions" not in f.call_args.kwargs
-    assert f.call_args.kwargs["use_cache"] is False
+    assert "output_attentions" not in called.call_args.kwargs
+    assert called.call_args.kwargs["use_cache"] is False
 
 
 def test_flash_attention_is_replaced_while_open_and_put_back(folder):
@@ -244,7 +242,7 @@ def test_models_that_do_not_dispatch_are_refused_and_left_alone():
     module = language_model(LlamaConfig, LlamaModel)
     found = conduct.implementations(module)
     with (
-        mock.patch.object(LlamaModel, "set_attn_implementation", lambda *_: None),
+        mock.patch.object(LlamaModel, "set_attn_implementation", return_value=None),
         pytest.raises(UnsupportedModelError, match="does not let its attention be chosen"),
     ):
         capture.install(module)
@@ -273,3 +271,13 @@ def test_a_recorder_belongs_to_its_thread():
         assert capture._RECORDER.get() is recorder
     assert seen == [None]
     assert capture._RECORDER.get() is None
+
+
+def test_a_model_in_training_stays_in_evaluation_until_its_last_user_closes():
+    module = language_model(LlamaConfig, LlamaModel).train()
+    first, second = (capture.install(module)[1] for _ in range(2))
+    assert not any(part.training for part in module.modules())
+    first()
+    assert not any(part.training for part in module.modules())
+    second()
+    assert all(part.training for part in module.modules())

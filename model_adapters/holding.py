@@ -1,0 +1,102 @@
+"""What is kept about a loaded model, from the moment capture is switched on until it is closed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from vg_engine.core.errors import PluginError, UnsupportedModelError
+from vg_engine.core.types import Capabilities, LoadedModel, ModelSpec
+from vg_engine.model_adapters import capture
+from vg_engine.model_adapters.twin import Twins, can_truncate, path_to
+
+_KEY = "huggingface"
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """In `LoadedModel.context`, for the adapter alone.
+
+    Attributes:
+        twins: the model without its head, ended after any layer.
+        layers: id of a module inside a decoder layer -> index of that layer.
+        options: `ModelSpec.options`.
+        image_token, image_token_id: what stands for a picture, as text and as id.
+        tokenizing: held while the tokenizer works: it keeps the padding that it was last asked
+            for, and refuses two threads at a time.
+    """
+
+    twins: Twins
+    layers: Mapping[int, int]
+    options: Mapping[str, Any]
+    image_token: str
+    image_token_id: int
+    tokenizing: threading.Lock = field(default_factory=threading.Lock)
+
+
+def held(model: LoadedModel) -> Held:
+    """What is kept about a model.
+
+    Raises:
+        PluginError: another adapter loaded it.
+    """
+    kept = model.context.get(_KEY)
+    if not isinstance(kept, Held):
+        raise PluginError(f"{model.name!r} was loaded by another adapter; use that one")
+    return kept
+
+
+def hold(
+    spec: ModelSpec, module: Any, decoder: Any, processor: Any, statements: tuple[str, ...]
+) -> LoadedModel:
+    """Switch capture on and describe the model.
+
+    Args:
+        spec: what was asked for.
+        module: the whole model, with its head.
+        decoder: the part with the decoder layers, as `.layers`.
+        processor: the adapter's own.
+        statements: what the family has to say.
+
+    Raises:
+        UnsupportedModelError: no character offsets, or attention that cannot be captured.
+    """
+    if not getattr(processor.tokenizer, "is_fast", False):
+        raise UnsupportedModelError(
+            f"{spec.source}: its tokenizer gives no character offsets; it needs tokenizer.json"
+        )
+    base, layers = module.base_model, decoder.layers
+    path = path_to(base, layers)
+    early = can_truncate(base, path)
+    heads = int(module.config.get_text_config().num_attention_heads)
+    # Last of what may fail: from here on the model is changed until it is closed.
+    before, close = capture.install(decoder, module)
+    if "flash" in before:
+        statements += (f"Loaded with {before}; while it is open, sdpa runs in its place.",)
+    if not early:
+        statements += ("Parts of the model are offloaded, so every layer runs.",)
+    token = processor.image_token
+    kept = Held(
+        twins=Twins(base, path, len(layers)),
+        layers=capture.layer_index(layers),
+        options=MappingProxyType(dict(spec.options)),
+        image_token=token,
+        image_token_id=int(processor.tokenizer.convert_tokens_to_ids(token)),
+    )
+    return LoadedModel(
+        name=spec.source or str(getattr(module, "name_or_path", "")) or type(module).__name__,
+        module=module,
+        processor=processor,
+        layers=len(layers),
+        heads=heads,
+        device=module.device,
+        dtype=module.dtype,
+        revision=spec.revision,
+        capabilities=Capabilities(early_exit=early),
+        statements=statements,
+        context=MappingProxyType({_KEY: kept}),
+        close=close,
+    )
