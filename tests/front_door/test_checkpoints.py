@@ -38,30 +38,6 @@ def photograph(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("name", "adapter"), [("crop", "llava"), ("pad", "llava"), ("tiles", "internvl")]
-)
-def test_a_photograph_goes_all_the_way(
-    checkpoints: Path, photograph: Path, name: str, adapter: str
-) -> None:
-    done = run(
-        *("--model", str(checkpoints / name), "--image", str(photograph)),
-        *("--text", "the helmet", "--text", "the flag on the left", "--out", "out", "--json"),
-    )
-    assert done.exit_code == 0, done.output
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [answer["expression"] for answer in answers] == ["the helmet", "the flag on the left"]
-    for answer in answers:
-        left, top, right, bottom = answer["box"]
-        assert 0 <= left < right <= 600
-        assert 0 <= top < bottom <= 400
-        assert answer["size"] == [600, 400]
-        assert answer["provenance"]["adapter"] == adapter
-        assert answer["provenance"]["head_set"] == "auto"
-        assert (Path("out") / answer["overlay"]).is_file()
-    assert "heads are selected on each picture (auto)" in done.stderr
-
-
 def test_which_geometry_is_in_force_is_said(checkpoints: Path, photograph: Path) -> None:
     told = {
         name: run(
