@@ -9,7 +9,7 @@ import pytest
 from vg_engine.core.errors import InputError, PictureError, TokenCountError
 from vg_engine.core.types import Expression, Picture, Prompt
 from vg_engine.model_adapters.llava import LlavaAdapter
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
 from vg_engine.testing.tiny import tiny_llava
 
 # With ".", newline merged into one token (256), as the tokenizers of large models have it.
@@ -138,6 +138,17 @@ def test_the_real_grid_padded_shows_the_whole_picture(real_grid):
     opened = open_adapter(LlavaAdapter(), str(real_grid), options={"geometry": "pad"})
     assert views(opened, (640, 480)).extent == (0.0, -80.0, 640.0, 560.0)
     assert views(opened, (101, 50)).extent == pytest.approx((0.0, -25.0, 101.0, 76.0))
+
+
+@pytest.mark.parametrize("geometry", ["crop", "pad"])
+def test_the_real_grid_passes_the_paint_probe(real_grid, geometry):
+    opened = open_adapter(LlavaAdapter(), str(real_grid), options={"geometry": geometry})
+    paint.unmix(opened.model.module.model.vision_tower)
+    report = paint.probe(opened, paint.embeddings)
+    for line in report.skipped:
+        print("skipped:", line)
+    report.check()
+    print(f"paint probe, 24 x 24, {geometry}: {report.right} of {report.planned} right")
 
 
 @pytest.mark.parametrize("size", [(500, 333), (333, 500), (335, 337), (640, 427), (1, 5000)])
