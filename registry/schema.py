@@ -18,7 +18,7 @@ import yaml
 from vg_engine.core.errors import HeadsError, InputError, nearest
 from vg_engine.core.heads import Head, HeadSet, check_heads
 
-MODES = ("paper", "paper+sensitivity", "sensitivity", "consensus", "published", "given")
+MODES = ("paper", "paper+sensitivity", "sensitivity", "consensus", "mean_all", "published", "given")
 FORMS = ("bare", "chat")
 # The same names as `vg_engine.core.types.QUERY_ROWS`, which would import torch; a test compares.
 QUERY_ROWS = ("expression_last", "expression_all", "prompt_last")

@@ -54,8 +54,9 @@ RULES: dict[str, Any] = {
     "paper+sensitivity": selection.PaperSensitivitySelection,
     "sensitivity": selection.SensitivitySelection,
     "consensus": selection.ConsensusSelection,
+    "mean_all": selection.MeanOfAll,
 }
-SIZES = (1, 2, 3, 4, 5, 6, 8)
+SIZES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24)
 FINALISTS = 3
 
 
@@ -93,7 +94,13 @@ def choose(seen: dict[str, tuple[Seen, Seen]]) -> tuple[Choice, list[dict[str, A
     def best_first(tried: list[Choice]) -> list[Choice]:
         return sorted(tried, key=lambda choice: -(choice.pointing + choice.accuracy))
 
-    tried = best_first([score(*which, k, "mean_std") for which in ranked for k in SIZES])
+    tried = best_first(
+        [
+            score(prompt, rule, k, "mean_std")
+            for prompt, rule in ranked
+            for k in (SIZES if rule != "mean_all" else (len(ranked[prompt, rule]),))
+        ]
+    )
     finals = [
         score(one.prompt, one.rule, one.k, region)
         for one in tried[:FINALISTS]
