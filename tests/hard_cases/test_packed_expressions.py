@@ -1,0 +1,259 @@
+"""Hard case 4: several expressions packed behind one picture, kept apart by a block mask.
+
+The adapter is what a third party would write over the shipped one: it changes what is prepared,
+and neither the tokens' places nor the capture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from vg_engine.core.types import (
+    AttentionRequest,
+    Expression,
+    LoadedModel,
+    ModelSpec,
+    Picture,
+    PreparedInputs,
+    Prompt,
+    Query,
+    QueryRow,
+)
+from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.testing import noise
+from vg_engine.testing.tiny import tiny_llava
+
+# Two share their beginning with each other, one is asked twice, none is as long as another.
+EXPRESSIONS = ("the red cup", "the dog on the far left", "it", "the red cup")
+SIZES = ((160, 112), (112, 112))
+ASKED = ((0, 0), (0, 1), (1, 2), (0, 2), (1, 1), (0, 3))  # picture, expression
+
+
+class Pack(NamedTuple):
+    """One sequence: tokens, their positions, who sees whom, where each expression's own begin."""
+
+    tokens: torch.Tensor
+    places: torch.Tensor
+    seen: torch.Tensor
+    starts: list[int]
+    shared: int
+
+
+class PackedLlavaAdapter(LlavaAdapter):
+    """One sequence per picture: the longest common beginning once, then every expression's own."""
+
+    name: ClassVar[str] = "llava-packed"
+
+    def vg_load_model(self, spec: ModelSpec) -> LoadedModel:
+        """Say that expressions are packed."""
+        loaded = super().vg_load_model(spec)
+        return replace(loaded, capabilities=replace(loaded.capabilities, packing=True))
+
+    def vg_prepare_inputs(
+        self,
+        model: LoadedModel,
+        images: Sequence[Picture],
+        expressions: Sequence[Expression],
+        prompt: Prompt,
+    ) -> PreparedInputs:
+        """Prepare each expression alone, and lay them behind one another."""
+        alone = [
+            super(PackedLlavaAdapter, self).vg_prepare_inputs(
+                model, [images[e.image]], [Expression(0, e.text)], prompt
+            )
+            for e in expressions
+        ]
+        shown = sorted({e.image for e in expressions})
+        members = [[i for i, e in enumerate(expressions) if e.image == image] for image in shown]
+        ids = [each.tensors["input_ids"][0] for each in alone]
+        packs = [_pack([ids[i] for i in group]) for group in members]
+        longest = max(len(pack.tokens) for pack in packs)
+        tensors = {
+            "input_ids": torch.full((len(packs), longest), model.processor.tokenizer.pad_token_id),
+            "position_ids": torch.zeros((len(packs), longest), dtype=torch.int64),
+            # A token sees itself, and so does padding: a row without any key has no softmax.
+            "attention_mask": torch.eye(longest, dtype=torch.bool).repeat(len(packs), 1, 1, 1),
+            "pixel_values": torch.cat([alone[g[0]].tensors["pixel_values"] for g in members]),
+        }
+        queries: dict[int, Query] = {}
+        for sequence, (group, pack) in enumerate(zip(members, packs, strict=True)):
+            inside = slice(len(pack.tokens))
+            tensors["input_ids"][sequence, inside] = pack.tokens
+            tensors["position_ids"][sequence, inside] = pack.places
+            tensors["attention_mask"][sequence, 0, inside, inside] = pack.seen
+            for start, index in zip(pack.starts, group, strict=True):
+                (query,) = alone[index].queries
+                by = start - pack.shared
+                rows = tuple(row + by * (row >= pack.shared) for row in query.rows)
+                queries[index] = replace(
+                    query,
+                    image=expressions[index].image,
+                    sequence=sequence,
+                    rows=rows,
+                    prefix_end=pack.shared,
+                )
+        return PreparedInputs(
+            tensors=MappingProxyType({name: t.to(model.device) for name, t in tensors.items()}),
+            queries=tuple(queries[index] for index in range(len(expressions))),
+            images=tuple(picture.size for picture in images),
+        )
+
+
+def _pack(ids: Sequence[torch.Tensor]) -> Pack:
+    shortest = min(map(len, ids))
+    same = torch.stack([each[:shortest] == ids[0][:shortest] for each in ids]).all(0)
+    shared = shortest if bool(same.all()) else int((~same).nonzero()[0])
+    own = [each[shared:] for each in ids]
+    starts = [shared + sum(map(len, own[:index])) for index in range(len(own))]
+    # Block 0 is seen by all behind it, the others by themselves.
+    sizes = torch.tensor([shared, *map(len, own)])
+    block = torch.arange(len(sizes)).repeat_interleave(sizes)
+    order = torch.arange(len(block))
+    return Pack(
+        tokens=torch.cat([ids[0][:shared], *own]),
+        places=torch.cat([torch.arange(shared), *(shared + torch.arange(len(o)) for o in own)]),
+        seen=(order[:, None] >= order) & ((block == 0) | (block[:, None] == block)),
+        starts=starts,
+        shared=shared,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_llava(tmp_path_factory.mktemp("llava") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def packed(folder: Path, case_of: Callable[..., Any]) -> Any:
+    return case_of(PackedLlavaAdapter, folder)
+
+
+@pytest.fixture(scope="module")
+def unpacked(folder: Path, case_of: Callable[..., Any]) -> Any:
+    return case_of(LlavaAdapter, folder)
+
+
+def prompt_of(expression: str) -> str:
+    return f"{VICUNA} <image>\n{expression}."
+
+
+def prepared(case: Any, prompt: Prompt | None = None) -> PreparedInputs:
+    asked = [Expression(image, EXPRESSIONS[text]) for image, text in ASKED]
+    pictures = [noise(size, seed) for seed, size in enumerate(SIZES)]
+    inputs: PreparedInputs = case.engine._hooks.prepare_inputs(
+        case.engine.model, pictures, asked, prompt or Prompt()
+    )
+    return inputs
+
+
+def rows_of(case: Any, inputs: PreparedInputs) -> list[np.ndarray]:
+    model = case.engine.model
+    request = AttentionRequest(model.all_heads)
+    rows = case.engine._hooks.extract_attention(model, inputs, request).rows
+    return [row.numpy() for row in rows]
+
+
+def own_keys(inputs: PreparedInputs, query: Query) -> np.ndarray:
+    """The keys that a query's last row may see, in their order."""
+    seen = inputs.tensors["attention_mask"][query.sequence, 0, query.rows[-1]]
+    return np.flatnonzero(seen.numpy())
+
+
+def test_one_sequence_per_picture(packed: Any) -> None:
+    inputs = prepared(packed)
+    assert [query.sequence for query in inputs.queries] == [image for image, _ in ASKED]
+    assert len(inputs.tensors["input_ids"]) == len(inputs.tensors["pixel_values"]) == len(SIZES)
+    located = packed.engine._hooks.locate_image_tokens(packed.engine.model, inputs)
+    before = len(prompt_of("")) - len("<image>\n.")  # one token per letter, and the picture's one
+    for query, (view,) in zip(inputs.queries, located, strict=True):
+        assert query.prefix_end is not None
+        assert view.positions.ravel().tolist() == list(range(before, before + 64))
+        assert view.positions.max() < query.prefix_end
+        # One token per letter: an expression's own tokens continue the shared ones' positions.
+        own = own_keys(inputs, query)
+        places = inputs.tensors["position_ids"][query.sequence].numpy()[own]
+        assert places.tolist() == list(range(len(own)))
+        letters = packed.engine.model.processor.tokenizer.decode(
+            inputs.tensors["input_ids"][query.sequence][own[before + 64 :]]
+        )
+        assert letters == f"\n{query.expression}."
+
+
+@pytest.mark.parametrize("row", ["expression_last", "expression_all"])
+def test_rows_equal_those_of_the_unpacked_adapter(
+    packed: Any, unpacked: Any, row: QueryRow
+) -> None:
+    inputs, apart = (prepared(case, Prompt(query_row=row)) for case in (packed, unpacked))
+    worst = sharpest = 0.0
+    for query, rows, other, alone in zip(
+        inputs.queries,
+        rows_of(packed, inputs),
+        apart.queries,
+        rows_of(unpacked, apart),
+        strict=True,
+    ):
+        assert len(query.rows) == len(other.rows)
+        own = own_keys(inputs, query)
+        kept = apart.tensors["attention_mask"][other.sequence].numpy().astype(bool)
+        expected = alone[..., kept][..., : len(own)]
+        worst = max(worst, float(np.abs(rows[..., own] - expected).max()))
+        strangers = np.setdiff1d(np.arange(rows.shape[-1]), own)
+        assert not rows[..., strangers].any()  # nothing of the neighbours', nothing on padding
+        sharpest = max(sharpest, float(rows.max()))
+    print(f"packed, {row}: largest error {worst:.1e}, sharpest {sharpest:.2f}")
+    assert worst < 1e-5
+    assert sharpest > 0.8
+
+
+def test_maps_equal_eager_attention_of_each_alone(packed: Any) -> None:
+    """Through `engine.maps` and `engine.ground`, asked together in one sequence."""
+    token = packed.engine.model.processor.image_token_id
+    texts = EXPRESSIONS[:3]
+    worst = sharpest = 0.0
+    for seed in range(3):
+        picture = noise((112, 112), seed)
+        maps, answers = packed.engine.maps(picture, texts), packed.engine.ground(picture, texts)
+        for text, seen, answer in zip(texts, maps, answers, strict=True):
+            ids = packed.tensors(picture, prompt_of(text))["input_ids"][0].numpy()
+            expected = packed.eager(picture, prompt_of(text))[:, ids == token]
+            worst = max(worst, float(np.abs(seen.maps.values.reshape(16, -1) - expected).max()))
+            worst = max(worst, float(np.abs(seen.image_attention - expected.sum(1)).max()))
+            chosen = [seen.heads.index(head) for head in answer.heads]
+            combined = expected[chosen].sum(0).reshape(8, 8)
+            worst = max(worst, float(np.abs(answer.soft_map.values - combined).max()))
+            row, col = divmod(int(combined.argmax()), 8)
+            assert 14 * col <= answer.point[0] <= 14 * col + 14
+            assert 14 * row <= answer.point[1] <= 14 * row + 14
+            sharpest = max(sharpest, float(expected.max()))
+    print(f"packed, eager: largest error {worst:.1e}, sharpest {sharpest:.2f}")
+    assert worst < 1e-5
+    assert sharpest > 0.8
+
+
+def test_streams_of_pictures_answer_as_without_packing(packed: Any, unpacked: Any) -> None:
+    pictures = [noise(size, seed) for seed, size in enumerate(SIZES)]
+    requests = [(pictures[image], EXPRESSIONS[text]) for image, text in ASKED]
+    for one, other in zip(
+        packed.engine.ground_many(requests), unpacked.engine.ground_many(requests), strict=True
+    ):
+        assert one.expression == other.expression
+        assert one.heads == other.heads
+        assert np.abs(one.soft_map.values - other.soft_map.values).max() < 1e-5
+
+
+def test_without_the_block_mask_expressions_mix(packed: Any) -> None:
+    """The comparison above has teeth: under a causal mask alone the rows are others."""
+    inputs = prepared(packed)
+    tensors = dict(inputs.tensors)
+    tensors["attention_mask"] = torch.ones_like(tensors["attention_mask"]).tril()
+    apart, mixed = rows_of(packed, inputs), rows_of(packed, replace(inputs, tensors=tensors))
+    assert max(np.abs(a - b).max() for a, b in zip(apart, mixed, strict=True)) > 0.1
