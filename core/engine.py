@@ -100,7 +100,7 @@ class Engine:
         try:
             self.head_set = head_set(self._model) if callable(head_set) else head_set
             if self.head_set is not None:
-                self.head_set.check_fits(layers=self._model.layers, per_layer=self._model.heads)
+                self.head_set.check_fits(**_shape(self._model))
         except BaseException:
             self.close()
             raise
@@ -215,7 +215,7 @@ class Engine:
         model = self.model
         if heads is None:
             return model.all_heads
-        return check_heads(heads, layers=model.layers, per_layer=model.heads)
+        return check_heads(heads, **_shape(model))
 
     def _candidates(self) -> tuple[Head, ...]:
         deep = tuple(head for head in self.model.all_heads if head.layer >= FIRST_LAYER)
@@ -355,6 +355,10 @@ class Engine:
             "kernel": settings.kernel,
             "postprocess": list(self._hooks.postprocessors),
         }
+
+
+def _shape(model: LoadedModel) -> dict[str, Any]:
+    return {"layers": model.layers, "per_layer": model.heads, "map_layers": model.map_layers}
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,11 +54,23 @@ def parse_heads(text: str | Iterable[str]) -> tuple[Head, ...]:
     return heads
 
 
-def check_heads(heads: Iterable[Head], *, layers: int, per_layer: int) -> tuple[Head, ...]:
+def check_heads(
+    heads: Iterable[Head],
+    *,
+    layers: int,
+    per_layer: int,
+    map_layers: tuple[int, ...] | None = None,
+) -> tuple[Head, ...]:
     """Return `heads` if all lie in a model of `layers` layers with `per_layer` heads each.
 
+    Args:
+        heads: any.
+        layers: of the decoder.
+        per_layer: heads in each.
+        map_layers: the layers that can point at the picture; None = all.
+
     Raises:
-        HeadsError: one lies outside.
+        HeadsError: one lies outside, or in a layer that does not see the picture.
     """
     checked = tuple(heads)
     for head in checked:
@@ -67,6 +79,9 @@ def check_heads(heads: Iterable[Head], *, layers: int, per_layer: int) -> tuple[
                 f"{head} is out of range: the model has layers 0 to {layers - 1} "
                 f"with heads 0 to {per_layer - 1} (both count from 0)"
             )
+        if map_layers is not None and head.layer not in map_layers:
+            seeing = ", ".join(map(str, map_layers))
+            raise HeadsError(f"{head} cannot point at the picture: only layers {seeing} see it")
     return checked
 
 
@@ -102,8 +117,10 @@ class HeadSet:
                 f"for {len(self.heads)} heads"
             )
 
-    def check_fits(self, *, layers: int, per_layer: int) -> None:
-        """Refuse a model of another shape.
+    def check_fits(
+        self, *, layers: int, per_layer: int, map_layers: tuple[int, ...] | None = None
+    ) -> None:
+        """Refuse a model of another shape, or one whose picture these heads do not see.
 
         Raises:
             HeadsError: the set was made for another number of layers or heads, or is out of range.
@@ -115,4 +132,4 @@ class HeadSet:
                 f"this model has {actual[0]} x {actual[1]}; choose heads with --heads auto or name "
                 "a set made for this model (vg-engine heads lists them)"
             )
-        check_heads(self.heads, layers=layers, per_layer=per_layer)
+        check_heads(self.heads, layers=layers, per_layer=per_layer, map_layers=map_layers)

@@ -118,7 +118,8 @@ class Specs:
 
         Returns: float32 rows of softmax(q k^T * scale + mask) over *all* keys, per query
         heads x rows x keys, on the model's device, for exactly `request.heads` in their order.
-        Padding holds no mass. Nothing of the model has changed afterwards.
+        All layers of `map_layers` share one key axis. Padding holds no mass. Nothing of the model
+        has changed afterwards.
 
         Example:
             return AttentionRows(request.heads, tuple(recorder.rows(query) for query in queries))

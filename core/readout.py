@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32
 
 from vg_engine.core import geometry, maps
-from vg_engine.core.errors import InputError
+from vg_engine.core.errors import InputError, PluginError
 from vg_engine.core.geometry import SoftMap, View
 from vg_engine.core.heads import Head
 from vg_engine.core.regions import GridRegion, Region
@@ -39,12 +39,15 @@ def head_maps(
         unknown: words that the tokenizer does not know.
 
     Raises:
-        InputError: a view points beyond the keys.
+        PluginError: a view points beyond the keys.
     """
     keys = rows.shape[-1]
     positions = np.concatenate([view.positions.ravel() for view in views])
     if positions.max() >= keys:
-        raise InputError(f"a view points at key {positions.max()}, there are {keys} keys")
+        raise PluginError(
+            f"a view points at key {positions.max()}, there are {keys} keys; "
+            "the adapter's vg_locate_image_tokens has to be fixed"
+        )
     index = torch.from_numpy(positions).to(rows.device)
     # Gather on the device first: what is copied to the host is the picture's part alone.
     entries = rows.mean(dim=1).index_select(-1, index).cpu().numpy()

@@ -210,7 +210,8 @@ class PreparedInputs:
         tensors: keyword arguments of the model's forward, on its device.
         queries: one per expression, in the order asked.
         images: the pictures, for geometry: (width, height) of each, original upright pixels.
-        rendered: the prompt as text per sequence, after expansion of the image tokens.
+        rendered: the prompt as text per sequence, after expansion of the image tokens; empty where
+            sequences are packed.
         unknown: words that the tokenizer does not know, per query.
         context: the adapter's own (grid sizes that only the processor knows).
     """

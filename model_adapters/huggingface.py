@@ -37,6 +37,9 @@ from vg_engine.model_adapters import capture, loading, prompts
 from vg_engine.model_adapters.grids import Grid, views_of
 from vg_engine.model_adapters.holding import held, hold
 
+# What a family's file needs, in one place.
+__all__ = ["VICUNA", "Grid", "HuggingFaceAdapter"]
+
 VICUNA = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
     "helpful, detailed, and polite answers to the user's questions."

@@ -64,12 +64,9 @@ def test_a_photograph_goes_all_the_way(
     said: str,
 ) -> None:
     out = tmp_path / "out"
-    done = CliRunner().invoke(
-        app,
-        ["run", "--model", str(checkpoints(name)), "--image", str(photograph)]
-        + ["--text", "the cup of coffee", "--text", "the spoon on the left", "--json"]
-        + ["--out", str(out), "--mask", *arguments],
-    )
+    question = ["--text", "the cup of coffee", "--text", "the spoon on the left"]
+    where = ["--model", str(checkpoints(name)), "--image", str(photograph), "--out", str(out)]
+    done = CliRunner().invoke(app, ["run", *where, *question, "--json", "--mask", *arguments])
     assert done.exit_code == 0, done.output
     assert said in done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]

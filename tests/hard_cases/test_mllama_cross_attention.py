@@ -258,10 +258,6 @@ def test_leaves_early(case: Any) -> None:
     assert ran == [0, 1, 2, 3]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="core asks whether a head exists, and not whether its layer sees the picture",
-)
 @pytest.mark.parametrize("heads", [[Head(2, 0)], [Head(2, 0), Head(3, 0)]])
 def test_heads_of_self_attention_are_refused(case: Any, heads: list[Head]) -> None:
     """Their keys are text: a map read from them would be another thing's, without an error."""
