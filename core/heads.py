@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from vg_engine.core.errors import HeadsError
 
-_NAME = re.compile(r"[Ll](\d+)[Hh](\d+)|(\d+)[.:/](\d+)")
+_NAME = re.compile(r"[Ll](\d{1,6})[Hh](\d{1,6})|(\d{1,6})[.:/](\d{1,6})")
 
 
 class Head(NamedTuple):

@@ -7,6 +7,7 @@ of the first pixel at 0. *grid* is a map's own frame: one unit is one cell. Only
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -72,12 +73,19 @@ def clean_expression(text: object) -> str:
     """Strip an expression and check that it is text.
 
     Raises:
-        ExpressionError: empty, or not a string.
+        ExpressionError: empty, not a string, or no text that can be written down.
     """
     if not isinstance(text, str):
         raise ExpressionError(f"an expression must be text, got {type(text).__name__}")
     stripped = " ".join(text.split())
-    if not stripped:
+    try:
+        stripped.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ExpressionError(
+            f"the expression {text!a} is broken text (half a character); write it anew"
+        ) from error
+    # Control characters and joiners show nothing: categories C (other) and Z (separators).
+    if all(unicodedata.category(character)[0] in "CZ" for character in stripped):
         raise ExpressionError("the expression is empty; say what to look for: --text 'the red cup'")
     return stripped
 

@@ -152,8 +152,13 @@ def plain(value: Any) -> Any:
 
 
 def to_line(record: Mapping[str, Any]) -> str:
-    """A record as one line of JSON."""
-    return json.dumps(record, ensure_ascii=False, allow_nan=False)
+    """A record as one line of JSON; names that are no text (broken file names) are escaped."""
+    line = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    try:
+        line.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(record, allow_nan=False)
+    return line
 
 
 def prepare_folder(folder: Path) -> Path:
@@ -193,9 +198,14 @@ class JsonLines:
     """A JSONL file that appears, whole lines only, when the block is left, however it is left.
 
     Each line is flushed under a temporary name; without any line no file appears.
+
+    Raises:
+        OutputError: the path is a folder.
     """
 
     def __init__(self, path: Path) -> None:
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder; choose another folder with --out")
         self._path = path
         self._part = _part(path)
         self._file: IO[str] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -210,17 +211,19 @@ def _region(given: str | Region) -> tuple[str, Region]:
         return getattr(given, "__name__", type(given).__name__), given
     name, _, stated = given.partition(":")
     function: Any = entrypoints.find(entrypoints.REGIONS, name).load()
-    known = [
-        parameter.name
-        for parameter in inspect.signature(function).parameters.values()
+    known = {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
-    ]
+    }
     values: dict[str, float | int] = {}
     for part in filter(None, stated.split(",")):
         key, _, value = part.partition("=")
         try:
             values[key] = int(value) if value.lstrip("+-").isdigit() else float(value)
-        except ValueError:
+            if not math.isfinite(values[key]):
+                raise ValueError  # noqa: TRY301 - as little a number as a word
+        except (ValueError, OverflowError):
             known_ = ", ".join(known) or "none"
             raise InputError(
                 f"region {given!r}: {part!r} sets nothing; write {name}:NAME=NUMBER "
@@ -230,4 +233,6 @@ def _region(given: str | Region) -> tuple[str, Region]:
             raise InputError(
                 f"region {name!r} has no parameter {key!r}; it has {', '.join(known) or 'none'}"
             )
+        if isinstance(known[key].default, int) and not isinstance(values[key], int):
+            raise InputError(f"region {given!r}: {key} must be a whole number, got {value}")
     return given, functools.partial(function, **values) if values else function

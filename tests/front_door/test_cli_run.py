@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from vg_engine.cli import console
 from vg_engine.cli.main import app
 from vg_engine.plugins.export import from_rle
 
@@ -142,6 +144,10 @@ def test_a_batch_that_all_succeeds_exits_with_0(folder: Path) -> None:
         (["--image", "a.png", "--text", "1,2", "--input", "q.jsonl"], "--input stands alone"),
         (["--input", "none.jsonl"], "--input none.jsonl cannot be read"),
         (["--input", "empty.jsonl"], "--input empty.jsonl is empty"),
+        (["--input", "a\0b"], "cannot be read: embedded null byte"),
+        (["--image", "a.png", "--text", "1,2", "--heads", f"L{'9' * 5000}H1"], "no head set"),
+        (["--image", "a.png", "--text", "1,2", "--region", "otsu:factor=1.5"], "a whole number"),
+        (["--image", "a.png", "--text", "1,2", "--region", "mean_std:c=nan"], "sets nothing"),
         (["--input", "a.png"], "it is not UTF-8 text"),
         (["--image", "a.png", "--text", "1,2", "--max-pixels", "x"], "--max-pixels"),
         (["--imagee", "a.png"], "--imagee"),
@@ -227,6 +233,9 @@ def test_a_config_gives_what_the_command_line_leaves_open(folder: Path) -> None:
         ("prompt: {from: chat}", "prompt has no 'from'; did you mean form"),
         ("- a", "must hold `option: value` lines"),
         ("a: [", "cannot be read"),
+        ("[" * 5000, "cannot be read"),
+        ("options: 3", "options takes `name: value` pairs, got 3"),
+        ("prompt: {template: 3}", "prompt template must be text, got 3"),
         ("batch_size: many", "--batch-size"),
     ],
 )
@@ -296,3 +305,67 @@ def test_ctrl_c_in_a_terminal_is_one_line(folder: Path) -> None:
     assert (work.returncode, out) == (130, "")
     assert err == "error: stopped; what was written stays\n"
     assert not Path("out").exists()
+
+
+def test_a_record_that_is_no_text_leaves_the_others_alone(folder: Path) -> None:
+    lines = [
+        '{"image": "a.png", "text": "\\ud800"}',
+        '{"image": "\\ud800.png", "text": "1,2"}',
+        '{"id": "\\ud800", "image": "a.png", "text": "1,2"}',
+        '{"image": "a.png", "text": "\\u200b"}',
+        "[" * 100_000,
+        '{"image": "a\\u0000.png", "text": "1,2"}',
+        '{"image": "a.png", "text": "3,4"}',
+    ]
+    done = run(*CELL, "--input", "-", "--json", "--out", "out", stdin="\ufeff" + "\n".join(lines))
+    assert done.exit_code == 2, done.output
+    answers = records(done.stdout)
+    assert ["error" in a for a in answers] == [True, True, False, True, True, True, False]
+    assert "broken text" in answers[0]["error"]
+    assert answers[1]["image"] == "\ud800.png"
+    assert answers[2]["id"] == "\ud800"
+    assert records(Path("out/results.jsonl").read_text()) == answers
+
+
+def test_stdout_of_few_characters_still_carries_json(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    console.result('{"text": "tasse \xe9 \u676f \U0001f3e0"}')
+    written = stdout.buffer.getvalue().decode("cp1252")  # type: ignore[attr-defined]
+    assert json.loads(written) == {"text": "tasse \xe9 \u676f \U0001f3e0"}
+    assert "\xe9" in written
+
+
+def test_nothing_that_is_asked_about_is_overwritten(folder: Path) -> None:
+    for name in ("1-2.png", "x-1-2.mask.png"):
+        (folder / name).write_bytes((folder / "a.png").read_bytes())
+    before = {path.name: path.read_bytes() for path in folder.glob("*.png")}
+    lines = [
+        {"id": "\u676f", "image": "1-2.png", "text": "1,2"},
+        {"id": "x", "image": "x-1-2.mask.png", "text": "1,2"},
+    ]
+    (folder / "q.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = run(*CELL, "--input", "q.jsonl", "--out", ".", "--mask")
+    assert done.exit_code == 0, done.output
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    (folder / "results.jsonl").write_text(json.dumps(lines[0]))
+    done = run(*CELL, "--input", "results.jsonl", "--out", ".")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "would overwrite results.jsonl" in done.stderr
+    assert json.loads((folder / "results.jsonl").read_text()) == lines[0]
+
+
+def test_folders_that_came_of_nothing_go_with_their_parents(folder: Path) -> None:
+    done = run(*CELL, "--image", "none.png", "--text", "1,2", "--out", "x/y/z")
+    assert done.exit_code == 2
+    assert not Path("x").exists()
+
+
+def test_a_folder_in_the_place_of_the_results_stops_before_the_answers(folder: Path) -> None:
+    (folder / "out" / "results.jsonl").mkdir(parents=True)
+    done = run(*CELL, "--image", "a.png", "--text", "1,2", "--out", "out")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "results.jsonl is a folder" in done.stderr
+    assert [path.name for path in (folder / "out").iterdir()] == ["results.jsonl"]

@@ -95,9 +95,11 @@ def _lines(source: str) -> Iterator[Record]:
     folder = Path.cwd() if source == "-" else Path(source).parent
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        cause = getattr(error, "strerror", None) or "it is not UTF-8 text"
+    except (OSError, ValueError) as error:  # not UTF-8, or a NUL in the path
+        text_less = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+        cause = getattr(error, "strerror", None) or text_less
         raise InputError(f"--input {source} cannot be read: {cause}; check the path") from error
+    text = text.removeprefix("\ufeff")  # a byte order mark on stdin
     lines = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not lines:
         raise InputError(f'--input {source} is empty; write lines of {{"image": ..., "text": ...}}')
@@ -108,7 +110,7 @@ def _lines(source: str) -> Iterator[Record]:
 def _record(number: int, line: str, folder: Path) -> Record:
     try:
         data = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return _wrong(number, f"line {number} is no JSON ({error}); mend it")
     if not isinstance(data, dict):
         return _wrong(number, f'line {number} is no record; write {{"image": ..., "text": ...}}')

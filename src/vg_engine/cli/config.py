@@ -34,8 +34,12 @@ def apply(context: typer.Context, path: Path | None) -> Path | None:
         name = str(key).replace("-", "_")
         if name in _REFUSED:
             raise InputError(f"{path}: {key}: {_REFUSED[name]}")
+        if value is None:
+            continue
         if name in (PROMPT, OPTIONS) and isinstance(value, dict):
             inner[name] = _texts(path, name, value)
+        elif name == OPTIONS:
+            raise InputError(f"{path}: options takes `name: value` pairs, got {value!r}")
         elif name not in parameters:
             known = {*parameters, OPTIONS} - {*_REFUSED, "help"}
             raise InputError(f"{path}: no option {key!r}; {nearest(name, known)}")
@@ -47,7 +51,7 @@ def apply(context: typer.Context, path: Path | None) -> Path | None:
             defaults[parameters[name].name] = (
                 [str(v) for v in value] if isinstance(value, list) else [str(value)]
             )
-        elif value is not None:
+        else:
             defaults[parameters[name].name] = value
     context.default_map = {**(context.default_map or {}), **defaults}
     context.meta["vg_engine.config"] = inner
@@ -75,7 +79,7 @@ def _read(path: Path) -> dict[Any, Any]:
 
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         cause = " ".join(str(error).split())
         raise InputError(f"config {path} cannot be read ({cause}); check the file") from error
     if not isinstance(values, dict):
@@ -85,9 +89,11 @@ def _read(path: Path) -> dict[Any, Any]:
 
 def _texts(path: Path, name: str, value: dict[Any, Any]) -> dict[str, Any]:
     if name == PROMPT:
-        for key in value:
+        for key, text in value.items():
             if key not in _PROMPT_FIELDS:
                 raise InputError(
                     f"{path}: prompt has no {key!r}; {nearest(str(key), _PROMPT_FIELDS)}"
                 )
+            if not isinstance(text, str):
+                raise InputError(f"{path}: prompt {key} must be text, got {text!r}")
     return {str(key): held for key, held in value.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator
@@ -26,9 +27,23 @@ def say(kind: str, message: str) -> None:
 
 
 def result(line: str) -> None:
-    """One line on stdout, as it is: other programs read it."""
+    """One line on stdout, as it is: other programs read it.
+
+    What stdout's encoding lacks is written as JSON escapes it, so that JSON stays JSON.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    if not _fits(line, encoding):
+        line = "".join(c if _fits(c, encoding) else json.dumps(c)[1:-1] for c in line)
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+
+
+def _fits(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Notes(logging.Handler):

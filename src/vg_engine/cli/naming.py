@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from vg_engine.cli.asking import Record
@@ -11,10 +12,15 @@ _LONGEST = 40
 
 
 class Names:
-    """Hands out file stems, the same for the same questions in the same order."""
+    """Hands out file stems, the same for the same questions in the same order.
 
-    def __init__(self) -> None:
+    Args:
+        taken: names of files that must stay as they are (the pictures that are asked about).
+    """
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
         self._used: set[str] = set()
+        self._taken = tuple(name.lower() for name in taken)
 
     def of(self, record: Record) -> str:
         """A stem for a record's files: its id or picture, then its text."""
@@ -28,7 +34,7 @@ class Names:
     def _once(self, wanted: str) -> str:
         stem = wanted or "answer"
         name, number = stem, 1
-        while name in self._used:
+        while name in self._used or any(t.startswith(f"{name}.") for t in self._taken):
             number += 1
             name = f"{stem}-{number}"
         self._used.add(name)

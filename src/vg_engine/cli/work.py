@@ -23,6 +23,7 @@ from vg_engine.plugins import export
 from vg_engine.render import draw, sheet
 
 MISTAKE = 2
+RESULTS = "results.jsonl"
 _SEVERAL, _ON_A_SHEET = 2, 12  # answers from which a sheet is drawn, and that it has room for
 
 
@@ -52,11 +53,12 @@ def ground(asked: Asked, wanted: Wanted, choices: Mapping[str, Any]) -> int:
     with console.notes() as notes, contextlib.ExitStack() as stack:
         if wanted.out is not None:
             stack.enter_context(_folder(wanted.out))
+            _spare(asked.queries, wanted.out / RESULTS)
         records = asked.records()
         with console.waiting("loading the model"), _quiet():
             engine = stack.enter_context(load(**choices))
         notes.tell(engine.model.statements)
-        writer = stack.enter_context(_Writer(wanted, notes))
+        writer = stack.enter_context(_Writer(wanted, notes, [record.path for record in records]))
         bar = stack.enter_context(console.progress(len(records)))
         for record, picture, outcome in _answers(engine, asked, records):
             if isinstance(outcome, Grounding) and picture is not None:
@@ -105,13 +107,13 @@ def _answers(
 class _Writer:
     """Writes answers where they belong."""
 
-    def __init__(self, wanted: Wanted, notes: console.Notes) -> None:
+    def __init__(self, wanted: Wanted, notes: console.Notes, pictures: Sequence[str]) -> None:
         self.failed = 0
         self._wanted = wanted
         self._notes = notes
-        self._names = Names()
+        self._names = Names(_inside(wanted.out, pictures) if wanted.out else ())
         self._group: list[tuple[Record, Picture, Grounding]] = []
-        self._lines = export.JsonLines(wanted.out / "results.jsonl") if wanted.out else None
+        self._lines = export.JsonLines(wanted.out / RESULTS) if wanted.out else None
 
     def __enter__(self) -> _Writer:
         return self
@@ -198,14 +200,33 @@ def _line(record: Record, grounding: Grounding, drawn: Path | None) -> str:
 @contextlib.contextmanager
 def _folder(out: Path) -> Iterator[None]:
     """Make the folder before any work starts; take it away again if nothing came of it."""
-    existed = out.is_dir()
-    export.prepare_folder(out)
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
+        export.prepare_folder(out)
         yield
     finally:
-        if not existed:
-            with contextlib.suppress(OSError):
-                out.rmdir()  # only if it is empty
+        with contextlib.suppress(OSError):
+            for folder in made:
+                folder.rmdir()  # only if it is empty
+
+
+def _spare(queries: str | None, results: Path) -> None:
+    """Refuse to write the answers over the questions."""
+    asked = None if queries is None else Path(queries)
+    # An input that cannot be found is complained about where it is read.
+    with contextlib.suppress(OSError, ValueError):
+        if asked is not None and results.samefile(asked):
+            raise InputError(f"--out would overwrite {queries}, the input; choose another folder")
+
+
+def _inside(folder: Path, paths: Sequence[str]) -> Iterator[str]:
+    """The names of those files that lie in a folder."""
+    here = folder.resolve()
+    for path in dict.fromkeys(paths):
+        with contextlib.suppress(OSError, ValueError):  # names that no file has
+            found = Path(path).resolve()
+            if found.parent == here:
+                yield found.name
 
 
 @contextlib.contextmanager
