@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, Literal, overload
@@ -74,6 +75,8 @@ class Engine:
         settings: how to ask and read.
         head_set: fixed heads; None selects per picture, which every answer then says.
         decode: turns what the caller calls a picture into a `Picture`.
+        prompt_of: the prompt for a head set that is found only when the model is there: heads
+            answer to the prompt that they were found with.
         provenance: what the composing side knows (tool version, registry entry).
         notes: said with every answer (the embedded model knows only its shapes).
     """
@@ -86,6 +89,7 @@ class Engine:
         settings: Settings,
         head_set: HeadSet | Callable[[LoadedModel], HeadSet | None] | None = None,
         decode: Callable[[Any], Picture],
+        prompt_of: Callable[[HeadSet], Prompt] | None = None,
         provenance: Mapping[str, Any] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
@@ -96,9 +100,12 @@ class Engine:
         self._notes = tuple(notes)
         self._closing = threading.Lock()
         self._closed = False
+        self._at_work = 0
         self._model = hooks.load_model(spec)
         try:
             self.head_set = head_set(self._model) if callable(head_set) else head_set
+            if self.head_set is not None and callable(head_set) and prompt_of is not None:
+                self.settings = replace(settings, prompt=prompt_of(self.head_set))
             if self.head_set is not None:
                 self.head_set.check_fits(**_shape(self._model))
         except BaseException:
@@ -196,11 +203,31 @@ class Engine:
         return tuple(observed)
 
     def close(self) -> None:
-        """Release the model; a model that was handed in is left as it was found. Idempotent."""
+        """Release the model; a model that was handed in is left as it was found. Idempotent.
+
+        What other threads are reading just now is read to its end first: the last of them gives
+        the model back.
+        """
         with self._closing:
-            if not self._closed:
-                self._closed = True
-                self._model.close()
+            last = not self._closed and not self._at_work
+            self._closed = True
+        if last:
+            self._model.close()
+
+    @contextmanager
+    def _working(self) -> Iterator[LoadedModel]:
+        """The model, which stays ready until the block is left."""
+        with self._closing:
+            model = self.model
+            self._at_work += 1
+        try:
+            yield model
+        finally:
+            with self._closing:
+                self._at_work -= 1
+                last = self._closed and not self._at_work
+            if last:
+                model.close()
 
     def __enter__(self) -> Engine:
         return self
@@ -235,7 +262,8 @@ class Engine:
             except VGError as error:
                 if not keep:
                     raise
-                batch.append(_Request(None, str(text), error))
+                # With its picture, if that is good: post-processors see its answers together.
+                batch.append(_Request(last[1] if last else None, str(text), error))
             if len(batch) >= self.settings.batch_size:
                 yield batch
                 batch = []
@@ -244,7 +272,7 @@ class Engine:
 
     def _answer(self, batch: Sequence[_Request], *, keep: bool) -> list[_Answer]:
         """Answer a batch; with `keep`, a batch that fails is tried again one by one."""
-        good = [request for request in batch if request.picture is not None]
+        good = [request for request in batch if request.error is None]
         asked = [(request.picture, request.text) for request in good if request.picture]
         try:
             answered: Iterator[Grounding | VGError] = iter(self._ground(asked) if asked else [])
@@ -288,7 +316,16 @@ class Engine:
         self, asked: Sequence[tuple[Picture, str]], heads: tuple[Head, ...], prompt: Prompt
     ) -> tuple[list[HeadMaps], dict[str, float]]:
         """Maps per query, and the seconds that each query took of its batch."""
-        model = self.model
+        with self._working() as model:
+            return self._observed(model, asked, heads, prompt)
+
+    def _observed(
+        self,
+        model: LoadedModel,
+        asked: Sequence[tuple[Picture, str]],
+        heads: tuple[Head, ...],
+        prompt: Prompt,
+    ) -> tuple[list[HeadMaps], dict[str, float]]:
         began = time.perf_counter()
         pictures: list[Picture] = []
         expressions = []

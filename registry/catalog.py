@@ -102,8 +102,9 @@ def for_model(
 ) -> HeadSet | None:
     """The head set that was made for a model of this name and shape; None where there is none.
 
-    A model entry's choice goes first, then a set that lists the model's id. A local folder counts
-    as the model that its own name or `names` (what its config says it was) says.
+    A model entry's choice goes first, then a set that lists the model's id; but whatever the user
+    keeps goes before what is ours. A local folder counts as the model that its own name or `names`
+    (what its config says it was) says.
 
     Args:
         source: name, alias, hub id or folder.
@@ -115,18 +116,52 @@ def for_model(
     wanted = {name.lower() for name in (*said, *(Path(name).name for name in said)) if name}
     entries = [entry for entry in models() if any(map(entry.answers_to, wanted))]
     known = head_sets()
-    ordered = [s for entry in entries for s in known if s.name == entry.heads]
+    users_models, users_sets = _users("models"), _users("heads")
+    ranked = [
+        (0 if entry.name in users_models else 1 if s.name in users_sets else 2, s)
+        for entry in entries
+        for s in known
+        if s.name == entry.heads
+    ]
     wanted |= {name.lower() for entry in entries for name in (entry.name, *entry.ids)}
-    ordered += [s for s in known if wanted & _known_as(s)]
+    ranked += [(1 if s.name in users_sets else 3, s) for s in known if wanted & _known_as(s)]
     shape = (layers, heads_per_layer)
     return next(
         (
             candidate
-            for candidate in ordered
+            for _, candidate in sorted(ranked, key=lambda pair: pair[0])
             if not candidate.layers or (candidate.layers, candidate.heads_per_layer) == shape
         ),
         None,
     )
+
+
+def for_entry(entry: ModelEntry) -> HeadSet | None:
+    """The head set of a known model: one of the user's that lists it, else the one it names.
+
+    A set that a user's *own* entry names stands. None where the entry names none.
+
+    Raises:
+        HeadSetNotFoundError: the set that it names does not exist.
+    """
+    if entry.heads is None:
+        return None
+    theirs = _users("heads")
+    if entry.name not in _users("models") and entry.heads not in theirs:
+        names = {name.lower() for name in (entry.name, *entry.aliases, *entry.ids)}
+        shape = (entry.layers, entry.heads_per_layer)
+        for known in head_sets():
+            fits = not (known.layers and entry.layers) or (
+                (known.layers, known.heads_per_layer) == shape
+            )
+            if known.name in theirs and names & _known_as(known) and fits:
+                return known
+    return head_set(entry.heads)
+
+
+def _users(folder: str) -> set[str]:
+    """Names of the user's own entries."""
+    return {path.stem for path in (user_folder() / folder).glob("*.yaml")}
 
 
 def _known_as(heads: HeadSet) -> set[str]:

@@ -75,8 +75,10 @@ def load(
     name, made = _adapter(adapter, found)
     chosen = _heads(heads, found)
     fields = dict(entry.prompt) if entry else {}
-    if isinstance(chosen, HeadSet):
-        fields |= _stated_prompt(chosen)
+
+    def prompt_of(heads: HeadSet) -> Prompt:
+        return _prompt(prompt, fields | _stated_prompt(heads))
+
     region_name, read = _region(region or (entry.region if entry else None) or DEFAULT_REGION)
     return Engine(
         make_hooks(name, made, [_postprocessor(plugin) for plugin in postprocessors]),
@@ -93,10 +95,11 @@ def load(
         settings=Settings(
             region=read,
             region_name=region_name,
-            prompt=_prompt(prompt, fields),
+            prompt=prompt_of(chosen) if isinstance(chosen, HeadSet) else _prompt(prompt, fields),
             batch_size=batch_size,
         ),
         head_set=chosen,
+        prompt_of=prompt_of,
         decode=functools.partial(decode, max_pixels=max_pixels),
         provenance={"tool": f"vg-engine {__version__}", "entry": entry.name if entry else None},
         notes=entry.notes if entry else (),
@@ -146,7 +149,7 @@ def _heads(
         return given
     if given is None:
         if found.entry and found.entry.heads:
-            return catalog.head_set(found.entry.heads)
+            return catalog.for_entry(found.entry)
         return functools.partial(_heads_of, found)
     if not isinstance(given, str):
         return HeadSet("given", parse_heads(map(str, given)), "given")

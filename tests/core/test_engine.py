@@ -244,3 +244,46 @@ def test_an_adapter_that_answers_nothing_or_wrongly_is_named(
         make_engine(other=Silent(load=replace(model, layers=1, heads=0)))
     with pytest.raises(PluginError, match="map_layers"):
         make_engine(other=Silent(load=replace(model, map_layers=(9,))))
+
+
+def test_close_waits_for_what_is_being_read(make_engine: Make, adapter: Any) -> None:
+    engine, inside, go_on = make_engine(), threading.Event(), threading.Event()
+    read, seen = adapter.vg_extract_attention, []
+
+    class Slow(type(adapter)):  # type: ignore[misc]
+        def vg_extract_attention(self, inputs: Any, request: Any) -> Any:
+            inside.set()
+            assert go_on.wait(10)
+            seen.append(adapter.closed)
+            return read(inputs, request)
+
+    slow = Slow()
+    slow._close = adapter._close
+    engine = make_engine(other=slow)
+    answers: list[object] = []
+    work = threading.Thread(target=lambda: answers.append(engine.ground(PICTURE, "0,0")))
+    work.start()
+    assert inside.wait(10)
+    engine.close()
+    engine.close()
+    go_on.set()
+    work.join()
+    assert isinstance(answers[0], Grounding)
+    assert (seen, adapter.closed) == ([0], 1)
+    with pytest.raises(ModelError, match="closed"):
+        engine.ground(PICTURE, "0,0")
+
+
+def test_a_failed_text_does_not_part_the_answers_about_its_picture(make_engine: Make) -> None:
+    first = Renames("a")
+    engine = make_engine([("first", first)], batch_size=2)
+    requests = [(PICTURE, "0,0"), (PICTURE, " "), (PICTURE, "broken"), (PICTURE, "2,2")]
+    answers = list(engine.ground_many(requests, errors="yield"))
+    assert [isinstance(answer, Grounding) for answer in answers] == [True, False, False, True]
+    assert first.seen == [["0,0", "2,2"]]
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a \udcff b", "\u200b", "\x00", "\ufeff \u2060"])
+def test_an_expression_must_be_text_that_shows_something(make_engine: Make, text: str) -> None:
+    with pytest.raises(ExpressionError):
+        make_engine().ground(PICTURE, text)

@@ -231,3 +231,34 @@ def test_two_engines_live_side_by_side() -> None:
 def test_large_pictures_are_refused_as_told() -> None:
     with pytest.raises(vg_engine.PictureError, match="more than the 100 allowed"):
         cells(heads="L2H1", max_pixels=100).ground(PIXELS, "1,2")
+
+
+def kept_by_the_user(package: Path, name: str, models: str, more: str = "") -> None:
+    heads = package / "home" / "heads"
+    heads.mkdir(parents=True, exist_ok=True)
+    (heads / f"{name}.yaml").write_text(
+        f"name: {name}\nmodels: [{models}]\nmode: given\nheads: [{{head: L2H1}}]\n{more}"
+    )
+
+
+def test_heads_that_are_found_bring_their_own_prompt(package: Path) -> None:
+    stated = "prompt: {form: chat, query_row: prompt_last}\n"
+    kept_by_the_user(package, "mine", "cells", stated)
+    engine = cells()
+    assert engine.head_set is not None
+    assert engine.head_set.name == "mine"
+    assert engine.settings.prompt == Prompt(form="chat", query_row="prompt_last")
+    assert engine.ground(PIXELS, "1,2").provenance["prompt"] == "chat"
+    asked = cells(prompt={"form": "bare"}).settings.prompt
+    assert asked == Prompt(form="bare", query_row="prompt_last")
+    assert cells(prompt=Prompt()).settings.prompt == Prompt()
+
+
+def test_the_users_heads_win_over_those_that_our_entry_names(package: Path) -> None:
+    ours = {"source": "llava-1.5-7b", "adapter": "cell"}
+    with pytest.raises(HeadsError, match=r"'llava-1\.5-7b' was made for 32 layers"):
+        vg_engine.load(**ours)
+    kept_by_the_user(package, "mine", "llava-hf/llava-1.5-7b-hf")
+    engine = vg_engine.load(**ours)
+    assert engine.head_set is not None
+    assert engine.head_set.name == "mine"

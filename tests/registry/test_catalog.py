@@ -112,6 +112,25 @@ def test_the_users_entries_win(home: Path) -> None:
     assert by_folder.name == "a"
 
 
+def test_a_set_of_the_users_wins_over_our_entrys_choice(home: Path) -> None:
+    ours = catalog.model_entry("llava-1.5-7b")
+    assert getattr(catalog.for_entry(ours), "name", None) == "llava-1.5-7b"
+    add_heads(home, "other", models="[somebody/else]")
+    assert getattr(catalog.for_entry(ours), "name", None) == "llava-1.5-7b"
+    add_heads(home, "mine", models="[llava-hf/llava-1.5-7b-hf]")
+    assert getattr(catalog.for_entry(ours), "name", None) == "mine"
+    found = catalog.for_model("/somewhere/llava-1.5-7b-hf", **SHAPE)
+    assert found is not None
+    assert found.name == "mine"
+    # What the user's own entry names stands.
+    (home / "models" / "llava-1.5-7b.yaml").write_text(
+        "name: llava-1.5-7b\nids: [llava-hf/llava-1.5-7b-hf]\nheads: other\n"
+    )
+    theirs = catalog.model_entry("llava-1.5-7b")
+    assert getattr(catalog.for_entry(theirs), "name", None) == "other"
+    assert catalog.for_entry(catalog.ModelEntry("x", ids=("a/b",))) is None
+
+
 def test_a_broken_file_of_the_user_is_named(home: Path) -> None:
     add_heads(home, "mine", mode="wrong")
     with pytest.raises(InputError, match=r"mine\.yaml: mode 'wrong'"):

@@ -200,7 +200,8 @@ def _line(record: Record, grounding: Grounding, drawn: Path | None) -> str:
 @contextlib.contextmanager
 def _folder(out: Path) -> Iterator[None]:
     """Make the folder before any work starts; take it away again if nothing came of it."""
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    # Unlike Path's, this does not raise where a folder may not be looked into.
+    made = [folder for folder in (out, *out.parents) if not os.path.exists(folder)]  # noqa: PTH110
     try:
         export.prepare_folder(out)
         yield
@@ -237,6 +238,8 @@ def _quiet() -> Iterator[None]:
     others: Any = theirs
     shown = others.is_progress_bar_enabled()
     others.disable_progress_bar()
+    spoken = others.get_verbosity()
+    others.set_verbosity_error()  # its tables of wrong weights come as one line of ours
     hub = logging.getLogger("huggingface_hub")
     level = hub.level
     hub.setLevel(logging.ERROR)  # of retries, the last word is enough
@@ -244,5 +247,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         hub.setLevel(level)
+        others.set_verbosity(spoken)
         if shown and not os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
             others.enable_progress_bar()
