@@ -62,7 +62,8 @@ def hold(
         statements: what the family has to say.
 
     Raises:
-        UnsupportedModelError: no character offsets, or attention that cannot be captured.
+        UnsupportedModelError: no character offsets, no image token, or attention that cannot be
+            captured.
     """
     if not getattr(processor.tokenizer, "is_fast", False):
         raise UnsupportedModelError(
@@ -72,19 +73,25 @@ def hold(
     path = path_to(base, layers)
     early = can_truncate(base, path)
     heads = int(module.config.get_text_config().num_attention_heads)
+    token: str = getattr(processor, "image_token", None) or ""
+    token_id = processor.tokenizer.convert_tokens_to_ids(token) if token else None
+    if token_id is None:
+        raise UnsupportedModelError(
+            f"{spec.source}: its tokenizer does not know the image token {token!r}; choose the "
+            f"adapter for models of type {module.config.model_type!r}"
+        )
     # Last of what may fail: from here on the model is changed until it is closed.
     before, close = capture.install(decoder, module)
     if "flash" in before:
         statements += (f"Loaded with {before}; while it is open, sdpa runs in its place.",)
     if not early:
         statements += ("Parts of the model are offloaded, so every layer runs.",)
-    token = processor.image_token
     kept = Held(
         twins=Twins(base, path, len(layers)),
         layers=capture.layer_index(layers),
         options=MappingProxyType(dict(spec.options)),
         image_token=token,
-        image_token_id=int(processor.tokenizer.convert_tokens_to_ids(token)),
+        image_token_id=int(token_id),
     )
     return LoadedModel(
         name=spec.source or str(getattr(module, "name_or_path", "")) or type(module).__name__,

@@ -6,7 +6,8 @@ class, and how its processor lays the picture on a grid (`grids`). Everything el
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from vg_engine.core.errors import (
+    ExpressionError,
     InputError,
     ModelError,
     UnsupportedModelError,
@@ -39,6 +41,8 @@ from vg_engine.model_adapters.holding import held, hold
 
 # What a family's file needs, in one place.
 __all__ = ["VICUNA", "Grid", "HuggingFaceAdapter"]
+
+_SHOWN = 40  # characters of an expression that messages show
 
 VICUNA = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
@@ -150,6 +154,7 @@ class HuggingFaceAdapter:
         ]
         tensors, listener = self._process(model, images, expressions, places)
         ids, mask = tensors["input_ids"].numpy(), tensors["attention_mask"].numpy()
+        self._check_length(model, mask, expressions)
         queries, unknown = [], []
         for index, expression in enumerate(expressions):
             place = places[index].moved(token, listener.texts[index])
@@ -194,7 +199,7 @@ class HuggingFaceAdapter:
             kept.layers, request.by_layer(), torch.tensor(taken, device=model.device)
         )
         deep = request.last_layer + 1 if model.capabilities.early_exit else model.layers
-        with torch.no_grad(), capture.recording(recorder):
+        with _refusals(model), torch.no_grad(), capture.recording(recorder):
             kept.twins.at(deep)(**inputs.tensors, use_cache=False, return_dict=True)
         layers = recorder.require()
         found = {
@@ -241,6 +246,21 @@ class HuggingFaceAdapter:
             )
         return dict(tensors), listener
 
+    def _check_length(
+        self, model: LoadedModel, mask: np.ndarray, expressions: Sequence[Expression]
+    ) -> None:
+        """Refuse what is longer than the model reads: beyond that its attention means nothing."""
+        config: Any = model.module.config
+        most = getattr(config.get_text_config(), "max_position_embeddings", None)
+        lengths = mask.sum(axis=1)
+        longest = int(lengths.argmax())
+        if isinstance(most, int) and lengths[longest] > most:
+            start = expressions[longest].text[:_SHOWN]
+            raise ExpressionError(
+                f"{start!r}...: {lengths[longest]} tokens with the picture, and {model.name} reads "
+                f"at most {most}; use fewer words"
+            )
+
     def _shown(self, model: LoadedModel, picture: Picture) -> Image.Image:
         # As a Pillow image: the channels of a 1 x 3 array cannot be told from its pixels.
         left, top, width, height = self.window(model, picture.size)
@@ -256,6 +276,23 @@ class HuggingFaceAdapter:
         }
         placed["position_ids"] = (placed["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         return placed
+
+
+@contextmanager
+def _refusals(model: LoadedModel) -> Iterator[None]:
+    """What a model refuses and a user can mend, as one line."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"{model.name}: out of memory on {model.device}; try a smaller --batch-size or picture"
+        ) from error
+    except ValueError as error:
+        cause = " ".join(str(error).split())
+        raise ModelError(
+            f"{model.name} refuses its inputs ({cause}); its config and its processor do not "
+            "belong together"
+        ) from error
 
 
 def _rows_per_sequence(inputs: PreparedInputs) -> list[list[int]]:

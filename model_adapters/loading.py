@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ from vg_engine.core.errors import (
 from vg_engine.core.types import ModelSpec
 
 _LISTED = 5
+_CONVERSION_OFF = "DISABLE_SAFETENSORS_CONVERSION"
+_DTYPES = {"float64", "float32", "bfloat16", "float16", "half", "float", "double"}
 _INDEX = "model.safetensors.index.json"
 
 
@@ -59,8 +63,8 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype | str:
     """
     if name == "auto":
         return torch.float32 if device.type == "cpu" else "auto"
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+    dtype = getattr(torch, name, None) if name in _DTYPES else None
+    if not isinstance(dtype, torch.dtype):
         raise InputError(f"dtype {name!r}: choose auto, float32, bfloat16 or float16")
     return dtype
 
@@ -91,8 +95,11 @@ def _check_weights(folder: Path, source: str) -> None:
     if index.is_file():
         try:
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise WeightsError(f"{index} is broken; download the model again") from error
+        # transformers would unpickle whatever else an index names.
+        if not all(str(name).endswith(".safetensors") for name in shards):
+            raise WeightsError(_only_pickles(source))
         missing = sorted(str(name) for name in shards if not (folder / str(name)).is_file())
         if missing:
             raise WeightsError(
@@ -116,24 +123,41 @@ def load_model(spec: ModelSpec, auto_class: Any) -> PreTrainedModel:
     """
     folder = check_source(spec.source)
     device = choose_device(spec.device)
+    dtype = choose_dtype(spec.dtype, device)
     try:
-        module, info = auto_class.from_pretrained(
-            folder or spec.source,
-            revision=spec.revision or "main",
-            dtype=choose_dtype(spec.dtype, device),
-            trust_remote_code=spec.trust_remote_code,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        with _unconverted():
+            module, info = auto_class.from_pretrained(
+                folder or spec.source,
+                revision=spec.revision or "main",
+                dtype=dtype,
+                trust_remote_code=spec.trust_remote_code,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
     except SafetensorError as error:
         raise WeightsError(
             f"{spec.source}: broken safetensors ({_line(error)}); download the model again"
         ) from error
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    # A config that is wrong somewhere makes transformers raise nearly anything.
+    except Exception as error:
         raise _explained(spec, error) from error
     _check_keys(spec.source, info)
     loaded: PreTrainedModel = module.to(device).eval()
     return loaded
+
+
+@contextmanager
+def _unconverted() -> Iterator[None]:
+    """Without the service that transformers asks to convert a repository's pickles for it."""
+    before = os.environ.get(_CONVERSION_OFF)
+    os.environ[_CONVERSION_OFF] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_CONVERSION_OFF, None)
+        else:
+            os.environ[_CONVERSION_OFF] = before
 
 
 def _check_keys(source: str, info: Mapping[str, Any]) -> None:
@@ -155,7 +179,7 @@ def _explained(spec: ModelSpec, error: Exception) -> ModelError | ModelNotFoundE
         return ModelError(
             f"{spec.source} brings its own code, which runs only with --trust-remote-code"
         )
-    if "safetensors" in text and "pytorch_model" in text:
+    if "use_safetensors=True" in text or ("safetensors" in text and "pytorch_model" in text):
         return WeightsError(_only_pickles(spec.source))
     if isinstance(error, OSError):
         return ModelNotFoundError(
@@ -182,7 +206,7 @@ def load_processor(spec: ModelSpec, processor_class: Any) -> Any:
         return without_video(processor_class).from_args_and_dict(
             [images, tokenizer], {key: settings[key] for key in stated}
         )
-    except (OSError, ValueError, ImportError, AttributeError, TypeError, KeyError) as error:
+    except Exception as error:
         if isinstance(source, str) and isinstance(error, OSError):
             raise _explained(spec, error) from error
         raise ModelError(

@@ -86,8 +86,8 @@ def render(
         image_token: the placeholder of one picture.
 
     Raises:
-        ExpressionError: the expression holds one of the model's special tokens.
-        InputError: there is no chat template.
+        ExpressionError: the expression holds or makes one of the model's special tokens.
+        InputError: there is no chat template, or it refuses.
     """
     _check_plain(expression, prompt, processor.tokenizer)
     before, after = prompt.template.split("{expression}")
@@ -104,7 +104,10 @@ def render(
         )
     at = around.index(_HOLE)
     start = at + len(before)
-    return Rendered(around.replace(_HOLE, user), start, start + len(expression), at + stop)
+    text = around.replace(_HOLE, user)
+    if text.count(image_token) != 1:
+        raise ExpressionError(f"{user!r} makes a second {image_token}; use other words")
+    return Rendered(text, start, start + len(expression), at + stop)
 
 
 def _chat(prompt: Prompt, processor: Any) -> str:
@@ -115,10 +118,10 @@ def _chat(prompt: Prompt, processor: Any) -> str:
         messages.insert(0, {"role": "system", "content": spoken})
     try:
         return str(processor.apply_chat_template(messages, add_generation_prompt=True))
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # a template raises what it likes
+        cause = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"the model's chat template cannot be used ({str(error).splitlines()[0]}); "
-            "use the bare prompt form"
+            f"the model's chat template cannot be used ({cause}); use the bare prompt form"
         ) from error
 
 

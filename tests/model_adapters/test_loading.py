@@ -1,6 +1,7 @@
 """Everything that a user can get wrong when loading ends in one line that says what to do."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -247,3 +248,101 @@ def test_processor_is_built_without_its_video_part(tmp_path):
     assert type(model.processor).get_attributes() == ["image_processor", "tokenizer"]
     assert model.processor.image_processor.backend == "pil"
     assert isinstance(model.processor.tokenizer, type(AutoTokenizer.from_pretrained(folder)))
+
+
+@pytest.mark.parametrize(
+    "index", [[1], {"weight_map": [1]}, {"weight_map": {"a": ["x"]}}, {"weight_map": 3}]
+)
+def test_an_index_of_another_form_is_broken(copy, index):
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(WeightsError, match="is broken") as raised:
+        load(copy)
+    one_line(raised)
+
+
+def test_an_index_that_names_pickles_is_refused_before_they_are_read(copy, monkeypatch):
+    (copy / "model.safetensors").unlink()
+    torch.save({"a": torch.zeros(1)}, copy / "shard.bin")
+    index = {"metadata": {}, "weight_map": {"a": "shard.bin"}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a pickle was read"))
+    with pytest.raises(WeightsError, match="vg-engine convert") as raised:
+        load(copy)
+    one_line(raised)
+
+
+def test_no_service_converts_pickles(copy, monkeypatch):
+    """transformers would ask one to, and load what it answers."""
+    monkeypatch.delenv("DISABLE_SAFETENSORS_CONVERSION", raising=False)
+    asked = []
+
+    class Auto:
+        @staticmethod
+        def from_pretrained(*_, **options):
+            asked.append((os.environ.get("DISABLE_SAFETENSORS_CONVERSION"), options))
+            raise OSError(
+                "x/y does not appear to have a file named model.safetensors or model.safetensors."
+                "index.json and thus cannot be loaded with `safetensors`. Please do not set "
+                "`use_safetensors=True`."
+            )
+
+    with pytest.raises(WeightsError, match="vg-engine convert"):
+        loading.load_model(ModelSpec("x/y", device="cpu"), Auto)
+    ((off, options),) = asked
+    assert off == "1"
+    assert options["use_safetensors"] is True
+    assert "DISABLE_SAFETENSORS_CONVERSION" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [("text_config", "hidden_size", "abc"), ("text_config", "num_attention_heads", 0)],
+)
+def test_a_wrong_config_is_one_line(copy, part, key, value):
+    config = json.loads((copy / "config.json").read_text())
+    config[part][key] = value
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="cannot be loaded") as raised:
+        load(copy)
+    one_line(raised)
+
+
+def test_the_adapter_of_another_family_leaves_the_model_alone(tmp_path):
+    folder = tiny_internvl(tmp_path / "other", layers=1, hidden=32)
+    module = loading.load_model(ModelSpec(str(folder), device="cpu"), InternVLAdapter.auto_class)
+    module.train()
+    before = module.config.text_config._attn_implementation
+    with pytest.raises(UnsupportedModelError, match="for models of type 'internvl'") as raised:
+        load(folder, module=module)
+    one_line(raised)
+    assert module.config.text_config._attn_implementation == before
+    assert module.training
+
+
+def test_what_the_model_refuses_is_one_line(copy):
+    settings = json.loads((copy / "processor_config.json").read_text())
+    settings["image_processor"]["crop_size"] = {"height": 98, "width": 98}
+    (copy / "processor_config.json").write_text(json.dumps(settings))
+    opened = open_adapter(LlavaAdapter(), str(copy))
+    inputs = opened.prepare([noise((90, 60))], [Expression(0, "a cup")])
+    with pytest.raises(ModelError, match=r"98.*do not belong together") as raised:
+        opened.rows(inputs)
+    one_line(raised)
+
+
+def test_out_of_memory_says_what_to_do(good, monkeypatch):
+    opened = open_adapter(LlavaAdapter(), str(good))
+    inputs = opened.prepare([noise((90, 60))], [Expression(0, "a cup")])
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr(type(opened.model.module.model), "forward", full)
+    with pytest.raises(ModelError, match="smaller --batch-size"):
+        opened.rows(inputs)
+
+
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "int8", "Tensor", "complex64"])
+def test_types_that_attention_cannot_run_in(name):
+    with pytest.raises(InputError, match="choose auto, float32"):
+        loading.choose_dtype(name, torch.device("cpu"))

@@ -157,3 +157,26 @@ def test_a_processor_that_rewrites_the_prompt_is_refused():
         place.moved("<i>", "<i><i> THE CUP.")
     before = prompts.Rendered("the cup. <i>", 0, 7, 7)
     assert before.moved("<i>", "the cup. <i><i>").start == 0
+
+
+@pytest.mark.parametrize("template", ["{{ raise_exception('no system role') }}", "{{ broken"])
+def test_a_chat_template_that_refuses_is_one_line(tmp_path, template):
+    folder = tiny_llava(tmp_path / "m", layers=1, hidden=32)
+    (folder / "chat_template.jinja").write_text(template)
+    refusing = open_adapter(LlavaAdapter(), str(folder))
+    with pytest.raises(InputError, match="use the bare prompt form") as raised:
+        prepared(refusing, "it", Prompt("chat"))
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_no_second_picture_is_made_between_template_and_expression(opened):
+    with pytest.raises(ExpressionError, match="makes a second <image>"):
+        prepared(opened, "image>", Prompt(template="<{expression}"))
+
+
+def test_more_than_the_model_reads_is_refused(opened):
+    fits = 4096 - prepared(opened, "a").tensors["input_ids"].shape[1]
+    assert prepared(opened, "a" * (fits + 1)).tensors["input_ids"].shape[1] == 4096
+    expressions = [Expression(0, "short"), Expression(0, "b" * (fits + 2))]
+    with pytest.raises(ExpressionError, match=r"'bbb.*4097 tokens.*at most 4096"):
+        opened.prepare([noise((64, 64))], expressions)
