@@ -140,7 +140,9 @@ def _visibility(views: Sequence[View], size: tuple[int, int]) -> tuple[str, ...]
     hidden = geometry.hidden_share(views, size)
     if hidden < _HIDDEN:
         return ()
-    return (f"the model sees only {100 * (1 - hidden):.0f} % of the picture (its processor crops)",)
+    seen = 100 * (1 - hidden)
+    share = f"{seen:.0f}" if seen >= 1 else "less than 1"
+    return (f"the model sees only {share} % of the picture (its processor crops)",)
 
 
 def _unknown(words: Sequence[str]) -> tuple[str, ...]:

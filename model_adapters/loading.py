@@ -48,6 +48,8 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if device.type == "meta":
+            raise RuntimeError("it holds no data")  # noqa: TRY301 - refused like the others
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"device {name!r} cannot be used here; choose auto or cpu ({_line(error)})"

@@ -76,6 +76,10 @@ def load(
     chosen = _heads(heads, found)
     fields = dict(entry.prompt) if entry else {}
 
+    # An entry's switches are its own adapter's; another may not know them.
+    theirs = entry is not None and (entry.adapter is None or name == entry.adapter)
+    stated = entry.options if entry is not None and theirs else {}
+
     def prompt_of(heads: HeadSet) -> Prompt:
         return _prompt(prompt, fields | _stated_prompt(heads))
 
@@ -90,7 +94,7 @@ def load(
             trust_remote_code=trust_remote_code,
             module=model,
             processor=processor,
-            options={**(entry.options if entry else {}), **(options or {})},
+            options={**stated, **(options or {})},
         ),
         settings=Settings(
             region=read,

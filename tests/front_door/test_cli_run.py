@@ -369,3 +369,31 @@ def test_a_folder_in_the_place_of_the_results_stops_before_the_answers(folder: P
     assert (done.exit_code, done.stdout) == (2, "")
     assert "results.jsonl is a folder" in done.stderr
     assert [path.name for path in (folder / "out").iterdir()] == ["results.jsonl"]
+
+
+def test_a_sheet_says_how_much_of_it_there_is(folder: Path) -> None:
+    texts = [part for n in range(14) for part in ("--text", f"{n % 6},{n // 6}")]
+    done = run(*CELL, "--image", "a.png", *texts[:24], "--out", "out")
+    assert "all answers about a.png side by side" in done.stderr
+    done = run(*CELL, "--image", "a.png", *texts, "--out", "out")
+    assert "the first 12 answers about a.png side by side" in done.stderr
+
+
+def test_other_libraries_are_silent_while_we_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.utils import logging as theirs
+
+    before = theirs.get_verbosity()
+    kit: Any = sys.modules["vg_cells"]
+    heard = []
+    prepare = kit.CellAdapter.vg_prepare_inputs
+
+    def listening(self: Any, images: Any, expressions: Any) -> Any:
+        heard.append(theirs.get_verbosity())
+        return prepare(self, images, expressions)
+
+    monkeypatch.setattr(kit.CellAdapter, "vg_prepare_inputs", listening)
+    assert run(*CELL, "--image", "a.png", "--text", "1,2").exit_code == 0
+    assert heard == [theirs.ERROR]
+    assert theirs.get_verbosity() == before

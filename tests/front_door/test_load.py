@@ -262,3 +262,15 @@ def test_the_users_heads_win_over_those_that_our_entry_names(package: Path) -> N
     engine = vg_engine.load(**ours)
     assert engine.head_set is not None
     assert engine.head_set.name == "mine"
+
+
+def test_an_entrys_switches_are_its_own_adapters(package: Path) -> None:
+    folder = package / "home" / "models"
+    folder.mkdir(parents=True)
+    for adapter in ("cell", "llava"):
+        (folder / "m.yaml").write_text(
+            f"name: m\nfolder: .\nadapter: {adapter}\noptions: {{geometry: pad}}\n"
+        )
+        (package / "home" / "config.json").write_text('{"model_type": "cells"}')
+        vg_engine.load("m", adapter="cell", heads="L2H1")
+    assert [dict(spec.options) for spec in kit().CellAdapter.specs] == [{"geometry": "pad"}, {}]

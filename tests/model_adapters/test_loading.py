@@ -346,3 +346,10 @@ def test_out_of_memory_says_what_to_do(good, monkeypatch):
 def test_types_that_attention_cannot_run_in(name):
     with pytest.raises(InputError, match="choose auto, float32"):
         loading.choose_dtype(name, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", ["meta", "banana", "cuda:99"])
+def test_devices_that_cannot_be_used(name):
+    with pytest.raises(InputError, match="choose auto or cpu") as raised:
+        loading.choose_device(name)
+    one_line(raised)

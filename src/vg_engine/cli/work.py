@@ -55,7 +55,8 @@ def ground(asked: Asked, wanted: Wanted, choices: Mapping[str, Any]) -> int:
             stack.enter_context(_folder(wanted.out))
             _spare(asked.queries, wanted.out / RESULTS)
         records = asked.records()
-        with console.waiting("loading the model"), _quiet():
+        stack.enter_context(_quiet())
+        with console.waiting("loading the model"):
             engine = stack.enter_context(load(**choices))
         notes.tell(engine.model.statements)
         writer = stack.enter_context(_Writer(wanted, notes, [record.path for record in records]))
@@ -113,6 +114,7 @@ class _Writer:
         self._notes = notes
         self._names = Names(_inside(wanted.out, pictures) if wanted.out else ())
         self._group: list[tuple[Record, Picture, Grounding]] = []
+        self._asked_of_it = 0
         self._lines = export.JsonLines(wanted.out / RESULTS) if wanted.out else None
 
     def __enter__(self) -> _Writer:
@@ -151,18 +153,23 @@ class _Writer:
         """Keep an answer for the sheet of its picture; a new picture finishes the last one's."""
         if self._group and self._group[-1][0].path != record.path:
             self.finish_sheet()
-        self._group.append((record, picture, grounding))
+        self._asked_of_it += 1
+        # Masks of large pictures are large: no more is kept than a sheet shows.
+        if self._wanted.out is not None and len(self._group) < _ON_A_SHEET:
+            self._group.append((record, picture, grounding))
 
     def finish_sheet(self) -> None:
         """Draw all answers about one picture side by side, if there are several."""
         group, self._group = self._group, []
+        asked, self._asked_of_it = self._asked_of_it, 0
         if self._wanted.out is None or len(group) < _SEVERAL:
             return
         record, picture, _ = group[0]
         path = self._wanted.out / f"{self._names.of_sheet(record)}.png"
-        drawn = sheet([grounding for _, _, grounding in group[:_ON_A_SHEET]], picture)
+        drawn = sheet([grounding for _, _, grounding in group], picture)
         export.write_whole(path, export.to_png(drawn))
-        self._notes.tell([f"all answers about {Path(record.image).name} side by side: {path}"])
+        which = "all answers" if asked == len(group) else f"the first {len(group)} answers"
+        self._notes.tell([f"{which} about {Path(record.image).name} side by side: {path}"])
 
     def failure(self, record: Record, error: VGError) -> None:
         self.failed += 1
@@ -232,14 +239,14 @@ def _inside(folder: Path, paths: Sequence[str]) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the bars of other libraries: this command shows its own."""
+    """Without the bars and tables of other libraries: this command says it in a line of its own."""
     from transformers.utils import logging as theirs  # noqa: PLC0415 - slow
 
     others: Any = theirs
     shown = others.is_progress_bar_enabled()
     others.disable_progress_bar()
     spoken = others.get_verbosity()
-    others.set_verbosity_error()  # its tables of wrong weights come as one line of ours
+    others.set_verbosity_error()
     hub = logging.getLogger("huggingface_hub")
     level = hub.level
     hub.setLevel(logging.ERROR)  # of retries, the last word is enough
