@@ -66,8 +66,7 @@ class Settings:
 class Engine:
     """Grounds expressions in pictures with one loaded model.
 
-    Use `vg_engine.load` to make one. It is a context manager; `close` gives a model that was
-    handed in back as it was.
+    Use `vg_engine.load` to make one. It is a context manager.
 
     Args:
         hooks: the façade over the engine's own plugin manager.
@@ -262,7 +261,6 @@ class Engine:
             except VGError as error:
                 if not keep:
                     raise
-                # With its picture, if that is good: post-processors see its answers together.
                 batch.append(_Request(last[1] if last else None, str(text), error))
             if len(batch) >= self.settings.batch_size:
                 yield batch
@@ -316,16 +314,6 @@ class Engine:
         self, asked: Sequence[tuple[Picture, str]], heads: tuple[Head, ...], prompt: Prompt
     ) -> tuple[list[HeadMaps], dict[str, float]]:
         """Maps per query, and the seconds that each query took of its batch."""
-        with self._working() as model:
-            return self._observed(model, asked, heads, prompt)
-
-    def _observed(
-        self,
-        model: LoadedModel,
-        asked: Sequence[tuple[Picture, str]],
-        heads: tuple[Head, ...],
-        prompt: Prompt,
-    ) -> tuple[list[HeadMaps], dict[str, float]]:
         began = time.perf_counter()
         pictures: list[Picture] = []
         expressions = []
@@ -333,10 +321,11 @@ class Engine:
             if not pictures or pictures[-1] is not picture:
                 pictures.append(picture)
             expressions.append(Expression(len(pictures) - 1, clean_expression(text)))
-        inputs = self._hooks.prepare_inputs(model, pictures, expressions, prompt)
-        located = self._hooks.locate_image_tokens(model, inputs)
-        prepared = time.perf_counter()
-        rows = self._hooks.extract_attention(model, inputs, AttentionRequest(heads))
+        with self._working() as model:
+            inputs = self._hooks.prepare_inputs(model, pictures, expressions, prompt)
+            located = self._hooks.locate_image_tokens(model, inputs)
+            prepared = time.perf_counter()
+            rows = self._hooks.extract_attention(model, inputs, AttentionRequest(heads))
         unknown = inputs.unknown or ((),) * len(asked)
         observed = [
             readout.head_maps(
