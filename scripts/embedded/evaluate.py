@@ -35,10 +35,11 @@ REGIONS: dict[str, Read] = {
     "paper": regions.paper,
     "otsu": regions.otsu,
     "mean_std": regions.mean_std,
-    "mean_std:c=1.5": partial(regions.mean_std, c=1.5),
     "mean_std:c=2": partial(regions.mean_std, c=2.0),
     "peak_share": regions.peak_share,
     "half_level": regions.half_level,
+    "half_level:level=0.5": partial(regions.half_level, level=0.5),
+    "half_level:level=0.45": partial(regions.half_level, level=0.45),
     "box_fit": regions.box_fit,
 }
 PROMPTS = {
@@ -81,10 +82,13 @@ def choose(seen: dict[str, tuple[Seen, Seen]]) -> tuple[Choice, list[dict[str, A
         seen: per prompt, where heads are selected and where the choice is scored.
     """
     ranked = {
-        (prompt, rule): select(made(k=max(SIZES)), first).ranked
-        for prompt, (first, _) in seen.items()
+        (prompt, rule): select(made(k=max(SIZES)), calibrated).ranked
+        for prompt, (calibrated, _) in seen.items()
         for rule, made in RULES.items()
     }
+
+    # Heads are compared with the region that separates small and large objects best.
+    first = "half_level:level=0.5"
 
     def score(prompt: str, rule: str, k: int, region: str) -> Choice:
         hits, ious = seen[prompt][1].answers(ranked[prompt, rule][:k], REGIONS[region])
@@ -96,7 +100,7 @@ def choose(seen: dict[str, tuple[Seen, Seen]]) -> tuple[Choice, list[dict[str, A
 
     tried = best_first(
         [
-            score(prompt, rule, k, "mean_std")
+            score(prompt, rule, k, first)
             for prompt, rule in ranked
             for k in (SIZES if rule != "mean_all" else (len(ranked[prompt, rule]),))
         ]
@@ -105,7 +109,7 @@ def choose(seen: dict[str, tuple[Seen, Seen]]) -> tuple[Choice, list[dict[str, A
         score(one.prompt, one.rule, one.k, region)
         for one in tried[:FINALISTS]
         for region in REGIONS
-        if region != "mean_std"
+        if region != first
     ]
     tried = best_first(tried + finals)
     return tried[0], [vars(choice) for choice in tried]
@@ -263,7 +267,7 @@ def main(arguments: list[str] | None = None) -> None:
             select(RULES["paper"](), look(raw, first, PROMPTS[choice.prompt])).heads,
         )
     singles = [
-        (looked.answers([head], regions.mean_std)[0].mean(), head)
+        (looked.answers([head], regions.half_level)[0].mean(), head)
         for head in looked.heads
         if head.layer >= selection.SKIPPED_LAYERS
     ]
