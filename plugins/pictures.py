@@ -92,6 +92,8 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Picture:
 def _from_path(path: str | bytes, max_pixels: int) -> Picture:
     source = os.fsdecode(path)
     shown = _shorten(source)
+    if not source:
+        raise PictureError("the picture's path is empty; name a file")
     if source.startswith(("http://", "https://", "s3://", "data:")):
         raise PictureError(f"{shown}: pictures are not fetched; save it to a file first")
     file = Path(source)

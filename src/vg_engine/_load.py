@@ -6,13 +6,14 @@ import functools
 import inspect
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from vg_engine import _sources
 from vg_engine._version import __version__
 from vg_engine.core.engine import Engine, Settings
-from vg_engine.core.errors import HeadsError, InputError, PluginError, nearest
+from vg_engine.core.errors import HeadsError, InputError, ModelNotFoundError, PluginError, nearest
 from vg_engine.core.heads import Head, HeadSet, parse_heads
 from vg_engine.core.regions import Region
 from vg_engine.core.types import LoadedModel, ModelSpec, Prompt
@@ -84,30 +85,45 @@ def load(
         return _prompt(prompt, fields | _stated_prompt(heads))
 
     region_name, read = _region(region or (entry.region if entry else None) or DEFAULT_REGION)
-    return Engine(
-        make_hooks(name, made, [_postprocessor(plugin) for plugin in postprocessors]),
-        ModelSpec(
-            source=found.source,
-            revision=revision,
-            device=device,
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-            module=model,
-            processor=processor,
-            options={**stated, **(options or {})},
-        ),
-        settings=Settings(
-            region=read,
-            region_name=region_name,
-            prompt=prompt_of(chosen) if isinstance(chosen, HeadSet) else _prompt(prompt, fields),
-            batch_size=batch_size,
-        ),
-        head_set=chosen,
-        prompt_of=prompt_of,
-        decode=functools.partial(decode, max_pixels=max_pixels),
-        provenance={"tool": f"vg-engine {__version__}", "entry": entry.name if entry else None},
-        notes=entry.notes if entry else (),
-    )
+    with _near(found):
+        return Engine(
+            make_hooks(name, made, [_postprocessor(plugin) for plugin in postprocessors]),
+            ModelSpec(
+                source=found.source,
+                revision=revision,
+                device=device,
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+                module=model,
+                processor=processor,
+                options={**stated, **(options or {})},
+            ),
+            settings=Settings(
+                region=read,
+                region_name=region_name,
+                prompt=prompt_of(chosen)
+                if isinstance(chosen, HeadSet)
+                else _prompt(prompt, fields),
+                batch_size=batch_size,
+            ),
+            head_set=chosen,
+            prompt_of=prompt_of,
+            decode=functools.partial(decode, max_pixels=max_pixels),
+            provenance={"tool": f"vg-engine {__version__}", "entry": entry.name if entry else None},
+            notes=entry.notes if entry else (),
+        )
+
+
+@contextmanager
+def _near(found: _sources.Source) -> Iterator[None]:
+    """Where an adapter finds no such model, say which known ones are called nearly so."""
+    try:
+        yield
+    except ModelNotFoundError as error:
+        names = catalog.near(found.label)
+        if found.entry is not None or not names.startswith("did"):
+            raise
+        raise ModelNotFoundError(f"{error}; {names}") from error
 
 
 def _adapter(given: object | None, found: _sources.Source) -> tuple[str, object]:

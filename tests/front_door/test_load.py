@@ -274,3 +274,13 @@ def test_an_entrys_switches_are_its_own_adapters(package: Path) -> None:
         (package / "home" / "config.json").write_text('{"model_type": "cells"}')
         vg_engine.load("m", adapter="cell", heads="L2H1")
     assert [dict(spec.options) for spec in kit().CellAdapter.specs] == [{"geometry": "pad"}, {}]
+
+
+@pytest.mark.parametrize("source", ["llava-15-7b", "llava-hf/llava-1.5-7b"])
+def test_the_nearest_models_are_named_where_an_adapter_was_chosen(source: str) -> None:
+    with pytest.raises(ModelNotFoundError, match="did you mean llava-") as caught:
+        vg_engine.load(source, adapter="llava")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ModelNotFoundError) as caught:
+        vg_engine.load("/none/at/all", adapter="llava")
+    assert "did you mean" not in str(caught.value)

@@ -165,6 +165,11 @@ def test_extreme_shapes_work(size: tuple[int, int]) -> None:
     assert decode(saved(Image.new("RGB", size, RED))).size == size
 
 
+def test_a_path_without_a_name() -> None:
+    with pytest.raises(PictureError, match="path is empty"):
+        decode("")
+
+
 def test_missing_empty_and_wrong_files(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.jpg").write_text("no picture")
