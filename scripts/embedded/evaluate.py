@@ -23,6 +23,7 @@ from vocabulary import SYSTEM
 
 from vg_engine import __version__, load
 from vg_engine.core import regions, selection
+from vg_engine.core.edge_level import edge_level
 from vg_engine.core.heads import Head, HeadSet
 from vg_engine.core.metrics import Estimate, bootstrap_interval, iou, pointing
 from vg_engine.core.types import Prompt
@@ -41,6 +42,7 @@ REGIONS: dict[str, Read] = {
     "half_level:level=0.5": partial(regions.half_level, level=0.5),
     "half_level:level=0.45": partial(regions.half_level, level=0.45),
     "box_fit": regions.box_fit,
+    "edge_level": edge_level,
 }
 PROMPTS = {
     "bare, expression_last": Prompt("bare", system=SYSTEM),
