@@ -165,6 +165,7 @@ class _Installation:
 
     found: list[tuple[Any, str | None]]
     base: str
+    owner: int  # id of the language model: a deep copy of an open one carries this along, too
     users: int = 0
     trained: list[torch.nn.Module] = field(default_factory=list)
 
@@ -191,6 +192,8 @@ def install(
         if state is None:
             state = _switch_on(language_model)
             vars(language_model)[_INSTALLED] = state
+        elif state.owner != id(language_model):
+            state.owner, state.users = id(language_model), 0
         state.users += 1
         parts = whole or language_model
         state.trained += [part for part in parts.modules() if part.training]
@@ -214,7 +217,7 @@ def _switch_on(language_model: PreTrainedModel) -> _Installation:
     parts = [part for part in language_model.modules() if isinstance(part, PreTrainedModel)]
     configs = list({id(part.config): part.config for part in parts}.values())
     found = [(config, config._attn_implementation) for config in configs]  # noqa: SLF001 - its name
-    state = _Installation(found, str(found[0][1]))
+    state = _Installation(found, str(found[0][1]), id(language_model))
     plain = not all(part._supports_sdpa for part in parts)  # noqa: SLF001 - the public flag's name
     name = OVER_PLAIN if plain else OVER_FUSED
     language_model.set_attn_implementation(name)

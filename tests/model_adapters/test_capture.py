@@ -1,5 +1,6 @@
 """The attention function: registered once, exact, restored, and silent when nobody records."""
 
+import copy
 import threading
 from dataclasses import replace
 from unittest import mock
@@ -259,6 +260,21 @@ def test_the_last_of_several_users_restores():
     assert module.config._attn_implementation == "sdpa"
     capture.install(module)[1]()
     assert module.config._attn_implementation == "sdpa"
+
+
+def test_a_deep_copy_of_an_open_model_is_given_back_on_its_own():
+    module = language_model(LlamaConfig, LlamaModel).train()
+    _, close = capture.install(module)
+    copied = copy.deepcopy(module)
+    capture.install(copied)[1]()
+    assert copied.config._attn_implementation == "sdpa"
+    assert copied.training
+    assert not [name for name in vars(copied) if "vg" in name]
+    assert module.config._attn_implementation == capture.OVER_FUSED
+    assert not module.training
+    close()
+    assert module.config._attn_implementation == "sdpa"
+    assert module.training
 
 
 def test_a_recorder_belongs_to_its_thread():
