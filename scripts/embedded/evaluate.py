@@ -60,7 +60,7 @@ RULES: dict[str, Any] = {
     "mean_all": selection.MeanOfAll,
 }
 SIZES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24)
-FINALISTS = 3
+FIRST_REGION = "half_level:level=0.5"  # with which heads are compared
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,19 @@ class Choice:
     region: str
     pointing: float
     accuracy: float
+    error: float
+
+    @property
+    def total(self) -> float:
+        """What is compared."""
+        return self.pointing + self.accuracy
 
 
 def choose(seen: dict[str, tuple[Seen, Seen]]) -> tuple[Choice, list[dict[str, Any]]]:
-    """Try prompts, rules and k with one region, then all regions on the best `FINALISTS`.
+    """Choose prompt, rule and k with one region, then the region for them.
 
-    The best sum of pointing and Acc@0.5 wins.
+    What counts is the sum of pointing and Acc@0.5. Of everything within one standard error of the
+    best, the fewest heads win (the one-standard-error rule), then the higher sum.
 
     Args:
         seen: per prompt, where heads are selected and where the choice is scored.
@@ -89,32 +96,25 @@ def choose(seen: dict[str, tuple[Seen, Seen]]) -> tuple[Choice, list[dict[str, A
         for rule, made in RULES.items()
     }
 
-    # Heads are compared with the region that separates small and large objects best.
-    first = "half_level:level=0.5"
-
     def score(prompt: str, rule: str, k: int, region: str) -> Choice:
         hits, ious = seen[prompt][1].answers(ranked[prompt, rule][:k], REGIONS[region])
-        accuracy = float((ious >= 0.5).mean())
-        return Choice(prompt, rule, k, region, float(hits.mean()), accuracy)
+        right = ious >= 0.5
+        error = float((hits + right.astype(float)).std() / len(hits) ** 0.5)
+        return Choice(prompt, rule, k, region, float(hits.mean()), float(right.mean()), error)
 
-    def best_first(tried: list[Choice]) -> list[Choice]:
-        return sorted(tried, key=lambda choice: -(choice.pointing + choice.accuracy))
-
-    tried = best_first(
-        [
-            score(prompt, rule, k, first)
-            for prompt, rule in ranked
-            for k in (SIZES if rule != "mean_all" else (len(ranked[prompt, rule]),))
-        ]
-    )
-    finals = [
-        score(one.prompt, one.rule, one.k, region)
-        for one in tried[:FINALISTS]
-        for region in REGIONS
-        if region != first
+    tried = [
+        score(prompt, rule, k, FIRST_REGION)
+        for prompt, rule in ranked
+        for k in (SIZES if rule != "mean_all" else (len(ranked[prompt, rule]),))
+        if k <= len(ranked[prompt, rule])
     ]
-    tried = best_first(tried + finals)
-    return tried[0], [vars(choice) for choice in tried]
+    best = max(tried, key=lambda choice: choice.total)
+    enough = [choice for choice in tried if choice.total >= best.total - best.error]
+    few = min(enough, key=lambda choice: (choice.k, -choice.total))
+    finals = [score(few.prompt, few.rule, few.k, region) for region in REGIONS]
+    final = max(finals, key=lambda choice: choice.total)
+    ordered = sorted([*tried, *finals], key=lambda choice: -choice.total)
+    return final, [vars(choice) for choice in ordered]
 
 
 def row(name: str, hits: np.ndarray, ious: np.ndarray, seen: Seen) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def by_kind(rows: Sequence[dict[str, Any]]) -> str:
     lines.append("| --- |" + " --- |" * len(KINDS))
     for line in rows:
         cells = [f"{v['pointing']:.2f} / {v['acc']:.2f}" for v in line["kinds"].values()]
-        lines.append(f"| {line['heads']} | {' | '.join(cells)} |")
+        lines.append(f"| {line['heads'].split(' (')[0]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -288,9 +288,9 @@ def main(arguments: list[str] | None = None) -> None:
     text = []
     for region in dict.fromkeys(("paper", choice.region)):
         read = REGIONS[region]
-        named = ", ".join(map(str, chosen.heads))
+        named = f" ({', '.join(map(str, chosen.heads))})" if choice.k <= 6 else ""
         rows = [
-            row(f"**default**: {choice.rule}, k = {choice.k} ({named})",
+            row(f"**default**: {choice.rule}, k = {choice.k}{named}",
                 *looked.answers(chosen.heads, read), looked),
             row(f"paper's criteria, k = 3 ({', '.join(map(str, paper.heads))})",
                 *looked.answers(paper.heads, read), looked),
