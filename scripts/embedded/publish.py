@@ -39,6 +39,19 @@ def answers(log: Path, reports: int) -> str:
     return "\n".join(rows)
 
 
+def controls(report: dict[str, Any], index: int) -> dict[str, Any]:
+    """What a head set scored in the exam, and the controls beside it."""
+    rows = report["regions"][report["choice"]["region"]]
+    named = {"these heads": rows[index], "random heads": rows[2], "mean of all heads": rows[3]}
+    return {
+        "exam": f"{rows[0]['n']} expressions, region {report['choice']['region']}",
+        **{
+            name: {key: round(row[key]["value"], 3) for key in ("pointing", "acc", "iou")}
+            for name, row in named.items()
+        },
+    }
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line and copy."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -47,9 +60,12 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     for file in (args.run / "model").iterdir():
         shutil.copy(file, REGISTRY / "embedded" / file.name)
-    for name in ("embedded", "embedded-paper"):
-        shutil.copy(args.exam / f"{name}.yaml", REGISTRY / "heads" / f"{name}.yaml")
     report: dict[str, Any] = json.loads((args.exam / "exam.json").read_text(encoding="utf-8"))
+    for index, name in enumerate(("embedded", "embedded-paper")):
+        found = yaml.safe_load((args.exam / f"{name}.yaml").read_text(encoding="utf-8"))
+        found |= {"region": report["choice"]["region"], "controls": controls(report, index)}
+        text = yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=100)
+        (REGISTRY / "heads" / f"{name}.yaml").write_text(text, encoding="utf-8")
     heads = yaml.safe_load((args.exam / "embedded.yaml").read_text(encoding="utf-8"))
     path = REGISTRY / "models" / "embedded.yaml"
     entry = yaml.safe_load(path.read_text(encoding="utf-8"))
