@@ -295,6 +295,7 @@ def main(arguments: list[str] | None = None) -> None:
             row(f"paper's criteria, k = 3 ({', '.join(map(str, paper.heads))})",
                 *looked.answers(paper.heads, read), looked),
             random_heads(looked, chosen.heads, read),
+            random_heads(looked, paper.heads, read),
             row("mean of all heads (layers 2 on)", *looked.answers(every, read), looked),
             row(f"best single head ({oracle}; oracle)", *looked.answers([oracle], read), looked),
         ]  # fmt: skip
@@ -308,7 +309,7 @@ def main(arguments: list[str] | None = None) -> None:
             )
         rows.append(centre_box(looked, first))
         report["regions"][region] = rows
-        text += [table(region, rows), by_kind(rows[:4])]
+        text += [table(region, rows), by_kind(rows[:5])]
     (args.out / "exam.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     (args.out / "exam.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
     for name, rule, found, k in (

@@ -42,7 +42,11 @@ def answers(log: Path, reports: int) -> str:
 def controls(report: dict[str, Any], index: int) -> dict[str, Any]:
     """What a head set scored in the exam, and the controls beside it."""
     rows = report["regions"][report["choice"]["region"]]
-    named = {"these heads": rows[index], "random heads": rows[2], "mean of all heads": rows[3]}
+    named = {
+        "these heads": rows[index],
+        "random heads": rows[2 + index],
+        "mean of all heads": rows[4],
+    }
     return {
         "exam": f"{rows[0]['n']} expressions, region {report['choice']['region']}",
         **{
