@@ -20,6 +20,8 @@ class Grid(NamedTuple):
         rows, cols: how many cells.
         name: for messages and plots.
         skip: tokens that stand before the first cell and are no cell (a class token).
+        row_end: tokens that end each row and are no cell (a newline with the image token's id).
+        tail: tokens that stand behind the last row and are no cell.
     """
 
     frame: Frame
@@ -27,6 +29,42 @@ class Grid(NamedTuple):
     cols: int
     name: str = "picture"
     skip: int = 0
+    row_end: int = 0
+    tail: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens stand for this grid, cells and others."""
+        return self.skip + self.rows * (self.cols + self.row_end) + self.tail
+
+
+def tiles(
+    canvas: Frame,
+    tile: tuple[float, float],
+    shape: tuple[int, int],
+    *,
+    skip: int = 0,
+) -> list[Grid]:
+    """A grid per tile of a canvas of whole tiles, row by row.
+
+    Args:
+        canvas: the picture as it lies on all tiles together.
+        tile: width and height of a tile, in pixels of the canvas.
+        shape: rows and columns of cells of one tile.
+        skip: of each tile, see `Grid`.
+    """
+    width, height = tile
+    across, down = round(canvas.width / width), round(canvas.height / height)
+    return [
+        Grid(
+            canvas.crop(col * width, row * height, width, height),
+            *shape,
+            f"tile {row},{col}",
+            skip=skip,
+        )
+        for row in range(down)
+        for col in range(across)
+    ]
 
 
 def views_of(
@@ -42,7 +80,7 @@ def views_of(
     Raises:
         TokenCountError: there are more or fewer tokens than the grids hold.
     """
-    expected = sum(grid.skip + grid.rows * grid.cols for grid in grids)
+    expected = sum(grid.tokens for grid in grids)
     if expected != len(positions):
         shapes = ", ".join(f"{grid.name} {grid.rows} x {grid.cols}" for grid in grids)
         raise TokenCountError(
@@ -51,9 +89,9 @@ def views_of(
         )
     views, start = [], 0
     for grid in grids:
-        start += grid.skip
-        end = start + grid.rows * grid.cols
-        cells = positions[start:end].reshape(grid.rows, grid.cols)
-        views.append(grid.frame.view(cells, grid.name))
-        start = end
+        first = start + grid.skip
+        last = first + grid.rows * (grid.cols + grid.row_end)
+        rows = positions[first:last].reshape(grid.rows, grid.cols + grid.row_end)
+        views.append(grid.frame.view(rows[:, : grid.cols], grid.name))
+        start = last + grid.tail
     return views

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -24,7 +24,8 @@ class Held:
         twins: the model without its head, ended after any layer.
         layers: id of a module inside a decoder layer -> index of that layer.
         options: `ModelSpec.options`.
-        image_token, image_token_id: what stands for a picture, as text and as id.
+        image_token: what stands for a picture in a prompt.
+        image_token_id: the tokens that it becomes.
         tokenizing: held while the tokenizer works: it keeps the padding that it was last asked
             for, and refuses two threads at a time.
     """
@@ -50,7 +51,15 @@ def held(model: LoadedModel) -> Held:
 
 
 def hold(
-    spec: ModelSpec, module: Any, decoder: Any, processor: Any, statements: tuple[str, ...]
+    spec: ModelSpec,
+    module: Any,
+    decoder: Any,
+    processor: Any,
+    *,
+    image_token: str,
+    image_token_id: int | None,
+    map_layers: Sequence[int] | None,
+    statements: tuple[str, ...],
 ) -> LoadedModel:
     """Switch capture on and describe the model.
 
@@ -59,6 +68,9 @@ def hold(
         module: the whole model, with its head.
         decoder: the part with the decoder layers, as `.layers`.
         processor: the adapter's own.
+        image_token: what stands for a picture in a prompt.
+        image_token_id: what stands for it in a sequence.
+        map_layers: the layers that see the picture; None means all.
         statements: what the family has to say.
 
     Raises:
@@ -73,13 +85,14 @@ def hold(
     path = path_to(base, layers)
     early = can_truncate(base, path)
     heads = int(module.config.get_text_config().num_attention_heads)
-    token: str = getattr(processor, "image_token", None) or ""
-    token_id = processor.tokenizer.convert_tokens_to_ids(token) if token else None
-    if token_id is None:
+    placeholder = processor.tokenizer.convert_tokens_to_ids(image_token) if image_token else None
+    if placeholder is None or image_token_id is None:
         raise UnsupportedModelError(
-            f"{spec.source}: its tokenizer does not know the image token {token!r}; choose the "
-            f"adapter for models of type {module.config.model_type!r}"
+            f"{spec.source}: its tokenizer does not know the image token {image_token!r}; choose "
+            f"the adapter for models of type {module.config.model_type!r}"
         )
+    if map_layers is not None and not map_layers:
+        raise UnsupportedModelError(f"{spec.source}: no layer's attention sees the picture")
     # Last of what may fail: from here on the model is changed until it is closed.
     before, close = capture.install(decoder, module)
     if "flash" in before:
@@ -90,8 +103,8 @@ def hold(
         twins=Twins(base, path, len(layers)),
         layers=capture.layer_index(layers),
         options=MappingProxyType(dict(spec.options)),
-        image_token=token,
-        image_token_id=int(token_id),
+        image_token=image_token,
+        image_token_id=int(image_token_id),
     )
     return LoadedModel(
         name=spec.source or str(getattr(module, "name_or_path", "")) or type(module).__name__,
@@ -102,6 +115,7 @@ def hold(
         device=module.device,
         dtype=module.dtype,
         revision=spec.revision,
+        map_layers=None if map_layers is None else tuple(map_layers),
         capabilities=Capabilities(early_exit=early),
         statements=statements,
         context=MappingProxyType({_KEY: kept}),

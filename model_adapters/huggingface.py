@@ -1,18 +1,19 @@
 """What all Hugging Face models share: loading, prompts, capture, leaving early.
 
 A family subclasses `HuggingFaceAdapter` and states what differs: the model types, the processor
-class, and how its processor lays the picture on a grid (`grids`). Everything else is here.
+class, and how its processor lays the picture on a grid (`grids`). Everything else is here, and
+each step that some family takes otherwise is a method of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from PIL import Image
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
@@ -35,12 +36,13 @@ from vg_engine.core.types import (
     Prompt,
     Query,
 )
-from vg_engine.model_adapters import capture, loading, prompts
-from vg_engine.model_adapters.grids import Grid, views_of
+from vg_engine.model_adapters import capture, loading, positions, prompts
+from vg_engine.model_adapters.grids import Grid, tiles, views_of
 from vg_engine.model_adapters.holding import held, hold
+from vg_engine.model_adapters.refusals import refused_inputs, refused_pictures
 
 # What a family's file needs, in one place.
-__all__ = ["VICUNA", "Grid", "HuggingFaceAdapter"]
+__all__ = ["VICUNA", "Grid", "HuggingFaceAdapter", "tiles"]
 
 _SHOWN = 40  # characters of an expression that messages show
 
@@ -57,7 +59,12 @@ class HuggingFaceAdapter:
         name: what `--adapter` takes.
         model_types: values of a config's `model_type`.
         processor_class: transformers' processor, built without its video part.
+        layout: how a picture becomes cells, in a few words, for the list of models.
         system, bare: the bare prompt form; {system}, {image} and {text} stand for its parts.
+        placeholder: what stands for a picture in a prompt, where it is not the processor's
+            `image_token`.
+        nested: whether the processor wants a list of pictures per prompt.
+        image_backend: `pil`, or `torchvision` where transformers has no other image processor.
         option_names: what `ModelSpec.options` may hold.
     """
 
@@ -65,8 +72,12 @@ class HuggingFaceAdapter:
     model_types: ClassVar[tuple[str, ...]] = ()
     processor_class: ClassVar[Any] = None
     auto_class: ClassVar[Any] = AutoModelForImageTextToText
+    layout: ClassVar[str] = ""
     system: ClassVar[str] = VICUNA
     bare: ClassVar[str] = "{system} {image}\n{text}"
+    placeholder: ClassVar[str | None] = None
+    nested: ClassVar[bool] = False
+    image_backend: ClassVar[Literal["pil", "torchvision"]] = "pil"
     option_names: ClassVar[tuple[str, ...]] = ("padding_side",)
 
     @classmethod
@@ -74,7 +85,11 @@ class HuggingFaceAdapter:
         """Whether this adapter takes a model with that config.json."""
         return config.get("model_type") in cls.model_types
 
-    # What a family overrides.
+    # What a family overrides: loading.
+
+    def load_processor(self, spec: ModelSpec) -> Any:
+        """The processor of a checkpoint, from its files."""
+        return loading.load_processor(spec, self.processor_class, self.image_backend)
 
     def adapt_processor(
         self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
@@ -83,8 +98,35 @@ class HuggingFaceAdapter:
         del module, options
         return processor, ()
 
+    def language_model(self, module: Any) -> Any:
+        """The part that holds the decoder layers, as `.layers`."""
+        decoder = module.get_decoder()
+        return decoder if hasattr(decoder, "layers") else decoder.get_decoder()
+
+    def map_layers(self, module: Any) -> Sequence[int] | None:
+        """The layers whose attention can point at the picture; None means all.
+
+        By default those that a config's `layer_types` calls attention, linear attention left out.
+        """
+        kinds = getattr(module.config.get_text_config(), "layer_types", None) or ()
+        seeing = [i for i, kind in enumerate(kinds) if _attends(kind)]
+        return None if len(seeing) == len(kinds) else seeing
+
+    def image_token_id(self, module: Any, processor: Any) -> int | None:
+        """Id of the tokens that a picture's placeholder becomes: the config's, else the token's."""
+        stated = getattr(module.config, "image_token_id", None)
+        if stated is None:
+            stated = processor.tokenizer.convert_tokens_to_ids(self.image_token(processor))
+        return None if stated is None else int(stated)
+
+    def image_token(self, processor: Any) -> str:
+        """What stands for a picture in a prompt."""
+        return self.placeholder or getattr(processor, "image_token", None) or ""
+
+    # What a family overrides: preparing.
+
     def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
-        """Further keyword arguments of the processor's call."""
+        """Further keyword arguments of the processor's call; they win over ours."""
         del model
         return {}
 
@@ -92,6 +134,34 @@ class HuggingFaceAdapter:
         """Left, top, width, height of the part of the picture that goes to the processor."""
         del model
         return 0, 0, *size
+
+    def model_inputs(
+        self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """What goes into the model, of what the processor made, on its device."""
+        del model
+        return dict(tensors)
+
+    def position_ids(
+        self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor | None:
+        """Positions that do not count padding; of three axes where the model has such a rule.
+
+        Args:
+            model: the loaded model.
+            tensors: what goes into it, with `attention_mask`; None leaves positions to the model.
+        """
+        base: Any = model.module.base_model
+        return positions.position_ids(base, tensors)
+
+    # What a family overrides: the picture's tokens.
+
+    def image_positions(
+        self, model: LoadedModel, inputs: PreparedInputs, sequence: int
+    ) -> Int64[np.ndarray, " tokens"]:
+        """Where a sequence's picture stands on the key axis, in the order of its grids."""
+        ids = inputs.tensors["input_ids"][sequence].cpu().numpy()
+        return np.flatnonzero(ids == held(model).image_token_id)
 
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """The grids of one picture's tokens, in the order of the sequence.
@@ -101,10 +171,6 @@ class HuggingFaceAdapter:
             frame: what goes to the processor, in original pixels: `width` x `height`.
         """
         raise NotImplementedError
-
-    def language_model(self, module: Any) -> Any:
-        """The part that holds the decoder layers, as `.layers`."""
-        return module.get_decoder()
 
     # The hooks.
 
@@ -120,7 +186,7 @@ class HuggingFaceAdapter:
         if spec.processor is not None:
             processor = loading.own_processor(spec.processor)
         elif module is None or spec.source:
-            processor = loading.load_processor(spec, self.processor_class)
+            processor = self.load_processor(spec)
         else:
             raise InputError("a model in memory needs its processor: load(model=, processor=)")
         if module is None:
@@ -130,7 +196,16 @@ class HuggingFaceAdapter:
                 f"adapter {self.name!r} takes transformers models, got {type(module).__name__}"
             )
         processor, statements = self.adapt_processor(processor, module, spec.options)
-        return hold(spec, module, self.language_model(module), processor, statements)
+        return hold(
+            spec,
+            module,
+            self.language_model(module),
+            processor,
+            image_token=self.image_token(processor),
+            image_token_id=self.image_token_id(module, processor),
+            map_layers=self.map_layers(module),
+            statements=statements,
+        )
 
     def vg_prepare_inputs(
         self,
@@ -179,14 +254,12 @@ class HuggingFaceAdapter:
         self, model: LoadedModel, inputs: PreparedInputs
     ) -> list[list[View]]:
         """The grids of each query's picture, at the positions of its own image tokens."""
-        ids = inputs.tensors["input_ids"].cpu().numpy()
-        is_image = ids == held(model).image_token_id
         located = []
         for query in inputs.queries:
             window = self.window(model, inputs.images[query.image])
             frame = Frame.of(*inputs.images[query.image]).crop(*map(float, window))
-            positions = np.flatnonzero(is_image[query.sequence])
-            located.append(views_of(self.grids(model, frame), positions, model=model.name))
+            where = self.image_positions(model, inputs, query.sequence)
+            located.append(views_of(self.grids(model, frame), where, model=model.name))
         return located
 
     def vg_extract_attention(
@@ -199,7 +272,7 @@ class HuggingFaceAdapter:
             kept.layers, request.by_layer(), torch.tensor(taken, device=model.device)
         )
         deep = request.last_layer + 1 if model.capabilities.early_exit else model.layers
-        with _refusals(model), torch.no_grad(), capture.recording(recorder):
+        with refused_inputs(model), torch.no_grad(), capture.recording(recorder):
             kept.twins.at(deep)(**inputs.tensors, use_cache=False, return_dict=True)
         layers = recorder.require()
         found = {
@@ -233,18 +306,23 @@ class HuggingFaceAdapter:
         processor, listener = prompts.listening(model.processor)
         side = held(model).options.get("padding_side", tokenizer.padding_side)
         bos = tokenizer.bos_token
-        with held(model).tokenizing:
+        pictures: list[Any] = [shown[expression.image] for expression in expressions]
+        options = {
+            "padding": len(expressions) > 1,
+            "padding_side": side,
+            # A chat template may write the opening token itself: never twice.
+            "add_special_tokens": not (bos and places[0].text.startswith(bos)),
+            "return_tensors": "pt",
+            **self.call_options(model),
+        }
+        with held(model).tokenizing, refused_pictures(model, images):
             tensors = processor(
-                images=[shown[expression.image] for expression in expressions],
+                images=[[picture] for picture in pictures] if self.nested else pictures,
                 text=[place.text for place in places],
-                padding=len(expressions) > 1,
-                padding_side=side,
-                # A chat template may write the opening token itself: never twice.
-                add_special_tokens=not (bos and places[0].text.startswith(bos)),
-                return_tensors="pt",
-                **self.call_options(model),
+                **options,
             )
-        return dict(tensors), listener
+        kept = {name: value for name, value in tensors.items() if torch.is_tensor(value)}
+        return kept, listener
 
     def _check_length(
         self, model: LoadedModel, mask: np.ndarray, expressions: Sequence[Expression]
@@ -269,30 +347,19 @@ class HuggingFaceAdapter:
     def _placed(
         self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
-        """On the device, with positions that do not count padding."""
+        """On the device, with their positions."""
         placed = {
             name: tensor.to(model.device, model.dtype if tensor.is_floating_point() else None)
             for name, tensor in tensors.items()
         }
-        placed["position_ids"] = (placed["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-        return placed
+        placed = self.model_inputs(model, placed)
+        stated = self.position_ids(model, placed)
+        return placed if stated is None else {**placed, "position_ids": stated}
 
 
-@contextmanager
-def _refusals(model: LoadedModel) -> Iterator[None]:
-    """What a model refuses and a user can mend, as one line."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise ModelError(
-            f"{model.name}: out of memory on {model.device}; try a smaller --batch-size or picture"
-        ) from error
-    except ValueError as error:
-        cause = " ".join(str(error).split())
-        raise ModelError(
-            f"{model.name} refuses its inputs ({cause}); its config and its processor do not "
-            "belong together"
-        ) from error
+def _attends(kind: str) -> bool:
+    """Whether a layer of that type has an attention map."""
+    return "attention" in kind and "linear" not in kind
 
 
 def _rows_per_sequence(inputs: PreparedInputs) -> list[list[int]]:

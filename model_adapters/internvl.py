@@ -15,9 +15,8 @@ from transformers import InternVLProcessor, PreTrainedModel
 from vg_engine.core.errors import InputError
 from vg_engine.core.geometry import Frame
 from vg_engine.core.types import LoadedModel
-from vg_engine.model_adapters.grids import Grid
 from vg_engine.model_adapters.holding import held
-from vg_engine.model_adapters.huggingface import HuggingFaceAdapter
+from vg_engine.model_adapters.huggingface import Grid, HuggingFaceAdapter, tiles
 
 
 class InternVLAdapter(HuggingFaceAdapter):
@@ -26,6 +25,7 @@ class InternVLAdapter(HuggingFaceAdapter):
     name: ClassVar[str] = "internvl"
     model_types: ClassVar[tuple[str, ...]] = ("internvl",)
     processor_class: ClassVar[Any] = InternVLProcessor
+    layout: ClassVar[str] = "tiles row by row, squashed; thumbnail last; patches merged 2 x 2"
     option_names: ClassVar[tuple[str, ...]] = ("max_tiles", "padding_side")
 
     def adapt_processor(
@@ -61,14 +61,10 @@ class InternVLAdapter(HuggingFaceAdapter):
             else (1, 1)
         )
         canvas = frame.resize(cols * width, rows * height)
-        tiles = [
-            Grid(canvas.crop(col * width, row * height, width, height), *shape, f"tile {row},{col}")
-            for row in range(rows)
-            for col in range(cols)
-        ]
-        if len(tiles) > 1:
-            tiles.append(Grid(frame.resize(width, height), *shape, "thumbnail"))
-        return tiles
+        grids = tiles(canvas, (width, height), shape)
+        if len(grids) > 1:
+            grids.append(Grid(frame.resize(width, height), *shape, "thumbnail"))
+        return grids
 
     def _limits(self, model: LoadedModel) -> tuple[int, int]:
         """Fewest and most tiles of a picture."""

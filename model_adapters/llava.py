@@ -16,11 +16,10 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from vg_engine.core.errors import InputError, PictureError, UnsupportedModelError
 from vg_engine.core.geometry import Frame
 from vg_engine.core.types import LoadedModel
-from vg_engine.model_adapters.grids import Grid
-from vg_engine.model_adapters.huggingface import HuggingFaceAdapter
+from vg_engine.model_adapters import frames
+from vg_engine.model_adapters.huggingface import Grid, HuggingFaceAdapter
 
-# Beyond this ratio of the sides the ends of a cropped picture are cut off before it is enlarged:
-# 1 x 5000 would grow to 336 x 1,680,000 pixels first.
+# Beyond this ratio of the sides a cropped picture's ends go first: 1 x 5000 would grow enormous.
 _LONGEST = 16
 _LARGEST_SQUARE = 1 << 28
 
@@ -31,7 +30,14 @@ class LlavaAdapter(HuggingFaceAdapter):
     name: ClassVar[str] = "llava"
     model_types: ClassVar[tuple[str, ...]] = ("llava",)
     processor_class: ClassVar[Any] = LlavaProcessor
+    layout: ClassVar[str] = "one grid; centre crop, or padded to a square (option geometry)"
     option_names: ClassVar[tuple[str, ...]] = ("geometry", "padding_side")
+
+    @classmethod
+    def claims(cls, config: Mapping[str, Any]) -> bool:
+        """All but the models of this type with a Pixtral tower, which keeps a picture's shape."""
+        tower = config.get("vision_config") or {}
+        return super().claims(config) and tower.get("model_type") != "pixtral"
 
     def adapt_processor(
         self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
@@ -75,22 +81,20 @@ class LlavaAdapter(HuggingFaceAdapter):
 
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """One grid of patches on what the image processor makes of the picture."""
-        images, patch = model.processor.image_processor, model.processor.patch_size
+        images = model.processor.image_processor
         if _geometry(images) == "pad":
-            side = max(frame.width, frame.height)
-            left, top = (side - frame.width) // 2, (side - frame.height) // 2
-            frame = frame.pad(left, top, side - frame.width - left, side - frame.height - top)
+            frame = frames.padded_square(frame)
         if images.do_resize:
-            frame = frame.resize(*_resized(images.size, frame))
+            edge = images.size.get("shortest_edge")
+            frame = (
+                frames.shortest_edge(frame, edge) if edge else frames.squashed(frame, images.size)
+            )
         if images.do_center_crop:
-            width, height = images.crop_size["width"], images.crop_size["height"]
-            left, top = (frame.width - width) // 2, (frame.height - height) // 2
-            frame = frame.crop(left, top, float(width), float(height))
-        rows, cols = int(frame.height) // patch, int(frame.width) // patch
-        # Pixels beyond the last whole patch are not looked at.
-        frame = frame.crop(0.0, 0.0, float(cols * patch), float(rows * patch))
+            frame = frames.centre_crop(frame, images.crop_size)
+        frame, shape = frames.whole_patches(frame, model.processor.patch_size)
         dropped = model.processor.vision_feature_select_strategy == "default"
-        return [Grid(frame, rows, cols, skip=model.processor.num_additional_image_tokens - dropped)]
+        skip = model.processor.num_additional_image_tokens - dropped
+        return [Grid(frame, *shape, skip=skip)]
 
 
 def _geometry(images: Any) -> str:
@@ -106,13 +110,3 @@ def _switched(images: Any, geometry: str) -> Any:
     settings = {**images.to_dict(), "do_pad": geometry == "pad"}
     settings.pop("image_processor_type", None)
     return LlavaImageProcessorPil.from_dict(settings)
-
-
-def _resized(size: Any, frame: Frame) -> tuple[float, float]:
-    """Width and height after resizing, rounded as the image processor rounds."""
-    edge = size.get("shortest_edge")
-    if edge is None:
-        return float(size["width"]), float(size["height"])
-    short, long = sorted((frame.width, frame.height))
-    grown = float(int(edge * long / short))
-    return (float(edge), grown) if frame.width <= frame.height else (grown, float(edge))

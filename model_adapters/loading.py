@@ -8,6 +8,7 @@ installed the answer is the same.
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -191,17 +192,28 @@ def _explained(spec: ModelSpec, error: Exception) -> ModelError | ModelNotFoundE
     return ModelError(f"{spec.source} cannot be loaded: {_line(error)}")
 
 
-def load_processor(spec: ModelSpec, processor_class: Any) -> Any:
+def load_processor(spec: ModelSpec, processor_class: Any, backend: str = "pil") -> Any:
     """The processor of `spec` without its video part, with Pillow's image processor.
+
+    Args:
+        spec: whose files are read.
+        processor_class: transformers' class.
+        backend: `pil`, or `torchvision` for families without a Pillow form.
 
     Raises:
         ModelError: its files are missing or broken.
+        UnsupportedModelError: it needs torchvision, which is not installed.
     """
+    if backend != "pil" and importlib.util.find_spec(backend) is None:
+        raise UnsupportedModelError(
+            f"{spec.source}: the image processor of this family exists in transformers only on "
+            f"top of {backend}, which is not installed: pip install {backend}"
+        )
     source: Path | str = check_source(spec.source) or spec.source
     image_class: Any = AutoImageProcessor
     shared = {"revision": spec.revision or "main", "trust_remote_code": spec.trust_remote_code}
     try:
-        images = image_class.from_pretrained(source, backend="pil", **shared)
+        images = image_class.from_pretrained(source, backend=backend, **shared)
         tokenizer = AutoTokenizer.from_pretrained(source, **shared)
         settings, _ = processor_class.get_processor_dict(source, revision=shared["revision"])
         stated = [key for key in settings if not isinstance(settings[key], Mapping)]
@@ -218,8 +230,9 @@ def load_processor(spec: ModelSpec, processor_class: Any) -> Any:
 
 
 def without_video(processor_class: Any) -> Any:
-    """The processor class without the part that needs torchvision and that pictures do not."""
-    kept = [name for name in processor_class.get_attributes() if "video" not in name]
+    """The processor class with pictures and text alone: its video part needs torchvision."""
+    parts = ("image_processor", "tokenizer")
+    kept = [name for name in processor_class.get_attributes() if name in parts]
     return type(
         processor_class.__name__,
         (processor_class,),

@@ -44,7 +44,16 @@ class Rendered:
         Raises:
             UnsupportedModelError: the processor changed more than the image placeholder.
         """
-        by = len(expanded) - len(self.text) if self.text.find(image_token) < self.start else 0
+        behind = self.text.find(image_token) + len(image_token)
+        if behind > self.start:
+            # The picture stands behind the expression: what is before it stays where it is.
+            by = 0
+        else:
+            # Whatever a picture becomes, and whatever is put at the end (a newline), the text
+            # behind the placeholder stays whole.
+            rest = self.text[behind:]
+            at = expanded.rfind(rest)
+            by = at - behind if at >= 0 else len(expanded) - len(self.text)
         moved = Rendered(expanded, self.start + by, self.end + by, self.stop + by)
         if expanded[moved.start : moved.stop + 1] != self.text[self.start : self.stop + 1]:
             raise UnsupportedModelError(

@@ -1,6 +1,7 @@
 """Hard case 2: Qwen2.5-VL through the hooks: positions of three axes, grids that pictures choose.
 
-The adapter is what a third party would write: the family's positions and its grid, nothing else.
+The adapter is what a third party would write: the family's grid. Positions of three axes are
+the base's business: it asks the model.
 """
 
 from __future__ import annotations
@@ -21,17 +22,11 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
 )
 
 from vg_engine.core.geometry import Frame
-from vg_engine.core.types import (
-    AttentionRequest,
-    Expression,
-    LoadedModel,
-    Picture,
-    PreparedInputs,
-    Prompt,
-)
+from vg_engine.core.types import AttentionRequest, Expression, LoadedModel, Prompt
 from vg_engine.model_adapters.grids import Grid
 from vg_engine.model_adapters.huggingface import VICUNA, HuggingFaceAdapter
 from vg_engine.model_adapters.loading import without_video
+from vg_engine.model_adapters.positions import counted
 from vg_engine.testing import noise, open_adapter, paint
 from vg_engine.testing.tiny import byte_tokenizer, sharpen
 
@@ -48,21 +43,6 @@ class QwenAdapter(HuggingFaceAdapter):
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_5_vl",)
     processor_class: ClassVar[Any] = Qwen2_5_VLProcessor
     bare: ClassVar[str] = "{system} <|vision_start|>{image}<|vision_end|>\n{text}"
-
-    def vg_prepare_inputs(
-        self,
-        model: LoadedModel,
-        images: Sequence[Picture],
-        expressions: Sequence[Expression],
-        prompt: Prompt,
-    ) -> PreparedInputs:
-        """Temporal, vertical and horizontal positions, computed anew for every batch."""
-        inputs = super().vg_prepare_inputs(model, images, expressions, prompt)
-        tensors, module = dict(inputs.tensors), model.module
-        names = ("input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask")
-        inner: Any = module.base_model
-        tensors["position_ids"], _ = inner.get_rope_index(**{n: tensors[n] for n in names})
-        return replace(inputs, tensors=MappingProxyType(tensors))
 
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """Squashed to whole tokens, merged patches row by row."""
@@ -181,13 +161,12 @@ def test_positions_are_those_of_three_axes(case: Any) -> None:
 
 
 def test_positions_of_one_axis_would_be_noticed(case: Any) -> None:
-    """Without the override the rows are others: the comparison above has teeth."""
+    """With counted positions the rows are others: the comparison above has teeth."""
     hooks, model = case.engine._hooks, case.engine.model
     picture = noise(SIZES[0], 5)
-    inputs = HuggingFaceAdapter.vg_prepare_inputs(
-        QwenAdapter(), model, [picture], [Expression(0, "the cup")], Prompt()
-    )
-    assert inputs.tensors["position_ids"].ndim == 2
+    inputs = hooks.prepare_inputs(model, [picture], [Expression(0, "the cup")], Prompt())
+    tensors = {**inputs.tensors, "position_ids": counted(inputs.tensors["attention_mask"])}
+    inputs = replace(inputs, tensors=MappingProxyType(tensors))
     flat = hooks.extract_attention(model, inputs, AttentionRequest(model.all_heads)).rows[0]
     rows = case.eager(picture, prompt_of("the cup"))
     assert np.abs(flat[:, 0].numpy() - rows).max() > 0.1
