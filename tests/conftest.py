@@ -12,6 +12,8 @@ if "vg_engine" in sys.modules:
     raise RuntimeError(message)
 install_import_hook("vg_engine", "beartype.beartype")
 
+pytest_plugins = ["vg_engine.testing.summary"]
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"

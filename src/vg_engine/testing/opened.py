@@ -96,12 +96,24 @@ def image_positions(views: Sequence[View]) -> Int64[np.ndarray, " tokens"]:
     return np.concatenate([view.positions.ravel() for view in views])
 
 
-def padding(inputs: PreparedInputs, sequence: int) -> Bool[torch.Tensor, " keys"]:
-    """Which positions of a sequence are padding, by the attention mask that the adapter made."""
+def padding(inputs: PreparedInputs, sequence: int, keys: int) -> Bool[torch.Tensor, " keys"]:
+    """Which keys of a sequence are padding, by the attention mask that the adapter made.
+
+    Args:
+        inputs: with an `attention_mask` of two dimensions, or of four (batch x 1 x rows x keys).
+        sequence: index in the batch.
+        keys: length of the key axis; where it is not the text's (cross-attention), none is.
+    """
     mask = inputs.tensors.get("attention_mask")
     if mask is None:
         raise ContractError(
             "the prepared tensors hold no attention_mask, so padding would take part"
         )
-    pads: torch.Tensor = mask[sequence] == 0
+    seen = mask[sequence]
+    if seen.ndim > 1:
+        # An explicit mask: true or 0.0 where a row sees a key.
+        seen = (seen if seen.dtype == torch.bool else seen == 0).flatten(0, -2).any(0)
+    if seen.shape[-1] != keys:
+        return torch.zeros(keys, dtype=torch.bool)
+    pads: torch.Tensor = seen == 0
     return pads

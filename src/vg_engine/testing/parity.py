@@ -52,33 +52,51 @@ def batch(
 
 
 def eager_rows(
-    reference: Any, inputs: PreparedInputs
-) -> Float32[torch.Tensor, "layers batch heads queries keys"]:
-    """Every attention of a transformers model that was loaded with eager attention."""
+    opened: Opened, reference: Any, inputs: PreparedInputs, *, without: tuple[str, ...] = ()
+) -> dict[int, Float32[torch.Tensor, "batch heads queries keys"]]:
+    """Every attention of a transformers model that was loaded with eager attention, by layer.
+
+    Args:
+        opened: says which layers see the picture.
+        reference: the model without the adapter.
+        inputs: what goes in.
+        without: names of tensors that are left to the model.
+    """
+    tensors = {name: value for name, value in inputs.tensors.items() if name not in without}
     with torch.no_grad():
-        answer = reference(**inputs.tensors, output_attentions=True, use_cache=False)
+        answer = reference(**tensors, output_attentions=True, use_cache=False)
     if not answer.attentions:
         raise ContractError("the reference gave no attentions; load it with eager attention")
-    return torch.stack([layer.float() for layer in answer.attentions])
+    seeing = sorted({head.layer for head in opened.model.all_heads})
+    found = [layer for layer in answer.attentions if layer is not None]
+    if len(found) == opened.model.layers:
+        return {layer: found[layer].float() for layer in seeing}
+    if len(found) != len(seeing):
+        raise ContractError(
+            f"the reference gave {len(found)} attentions for {len(seeing)} layers with maps"
+        )
+    return {layer: each.float() for layer, each in zip(seeing, found, strict=True)}
 
 
-def compare(opened: Opened, reference: Any, inputs: PreparedInputs) -> Parity:
-    """Compare the rows of every head with eager attention."""
-    expected = eager_rows(reference, inputs)
+def compare(
+    opened: Opened, reference: Any, inputs: PreparedInputs, *, without: tuple[str, ...] = ()
+) -> Parity:
+    """Compare the rows of every head with eager attention; see `eager_rows`."""
+    expected = eager_rows(opened, reference, inputs, without=without)
     heads = opened.model.all_heads
     taken, views = opened.rows(inputs), opened.views(inputs)
     error = sharpest = on_padding = 0.0
     compared = 0
     where = ""
     for query, rows, seen in zip(inputs.queries, taken, views, strict=True):
-        eager = expected[:, query.sequence][:, :, list(query.rows)]
         for index, head in enumerate(heads):
-            off = (rows[index] - eager[head.layer, head.head]).abs().max().item()
+            eager = expected[head.layer][query.sequence, head.head, list(query.rows)]
+            off = (rows[index] - eager).abs().max().item()
             compared += len(query.rows)
-            if off > error:
+            if not off <= error:
                 error, where = off, f"{head} of {query.expression!r}"
         sharpest = max(sharpest, rows[..., image_positions(seen)].max().item())
-        pads = padding(inputs, query.sequence)
+        pads = padding(inputs, query.sequence, rows.shape[-1])
         if bool(pads.any()):
             on_padding = max(on_padding, rows[..., pads].max().item())
     if on_padding > TOLERANCE:
@@ -86,12 +104,45 @@ def compare(opened: Opened, reference: Any, inputs: PreparedInputs) -> Parity:
             f"padding takes {on_padding:.3g} of a row: is the mask function registered, and the "
             "attention mask handed on?"
         )
-    if error > TOLERANCE:
+    if not error <= TOLERANCE:
         raise ContractError(
             f"captured rows differ from eager attention by {error:.3g} at {where} "
             f"(allowed: {TOLERANCE:.0e})"
         )
     return Parity(error, sharpest, on_padding, compared)
+
+
+def check_positions(opened: Opened, reference: Any) -> float:
+    """One prompt without padding, its positions left to the model; returns the difference.
+
+    A batch is compared with the very positions that the adapter hands over, so that wrong ones
+    would agree with themselves.
+    """
+    worst = 0.0
+    for seed, size in enumerate(SIZES):
+        # A picture of another shape each time: a model that keeps the last one's positions shows.
+        inputs = opened.prepare([noise(size, seed)], [Expression(0, EXPRESSIONS[0])])
+        try:
+            worst = max(worst, compare(opened, reference, inputs, without=("position_ids",)).error)
+        except ContractError as error:
+            raise ContractError(
+                f"without padding, and with positions left to the model: {error}; see "
+                "HuggingFaceAdapter.position_ids"
+            ) from error
+    return worst
+
+
+def check_memory(opened: Opened) -> None:
+    """A picture's rows are the same whatever went through the model before."""
+    first, other = (
+        opened.prepare([noise(size, seed)], [Expression(0, text)])
+        for seed, (size, text) in enumerate(zip(SIZES, EXPRESSIONS[:2], strict=False))
+    )
+    before = opened.rows(first)[0]
+    opened.rows(other)
+    off = (opened.rows(first)[0] - before).abs().max().item()
+    if off > TOLERANCE:
+        raise ContractError(f"another picture in between changes the rows by {off:.3g}")
 
 
 def check_sharp(parities: Sequence[Parity]) -> None:
@@ -116,7 +167,7 @@ def check_alone(opened: Opened, prompt: Prompt, tolerance: float = 1e-4) -> floa
     for query, taken in zip(together.queries, rows, strict=True):
         alone = opened.prepare([pictures[query.image]], [Expression(0, query.expression)], prompt)
         expected = opened.rows(alone)[0]
-        inside = taken[..., ~padding(together, query.sequence)]
+        inside = taken[..., ~padding(together, query.sequence, taken.shape[-1])]
         if inside.shape != expected.shape:
             raise ContractError(
                 f"{query.expression!r}: rows of shape {tuple(inside.shape)} in a batch without its "

@@ -78,6 +78,46 @@ def sharpen(module: torch.nn.Module, factor: float = 12.0) -> None:
             parameter.data.mul_(factor)
 
 
+def text_sizes(
+    tokenizer: Any, *, layers: int = 4, hidden: int = 64, heads: int = 4
+) -> dict[str, Any]:
+    """Settings of a tiny decoder's config: half as many key heads, ids of the tokenizer."""
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": max(1, heads // 2),
+        "max_position_embeddings": 16384,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+
+
+def save_tiny(
+    module: Any, processor: Any, folder: Path, *, sharpness: float = 12.0, safe: bool = True
+) -> Path:
+    """Sharpen a model's decoder and write everything that a real checkpoint's folder holds.
+
+    Args:
+        module: with random weights, `get_decoder()` its language model.
+        processor: with its tokenizer, image processor and chat template.
+        folder: is made.
+        sharpness: see `sharpen`.
+        safe: False writes `.bin` weights.
+    """
+    sharpen(module.get_decoder(), sharpness)
+    folder.mkdir(parents=True, exist_ok=True)
+    module.save_pretrained(folder)
+    if not safe:
+        torch.save(module.state_dict(), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    processor.save_pretrained(folder)
+    return folder
+
+
 def tiny_llava(
     folder: Path,
     *,
@@ -161,7 +201,7 @@ def tiny_llava(
     )
     torch.manual_seed(seed)
     module = LlavaForConditionalGeneration(config)
-    return _saved(module, processor, folder, sharpness=sharpness, safe=safe)
+    return save_tiny(module, processor, folder, sharpness=sharpness, safe=safe)
 
 
 def tiny_internvl(
@@ -246,7 +286,7 @@ def tiny_internvl(
     )
     torch.manual_seed(seed)
     module = InternVLForConditionalGeneration(config)
-    return _saved(module, processor, folder, sharpness=sharpness, safe=safe)
+    return save_tiny(module, processor, folder, sharpness=sharpness, safe=safe)
 
 
 class _InternVLProcessor(InternVLProcessor):
@@ -259,14 +299,3 @@ class _InternVLProcessor(InternVLProcessor):
 
 # Files name the class that a real checkpoint names.
 _InternVLProcessor.__name__ = "InternVLProcessor"
-
-
-def _saved(module: Any, processor: Any, folder: Path, *, sharpness: float, safe: bool) -> Path:
-    sharpen(module.get_decoder(), sharpness)
-    folder.mkdir(parents=True, exist_ok=True)
-    module.save_pretrained(folder)
-    if not safe:
-        torch.save(module.state_dict(), folder / "pytorch_model.bin")
-        (folder / "model.safetensors").unlink()
-    processor.save_pretrained(folder)
-    return folder

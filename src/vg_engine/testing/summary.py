@@ -1,0 +1,65 @@
+"""A pytest plugin: what every contract measured, in one table at the end of a run.
+
+Switch it on in the top `conftest.py`: `pytest_plugins = ["vg_engine.testing.summary"]`, or on the
+command line: `-p vg_engine.testing.summary`. `--contract-table FILE` writes the table as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ADAPTER, PARITY, PAINT = "vg_adapter", "vg_parity", "vg_paint"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--contract-table FILE`."""
+    group = parser.getgroup("vg-engine")
+    group.addoption("--contract-table", metavar="FILE", help="write what contracts measured")
+
+
+def measured(reports: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    """What passed contracts recorded: contract -> adapter, parity, paint."""
+    table: dict[str, dict[str, Any]] = {}
+    for report in reports:
+        properties = dict(getattr(report, "user_properties", ()))
+        if ADAPTER in properties and report.when == "call" and report.passed:
+            contract = "::".join(report.nodeid.split("::")[:-1])
+            line = table.setdefault(contract, {"adapter": properties[ADAPTER]})
+            line.update({k: properties[k] for k in (PARITY, PAINT) if k in properties})
+    return dict(sorted(table.items(), key=lambda item: (item[1]["adapter"], item[0])))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The table, and the file if one was asked for."""
+    table = measured(terminalreporter.getreports("passed"))
+    if not table:
+        return
+    write = terminalreporter.write_line
+    terminalreporter.section("contracts")
+    write(
+        f"{'adapter':<20}{'rows':>7}{'largest error':>15}{'sharpest':>10}{'cells right':>15}  test"
+    )
+    for contract, line in table.items():
+        parity, paint = line.get(PARITY, {}), line.get(PAINT, {})
+        error, sharpest = parity.get("error", float("nan")), parity.get("sharpest", float("nan"))
+        cells = f"{paint['right']}/{paint['planned']}" if paint else "-"
+        write(
+            f"{line['adapter']:<20}{parity.get('rows', 0):>7}{error:>15.1e}{sharpest:>10.2f}"
+            f"{cells:>15}  {contract.rpartition('::')[2]}"
+        )
+    errors = [line[PARITY]["error"] for line in table.values() if PARITY in line]
+    wrong = sum(line[PAINT]["wrong"] for line in table.values() if PAINT in line)
+    adapters = len({line["adapter"] for line in table.values()})
+    if errors:
+        write(
+            f"{adapters} adapters, {len(table)} contracts: largest error {max(errors):.1e}, "
+            f"{wrong} wrong cells"
+        )
+    target = config.getoption("--contract-table")
+    if target:
+        Path(target).write_text(json.dumps(table, indent=1), encoding="utf-8")
