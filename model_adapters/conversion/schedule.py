@@ -1,0 +1,231 @@
+"""Which tensor becomes which: decided and compared with the model before anything is written."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from vg_engine.core.errors import ModelError, PluginError, WeightsError
+from vg_engine.model_adapters.conversion.protocol import Plan, Rule
+from vg_engine.model_adapters.conversion.source import Checkpoint, line
+
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Output:
+    """A tensor to be written.
+
+    Attributes:
+        name: new name.
+        shape, dtype: as written.
+        grown: whether rows are added.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    grown: bool = False
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.dtype.itemsize * torch.Size(self.shape).numel()
+
+
+@dataclass(frozen=True)
+class Job:
+    """What becomes of one tensor.
+
+    Attributes:
+        outputs: what is written, in order.
+        read: gives the tensors, as many as outputs.
+    """
+
+    outputs: tuple[Output, ...]
+    read: Callable[[], Sequence[torch.Tensor]]
+
+    def tensors(self) -> Iterator[tuple[Output, torch.Tensor]]:
+        """Each output with its data, grown where it lacks rows."""
+        for output, tensor in zip(self.outputs, self.read(), strict=True):
+            whole = _grow(tensor, output.shape[0]) if output.grown else tensor
+            if tuple(whole.shape) != output.shape:
+                raise WeightsError(
+                    f"{output.name} came out as {list(whole.shape)}, foreseen {list(output.shape)}"
+                )
+            yield output, whole.to(output.dtype)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All jobs, and what the report says of them.
+
+    Attributes:
+        jobs: in the order of the source's files.
+        dtype: the type that most weights have.
+        used: rule -> how many tensors followed it.
+        dropped: keys that a rule drops.
+    """
+
+    jobs: tuple[Job, ...]
+    dtype: torch.dtype
+    used: Mapping[Rule, int]
+    dropped: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
+    grown: tuple[str, ...] = field(default=())
+
+    @property
+    def size(self) -> int:
+        """Of all weights, in bytes."""
+        return sum(output.size for job in self.jobs for output in job.outputs)
+
+
+def expected_of(plan: Plan) -> dict[str, torch.Tensor]:
+    """Names and shapes that the native model has; a tied tensor that is written once, once.
+
+    Raises:
+        ModelError: the config does not make a model.
+    """
+    try:
+        with torch.device("meta"):
+            model: Any = plan.model_class(plan.config)
+    except Exception as error:  # a config that is wrong somewhere raises nearly anything
+        raise ModelError(
+            f"the source's config makes no {plan.model_class.__name__} ({line(error)}); "
+            "its config.json may be damaged"
+        ) from error
+    expected = dict(model.state_dict())
+    if getattr(plan.config, "tie_word_embeddings", False):
+        for name in getattr(model, "_tied_weights_keys", None) or ():
+            expected.pop(name, None)
+    return expected
+
+
+def make(plan: Plan) -> Schedule:
+    """Rename every key, and compare names and shapes with the model.
+
+    Raises:
+        WeightsError: missing or unexpected keys, two tensors of one name, other shapes.
+        ModelError: the config does not make a model.
+    """
+    expected = expected_of(plan)
+    jobs: list[Job] = []
+    used: Counter[Rule] = Counter()
+    dropped: list[str] = []
+    problems = _Problems()
+    for part in plan.parts:
+        rules = [(re.compile(rule.pattern), rule) for rule in part.rules]
+        for key, entry in part.checkpoint.entries.items():
+            found = next(((m, r) for p, r in rules if (m := p.fullmatch(key))), None)
+            if found is None:
+                problems.unexpected.append(key)
+                continue
+            match, rule = found
+            used[rule] += 1
+            names = tuple(match.expand(name) for name in rule.names)
+            if not names:
+                dropped.append(key)
+                continue
+            outputs = _outputs(names, _changed(rule, entry.empty(), key), expected, plan, problems)
+            jobs.append(Job(outputs, _reader(part.checkpoint, key, rule)))
+    dtype = _main_dtype(jobs)
+    for name, maker in plan.made.items():
+        like = expected[name].to(dtype)
+        output = Output(name, tuple(like.shape), dtype)
+        jobs.append(Job((output,), lambda maker=maker, like=like: [maker(like)]))  # type: ignore[misc]
+    problems.compare([output.name for job in jobs for output in job.outputs], expected)
+    problems.report(plan.parts[0].checkpoint.folder.name)
+    grown = [output.name for job in jobs for output in job.outputs if output.grown]
+    return Schedule(tuple(jobs), dtype, dict(used), tuple(dropped), tuple(plan.made), tuple(grown))
+
+
+class _Problems:
+    def __init__(self) -> None:
+        self.unexpected: list[str] = []
+        self.shapes: list[str] = []
+        self.missing: list[str] = []
+        self.twice: list[str] = []
+
+    def compare(self, names: Sequence[str], expected: Mapping[str, torch.Tensor]) -> None:
+        counts = Counter(names)
+        self.twice += [name for name, count in counts.items() if count > 1]
+        self.missing += [name for name in expected if name not in counts]
+
+    def report(self, source: str) -> None:
+        kinds = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "of another shape": self.shapes,
+            "written twice": self.twice,
+        }
+        said = [f"{len(keys)} {kind} ({_listed(keys)})" for kind, keys in kinds.items() if keys]
+        if said:
+            raise WeightsError(
+                f"the keys of {source} are not those of its format: {'; '.join(said)}; nothing was "
+                "written: is the checkpoint complete, and is it this model?"
+            )
+
+
+def _outputs(
+    names: tuple[str, ...],
+    tensors: Sequence[torch.Tensor],
+    expected: Mapping[str, torch.Tensor],
+    plan: Plan,
+    problems: _Problems,
+) -> tuple[Output, ...]:
+    if len(names) != len(tensors):
+        raise PluginError(f"a rule gives {len(tensors)} tensors for {len(names)} names: {names}")
+    outputs = []
+    for name, tensor in zip(names, tensors, strict=True):
+        shape = tuple(tensor.shape)
+        if name not in expected:
+            problems.unexpected.append(name)
+        elif shape != (wanted := tuple(expected[name].shape)):
+            if name in plan.grown and shape[1:] == wanted[1:] and shape[0] < wanted[0]:
+                outputs.append(Output(name, wanted, tensor.dtype, grown=True))
+                continue
+            problems.shapes.append(f"{name}: {list(shape)}, the config says {list(wanted)}")
+        outputs.append(Output(name, shape, tensor.dtype))
+    return tuple(outputs)
+
+
+def _changed(rule: Rule, tensor: torch.Tensor, key: str) -> Sequence[torch.Tensor]:
+    if rule.change is None:
+        return [tensor] * len(rule.names)
+    try:
+        return rule.change(tensor)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise WeightsError(
+            f"{key} has shape {list(tensor.shape)}, which the config does not allow ({line(error)})"
+        ) from error
+
+
+def _reader(checkpoint: Checkpoint, key: str, rule: Rule) -> Callable[[], Sequence[torch.Tensor]]:
+    def read() -> Sequence[torch.Tensor]:
+        return _changed(rule, checkpoint.tensor(key), key)
+
+    return read
+
+
+def _main_dtype(jobs: Sequence[Job]) -> torch.dtype:
+    sizes: Counter[torch.dtype] = Counter()
+    for job in jobs:
+        for output in job.outputs:
+            sizes[output.dtype] += output.size
+    return sizes.most_common(1)[0][0] if sizes else torch.float32
+
+
+def _grow(tensor: torch.Tensor, rows: int) -> torch.Tensor:
+    # The mean row: never the most likely token, and of the size that the model is used to.
+    mean = tensor.to(torch.float32).mean(dim=0, keepdim=True).to(tensor.dtype)
+    return torch.cat([tensor, mean.expand(rows - len(tensor), *tensor.shape[1:])])
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,174 @@
+"""Writes safetensors tensor by tensor, so that memory holds one tensor at a time.
+
+The format: eight bytes with the length of a JSON header, the header (name -> type, shape, place),
+the bytes of all tensors. Everything in the header is known before the first tensor is read.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from vg_engine.core.errors import OutputError
+from vg_engine.model_adapters.conversion.schedule import Job
+from vg_engine.model_adapters.conversion.source import line
+
+Progress = Callable[[str, int, int], None]
+
+SHARD_BYTES = 4_000_000_000
+_SPARE = 64_000_000  # for the files beside the weights
+_NAMES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
+    torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+
+
+def write_weights(
+    folder: Path, jobs: Sequence[Job], progress: Progress, *, shard_bytes: int = SHARD_BYTES
+) -> list[str]:
+    """Write `model.safetensors`, or shards with their index.
+
+    Args:
+        folder: exists.
+        jobs: what is written, in order.
+        progress: is told what is written, and the bytes that are done and to do.
+        shard_bytes: from which a new shard begins; one tensor's outputs stay together.
+
+    Returns:
+        names of the files with weights.
+    """
+    shards = list(_shards(jobs, shard_bytes))
+    total = sum(output.size for job in jobs for output in job.outputs)
+    done, names = 0, []
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        name = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        name = "model.safetensors" if len(shards) == 1 else name
+        with (folder / name).open("wb") as file:
+            file.write(_header(shard))
+            for job in shard:
+                for output, tensor in job.tensors():
+                    progress(f"{name}: {output.name}", done, total)
+                    flat = tensor.contiguous().reshape(-1).view(torch.uint8)
+                    file.write(flat.numpy().data)
+                    done += output.size
+                    weight_map[output.name] = name
+        names.append(name)
+    progress("weights", total, total)
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+        text = json.dumps(index, indent=2) + "\n"
+        (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")
+    return names
+
+
+def _shards(jobs: Sequence[Job], limit: int) -> Iterator[list[Job]]:
+    shard: list[Job] = []
+    size = 0
+    for job in jobs:
+        more = sum(output.size for output in job.outputs)
+        if shard and size + more > limit:
+            yield shard
+            shard, size = [], 0
+        shard.append(job)
+        size += more
+    yield shard
+
+
+def _header(shard: Sequence[Job]) -> bytes:
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for job in shard:
+        for output in job.outputs:
+            header[output.name] = {
+                "dtype": _NAMES[output.dtype],
+                "shape": list(output.shape),
+                "data_offsets": [at, at + output.size],
+            }
+            at += output.size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def check_target(target: Path, sources: Sequence[Path]) -> None:
+    """Refuse a destination before anything is done.
+
+    Raises:
+        OutputError: it exists and is not empty, or lies inside a source.
+    """
+    resolved = target.expanduser().resolve()
+    for source in sources:
+        if resolved.is_relative_to(source.expanduser().resolve()):
+            raise OutputError(f"{target} lies inside {source}; choose a folder outside of it")
+    if resolved.is_dir():
+        if any(resolved.iterdir()):
+            raise OutputError(f"{target} exists and is not empty; choose a new folder")
+    elif resolved.exists():
+        raise OutputError(f"{target} is a file; choose a new folder")
+
+
+@contextmanager
+def whole_folder(target: Path, size: int) -> Iterator[Path]:
+    """A folder that becomes `target` when the block ends well, and is gone when it does not.
+
+    Args:
+        target: does not exist, or is an empty folder.
+        size: of the weights, in bytes; looked for before anything is written.
+
+    Raises:
+        OutputError: no room, no permission.
+    """
+    made: list[Path] = []
+    folder: Path | None = None
+    resolved = target.expanduser().resolve()
+    try:
+        _make_parents(resolved.parent, made)
+        free = shutil.disk_usage(resolved.parent).free
+        if free < size + _SPARE:
+            raise OutputError(
+                f"{target} needs {(size + _SPARE) / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
+                "make room, or choose another disk"
+            )
+        # Beside the target: a rename is whole only inside one file system.
+        folder = Path(tempfile.mkdtemp(prefix=f".{resolved.name}.", dir=resolved.parent))
+        yield folder
+        folder.chmod(0o777 & ~_umask(folder))
+        if resolved.is_dir():
+            resolved.rmdir()
+        folder.rename(resolved)
+        folder, made = None, []
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutputError(f"{target}: the disk is full; nothing was left there") from error
+        raise OutputError(f"{target} cannot be written ({line(error)})") from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        for parent in reversed(made):
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+
+
+def _make_parents(parent: Path, made: list[Path]) -> None:
+    missing = [path for path in (parent, *parent.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir()
+        made.append(path)
+
+
+def _umask(folder: Path) -> int:
+    """The process's mask, seen on a folder: asking the system for it would change it."""
+    probe = folder / ".probe"
+    probe.mkdir()
+    mask = 0o777 & ~probe.stat().st_mode
+    probe.rmdir()
+    return mask
