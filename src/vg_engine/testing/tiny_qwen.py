@@ -1,0 +1,89 @@
+"""Parts of tiny checkpoints of the Qwen-VL line: tokenizer, chat template, processor, token ids.
+
+The families differ in config and model classes alone; their tests build those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from vg_engine.model_adapters.loading import without_video
+from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, byte_tokenizer
+
+# Token -> its name in a config, without `_token_id`.
+NAMED = {
+    "<|vision_start|>": "vision_start",
+    "<|vision_end|>": "vision_end",
+    "<|image_pad|>": "image",
+    "<|video_pad|>": "video",
+}
+CHAT = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' %}{{ '<|vision_start|><|image_pad|><|vision_end|>' }}"
+    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# Qwen2-VL and Qwen2.5-VL speak for the system where nobody does; Qwen3-VL does not.
+CHAT_WITH_SYSTEM = (
+    "{% if messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}" + CHAT
+)
+
+
+def qwen_tokenizer(more: Sequence[str] = (), **settings: Any) -> Any:
+    """A byte-level tokenizer that merges a full stop with the newline behind it, as theirs do.
+
+    Args:
+        more: further control tokens.
+        settings: of the tokenizer.
+    """
+    named = [END_OF_TURN, "<|im_start|>", *NAMED, *more]
+    return byte_tokenizer(
+        [END_OF_TEXT, *named],
+        merges=((".", "Ċ"),),
+        pad_token=END_OF_TEXT,
+        eos_token=END_OF_TURN,
+        extra_special_tokens=named,
+        padding_side="left",
+        **settings,
+    )
+
+
+def qwen_processor(
+    processor_class: Any,
+    tokenizer: Any,
+    *,
+    chat: str = CHAT,
+    patch_size: int = 14,
+    tokens: tuple[int, int] = (1, 48),
+    image_class: Any = Qwen2VLImageProcessorPil,
+    **settings: Any,
+) -> Any:
+    """A processor of pictures and text.
+
+    Args:
+        processor_class: transformers' class.
+        tokenizer: its tokenizer.
+        chat: its chat template.
+        patch_size: in pixels; 2 x 2 patches become one token.
+        tokens: fewest and most tokens of a picture.
+        image_class: transformers' image processor.
+        settings: of the image processor.
+    """
+    pixels = (2 * patch_size) ** 2
+    images = image_class(
+        patch_size=patch_size,
+        size={"shortest_edge": tokens[0] * pixels, "longest_edge": tokens[1] * pixels},
+        **settings,
+    )
+    return without_video(processor_class)(images, tokenizer, chat_template=chat)
+
+
+def token_ids(tokenizer: Any, names: Sequence[str] = tuple(NAMED)) -> dict[str, int]:
+    """The ids of the vision tokens as a config has them: `image_token_id` and so on."""
+    return {f"{NAMED[name]}_token_id": tokenizer.convert_tokens_to_ids(name) for name in names}

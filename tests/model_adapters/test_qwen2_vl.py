@@ -1,0 +1,212 @@
+"""Qwen2-VL and Qwen2.5-VL pass the public contract: merged patches, positions of three axes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+    Qwen2VLProcessor,
+)
+
+from vg_engine.core.errors import InputError, PictureError, TokenCountError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.model_adapters.qwen2_5_vl import Qwen25VLAdapter
+from vg_engine.model_adapters.qwen2_vl import Qwen2VLAdapter
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing.tiny import save_tiny, text_sizes
+from vg_engine.testing.tiny_qwen import (
+    CHAT_WITH_SYSTEM,
+    qwen_processor,
+    qwen_tokenizer,
+    token_ids,
+)
+
+STOP, NEWLINE, STOP_NEWLINE = 13, 198, 256
+PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
+SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+# fmt: off
+GOLDEN = (
+    Golden("the cup", Prompt(), f"{VICUNA} {PICTURE}\nthe cup.", rows=(STOP,)),
+    Golden("which cup?", Prompt(system="Look."), f"Look. {PICTURE}\nwhich cup?", rows=(30,)),
+    # The chat template (looked up on copies of the hub's files) speaks for the system.
+    Golden(
+        "the cup",
+        Prompt("chat"),
+        f"{SYSTEM}<|im_start|>user\n{PICTURE}the cup.<|im_end|>\n<|im_start|>assistant\n",
+        (
+            259, 82, 88, 82, 83, 68, 76, 198, 56, 78, 84, 220, 64, 81, 68, 220, 64, 220, 71, 68,
+            75, 79, 69, 84, 75, 220, 64, 82, 82, 72, 82, 83, 64, 77, 83, 13, 258, 198, 259, 84,
+            82, 68, 81, 198, 260, 262, 261, 83, 71, 68, 220, 66, 84, 79, 13, 258, 198, 259, 64,
+            82, 82, 72, 82, 83, 64, 77, 83, 198,
+        ),
+        rows=(STOP,),
+    ),
+    Golden(
+        "the cup",
+        Prompt("chat", template="Find {expression}\nNow", system="See.", query_row="prompt_last"),
+        f"<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}Find the cup.\nNow"
+        "<|im_end|>\n<|im_start|>assistant\n",
+        rows=(NEWLINE,),
+    ),
+    Golden(
+        "the cup",
+        Prompt("chat", template="Find {expression}\nNow", system="See."),
+        f"<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}Find the cup.\nNow"
+        "<|im_end|>\n<|im_start|>assistant\n",
+        rows=(STOP_NEWLINE,),
+    ),
+)
+# fmt: on
+ROPE = {"rope_type": "default", "mrope_section": [2, 3, 3]}
+
+
+def tiny_qwen2_vl(folder, tokens=(1, 48), **text):
+    """28 pixels per token, as the real ones have."""
+    tokenizer = qwen_tokenizer()
+    config = Qwen2VLConfig(
+        text_config={**text_sizes(tokenizer), "rope_parameters": dict(ROPE), **text},
+        vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 4},
+        **token_ids(tokenizer),
+    )
+    torch.manual_seed(0)
+    processor = qwen_processor(Qwen2VLProcessor, tokenizer, chat=CHAT_WITH_SYSTEM, tokens=tokens)
+    return save_tiny(Qwen2VLForConditionalGeneration(config), processor, folder)
+
+
+def tiny_qwen2_5_vl(folder, tokens=(1, 48), **text):
+    """The tower attends in windows of 2 x 2 tokens, and reorders patches into them and back."""
+    tokenizer = qwen_tokenizer()
+    config = Qwen2_5_VLConfig(
+        text_config={**text_sizes(tokenizer), "rope_parameters": dict(ROPE), **text},
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 4,
+            "out_hidden_size": 64,
+            "window_size": 56,
+            "fullatt_block_indexes": [1],
+        },
+        **token_ids(tokenizer),
+    )
+    torch.manual_seed(0)
+    processor = qwen_processor(Qwen2_5_VLProcessor, tokenizer, chat=CHAT_WITH_SYSTEM, tokens=tokens)
+    return save_tiny(Qwen2_5_VLForConditionalGeneration(config), processor, folder)
+
+
+class TestQwen2VL(AdapterContract):
+    adapter = Qwen2VLAdapter
+    golden = GOLDEN
+
+    def build(self, folder: Path) -> None:
+        tiny_qwen2_vl(folder)
+
+
+class TestQwen25VL(AdapterContract):
+    adapter = Qwen25VLAdapter
+    golden = GOLDEN
+
+    def build(self, folder: Path) -> None:
+        tiny_qwen2_5_vl(folder)
+
+
+class TestQwen25VLSlidingWindow(AdapterContract):
+    """The last two layers see less than a sequence holds."""
+
+    adapter = Qwen25VLAdapter
+    golden = GOLDEN
+
+    def build(self, folder: Path) -> None:
+        window = {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 2}
+        tiny_qwen2_5_vl(folder, tokens=(1, 24), **window)
+
+
+def views(opened, size):
+    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """The limits that Qwen/Qwen2-VL-7B-Instruct states in its preprocessor_config.json."""
+    folder = tiny_qwen2_vl(tmp_path_factory.mktemp("qwen2_vl") / "real")
+    stated = {
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "processor_class": "Qwen2VLProcessor",
+        "min_pixels": 3136,
+        "max_pixels": 12845056,
+        "patch_size": 14,
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+    }
+    (folder / "processor_config.json").unlink()
+    (folder / "preprocessor_config.json").write_text(json.dumps(stated), encoding="utf-8")
+    return folder
+
+
+def test_real_settings_make_the_known_number_of_tokens(real):
+    opened = open_adapter(Qwen2VLAdapter(), str(real))
+    assert opened.model.statements == ("A picture becomes up to 16384 tokens of 28 x 28 pixels.",)
+    (view,) = views(opened, (640, 480))
+    # 640 / 28 = 22.86 and 480 / 28 = 17.14: the picture is squashed to 644 x 476.
+    assert view.shape == (17, 23)
+    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+
+
+def test_limits_are_options(real):
+    options = {"max_pixels": 100 * 784}
+    opened = open_adapter(Qwen2VLAdapter(), str(real), options=options)
+    (view,) = views(opened, (640, 480))
+    assert view.shape == (8, 11)
+    assert "up to 100 tokens" in opened.model.statements[0]
+    with pytest.raises(InputError, match="max_pixels 10: give 784 or more pixels"):
+        open_adapter(Qwen2VLAdapter(), str(real), options={"max_pixels": 10})
+    limits = {"max_pixels": 7840, "min_pixels": 8000}
+    with pytest.raises(InputError, match="min_pixels 8000 is more than max_pixels 7840"):
+        open_adapter(Qwen2VLAdapter(), str(real), options=limits)
+
+
+def test_limits_do_not_change_the_users_own_processor(real):
+    first = open_adapter(Qwen2VLAdapter(), str(real))
+    theirs, module = first.model.processor, first.model.module
+    options = {"min_pixels": 784, "max_pixels": 7840}
+    second = open_adapter(Qwen2VLAdapter(), "", options=options, module=module, processor=theirs)
+    assert second.model.processor.image_processor.size["longest_edge"] == 7840
+    assert theirs.image_processor.size["longest_edge"] == 12845056
+
+
+def test_a_strip_beyond_the_limit_is_refused_in_one_line(real):
+    opened = open_adapter(Qwen2VLAdapter(), str(real))
+    with pytest.raises(PictureError, match=r"refuses a picture of 2 x 402 .* enlarge it or cut it"):
+        views(opened, (2, 402))
+    assert views(opened, (2, 400))[0].shape[1] == 1
+
+
+def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
+    opened = open_adapter(Qwen2VLAdapter(), str(real))
+    inputs = opened.prepare([noise((280, 280))], [Expression(0, "it")])
+    assert views(opened, (280, 280))[0].shape == (10, 10)
+    opened.model.processor.image_processor.merge_size = 1
+    with pytest.raises(TokenCountError, match=r"expected 400 image tokens .*20 x 20.* made 100"):
+        opened.views(inputs)
+
+
+def test_text_goes_on_behind_the_larger_side_of_the_picture(real):
+    """Three axes: time stands still, rows and columns are counted."""
+    opened = open_adapter(Qwen2VLAdapter(), str(real))
+    inputs = opened.prepare([noise((280, 112))], [Expression(0, "it")])
+    (view,) = opened.views(inputs)[0]
+    positions = inputs.tensors["position_ids"][:, 0].numpy()
+    first = positions[0, view.positions[0, 0] - 1] + 1
+    for (row, col), at in np.ndenumerate(view.positions):
+        assert positions[:, at].tolist() == [first, first + row, first + col]
+    assert positions[:, view.positions[-1, -1] + 1].tolist() == [first + 10] * 3
