@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, PreTrainedModel
 
 from vg_engine.core.errors import (
     InputError,
@@ -190,6 +190,21 @@ def _explained(spec: ModelSpec, error: Exception) -> ModelError | ModelNotFoundE
             "check its name, or download it and give the folder"
         )
     return ModelError(f"{spec.source} cannot be loaded: {_line(error)}")
+
+
+def read_config(spec: ModelSpec) -> Any:
+    """The config of `spec`.
+
+    Raises:
+        ModelNotFoundError: there is none.
+        ModelError: of a type that transformers does not know.
+    """
+    source: Path | str = check_source(spec.source) or spec.source
+    shared = {"revision": spec.revision or "main", "trust_remote_code": spec.trust_remote_code}
+    try:
+        return AutoConfig.from_pretrained(source, **shared)
+    except Exception as error:
+        raise _explained(spec, error) from error
 
 
 def load_processor(spec: ModelSpec, processor_class: Any, backend: str = "pil") -> Any:

@@ -7,9 +7,19 @@ other. Nothing is imported unless several packages claim one model type.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from vg_engine.core.errors import AdapterNotFoundError, PluginError, nearest
+import yaml
+
+from vg_engine.core.errors import (
+    AdapterNotFoundError,
+    PluginError,
+    UnsupportedModelError,
+    nearest,
+)
+
+OURS = Path(__file__).parent
 
 
 @runtime_checkable
@@ -67,14 +77,34 @@ def adapter_for(config: Mapping[str, Any], types: Sequence[AnyOffer]) -> AnyOffe
         )
     offers = list({offer.value: offer for offer in types if offer.name == model_type}.values())
     if not offers:
+        refuse(config)
         raise AdapterNotFoundError(
             f"no adapter for models of type {model_type!r} (choose one with --adapter, or install "
             "the package that brings one; vg-engine adapters lists what is here); "
-            f"{nearest(model_type, adapter_names(types))}"
+            f"{nearest(model_type, adapter_names(types))}; --adapter auto takes image-text-to-text "
+            "models of transformers with an image_token_id and one square grid of tokens"
         )
     if len(offers) == 1:
         return offers[0]
     return _claimed(model_type, config, offers)
+
+
+def refuse(config: Mapping[str, Any]) -> None:
+    """Refuse a family whose image tokens are no grid, with the sentence that says why.
+
+    Raises:
+        UnsupportedModelError: `refused.yaml` knows the config's model type.
+    """
+    model_type = str(config.get("model_type") or "")
+    why = refused().get(model_type)
+    if why:
+        raise UnsupportedModelError(f"models of type {model_type!r} cannot be grounded: {why}")
+
+
+def refused() -> dict[str, str]:
+    """Model type -> why its picture cannot be told apart by place, one sentence each."""
+    known: dict[str, str] = yaml.safe_load((OURS / "refused.yaml").read_text(encoding="utf-8"))
+    return known
 
 
 def _claimed(model_type: str, config: Mapping[str, Any], offers: Sequence[AnyOffer]) -> AnyOffer:

@@ -134,6 +134,9 @@ def _adapter(given: object | None, found: _sources.Source) -> tuple[str, object]
         known = entrypoints.installed(entrypoints.ADAPTERS)
         offer = next((entry for entry in known if entry.value == claimed.value), claimed)
         return offer.name, _made(offer.name, claimed.load())
+    if named == AUTO:
+        # By name it takes anything; what is known to have no grid is refused first.
+        adapters.refuse(found.config)
     if isinstance(named, str):
         return named, _made(named, entrypoints.find(entrypoints.ADAPTERS, named).load())
     name = named.__name__ if inspect.isclass(named) else type(named).__name__

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from vg_engine.core.errors import AdapterNotFoundError, PluginError
-from vg_engine.registry.adapters import adapter_for, adapter_names, model_types
+from vg_engine.core.errors import AdapterNotFoundError, PluginError, UnsupportedModelError
+from vg_engine.registry.adapters import adapter_for, adapter_names, model_types, refuse, refused
 
 
 @dataclass(frozen=True)
@@ -70,3 +70,23 @@ def test_names_and_types() -> None:
     types = [Offer("t2", "a:A"), Offer("t1", "a:A"), Offer("t3", "b:B")]
     assert adapter_names(adapters) == ("a", "b")
     assert model_types(adapters[1], types) == ("t1", "t2")
+
+
+def test_families_without_a_grid_are_refused_with_the_reason() -> None:
+    for model_type, why in refused().items():
+        assert why.strip(), model_type
+        with pytest.raises(UnsupportedModelError, match=f"'{model_type}' cannot be grounded: "):
+            adapter_for({"model_type": model_type}, [Offer("llava", "a:A")])
+    assert {"idefics2", "aria", "instructblip", "blip-2", "qwen"} <= set(refused())
+    with pytest.raises(UnsupportedModelError, match="32 learned queries"):
+        refuse({"model_type": "blip-2"})
+
+
+def test_an_installed_adapter_wins_over_a_refusal() -> None:
+    offers = [Offer("idefics2", "a:A")]
+    assert adapter_for({"model_type": "idefics2"}, offers) is offers[0]
+
+
+def test_an_unknown_type_is_told_what_auto_would_need() -> None:
+    with pytest.raises(AdapterNotFoundError, match="image_token_id and one square grid"):
+        adapter_for({"model_type": "zebra"}, [Offer("llava", "a:A")])
