@@ -43,12 +43,7 @@ class LlavaAdapter(HuggingFaceAdapter):
         self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
     ) -> tuple[Any, tuple[str, ...]]:
         """Take patch size and class token from the config, and the geometry from the options."""
-        config = module.config
-        processor.patch_size = config.vision_config.patch_size
-        processor.vision_feature_select_strategy = config.vision_feature_select_strategy
-        if config.vision_config.model_type.startswith("clip"):
-            # The class token, which older files leave out.
-            processor.num_additional_image_tokens = 1
+        fit_counts(processor, module.config)
         asked = options.get("geometry")
         if asked not in (None, "crop", "pad"):
             raise InputError(f"geometry {asked!r}: choose crop or pad")
@@ -95,6 +90,17 @@ class LlavaAdapter(HuggingFaceAdapter):
         dropped = model.processor.vision_feature_select_strategy == "default"
         skip = model.processor.num_additional_image_tokens - dropped
         return [Grid(frame, *shape, skip=skip)]
+
+
+def fit_counts(processor: Any, config: Any) -> None:
+    """Let a processor count a tower's tokens as the config of the model says."""
+    processor.patch_size = config.vision_config.patch_size
+    # VipLLaVA does not say: it always drops the class token.
+    strategy = getattr(config, "vision_feature_select_strategy", "default")
+    processor.vision_feature_select_strategy = strategy
+    if config.vision_config.model_type.startswith("clip"):
+        # The class token, which older files leave out.
+        processor.num_additional_image_tokens = 1
 
 
 def _geometry(images: Any) -> str:
