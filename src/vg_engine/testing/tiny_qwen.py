@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from vg_engine.model_adapters.loading import without_video
@@ -87,3 +88,15 @@ def qwen_processor(
 def token_ids(tokenizer: Any, names: Sequence[str] = tuple(NAMED)) -> dict[str, int]:
     """The ids of the vision tokens as a config has them: `image_token_id` and so on."""
     return {f"{NAMED[name]}_token_id": tokenizer.convert_tokens_to_ids(name) for name in names}
+
+
+def sharpen_norms(module: torch.nn.Module, factor: float) -> None:
+    """Set the scale of the norms of queries and keys: behind them, projections sharpen nothing.
+
+    Args:
+        module: with fresh weights; norms whose weight is added to one count as others do.
+        factor: what was 1.
+    """
+    for name, parameter in module.named_parameters():
+        if name.endswith(("q_norm.weight", "k_norm.weight")):
+            parameter.data.add_(factor - 1.0)
