@@ -10,7 +10,11 @@ from vg_engine.core.errors import InputError, PluginError
 from vg_engine.model_adapters.conversion.protocol import Converter
 
 # "module:Class" inside this package, in the order in which they are listed to users.
-FORMATS: tuple[str, ...] = ("pickled:Pickled",)
+FORMATS: tuple[str, ...] = (
+    "llava_original:LlavaOriginal",
+    "internvl_chat:InternVLChat",
+    "pickled:Pickled",
+)
 
 
 def converters() -> tuple[Converter, ...]:

@@ -26,12 +26,16 @@ from vg_engine.model_adapters.conversion.source import line, read_json
 _ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
-def load_tokenizer(folder: Path, *, legacy: bool = True) -> Any:
+def load_tokenizer(
+    folder: Path, *, legacy: bool = True, named: Mapping[str, str] | None = None
+) -> Any:
     """The tokenizer of a folder, as a fast one, with its added tokens at their own ids.
 
     Args:
         folder: with tokenizer.json, vocab.json and merges.txt, or tokenizer.model.
         legacy: of a tokenizer.model, where tokenizer_config.json does not say it.
+        named: attribute -> special token, for processors that ask their tokenizer by name; what
+            is missing is added behind all others.
 
     Raises:
         InputError: none of these, or one that is broken.
@@ -51,11 +55,15 @@ def load_tokenizer(folder: Path, *, legacy: bool = True) -> Any:
             "vocab.json with merges.txt) beside the weights"
         )
     _add(made, added, folder)
+    signs = dict(named or {})
+    missing = [token for token in signs.values() if made.token_to_id(token) is None]
+    made.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in missing])
     maker: Any = PreTrainedTokenizerFast
     return maker(
         tokenizer_object=made,
         clean_up_tokenization_spaces=False,
         padding_side="left",
+        **({"extra_special_tokens": signs} if signs else {}),
         **{role: names[role] for role in _ROLES if names.get(role)},
     )
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from vg_engine.cli import console, lists, run
+from vg_engine.cli import console, convert, doctor, lists, run
 from vg_engine.core.errors import VGError
 
 MISTAKE, STOPPED = 2, 130
@@ -125,6 +125,8 @@ def _about(
 app.command("run", cls=Command)(run.run)
 app.command("adapters")(lists.adapters)
 app.command("heads")(lists.heads)
+app.command("doctor", cls=Command)(doctor.doctor)
+app.command("convert", cls=Command)(convert.convert)
 
 
 def main() -> None:

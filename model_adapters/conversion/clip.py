@@ -1,0 +1,169 @@
+"""CLIP vision towers: inside an original checkpoint, or in a folder of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import CLIPVisionConfig
+
+from vg_engine.core.errors import InputError, WeightsError
+from vg_engine.model_adapters.conversion.configs import checked
+from vg_engine.model_adapters.conversion.protocol import Part, Rule
+from vg_engine.model_adapters.conversion.source import Checkpoint, read_json
+
+_SCRIPT = "transformers: models/llava/convert_llava_weights_to_hf.py"
+_FOLDER = "transformers: models/clip/modeling_clip.py"
+_HEAD = 64  # every published CLIP tower has heads of 64
+_FIELDS = (
+    "attention_dropout", "hidden_act", "hidden_size", "image_size", "initializer_factor",
+    "initializer_range", "intermediate_size", "layer_norm_eps", "num_attention_heads",
+    "num_channels", "num_hidden_layers", "patch_size", "projection_dim",
+)  # fmt: skip
+# CLIP's own, where no preprocessor_config.json says otherwise.
+_MEAN, _STD = (
+    [0.48145466, 0.4578275, 0.40821073],
+    [0.26862954, 0.26130258, 0.27577711],
+)
+_INSIDE = r"model\.vision_tower\.(?:vision_tower\.)?vision_model\."
+
+INSIDE_RULES = (
+    Rule(r".*\.embeddings\.position_ids", (), _SCRIPT),
+    Rule(_INSIDE + r"(.+)", (r"model.vision_tower.\1",), _SCRIPT),
+)
+FOLDER_RULES = (
+    Rule(r"(?:.*\.)?embeddings\.position_ids", (), _FOLDER),
+    Rule(r"vision_model\.(.+)", (r"model.vision_tower.\1",), _FOLDER),
+    Rule(r"text_model\..+|logit_scale|(?:visual|text)_projection\.weight", (), _FOLDER),
+)
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A vision tower, wherever it comes from.
+
+    Attributes:
+        config: CLIPVisionConfig.
+        inside: rules for its keys in the checkpoint itself.
+        outside: its own folder with its rules, if it has one.
+        pictures: entries of its preprocessor_config.json.
+        statements: what the user should know.
+    """
+
+    config: Any
+    inside: tuple[Rule, ...] = ()
+    outside: tuple[Part, ...] = ()
+    pictures: Mapping[str, Any] | None = None
+    statements: tuple[str, ...] = ()
+
+
+def inside(source: Checkpoint) -> bool:
+    """Whether a checkpoint brings its tower along."""
+    return any(re.match(_INSIDE, key) for key in source.entries)
+
+
+def is_plain(folder: Checkpoint) -> bool:
+    """Whether a folder is a whole CLIP model, with its text side: nobody's fine-tuned tower."""
+    return folder.config.get("model_type") == "clip" or "logit_scale" in folder.entries
+
+
+def from_checkpoint(source: Checkpoint, *, named: str) -> Tower:
+    """A tower whose shape is read from its weights.
+
+    Raises:
+        WeightsError: weights that make no CLIP tower.
+    """
+    shapes = {
+        match.group(1): entry.shape
+        for key, entry in source.entries.items()
+        if (match := re.fullmatch(_INSIDE + r"(.+)", key))
+    }
+    try:
+        hidden, channels, patch, _ = shapes["embeddings.patch_embedding.weight"]
+        cells = shapes["embeddings.position_embedding.weight"][0] - 1
+        inner = shapes["encoder.layers.0.mlp.fc1.weight"][0]
+    except (KeyError, ValueError, IndexError) as error:
+        raise WeightsError(
+            f"{source.folder}: its vision tower is no CLIP tower, or not complete"
+        ) from error
+    layers = {key.split(".")[2] for key in shapes if key.startswith("encoder.layers.")}
+    config = checked(
+        CLIPVisionConfig,
+        source=str(source.folder),
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_channels=channels,
+        patch_size=patch,
+        image_size=round(cells**0.5) * patch,
+        num_hidden_layers=len(layers),
+        num_attention_heads=max(1, hidden // _HEAD),
+    )
+    _check_name(config, named, str(source.folder))
+    return Tower(
+        config,
+        inside=INSIDE_RULES,
+        pictures=_pictures(source),
+        statements=_one(
+            f"The checkpoint's own vision tower was taken: {config.num_attention_heads} heads of "
+            f"{hidden // config.num_attention_heads} and quick_gelu, as in every CLIP of OpenAI."
+        ),
+    )
+
+
+def from_folder(folder: Checkpoint, *, named: str) -> Tower:
+    """A tower from a folder of its own: a CLIPVisionModel, or the vision side of a CLIPModel.
+
+    Raises:
+        InputError: another kind of model, or not the one that the checkpoint names.
+    """
+    kind = folder.config.get("model_type")
+    if kind not in ("clip", "clip_vision_model"):
+        raise InputError(
+            f"{folder.folder} is a model of type {kind!r}, no CLIP vision tower; give {named}"
+        )
+    said = folder.config.get("vision_config") if kind == "clip" else folder.config
+    fields = {key: said[key] for key in _FIELDS if isinstance(said, Mapping) and key in said}
+    config = checked(CLIPVisionConfig, source=str(folder.folder), **fields)
+    _check_name(config, named, str(folder.folder))
+    return Tower(
+        config,
+        outside=(Part(folder, FOLDER_RULES),),
+        pictures=_pictures(folder),
+        statements=(f"The vision tower is {folder.folder.name}; the checkpoint names {named}.",),
+    )
+
+
+def picture_settings(tower: Tower) -> dict[str, Any]:
+    """Size, mean and deviation for the image processor."""
+    said = tower.pictures or {}
+    side = int(tower.config.image_size)
+    return {
+        "size": {"shortest_edge": side},
+        "crop_size": {"height": side, "width": side},
+        "image_mean": list(said.get("image_mean") or _MEAN),
+        "image_std": list(said.get("image_std") or _STD),
+    }
+
+
+def _check_name(config: Any, named: str, folder: str) -> None:
+    """CLIP's names hold patch and picture size: `...-patch14-336`; 224 goes without saying."""
+    found = re.search(r"patch(\d+)(?:-(\d+))?$", named)
+    if found is None:
+        return
+    wanted = int(found.group(1)), int(found.group(2) or 224)
+    if wanted != (config.patch_size, config.image_size):
+        raise InputError(
+            f"{folder} has patches of {config.patch_size} in pictures of {config.image_size}, and "
+            f"the checkpoint was made with {named}; give that tower"
+        )
+
+
+def _pictures(folder: Checkpoint) -> Mapping[str, Any]:
+    path = folder.folder / "preprocessor_config.json"
+    return read_json(path) if path.is_file() else {}
+
+
+def _one(sentence: str) -> tuple[str, ...]:
+    return (sentence,)

@@ -1,0 +1,115 @@
+"""`vg-engine convert`: an original checkpoint becomes a folder that every command can load."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vg_engine.cli import console
+
+STOPPED = 130
+_FIRST, _EVERY = 2.0, 10.0  # seconds until the first line of progress, and between lines
+_SHOWN = 5  # assumed rules that are listed on the screen; the report has all
+
+
+def convert(
+    *,
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The original's folder.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="A new folder.")],
+    vision_tower: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The vision tower of a checkpoint that holds none."),
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The model that delta weights belong to.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print the report as JSON.")
+    ] = False,
+) -> None:
+    """Turn an original checkpoint (.bin or safetensors) into a folder to load.
+
+    Reads LLaVA v1 and 1.5, ShareGPT4V, InternVL (internvl_chat), and any .bin
+    folder in transformers' own form. Nothing in SRC is executed. DST appears
+    when all of it worked, with a report in vg_engine_conversion.json.
+    """
+    from vg_engine._version import __version__  # noqa: PLC0415 - torch only where it is needed
+
+    with console.notes(), console.waiting("reading the checkpoint"):
+        from vg_engine.model_adapters.conversion import pipeline  # noqa: PLC0415 - the same
+
+    folders = pipeline.Folders(source, target, vision_tower, base)
+    try:
+        with _bar() as progress:
+            report = pipeline.convert(folders, tool=f"vg-engine {__version__}", progress=progress)
+    except KeyboardInterrupt:
+        console.say("error", f"stopped; nothing was written to {target}")
+        raise typer.Exit(STOPPED) from None
+    if as_json:
+        console.result(json.dumps(report, ensure_ascii=False))
+    else:
+        _tell(report, target)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress on stderr: a bar on a terminal, else a line from time to time."""
+    if not console.stderr().is_terminal:
+        yield _lines()
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=console.stderr(),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("converting", total=None)
+
+        def tell(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what.partition(":")[0], completed=done, total=total)
+
+        yield tell
+
+
+def _lines() -> Callable[[str, int, int], None]:
+    due = time.monotonic() + _FIRST
+
+    def tell(what: str, done: int, total: int) -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now >= due:
+            due = now + _EVERY
+            share = 100 * done // max(1, total)
+            console.say("note", f"{share} % of {total / 1e9:.2f} GB written ({what})")
+
+    return tell
+
+
+def _tell(report: Mapping[str, Any], target: Path) -> None:
+    """The report for people: what was made on stdout, what they should know on stderr."""
+    for sentence in report["statements"]:
+        console.say("note", sentence)
+    if report["rows_added"]:
+        console.say("note", f"rows were added for new tokens: {', '.join(report['rows_added'])}")
+    known, assumed = report["checked_with_public_script"], report["assumed_never_seen"]
+    seen = sum(rule["tensors"] for rule in known)
+    console.result(
+        f"{target}: {report['model_class']}, {report['tensors']} tensors, "
+        f"{report['bytes'] / 1e9:.2f} GB in {report['dtype']}, from format {report['format']}"
+    )
+    console.result(f"keys taken from a public conversion script: {seen} tensors")
+    unseen = sum(rule["tensors"] for rule in assumed)
+    console.result(f"keys assumed, never seen in a checkpoint: {unseen} tensors")
+    for rule in assumed[:_SHOWN]:
+        console.result(f"  {rule['pattern']} -> {', '.join(rule['names']) or 'dropped'}")
+    console.result(f"the whole report: {target / 'vg_engine_conversion.json'}")
