@@ -1,0 +1,224 @@
+"""GLM-4.1V, 4.5V, 4.6V and GLM-OCR pass the public contract: limits that count frames."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    Glm4vConfig,
+    Glm4vForConditionalGeneration,
+    Glm4vMoeConfig,
+    Glm4vMoeForConditionalGeneration,
+    Glm4vProcessor,
+    Glm46VConfig,
+    Glm46VForConditionalGeneration,
+    Glm46VProcessor,
+    GlmOcrConfig,
+    GlmOcrForConditionalGeneration,
+)
+from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProcessorPil
+from transformers.models.glm46v.image_processing_pil_glm46v import Glm46VImageProcessorPil
+
+from vg_engine.core.errors import TokenCountError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.glm4v import Glm4vAdapter
+from vg_engine.model_adapters.glm4v_moe import Glm4vMoeAdapter
+from vg_engine.model_adapters.glm46v import Glm46VAdapter
+from vg_engine.model_adapters.glm_ocr import GlmOcrAdapter
+from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny_qwen import qwen_processor
+
+# transformers' own processor hands PyTorch's tensors to numpy in a way that numpy 2 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+STOP, NEWLINE, STOP_NEWLINE = 13, 198, 256
+NAMED = {
+    "<|begin_of_image|>": "image_start",
+    "<|end_of_image|>": "image_end",
+    "<|image|>": "image",
+    "<|begin_of_video|>": "video_start",
+    "<|end_of_video|>": "video_end",
+    "<|video|>": "video",
+}
+PICTURE = "<|begin_of_image|><|image|><|end_of_image|>"
+# What zai-org/GLM-4.1V-9B-Thinking's template renders (looked up on a copy of the hub's file).
+CHAT = (
+    "[gMASK]<sop>{% for msg in messages %}"
+    "{% if msg.role == 'system' %}{{ '<|system|>\n' }}{{ msg.content }}"
+    "{% elif msg.role == 'user' %}{{ '<|user|>\n' }}{% for item in msg.content %}"
+    "{% if item.type == 'image' %}" + PICTURE + "{% elif item.type == 'text' %}"
+    "{{ item.text }}{% endif %}{% endfor %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+CHAT_IDS = (258, 259, 261, 198, 263, 265, 264, 83, 71, 68, 220, 66, 84, 79, 13, 262, 198)
+TURN = f"<|user|>\n{PICTURE}"
+GOLDEN = (
+    Golden("the cup", Prompt(), f"[gMASK]<sop>{VICUNA} {PICTURE}\nthe cup.", rows=(STOP,)),
+    Golden(
+        "which cup?", Prompt(system="Look."), f"[gMASK]<sop>Look. {PICTURE}\nwhich cup?", rows=(30,)
+    ),
+    Golden(
+        "the cup",
+        Prompt("chat"),
+        f"[gMASK]<sop>{TURN}the cup.<|assistant|>\n",
+        CHAT_IDS,
+        rows=(STOP,),
+    ),
+    Golden(
+        "the cup",
+        Prompt("chat", template="Find {expression}\nNow", query_row="prompt_last"),
+        f"[gMASK]<sop>{TURN}Find the cup.\nNow<|assistant|>\n",
+        rows=(NEWLINE,),
+    ),
+    Golden(
+        "the cup",
+        Prompt("chat", template="Find {expression}\nNow"),
+        f"[gMASK]<sop>{TURN}Find the cup.\nNow<|assistant|>\n",
+        rows=(STOP_NEWLINE,),
+    ),
+)
+ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
+VISION = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_heads": 4,
+    "out_hidden_size": 64,
+    "image_size": 112,
+}
+
+
+def tokenizer():
+    turns = ["[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>"]
+    return byte_tokenizer(
+        [END_OF_TEXT, *turns, *NAMED],
+        merges=((".", "Ċ"),),
+        pad_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        extra_special_tokens=[*turns, *NAMED],
+        padding_side="left",
+    )
+
+
+def tiny_glm(folder, config_class, model_class, *, tokens=(2, 96), partial=0.5, **text):
+    """28 pixels per token, as the real ones have; a token costs them in both frames."""
+    letters = tokenizer()
+    old = model_class in (Glm4vForConditionalGeneration, Glm4vMoeForConditionalGeneration)
+    config = config_class(
+        text_config={
+            **text_sizes(letters),
+            "rope_parameters": {**ROPE, "partial_rotary_factor": partial},
+            **text,
+        },
+        vision_config=dict(VISION),
+        **{f"{to}_token_id": letters.convert_tokens_to_ids(name) for name, to in NAMED.items()},
+    )
+    torch.manual_seed(0)
+    processor = qwen_processor(
+        Glm4vProcessor if old else Glm46VProcessor,
+        letters,
+        chat=CHAT,
+        tokens=tokens,
+        image_class=Glm4vImageProcessorPil if old else Glm46VImageProcessorPil,
+    )
+    return save_tiny(model_class(config), processor, folder)
+
+
+class TestGlm4v(AdapterContract):
+    adapter = Glm4vAdapter
+    golden = GOLDEN
+
+    def build(self, folder: Path) -> None:
+        tiny_glm(folder, Glm4vConfig, Glm4vForConditionalGeneration)
+
+
+class TestGlm46V(AdapterContract):
+    adapter = Glm46VAdapter
+    golden = GOLDEN
+
+    def build(self, folder: Path) -> None:
+        tiny_glm(folder, Glm46VConfig, Glm46VForConditionalGeneration)
+
+
+class TestGlm4vMoe(AdapterContract):
+    """The first layer is dense, the others route each token to two of four experts."""
+
+    adapter = Glm4vMoeAdapter
+    golden = GOLDEN
+
+    def build(self, folder: Path) -> None:
+        experts = {
+            "moe_intermediate_size": 32,
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "first_k_dense_replace": 1,
+        }
+        tiny_glm(folder, Glm4vMoeConfig, Glm4vMoeForConditionalGeneration, **experts)
+
+
+class TestGlmOcr(AdapterContract):
+    adapter = GlmOcrAdapter
+    golden = GOLDEN
+
+    def build(self, folder: Path) -> None:
+        tiny_glm(folder, GlmOcrConfig, GlmOcrForConditionalGeneration)
+
+
+def views(opened, size):
+    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """The limits of GLM-4.1V's image processor: 112 x 112 and 28 x 28 x 15000 pixels."""
+    folder = tmp_path_factory.mktemp("glm4v") / "real"
+    return tiny_glm(folder, Glm4vConfig, Glm4vForConditionalGeneration, tokens=(16, 15000))
+
+
+def test_limits_count_both_frames(real):
+    opened = open_adapter(Glm4vAdapter(), str(real))
+    # 15000 tokens' worth of pixels, and each token takes them twice.
+    assert opened.model.statements == ("A picture becomes up to 7500 tokens of 28 x 28 pixels.",)
+    (view,) = views(opened, (640, 480))
+    assert view.shape == (17, 23)
+    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+    few = open_adapter(Glm4vAdapter(), str(real), options={"max_pixels": 200 * 784})
+    assert "up to 100 tokens" in few.model.statements[0]
+    rows, cols = views(few, (640, 480))[0].shape
+    assert 80 < rows * cols <= 100
+
+
+@pytest.mark.xfail(strict=True, reason="templates that take a system sentence as plain text only")
+def test_a_system_sentence_of_the_chat_form_is_plain_text(real):
+    opened = open_adapter(Glm4vAdapter(), str(real))
+    asked = Prompt("chat", system="See.")
+    inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")], asked)
+    assert inputs.rendered[0].startswith("[gMASK]<sop><|system|>\nSee.<|user|>")
+
+
+def test_opening_tokens_are_never_doubled(real):
+    """Also by a tokenizer that would write them itself."""
+    opened = open_adapter(Glm4vAdapter(), str(real))
+    opened.model.processor.tokenizer.backend_tokenizer.post_processor = _opening(opened)
+    for prompt in (Prompt(), Prompt("chat")):
+        inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")], prompt)
+        text = opened.model.processor.tokenizer.decode(inputs.tensors["input_ids"][0])
+        assert text.count("[gMASK]") == text.count("<sop>") == 1
+
+
+def _opening(opened):
+    ids = opened.model.processor.tokenizer.convert_tokens_to_ids
+    return TemplateProcessing(
+        single="[gMASK] <sop> $A",
+        special_tokens=[(name, ids(name)) for name in ("[gMASK]", "<sop>")],
+    )
+
+
+def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
+    opened = open_adapter(Glm4vAdapter(), str(real))
+    inputs = opened.prepare([noise((280, 280))], [Expression(0, "it")])
+    opened.model.processor.image_processor.merge_size = 1
+    with pytest.raises(TokenCountError, match=r"expected 400 image tokens .*20 x 20.* made 100"):
+        opened.views(inputs)
