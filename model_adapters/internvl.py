@@ -6,7 +6,6 @@ patches are merged 2 x 2; a picture of several tiles is shown once more as a who
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -15,12 +14,16 @@ from transformers import InternVLProcessor, PreTrainedModel
 from vg_engine.core.errors import InputError
 from vg_engine.core.geometry import Frame
 from vg_engine.core.types import LoadedModel
+from vg_engine.model_adapters import frames
 from vg_engine.model_adapters.holding import held
-from vg_engine.model_adapters.huggingface import Grid, HuggingFaceAdapter, tiles
+from vg_engine.model_adapters.huggingface import Grid, HuggingFaceAdapter
 
 
 class InternVLAdapter(HuggingFaceAdapter):
-    """Models of type `internvl`; the option `max_tiles` bounds the tiles of a picture."""
+    """Models of type `internvl`; the option `max_tiles` bounds the tiles of a picture.
+
+    Families that cut their pictures alike inherit, and say how many cells a tile has.
+    """
 
     name: ClassVar[str] = "internvl"
     model_types: ClassVar[tuple[str, ...]] = ("internvl",)
@@ -33,9 +36,11 @@ class InternVLAdapter(HuggingFaceAdapter):
     ) -> tuple[Any, tuple[str, ...]]:
         """Say how many tiles a picture may become."""
         del module
-        most = options.get("max_tiles", processor.image_processor.max_patches)
+        most = options.get("max_tiles", self.most_tiles(processor.image_processor))
         if not isinstance(most, int) or most < 1:
             raise InputError(f"max_tiles {most!r}: give a number from 1 on")
+        if most == 1:
+            return processor, ("A picture becomes up to 1 tile (option max_tiles).",)
         return processor, (f"A picture becomes up to {most} tiles and a thumbnail.",)
 
     def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
@@ -43,35 +48,28 @@ class InternVLAdapter(HuggingFaceAdapter):
         fewest, most = self._limits(model)
         return {"crop_to_patches": True, "min_patches": fewest, "max_patches": most}
 
+    def most_tiles(self, images: Any) -> int:
+        """How many tiles a picture may become where the user has not said it."""
+        return int(images.max_patches)
+
+    def cells(self, model: LoadedModel) -> tuple[int, int]:
+        """Rows and columns of cells of one tile, by the model's config."""
+        config: Any = model.module.config
+        merge = round(1 / config.downsample_ratio)
+        tower = config.vision_config
+        height, width = (
+            side // (patch * merge)
+            for side, patch in zip(tower.image_size, tower.patch_size, strict=True)
+        )
+        return height, width
+
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """A grid per tile, in the order of the sequence, and the thumbnail's."""
-        images, config = model.processor.image_processor, _config(model)
-        height, width = float(images.size["height"]), float(images.size["width"])
-        merge = round(1 / config.downsample_ratio)
-        shape = (
-            int(height) // (config.vision_config.patch_size[0] * merge),
-            int(width) // (config.vision_config.patch_size[1] * merge),
-        )
-        fewest, most = self._limits(model)
-        # The rule of the very image processor that is installed.
-        rule = sys.modules[type(images).__module__].get_optimal_tiled_canvas
-        cols, rows = (
-            rule((int(frame.height), int(frame.width)), (int(height), int(width)), fewest, most)
-            if most > 1
-            else (1, 1)
-        )
-        canvas = frame.resize(cols * width, rows * height)
-        grids = tiles(canvas, (width, height), shape)
-        if len(grids) > 1:
-            grids.append(Grid(frame.resize(width, height), *shape, "thumbnail"))
-        return grids
+        images = model.processor.image_processor
+        return frames.tiled(frame, images, self.cells(model), *self._limits(model))
 
     def _limits(self, model: LoadedModel) -> tuple[int, int]:
         """Fewest and most tiles of a picture."""
         images = model.processor.image_processor
-        most = int(held(model).options.get("max_tiles", images.max_patches))
+        most = int(held(model).options.get("max_tiles", self.most_tiles(images)))
         return min(int(images.min_patches), most), most
-
-
-def _config(model: LoadedModel) -> Any:
-    return model.module.config
