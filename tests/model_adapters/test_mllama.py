@@ -1,0 +1,124 @@
+"""Mllama passes the public contract: its picture is on the keys of cross-attention layers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import MllamaConfig, MllamaForConditionalGeneration, MllamaProcessor
+from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
+
+from vg_engine.core.errors import TokenCountError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.model_adapters.mllama import MllamaAdapter
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+
+CROSS = (1, 3, 5)
+# What Meta's template writes for a question about one picture; it refuses a system sentence.
+CHAT = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'system' %}"
+    "{{ raise_exception('Prompting with images is incompatible with system messages.') }}"
+    "{% endif %}{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}"
+    "{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' %}<|image|>{% else %}{{ content['text'] }}{% endif %}"
+    "{% endfor %}{{ '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}"
+    "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+TURN = "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n<|image|>"
+ANSWER = "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+GOLDEN = (
+    Golden("the cup", Prompt(), f"<|image|><|begin_of_text|>{VICUNA}\nthe cup.", rows=(13,)),
+    Golden("which cup?", Prompt("chat"), f"{TURN}which cup?{ANSWER}", rows=(30,)),
+    Golden("it", Prompt("chat", query_row="prompt_last"), f"{TURN}it.{ANSWER}", rows=(198,)),
+)
+
+
+def tiny_mllama(folder: Path, *, tile: int = 56, layers: int = 6) -> Path:
+    """A tiny checkpoint with patches of 14 pixels and up to four tiles."""
+    special = ["<|begin_of_text|>", "<|eot_id|>", "<|finetune_right_pad_id|>"]
+    named = ["<|start_header_id|>", "<|end_header_id|>", "<|python_tag|>", "<|image|>"]
+    tokenizer = byte_tokenizer(
+        [*special, *named],
+        bos_token=special[0],
+        eos_token=special[1],
+        pad_token=special[2],
+        extra_special_tokens=["<|image|>"],
+        padding_side="left",
+    )
+    images = MllamaImageProcessorPil(size={"height": tile, "width": tile}, max_image_tiles=4)
+    made: Any = MllamaProcessor
+    processor = made(images, tokenizer, chat_template=CHAT)
+    made = MllamaConfig
+    config = made(
+        text_config={
+            **text_sizes(tokenizer, layers=layers),
+            "cross_attention_layers": [layer for layer in CROSS if layer < layers],
+        },
+        vision_config={
+            "image_size": tile,
+            "patch_size": 14,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 3,
+            "num_global_layers": 1,
+            "attention_heads": 4,
+            "intermediate_layers_indices": [1, 2],
+            "vision_output_dim": 96,
+            "max_num_tiles": 4,
+        },
+        image_token_index=tokenizer.convert_tokens_to_ids("<|image|>"),
+    )
+    torch.manual_seed(0)
+    module: Any = MllamaForConditionalGeneration(config)
+    for name, parameter in module.named_parameters():
+        # Queries and keys are normed here, so projections cannot sharpen; gates open at zero.
+        if "cross_attn.q_norm" in name or "cross_attn.k_norm" in name:
+            parameter.data.mul_(3.5)
+        if "gate" in name and parameter.numel() == 1:
+            parameter.data.fill_(0.5)
+    return save_tiny(module, processor, folder, sharpness=4.0)
+
+
+class TestMllama(AdapterContract):
+    adapter = MllamaAdapter
+    golden = GOLDEN
+
+    def build(self, folder: Path) -> None:
+        tiny_mllama(folder)
+
+    def features(self, opened: Any, inputs: Any) -> torch.Tensor:
+        """The picture as the cross-attention layers get it, tile after tile."""
+        names = ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")
+        inner: Any = opened.model.module.base_model
+        with torch.no_grad():
+            seen = inner.vision_model(**{name: inputs.tensors[name] for name in names})
+        states: torch.Tensor = seen.last_hidden_state
+        return states.reshape(len(states), -1, states.shape[-1])
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mllama") / "tiny"
+    return open_adapter(MllamaAdapter(), str(tiny_mllama(folder, tile=560, layers=2)))
+
+
+def test_a_photograph_becomes_tiles_of_40_by_40_cells(opened):
+    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    views = opened.views(inputs)[0]
+    assert opened.model.map_layers == (1,)
+    assert [view.name for view in views] == ["tile 0,0", "tile 0,1"]
+    assert {view.shape for view in views} == {(40, 40)}
+    # Each tile begins with its class token.
+    assert [int(view.positions[0, 0]) for view in views] == [1, 1602]
+    # It is not resized, but filled up on the right and below.
+    assert views[0].extent == pytest.approx((0.0, 0.0, 560.0, 560.0))
+    assert views[1].extent == pytest.approx((560.0, 0.0, 1120.0, 560.0))
+
+
+def test_a_processor_that_does_not_belong_to_the_model_is_refused(opened):
+    inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")])
+    opened.model.processor.image_processor.size = {"height": 16, "width": 16}
+    with pytest.raises(TokenCountError, match=r"expected 6404 image tokens .* made 1601"):
+        opened.views(inputs)
