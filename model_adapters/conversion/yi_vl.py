@@ -1,0 +1,131 @@
+"""Yi-VL as 01-ai published it: a LLaVA with norms in its projector and a tower in a folder inside.
+
+From public code (01-ai/Yi, folder VL/llava): the projector as one `nn.Sequential` of linear, norm,
+GELU, linear, norm, hence the keys 0, 1, 3, 4 (sgl-project/sglang reads the same four from the
+published checkpoints); the tower that is always loaded from the folder named by `mm_vision_tower`
+(`./vit/clip-vit-H-14-...-448`), whatever the checkpoint itself holds; the conversation template.
+Assumed, never seen in a checkpoint: nothing but that no further keys exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from transformers import LlamaConfig, LlavaProcessor
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+from vg_engine.core.errors import InputError
+from vg_engine.model_adapters.conversion import clip, vocabulary
+from vg_engine.model_adapters.conversion.configs import checked, text_config
+from vg_engine.model_adapters.conversion.llava_original import TEXT_RULES
+from vg_engine.model_adapters.conversion.protocol import Converter, Part, Plan, Request, Rule
+from vg_engine.model_adapters.conversion.source import open_checkpoint
+from vg_engine.model_adapters.modules.yi_vl import YiVLConfig, YiVLForConditionalGeneration
+
+_PROJECTOR = "01-ai/Yi: VL/llava/model/multimodal_projector/builder.py"
+_LOADER = "01-ai/Yi: VL/llava/mm_utils.py, load_pretrained_model"
+_NATIVE = "model.multi_modal_projector"
+_TEXT = ("model.language_model.embed_tokens.weight", "lm_head.weight")
+
+PROJECTOR_RULES = tuple(
+    Rule(rf"model\.mm_projector\.{at}\.(.+)", (rf"{_NATIVE}.{name}.\1",), _PROJECTOR)
+    for at, name in ((0, "linear_1"), (1, "norm_1"), (3, "linear_2"), (4, "norm_2"))
+)
+OLD_TOWER = Rule(r"model\.vision_tower\..+", (), _LOADER)
+
+# Of the published conversation template (01-ai/Yi: VL/llava/conversation.py, `mm_default`).
+CHAT = (
+    "{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'][0]['text'] }}"
+    "{% else %}{{ "
+    "'This is a chat between an inquisitive human and an AI assistant. Assume the role of the AI "
+    "assistant. Read all the images carefully, and respond to the human\\'s questions with "
+    "informative, helpful, detailed and polite answers. "
+    "这是一个好奇的人类和一个人工智能助手之间的对话。假设你扮演这个AI助手的角色。"
+    "仔细阅读所有的图像，并对人类的问题做出信息丰富、有帮助、详细的和礼貌的回答。'"
+    " }}{% endif %}{{ '\\n\\n### ' }}"
+    "{% for message in messages if message['role'] != 'system' %}"
+    "{{ 'Human: ' if message['role'] == 'user' else 'Assistant: ' }}"
+    "{% for content in message['content'] %}"
+    "{{ '<image>\\n' if content['type'] == 'image' else content['text'] }}{% endfor %}"
+    "{{ '\\n### ' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+
+
+class YiVL(Converter):
+    """Tower of its own, projector with norms, language model of Llama's type."""
+
+    name: ClassVar[str] = "yi_vl"
+    summary: ClassVar[str] = "Yi-VL 6B and 34B, as 01-ai published them"
+    takes_tower: ClassVar[bool] = True
+
+    def claims(self, config: Mapping[str, Any]) -> bool:
+        """LLaVA's architecture with the projector that only Yi-VL has."""
+        names = config.get("architectures") or [None]
+        return (
+            names[0] == "LlavaLlamaForCausalLM"
+            and config.get("mm_projector_type") == "mlp2x_gelu_Norm"
+        )
+
+    def plan(self, request: Request) -> Plan:
+        """Our own Yi-VL."""
+        source, config = request.source, request.source.config
+        tower = _tower(request)
+        tokenizer = vocabulary.load_tokenizer(source.folder)
+        vocabulary.add_special(tokenizer, "<image>")
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+        entry = source.entries.get("model.embed_tokens.weight")
+        rows = max(entry.shape[0] if entry else 0, vocabulary.rows_needed(tokenizer))
+        native = checked(
+            YiVLConfig,
+            source=source.folder.name,
+            vision_config=tower.config,
+            text_config=text_config(
+                LlamaConfig, config, source=source.folder.name, vocab_size=rows
+            ),
+            image_token_index=int(tokenizer.convert_tokens_to_ids("<image>")),
+            image_seq_length=(tower.config.image_size // tower.config.patch_size) ** 2,
+            vision_feature_layer=int(config.get("mm_vision_select_layer", -2)),
+        )
+        return Plan(
+            config=native,
+            model_class=YiVLForConditionalGeneration,
+            parts=(Part(source, (*PROJECTOR_RULES, OLD_TOWER, *TEXT_RULES)), *tower.outside),
+            processor=_processor(config, tower, tokenizer),
+            grown=_TEXT,
+            statements=tower.statements,
+        )
+
+
+def _tower(request: Request) -> clip.Tower:
+    """The folder that was given, else the one inside the checkpoint's."""
+    named = str(request.source.config.get("mm_vision_tower") or "")
+    if request.vision_tower is not None:
+        return clip.from_folder(request.vision_tower, named=named)
+    inside = request.source.folder / "vit" / Path(named).name
+    if not Path(named).name or not inside.is_dir():
+        raise InputError(
+            f"{request.source.folder} lacks its vision tower ({named}, a folder of the download); "
+            "download it, or give its folder: --vision-tower DIR"
+        )
+    return clip.from_folder(open_checkpoint(inside, what="vision tower"), named=named)
+
+
+def _processor(config: Mapping[str, Any], tower: clip.Tower, tokenizer: Any) -> Any:
+    sizes = clip.picture_settings(tower)
+    pads = config.get("image_aspect_ratio") == "pad"
+    maker: Any = LlavaImageProcessorPil if pads else CLIPImageProcessorPil
+    made: Any = LlavaProcessor
+    return made(
+        image_processor=maker(**sizes, do_pad=True) if pads else maker(**sizes),
+        tokenizer=tokenizer,
+        patch_size=tower.config.patch_size,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token="<image>",  # noqa: S106 - a token of text
+        chat_template=CHAT,
+    )

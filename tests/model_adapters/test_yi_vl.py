@@ -1,0 +1,190 @@
+"""Yi-VL passes the public contract, and its projector is the one with the norms."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig, LlavaProcessor
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+from vg_engine.core.errors import WeightsError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.conversion.yi_vl import CHAT
+from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.model_adapters.modules.yi_vl import (
+    YiVLConfig,
+    YiVLForConditionalGeneration,
+    YiVLProjector,
+)
+from vg_engine.model_adapters.yi_vl import YiVLAdapter
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
+from vg_engine.testing.tiny import BOS, EOS, PAD, byte_tokenizer, save_tiny, text_sizes
+
+SYSTEM = (
+    "This is a chat between an inquisitive human and an AI assistant. Assume the role of the AI "
+    "assistant. Read all the images carefully, and respond to the human's questions with "
+    "informative, helpful, detailed and polite answers. "
+    "这是一个好奇的人类和一个人工智能助手之间的对话。假设你扮演这个AI助手的角色。"
+    "仔细阅读所有的图像，并对人类的问题做出信息丰富、有帮助、详细的和礼貌的回答。"
+)
+MERGES = ((".", "Ċ"),)
+
+
+def config_of(tokenizer, image_size=112, **sizes):
+    return YiVLConfig(
+        vision_config=CLIPVisionConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            image_size=image_size,
+            patch_size=14,
+            hidden_act="gelu",
+        ),
+        text_config=LlamaConfig(rope_theta=5e6, **text_sizes(tokenizer, **sizes)),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=(image_size // 14) ** 2,
+    )
+
+
+def tiny_yi_vl(folder, image_size=112, **sizes):
+    tokenizer = byte_tokenizer(
+        [PAD, BOS, EOS, "<image>"],
+        merges=MERGES,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        extra_special_tokens=["<image>"],
+        padding_side="left",
+    )
+    processor = LlavaProcessor(
+        image_processor=LlavaImageProcessorPil(
+            do_pad=True,
+            size={"shortest_edge": image_size},
+            crop_size={"height": image_size, "width": image_size},
+        ),
+        tokenizer=tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT,
+    )
+    torch.manual_seed(0)
+    module = YiVLForConditionalGeneration(config_of(tokenizer, image_size, **sizes))
+    return save_tiny(module, processor, folder)
+
+
+class TestYiVL(AdapterContract):
+    adapter = YiVLAdapter
+    golden = (
+        Golden("the cup", Prompt(), f"{SYSTEM}\n\n<image>\nthe cup.", rows=(13,)),
+        Golden(
+            "which cup?",
+            Prompt(system="Look."),
+            "Look.\n\n<image>\nwhich cup?",
+            (43, 78, 78, 74, 256, 198, 260, 198, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30),
+            (30,),
+        ),
+        # A full stop and the newline that the template sets behind it are one token (256).
+        Golden(
+            "the cup",
+            Prompt("chat"),
+            f"{SYSTEM}\n\n### Human: <image>\nthe cup.\n### Assistant:",
+            rows=(256,),
+        ),
+        Golden(
+            "它。",
+            Prompt("chat", system="Look.", query_row="expression_all"),
+            "Look.\n\n### Human: <image>\n它。\n### Assistant:",
+            rows=(161, 106, 225, 159, 222, 224),
+        ),
+    )
+
+    def build(self, folder: Path) -> None:
+        tiny_yi_vl(folder)
+
+    def load_plain(self, folder, attention):
+        return YiVLForConditionalGeneration.from_pretrained(
+            folder, attn_implementation=attention, dtype=torch.float32
+        ).eval()
+
+
+@pytest.fixture(scope="module")
+def real_grid(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("yi_vl") / "448"
+    return tiny_yi_vl(folder, image_size=448, layers=2, hidden=32)
+
+
+def test_the_real_grid_is_32_by_32_over_the_padded_picture(real_grid):
+    opened = open_adapter(YiVLAdapter(), str(real_grid))
+    (view,) = opened.views(opened.prepare([noise((640, 480))], [Expression(0, "it")]))[0]
+    assert view.shape == (32, 32)
+    assert view.extent == (0.0, -80.0, 640.0, 560.0)
+    assert "padded to a square" in opened.model.statements[0]
+
+
+def test_the_real_grid_passes_the_paint_probe(real_grid):
+    opened = open_adapter(YiVLAdapter(), str(real_grid))
+    paint.unmix(opened.model.module.model.vision_tower)
+    report = paint.probe(opened, paint.embeddings, [(640, 480), (300, 500)])
+    report.check()
+    assert report.right == report.planned >= 20
+
+
+def test_the_projector_norms_behind_each_linear_layer(real_grid):
+    """Against the definition with plain numbers, layer by layer."""
+    config = YiVLConfig.from_pretrained(real_grid)
+    projector = YiVLProjector(config)
+    for parameter in projector.parameters():
+        torch.nn.init.normal_(parameter)
+    features = torch.randn(2, 5, 32)
+
+    def linear(x, layer):
+        return x @ layer.weight.T + layer.bias
+
+    def norm(x, layer):
+        centred = x - x.mean(-1, keepdim=True)
+        spread = (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        return centred / spread * layer.weight + layer.bias
+
+    def gelu(x):
+        return 0.5 * x * (1 + torch.erf(x / 2**0.5))
+
+    hidden = gelu(norm(linear(features, projector.linear_1), projector.norm_1))
+    expected = norm(linear(hidden, projector.linear_2), projector.norm_2)
+    assert (projector(features) - expected).abs().max() < 1e-4
+
+
+def test_saved_and_loaded_again_nothing_is_missing(real_grid, tmp_path):
+    load = YiVLForConditionalGeneration.from_pretrained
+    module, info = load(real_grid, output_loading_info=True)
+    assert not any(info.values())
+    module.save_pretrained(tmp_path)
+    again, info = load(tmp_path, output_loading_info=True)
+    assert not any(info.values())
+    for (name, one), other in zip(
+        module.state_dict().items(), again.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other), name
+    assert again.config.model_type == "yi_vl"
+    assert again.config.text_config.rope_parameters["rope_theta"] == 5e6
+
+
+def test_loading_says_nothing_of_an_unknown_type(real_grid, caplog):
+    open_adapter(YiVLAdapter(), str(real_grid))
+    assert "model of type" not in caplog.text
+
+
+def test_nothing_is_registered_with_transformers(real_grid):
+    with pytest.raises(ValueError, match="yi_vl"):
+        AutoConfig.from_pretrained(real_grid)
+
+
+def test_the_llava_adapter_refuses_the_weights_of_yi_vl(real_grid, tmp_path):
+    """Its projector has no norms: it would be another model, silently."""
+    for file in real_grid.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"yi_vl"', '"llava"'))
+    with pytest.raises(WeightsError, match=r"multi_modal_projector\.norm_1"):
+        open_adapter(LlavaAdapter(), str(tmp_path))
