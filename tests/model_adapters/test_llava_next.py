@@ -1,0 +1,197 @@
+"""LLaVA-NeXT passes the public contract with the towers and decoders that are in use."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from transformers import (
+    CLIPVisionConfig,
+    GraniteConfig,
+    LlamaConfig,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextProcessor,
+    MistralConfig,
+    SiglipVisionConfig,
+)
+from transformers.models.llava_next.image_processing_pil_llava_next import (
+    LlavaNextImageProcessorPil,
+)
+
+from vg_engine.core.errors import TokenCountError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.model_adapters.llava_next import LlavaNextAdapter
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
+from vg_engine.testing.tiny import BOS, EOS, LLAVA_CHAT, PAD, byte_tokenizer, save_tiny, text_sizes
+
+# The prompts of the model cards (looked up on copies): Vicuna's is LLaVA-1.5's.
+MISTRAL_CHAT = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}[INST] "
+    "{% for content in message['content'] %}{% if content['type'] == 'image' %}<image>\n"
+    "{% else %}{{ content['text'] }}{% endif %}{% endfor %} [/INST]{% endif %}{% endfor %}"
+)
+GRANITE_CHAT = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' }}"
+    "{% for content in message['content'] %}{% if content['type'] == 'image' %}<image>\n"
+    "{% else %}{{ content['text'] }}\n{% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+CHATS = {"vicuna": LLAVA_CHAT, "mistral": MISTRAL_CHAT, "granite": GRANITE_CHAT}
+Decoder = Literal["vicuna", "mistral", "granite"]
+# Height and width of canvases, in tiles; the first five are LLaVA-1.6's.
+POINTS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
+TOWER: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "patch_size": 14,
+}
+
+
+def tiny_llava_next(folder: Path, decoder: Decoder, *, tile: int = 56, layers: int = 4) -> Path:
+    """With the CLIP tower of LLaVA-1.6, or SigLIP's and several of its layers as in Granite."""
+    siglip = decoder == "granite"
+    tokenizer = byte_tokenizer(
+        [PAD, BOS, EOS, "<image>"],
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        extra_special_tokens=["<image>"],
+        padding_side="left",
+    )
+    points = [[rows * tile, cols * tile] for rows, cols in POINTS]
+    processor_class: Any = LlavaNextProcessor
+    # Older files say nothing about patches: the adapter takes them from the config.
+    processor = processor_class(
+        image_processor=LlavaNextImageProcessorPil(
+            size={"shortest_edge": tile},
+            crop_size={"height": tile, "width": tile},
+            image_grid_pinpoints=points,
+        ),
+        tokenizer=tokenizer,
+        chat_template=CHATS[decoder],
+    )
+    sizes = text_sizes(tokenizer, layers=layers)
+    text: Any = {
+        "vicuna": LlamaConfig(**sizes),
+        "mistral": MistralConfig(**sizes, sliding_window=None),
+        "granite": GraniteConfig(**sizes, attention_multiplier=0.2, residual_multiplier=0.5),
+    }[decoder]
+    tower: Any = SiglipVisionConfig if siglip else CLIPVisionConfig
+    made: Any = LlavaNextConfig
+    config = made(
+        vision_config=tower(**TOWER, image_size=tile),
+        text_config=text,
+        image_grid_pinpoints=points,
+        vision_feature_layer=[-3, -1] if siglip else -2,
+        vision_feature_select_strategy="full" if siglip else "default",
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    torch.manual_seed(0)
+    return save_tiny(LlavaNextForConditionalGeneration(config), processor, folder)
+
+
+class TestVicuna(AdapterContract):
+    adapter = LlavaNextAdapter
+    golden = (
+        Golden("the cup", Prompt(), f"{VICUNA} <image>\nthe cup.", rows=(13,)),
+        Golden("the cup", Prompt("chat"), "USER: <image>\nthe cup. ASSISTANT:", rows=(13,)),
+    )
+
+    def build(self, folder: Path) -> None:
+        tiny_llava_next(folder, "vicuna")
+
+
+class TestMistral(AdapterContract):
+    adapter = LlavaNextAdapter
+    golden = (
+        Golden("which cup?", Prompt(), f"{VICUNA} <image>\nwhich cup?", rows=(30,)),
+        Golden("the cup", Prompt("chat"), "[INST] <image>\nthe cup. [/INST]", rows=(13,)),
+    )
+
+    def build(self, folder: Path) -> None:
+        tiny_llava_next(folder, "mistral")
+
+
+class TestGraniteVision(AdapterContract):
+    """A tile of 62 pixels has 4 whole patches, as 384 has 27: the rest is not seen."""
+
+    adapter = LlavaNextAdapter
+    golden = (
+        Golden("the cup", Prompt(), f"{VICUNA} <image>\nthe cup.", rows=(13,)),
+        Golden(
+            "the cup",
+            Prompt("chat"),
+            "<|user|>\n<image>\nthe cup.\n<|assistant|>\n",
+            rows=(13,),
+        ),
+    )
+
+    def build(self, folder: Path) -> None:
+        tiny_llava_next(folder, "granite", tile=62)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """Tiles of 336 pixels and patches of 14, as published; a small decoder."""
+    folder = tmp_path_factory.mktemp("llava_next") / "336"
+    return tiny_llava_next(folder, "mistral", tile=336, layers=1)
+
+
+def located(opened, size):
+    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
+
+
+def test_real_sizes(real):
+    """A picture of 640 x 480: 672 x 504 pixels on 2 x 2 tiles, of 48 rows 36 are kept."""
+    opened = open_adapter(LlavaNextAdapter(), str(real))
+    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    image = opened.model.processor.image_token_id
+    assert int((inputs.tensors["input_ids"] == image).sum()) == 24 * 24 + 36 * 49 == 2340
+    thumbnail, tiles = opened.views(inputs)[0]
+    assert (thumbnail.name, thumbnail.shape) == ("thumbnail", (24, 24))
+    assert (tiles.name, tiles.shape) == ("tiles", (36, 48))
+    for view in (thumbnail, tiles):
+        assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+    assert opened.model.statements == ("A picture is shown whole, and again on up to 4 tiles.",)
+
+
+@pytest.mark.parametrize("size", [(101, 50), (999, 334), (334, 999), (500, 333)])
+def test_kept_border_is_less_than_two_cells(real, size):
+    """Rounded down in cells: what is kept shows the whole picture and a sliver of border."""
+    opened = open_adapter(LlavaNextAdapter(), str(real))
+    tiles = located(opened, size)[1]
+    left, top, right, bottom = tiles.to_original.inverse_box((0.0, 0.0, *map(float, size)))
+    rows, cols = tiles.shape
+    for start, end, cells in ((left, right, cols), (top, bottom, rows)):
+        assert -0.6 < start < 1.6
+        assert cells - 1.6 < end < cells + 0.6
+
+
+def test_of_a_strip_no_cell_of_the_tiles_is_left(real):
+    """The newline of each of the 24 rows is left: it is no cell."""
+    opened = open_adapter(LlavaNextAdapter(), str(real))
+    inputs = opened.prepare([noise((1, 300))], [Expression(0, "it")])
+    (thumbnail,) = opened.views(inputs)[0]
+    image = opened.model.processor.image_token_id
+    assert int((inputs.tensors["input_ids"] == image).sum()) == 24 * 24 + 24
+    assert thumbnail.positions.max() - thumbnail.positions.min() == 575
+    opened.rows(inputs)
+
+
+def test_the_real_grid_passes_the_paint_probe(real):
+    opened = open_adapter(LlavaNextAdapter(), str(real))
+    paint.unmix(opened.model.module.model.vision_tower)
+    report = paint.probe(opened, paint.embeddings, [(500, 333), (701, 1403)])
+    report.check()
+    assert report.right == report.planned >= 40
+
+
+def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
+    opened = open_adapter(LlavaNextAdapter(), str(real))
+    opened.model.processor.num_additional_image_tokens = 0
+    with pytest.raises(TokenCountError, match=r"expected 2340 image tokens .* made 2339"):
+        located(opened, (640, 480))
