@@ -1,0 +1,171 @@
+"""HunYuan-VL passes the public contract: newlines, begin and end among the image tokens."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import HunYuanVLConfig, HunYuanVLForConditionalGeneration, HunYuanVLProcessor
+from transformers.models.hunyuan_vl.image_processing_pil_hunyuan_vl import (
+    HunYuanVLImageProcessorPil,
+)
+
+from vg_engine.core.errors import TokenCountError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.model_adapters.hunyuan_vl import HunYuanVLAdapter
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny_qwen import qwen_processor
+
+STOP, STOP_NEWLINE = 13, 256
+BEGIN, PAD = "<｜hy_begin▁of▁sentence｜>", "<｜hy_▁pad▁｜>"
+END_OF_SYSTEM, USER = "<｜hy_place▁holder▁no▁3｜>", "<｜hy_User｜>"
+NAMED = {
+    "image_start_token": "<｜hy_place▁holder▁no▁100｜>",
+    "image_end_token": "<｜hy_place▁holder▁no▁101｜>",
+    "image_token": "<｜hy_place▁holder▁no▁102｜>",
+}
+PICTURE = NAMED["image_start_token"] + NAMED["image_token"] + NAMED["image_end_token"]
+# From prompts in public code that runs tencent/HunyuanOCR (vLLM among others).
+CHAT = (
+    "{% for message in messages %}{% if message['role'] == 'system' %}" + BEGIN + "{% endif %}"
+    "{% if message['role'] == 'user' and loop.first %}" + BEGIN + "{% endif %}"
+    "{% for content in message['content'] %}{% if content['type'] == 'image' %}" + PICTURE + ""
+    "{% elif content['type'] == 'text' %}{{ content['text'] }}{% endif %}{% endfor %}"
+    "{% if message['role'] == 'system' %}" + END_OF_SYSTEM + "{% else %}" + USER + "{% endif %}"
+    "{% endfor %}"
+)
+GOLDEN = (
+    Golden("the cup", Prompt(), f"{BEGIN}{VICUNA}{END_OF_SYSTEM}{PICTURE}the cup.", rows=(STOP,)),
+    Golden(
+        "which cup?",
+        Prompt(system=""),
+        f"{BEGIN}{END_OF_SYSTEM}{PICTURE}which cup?",
+        (257, 259, 261, 263, 262, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30),
+        rows=(30,),
+    ),
+    Golden("the cup", Prompt("chat"), f"{BEGIN}{PICTURE}the cup.{USER}", rows=(STOP,)),
+    Golden(
+        "the cup",
+        Prompt("chat", template="Find {expression}\nNow", system="See."),
+        f"{BEGIN}See.{END_OF_SYSTEM}{PICTURE}Find the cup.\nNow{USER}",
+        rows=(STOP_NEWLINE,),
+    ),
+    Golden(
+        "the cup",
+        Prompt("chat", query_row="prompt_last"),
+        f"{BEGIN}{PICTURE}the cup.{USER}",
+        rows=(260,),
+    ),
+)
+
+
+def tiny_hunyuan(folder, tokens=(1, 48)):
+    """32 pixels per token and four axes of positions, as HunyuanOCR has them."""
+    tokenizer = byte_tokenizer(
+        [BEGIN, PAD, END_OF_SYSTEM, USER, *NAMED.values()],
+        merges=((".", "Ċ"),),
+        bos_token=BEGIN,
+        pad_token=PAD,
+        extra_special_tokens=dict(NAMED),
+        padding_side="left",
+    )
+    rope = {"rope_type": "xdrope", "alpha": 1000.0, "factor": 1.0, "rope_theta": 10000.0}
+    config = HunYuanVLConfig(
+        text_config={
+            **text_sizes(tokenizer),
+            "head_dim": 16,
+            "rope_parameters": {**rope, "xdrope_section": [2, 2, 2, 2]},
+        },
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_image_size": 256,
+        },
+        image_token_id=tokenizer.image_token_id,
+    )
+    torch.manual_seed(0)
+    module = HunYuanVLForConditionalGeneration(config)
+    for name, parameter in module.get_decoder().named_parameters():
+        # Queries and keys are normed here, so projections cannot sharpen.
+        if "query_layernorm" in name or "key_layernorm" in name:
+            parameter.data.mul_(2.0)
+    processor = qwen_processor(
+        HunYuanVLProcessor,
+        tokenizer,
+        chat=CHAT,
+        patch_size=16,
+        tokens=tokens,
+        image_class=HunYuanVLImageProcessorPil,
+    )
+    return save_tiny(module, processor, folder)
+
+
+class TestHunYuanVL(AdapterContract):
+    adapter = HunYuanVLAdapter
+    golden = GOLDEN
+
+    def build(self, folder: Path) -> None:
+        tiny_hunyuan(folder)
+
+
+def views(opened, size):
+    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """The limits of the family's image processor: 512 x 512 and 2048 x 2048 pixels."""
+    return tiny_hunyuan(tmp_path_factory.mktemp("hunyuan") / "real", tokens=(256, 4096))
+
+
+def test_tokens_that_are_no_cells_are_left_out(real):
+    opened = open_adapter(HunYuanVLAdapter(), str(real))
+    assert opened.model.statements == ("A picture becomes up to 4096 tokens of 32 x 32 pixels.",)
+    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    (view,) = opened.views(inputs)[0]
+    assert view.shape == (15, 20)
+    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+    ids = inputs.tensors["input_ids"][0].numpy()
+    pictured = np.flatnonzero(ids == opened.model.processor.image_token_id)
+    assert len(pictured) == 15 * 21 + 2
+    newlines = set(pictured) - set(view.positions.ravel())
+    behind = {int(row[-1]) + 1 for row in view.positions}
+    assert newlines == {pictured[0], pictured[-1], *behind}
+
+
+def test_small_pictures_grow_to_the_least_number_of_pixels(real):
+    opened = open_adapter(HunYuanVLAdapter(), str(real))
+    (view,) = views(opened, (100, 100))
+    assert view.shape == (16, 16)
+
+
+def test_positions_name_column_row_and_picture(real):
+    opened = open_adapter(HunYuanVLAdapter(), str(real))
+    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    (view,) = opened.views(inputs)[0]
+    positions = inputs.tensors["position_ids"][:, 0].numpy()
+    assert len(positions) == 4
+    for (row, col), at in np.ndenumerate(view.positions):
+        assert positions[:, at].tolist() == [at, col, row, 0]
+
+
+def test_every_picture_of_a_batch_is_the_first_of_its_sequence(real):
+    """The rule of transformers 5.23 counts on through the batch."""
+    opened = open_adapter(HunYuanVLAdapter(), str(real))
+    pictures = [noise((640, 480)), noise((64, 64))]
+    inputs = opened.prepare(pictures, [Expression(0, "it"), Expression(1, "it")])
+    for query, (view,) in zip(inputs.queries, opened.views(inputs), strict=True):
+        where = inputs.tensors["position_ids"][:, query.sequence, view.positions.ravel()]
+        assert where[-1].tolist() == [0] * view.positions.size
+
+
+def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
+    """Begin and end are always made by the model."""
+    opened = open_adapter(HunYuanVLAdapter(), str(real))
+    opened.model.processor.cat_extra_token = False
+    with pytest.raises(TokenCountError, match=r"expected 317 image tokens .*15 x 20.* made 315"):
+        views(opened, (640, 480))
