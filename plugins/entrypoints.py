@@ -7,7 +7,10 @@ error names its distribution, version and cause.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
+import inspect
+import logging
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +21,7 @@ MODEL_TYPES = "vg_engine.model_types"
 PLUGINS = "vg_engine.plugins"
 REGIONS = "vg_engine.regions"
 GROUPS = (ADAPTERS, MODEL_TYPES, PLUGINS, REGIONS)
+_LOG = logging.getLogger("vg_engine")
 
 # What a group holds, in words, and the error for a name that it does not hold.
 _KINDS: dict[str, tuple[str, type[NotFoundError], str]] = {
@@ -51,21 +55,45 @@ class Entry:
         return f"{self.distribution} {self.version}"
 
     def load(self) -> Any:
-        """Import what the entry point names.
+        """Import what the entry point names; of an adapter, one is made to look at.
 
         Raises:
-            PluginError: it cannot be imported; the message names the package and the cause.
+            PluginError: it cannot be imported, or is no adapter where one belongs; the message
+                names the package and the cause.
         """
-        point = importlib.metadata.EntryPoint(self.name, self.value, self.group)
         try:
-            return point.load()
-        except Exception as error:
+            found = importlib.metadata.EntryPoint(self.name, self.value, self.group).load()
+            if self.group in (ADAPTERS, MODEL_TYPES):
+                self._check_adapter(found)
+        # A module that ends the program while it is imported is broken like the others.
+        except (Exception, SystemExit) as error:
             cause = " ".join(str(error).split()) or "no message"
+            if not isinstance(error, PluginError):
+                cause = f"{type(error).__name__}: {cause}"
             raise PluginError(
                 f"{_kind(self.group)[0]} {self.name!r} of {self.package} is broken "
-                f"({self.value}: {type(error).__name__}: {cause}); "
-                f"update or remove that package"
+                f"({self.value}: {cause}); {self._advice(error)}"
             ) from error
+        return found
+
+    def _check_adapter(self, found: Any) -> None:
+        """Refuse what could never be registered, and what cannot say which models it takes."""
+        from vg_engine.plugins import manager  # noqa: PLC0415 - torch, which lists do without
+
+        manager.check_adapter(self.name, found() if inspect.isclass(found) else found)
+        claims = getattr(found, "claims", None)
+        if claims is not None:
+            # Asked about every config of its type, however little that says.
+            claims({"model_type": self.name})
+
+    def _advice(self, error: BaseException) -> str:
+        """What to do about it."""
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            missing = error.name.partition(".")[0]
+            own = self.value.partition(":")[0].partition(".")[0]
+            if missing != own and missing not in sys.modules:
+                return f"install {missing}, or remove that package"
+        return "update or remove that package"
 
 
 def installed(group: str) -> tuple[Entry, ...]:
@@ -75,16 +103,39 @@ def installed(group: str) -> tuple[Entry, ...]:
     True
     """
     found = {
-        Entry(
-            point.name,
-            point.value,
-            point.dist.name if point.dist else "an unnamed package",
-            point.dist.version if point.dist else "?",
-            group,
-        )
-        for point in importlib.metadata.entry_points(group=group)
+        Entry(point.name, point.value, *_package(point.dist), group) for point in _points(group)
     }
     return tuple(sorted(found))
+
+
+def _points(group: str) -> Iterator[Any]:
+    """The entry points of a group; a distribution whose metadata cannot be read brings none."""
+    try:
+        return iter(importlib.metadata.entry_points(group=group))
+    except Exception:  # noqa: BLE001 - one broken file stops the reading of all
+        return _readable_points(group)
+
+
+def _readable_points(group: str) -> Iterator[Any]:
+    seen = set()
+    for distribution in importlib.metadata.distributions():
+        name, _ = _package(distribution)
+        if name in seen:
+            continue  # hidden by one that stands before it on the path
+        seen.add(name)
+        try:
+            yield from distribution.entry_points.select(group=group)
+        except Exception as error:  # noqa: BLE001 - whatever its file holds
+            cause = " ".join(str(error).split())
+            _LOG.warning("the entry points of %s cannot be read (%s); reinstall it", name, cause)
+
+
+def _package(distribution: Any) -> tuple[str, str]:
+    """Name and version of a distribution, as far as they can be read."""
+    try:
+        return str(distribution.name or "an unnamed package"), str(distribution.version or "?")
+    except Exception:  # noqa: BLE001 - a folder that a failed installation left behind
+        return "an unnamed package", "?"
 
 
 def find(group: str, name: str, entries: Sequence[Entry] | None = None) -> Entry:

@@ -68,18 +68,7 @@ def make_hooks(
             is used twice.
     """
     manager = Manager()
-    hooks = _check(adapter_name, adapter)
-    missing = [name for name in REQUIRED if name not in hooks]
-    if missing:
-        raise PluginError(
-            f"adapter {adapter_name!r} ({type(adapter).__name__}) has no {', '.join(missing)}; "
-            f"an adapter implements {', '.join(REQUIRED)}"
-        )
-    if POSTPROCESS in hooks:
-        raise PluginError(
-            f"adapter {adapter_name!r} implements {POSTPROCESS}, which is a post-processor's; "
-            "offer it as a plugin of its own, so that users can choose its place"
-        )
+    check_adapter(adapter_name, adapter)
     _register(manager, adapter_name, adapter)
     for name, plugin in postprocessors:
         hooks = _check(name, plugin)
@@ -91,6 +80,30 @@ def make_hooks(
             )
         _register(manager, name, plugin)
     return Hooks(manager, adapter_name, tuple(name for name, _ in postprocessors))
+
+
+def check_adapter(name: str, adapter: object) -> None:
+    """Refuse what cannot be registered as an adapter.
+
+    Args:
+        name: for messages.
+        adapter: an instance.
+
+    Raises:
+        PluginError: a hook or argument is misspelt, missing or not where it belongs.
+    """
+    hooks = _check(name, adapter)
+    missing = [hook for hook in REQUIRED if hook not in hooks]
+    if missing:
+        raise PluginError(
+            f"adapter {name!r} ({type(adapter).__name__}) has no {', '.join(missing)}; "
+            f"an adapter implements {', '.join(REQUIRED)}"
+        )
+    if POSTPROCESS in hooks:
+        raise PluginError(
+            f"adapter {name!r} implements {POSTPROCESS}, which is a post-processor's; "
+            "offer it as a plugin of its own, so that users can choose its place"
+        )
 
 
 def _register(manager: Manager, name: str, plugin: object) -> None:

@@ -40,9 +40,9 @@ def test_a_third_party_plugin_is_listed_without_being_imported(site: Path) -> No
 
 def test_it_is_loaded_when_asked_for(site: Path) -> None:
     install(
-        site, "vg-b", "1", f"[{ADAPTERS}]\nb = vg_mod_b:Sharp\n", vg_mod_b="class Sharp:\n    pass"
+        site, "vg-b", "1", f"[{PLUGINS}]\nb = vg_mod_b:Sharp\n", vg_mod_b="class Sharp:\n    pass"
     )
-    assert find(ADAPTERS, "b").load().__name__ == "Sharp"
+    assert find(PLUGINS, "b").load().__name__ == "Sharp"
 
 
 @pytest.mark.parametrize(

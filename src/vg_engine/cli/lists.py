@@ -30,11 +30,13 @@ def adapters(
     as_json: _Json = False,
 ) -> None:
     """List the installed adapters, without importing them."""
-    types = entrypoints.installed(entrypoints.MODEL_TYPES)
+    with console.notes():  # metadata that cannot be read is told
+        types = entrypoints.installed(entrypoints.MODEL_TYPES)
+        offers = _offers(types)
     rows = []
-    for entry in entrypoints.installed(entrypoints.ADAPTERS):
+    for entry in offers:
         row: dict[str, Any] = {
-            "name": entry.name,
+            "name": entry.name if entry.group == entrypoints.ADAPTERS else None,
             "distribution": entry.distribution,
             "version": entry.version,
             "model_types": list(model_types(entry, types)),
@@ -45,9 +47,19 @@ def adapters(
         raise typer.Exit(MISTAKE)
 
 
+def _offers(types: Sequence[entrypoints.Entry]) -> list[entrypoints.Entry]:
+    """The adapters by name, then those that are offered by model type alone."""
+    named = entrypoints.installed(entrypoints.ADAPTERS)
+    known = {entry.value for entry in named}
+    unnamed = {entry.value: entry for entry in types if entry.value not in known}
+    return [*named, *unnamed.values()]
+
+
 def _check(entry: entrypoints.Entry) -> dict[str, Any]:
     try:
-        entrypoints.find(entrypoints.ADAPTERS, entry.name).load()
+        if entry.group == entrypoints.ADAPTERS:
+            entry = entrypoints.find(entry.group, entry.name)
+        entry.load()
     except PluginError as error:
         console.say("error", str(error))
         return {"error": str(error)}
@@ -116,5 +128,12 @@ def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bo
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
         cells = (row[column] for column in columns)
-        table.add_row(*(", ".join(c) if isinstance(c, list) else str(c) for c in cells))
-    Console(highlight=False).print(table)
+        table.add_row(*map(_words, cells))
+    # Names are other people's: a bracket in one is no markup.
+    Console(highlight=False, markup=False).print(table)
+
+
+def _words(cell: object) -> str:
+    """A cell of the table; nothing is a dash."""
+    words = ", ".join(map(str, cell)) if isinstance(cell, list) else str(cell or "")
+    return words or "-"
