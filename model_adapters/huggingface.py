@@ -44,6 +44,7 @@ from vg_engine.model_adapters.refusals import refused_inputs, refused_pictures
 # What a family's file needs, in one place.
 __all__ = ["VICUNA", "Grid", "HuggingFaceAdapter", "tiles"]
 
+_TOWERS = ("vision_tower", "vision_model", "visual")
 _SHOWN = 40  # characters of an expression that messages show
 
 VICUNA = (
@@ -102,6 +103,11 @@ class HuggingFaceAdapter:
         """The part that holds the decoder layers, as `.layers`."""
         decoder = module.get_decoder()
         return decoder if hasattr(decoder, "layers") else decoder.get_decoder()
+
+    def vision_tower(self, module: Any) -> Any:
+        """The part in which a picture's patches mix; None where it goes by an unusual name."""
+        parts = (getattr(module.base_model, name, None) for name in _TOWERS)
+        return next((part for part in parts if part is not None), None)
 
     def map_layers(self, module: Any) -> Sequence[int] | None:
         """The layers whose attention can point at the picture; None means all.

@@ -15,6 +15,7 @@ from vg_engine._version import __version__
 from vg_engine.core.engine import Engine, Settings
 from vg_engine.core.errors import HeadsError, InputError, ModelNotFoundError, PluginError, nearest
 from vg_engine.core.heads import Head, HeadSet, parse_heads
+from vg_engine.core.hooks import Hooks
 from vg_engine.core.regions import Region
 from vg_engine.core.types import LoadedModel, ModelSpec, Prompt
 from vg_engine.plugins import entrypoints
@@ -112,6 +113,29 @@ def load(
             provenance={"tool": f"vg-engine {__version__}", "entry": entry.name if entry else None},
             notes=entry.notes if entry else (),
         )
+
+
+def open_model(
+    source: str | None, *, adapter: str | None = None, options: Mapping[str, Any], **spec: Any
+) -> tuple[str, Any, Hooks, LoadedModel]:
+    """A model with its adapter and nothing around them, for whoever checks adapters.
+
+    Args:
+        source: as in `load`.
+        adapter: name of an installed one; None asks the model's config.
+        options: switches of the adapter.
+        spec: further fields of `ModelSpec`.
+
+    Returns:
+        The adapter's name, the adapter, its hooks and the loaded model.
+    """
+    found = _sources.resolve(source, None, None, spec.get("revision"), read=adapter is None)
+    name, made = _adapter(adapter, found)
+    stated = found.entry.options if found.entry is not None and adapter is None else {}
+    hooks = make_hooks(name, made, [])
+    with _near(found):
+        model = hooks.load_model(ModelSpec(found.source, options={**stated, **options}, **spec))
+    return name, made, hooks, model
 
 
 @contextmanager

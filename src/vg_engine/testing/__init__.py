@@ -1,11 +1,33 @@
 """The conformance kit: what every adapter has to pass, ours and other people's alike.
 
 Subclass `AdapterContract` in a test module, name the adapter and build a tiny checkpoint; pytest
-runs the rest. The checks themselves are plain functions in `parity`, `paint` and `conduct`. This
-package is for tests: the engine never imports it, and it needs pytest.
+runs the rest. The checks themselves are plain functions in `parity`, `paint` and `conduct`, which
+`vg-engine doctor` runs on real checkpoints; the contract alone needs pytest.
 """
 
-from vg_engine.testing.contract import AdapterContract, Golden
-from vg_engine.testing.opened import ContractError, Opened, noise, open_adapter
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vg_engine.testing.contract import AdapterContract, Golden
+    from vg_engine.testing.opened import ContractError, Opened, noise, open_adapter
 
 __all__ = ["AdapterContract", "ContractError", "Golden", "Opened", "noise", "open_adapter"]
+
+# Public name -> the module that it comes from.
+_HOMES = {
+    "AdapterContract": "vg_engine.testing.contract",
+    "Golden": "vg_engine.testing.contract",
+    "ContractError": "vg_engine.testing.opened",
+    "Opened": "vg_engine.testing.opened",
+    "noise": "vg_engine.testing.opened",
+    "open_adapter": "vg_engine.testing.opened",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

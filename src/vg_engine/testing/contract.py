@@ -92,13 +92,12 @@ class AdapterContract:
         return list(module.get_decoder().layers)
 
     def vision_tower(self, module: Any) -> torch.nn.Module:
-        """The part in which patches mix."""
-        names = ("vision_tower", "vision_model", "visual")
-        for name in names:
-            tower = getattr(module.base_model, name, None)
-            if isinstance(tower, torch.nn.Module):
-                return tower
-        raise ContractError(f"no {' or '.join(names)} was found; override `vision_tower`")
+        """The part in which patches mix: as the adapter knows it."""
+        known = getattr(self.adapter(), "vision_tower", None)
+        tower = known(module) if known else None
+        if not isinstance(tower, torch.nn.Module):
+            raise ContractError("no vision tower was found; override `vision_tower`")
+        return tower
 
     def unmix(self, opened: Opened) -> None:
         """Switch mixing between patches off."""

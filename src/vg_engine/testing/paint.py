@@ -8,6 +8,7 @@ its own pixels alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -196,23 +197,46 @@ def embeddings(opened: Opened, inputs: PreparedInputs) -> torch.Tensor:
     raise ContractError("the decoder was never called; override `features` for this family")
 
 
-def unmix(
-    vision: torch.nn.Module,
-    names: Sequence[str] = ("out_proj", "o_proj", "proj", "projection_layer"),
-) -> int:
-    """Zero the output projections of a tower's attention; returns how many there were."""
-    found = 0
+PROJECTIONS = ("out_proj", "o_proj", "proj", "projection_layer")
+
+
+def mixers(
+    vision: torch.nn.Module, names: Sequence[str] = PROJECTIONS
+) -> list[tuple[str, torch.nn.Linear]]:
+    """The output projections of a tower's attention, by dotted name."""
+    found = []
     for name, part in vision.named_modules():
         *path, last = name.split(".")
         inside = any("attn" in step or "attention" in step for step in path)
         if inside and last in names and isinstance(part, torch.nn.Linear):
-            found += 1
-            torch.nn.init.zeros_(part.weight)
-            if part.bias is not None:
-                torch.nn.init.zeros_(part.bias)
+            found.append((name, part))
     if not found:
         raise ContractError(
             "no attention output projection was found in the vision tower, so its patches mix; "
             "override `unmix` for this family"
         )
     return found
+
+
+def unmix(vision: torch.nn.Module, names: Sequence[str] = PROJECTIONS) -> int:
+    """Zero the output projections of a tower's attention; returns how many there were."""
+    found = mixers(vision, names)
+    for _, part in found:
+        torch.nn.init.zeros_(part.weight)
+        if part.bias is not None:
+            torch.nn.init.zeros_(part.bias)
+    return len(found)
+
+
+@contextmanager
+def unmixed(vision: torch.nn.Module) -> Iterator[int]:
+    """`unmix` for a while: a user's weights come back as they were."""
+    parts = mixers(vision)
+    kept = [(value, value.data) for _, part in parts for value in part.parameters(recurse=False)]
+    try:
+        for value, data in kept:
+            value.data = torch.zeros_like(data)
+        yield len(parts)
+    finally:
+        for value, data in kept:
+            value.data = data

@@ -1,0 +1,62 @@
+"""`vg-engine doctor`: a table, an exit code, and what to report."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from vg_engine.cli.main import app
+from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.testing.tiny import tiny_llava
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["doctor", *arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> str:
+    return str(tiny_llava(tmp_path_factory.mktemp("doctor") / "llava", layers=2))
+
+
+def test_a_sound_checkpoint_is_well(folder):
+    done = call(folder, "--device", "cpu")
+    assert done.exit_code == 0, done.stdout
+    assert "vg-engine 0.1.0" in done.stdout
+    assert "ASSISTANT:" in done.stdout
+    assert "failed" not in done.stdout
+    assert "note: Pictures are cut to a square" in done.stderr
+
+
+def test_json_has_a_line_per_check_and_the_facts(folder):
+    done = call(folder, "--json", "--geometry", "pad")
+    assert done.exit_code == 0
+    *findings, facts = map(json.loads, done.stdout.splitlines())
+    assert {finding["status"] for finding in findings} == {"ok"}
+    assert facts["model"]["adapter"] == "llava"
+    assert facts["model"]["shape"] == "2 layers x 4 heads"
+    assert facts["prompts"]["chat"].startswith("USER: <image>")
+    assert "padded to a square" in done.stderr
+
+
+def test_a_failure_exits_with_one_and_names_whom_to_tell(folder, monkeypatch):
+    monkeypatch.setattr(
+        LlavaAdapter, "position_ids", lambda *_: 2 * super_positions(*_), raising=True
+    )
+    done = call(folder)
+    assert done.exit_code == 1
+    assert "checks failed (rows equal eager attention)" in done.stderr
+    assert "report this table and these facts to vg-engine 0.1.0" in done.stderr
+    assert done.stderr.count("error:") == 1
+
+
+def super_positions(adapter, model, tensors):
+    mask = tensors["attention_mask"]
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def test_what_is_no_model_is_one_line(tmp_path):
+    done = call(str(tmp_path))
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "config.json" in done.stderr
