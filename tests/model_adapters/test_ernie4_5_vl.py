@@ -1,0 +1,215 @@
+"""ERNIE-4.5-VL and PaddleOCR-VL pass the public contract: merged patches, ERNIE decoders."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    Ernie4_5_VLMoeConfig,
+    Ernie4_5_VLMoeForConditionalGeneration,
+    Ernie4_5_VLMoeProcessor,
+    PaddleOCRVLConfig,
+    PaddleOCRVLForConditionalGeneration,
+    PaddleOCRVLProcessor,
+    ProcessorMixin,
+)
+from transformers.models.ernie4_5_vl_moe.image_processing_pil_ernie4_5_vl_moe import (
+    Ernie4_5_VLMoeImageProcessorPil,
+)
+from transformers.models.paddleocr_vl.image_processing_pil_paddleocr_vl import (
+    PaddleOCRVLImageProcessorPil,
+)
+
+from vg_engine.core.errors import TokenCountError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.ernie4_5_vl import ErnieVLAdapter
+from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.model_adapters.paddleocr_vl import PaddleOCRVLAdapter
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny_qwen import qwen_processor
+
+# transformers' own processor hands PyTorch's tensors to numpy in a way that numpy 2 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+STOP, STOP_NEWLINE = 13, 256
+OPEN, UNKNOWN = "<|begin_of_sentence|>", "<unk>"
+NAMED = {
+    "image_start": "<|IMAGE_START|>",
+    "image": "<|IMAGE_PLACEHOLDER|>",
+    "image_end": "<|IMAGE_END|>",
+    "video_start": "<|VIDEO_START|>",
+    "video": "<|VIDEO_PLACEHOLDER|>",
+    "video_end": "<|VIDEO_END|>",
+}
+PICTURE = "<|IMAGE_START|><|IMAGE_PLACEHOLDER|><|IMAGE_END|>"
+# transformers' conversion script writes this template; thinking is off unless it is asked for.
+ERNIE_CHAT = (
+    "{% set count = namespace(value=0) %}{{ '<|begin_of_sentence|>' }}"
+    "{% for message in messages %}{% if message.role == 'user' %}{{ 'User: ' }}{% endif %}"
+    "{% if message.content is string %}{{ message.content }}{% else %}"
+    "{% for item in message.content %}{% if item.type == 'text' %}{{ item.text }}"
+    "{% elif item.type == 'image' %}{% set count.value = count.value + 1 %}"
+    "Picture {{ count.value }}:" + PICTURE + "{% endif %}{% endfor %}{% endif %}"
+    "{% if message.role == 'system' %}{{ '\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\nAssistant: <think>\n\n</think>\n\n' }}{% endif %}"
+)
+# Looked up on a copy of PaddlePaddle/PaddleOCR-VL's template: pictures first, then the text.
+PADDLE_CHAT = (
+    "{{ '<|begin_of_sentence|>' }}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ 'User: ' }}"
+    "{% for content in message['content'] %}{% if content['type'] == 'image' %}"
+    + PICTURE
+    + "{% endif %}{% endfor %}"
+    "{% for content in message['content'] %}{% if content['type'] == 'text' %}"
+    "{{ content['text'] }}{% endif %}{% endfor %}{{ '\n' }}"
+    "{% elif message['role'] == 'system' %}{% for content in message['content'] %}"
+    "{{ content['text'] + '\n' }}{% endfor %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}"
+)
+THOUGHT = "\nAssistant: <think>\n\n</think>\n\n"
+
+
+def goldens(picture, answer, of_system):
+    """The families' prompts differ in how a picture is announced and where answers begin."""
+    return (
+        Golden("the cup", Prompt(), f"{OPEN}{VICUNA} {picture}\nthe cup.", rows=(STOP,)),
+        Golden(
+            "which cup?", Prompt(system=""), f"{OPEN} {picture}\nwhich cup?", of_system, rows=(30,)
+        ),
+        # A full stop and the newline of the template behind it are one token.
+        Golden(
+            "the cup",
+            Prompt("chat"),
+            f"{OPEN}User: {picture}the cup.{answer}",
+            rows=(STOP_NEWLINE,),
+        ),
+        Golden(
+            "the cup",
+            Prompt("chat", template="Find {expression} now", system="See."),
+            f"{OPEN}See.\nUser: {picture}Find the cup. now{answer}",
+            rows=(STOP,),
+        ),
+    )
+
+
+def tokenizer():
+    return byte_tokenizer(
+        [UNKNOWN, "<s>", "</s>", OPEN, *NAMED.values()],
+        merges=((".", "Ċ"),),
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token=UNKNOWN,
+        unk_token=UNKNOWN,
+        cls_token=OPEN,
+        extra_special_tokens={f"{name}_token": token for name, token in NAMED.items()},
+        padding_side="left",
+    )
+
+
+class _ErnieProcessor(Ernie4_5_VLMoeProcessor):
+    """Saved as any other: the real one looks for the font of its video part."""
+
+    save_pretrained = ProcessorMixin.save_pretrained
+
+
+_ErnieProcessor.__name__ = "Ernie4_5_VLMoeProcessor"
+
+
+def tiny_ernie(folder, tokens=(1, 48)):
+    """28 pixels per token, as the real one has; the first layer is dense, the others are not."""
+    letters = tokenizer()
+    rope = {"rope_type": "default", "rope_theta": 500000.0, "mrope_section": [3, 3, 2]}
+    config = Ernie4_5_VLMoeConfig(
+        text_config={
+            **text_sizes(letters),
+            "rope_parameters": rope,
+            "moe_intermediate_size": [32, 16],
+            "moe_num_experts": 4,
+            "moe_k": 2,
+        },
+        vision_config={"depth": 2, "hidden_size": 32, "num_heads": 4, "intermediate_size": 64},
+        **{f"{n}_token_id": letters.convert_tokens_to_ids(token) for n, token in NAMED.items()},
+    )
+    torch.manual_seed(0)
+    processor = qwen_processor(
+        _ErnieProcessor,
+        letters,
+        chat=ERNIE_CHAT,
+        tokens=tokens,
+        image_class=Ernie4_5_VLMoeImageProcessorPil,
+    )
+    return save_tiny(Ernie4_5_VLMoeForConditionalGeneration(config), processor, folder)
+
+
+def tiny_paddle(folder, tokens=(1, 48)):
+    """28 pixels per token, as the real one has."""
+    letters = tokenizer()
+    rope = {"rope_type": "default", "rope_theta": 500000.0, "mrope_section": [2, 3, 3]}
+    config = PaddleOCRVLConfig(
+        text_config={**text_sizes(letters), "head_dim": 16, "rope_parameters": rope},
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "image_size": 112,
+        },
+        image_token_id=letters.image_token_id,
+        video_token_id=letters.video_token_id,
+        vision_start_token_id=letters.image_start_token_id,
+        vision_end_token_id=letters.image_end_token_id,
+    )
+    torch.manual_seed(0)
+    processor = qwen_processor(
+        PaddleOCRVLProcessor,
+        letters,
+        chat=PADDLE_CHAT,
+        tokens=tokens,
+        image_class=PaddleOCRVLImageProcessorPil,
+    )
+    return save_tiny(PaddleOCRVLForConditionalGeneration(config), processor, folder)
+
+
+class TestErnieVL(AdapterContract):
+    adapter = ErnieVLAdapter
+    golden = goldens(f"Picture 1:{PICTURE}", THOUGHT, None)
+
+    def build(self, folder: Path) -> None:
+        tiny_ernie(folder)
+
+
+class TestPaddleOCRVL(AdapterContract):
+    adapter = PaddleOCRVLAdapter
+    golden = goldens(
+        PICTURE,
+        "\nAssistant: ",
+        (260, 220, 261, 262, 263, 198, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30),
+    )
+
+    def build(self, folder: Path) -> None:
+        tiny_paddle(folder)
+
+
+def views(opened, size):
+    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "build", "tokens", "small"),
+    [
+        # 56 x 56 to 28 x 28 x 6177 pixels: the family's image processor.
+        (ErnieVLAdapter, tiny_ernie, (4, 6177), (3, 2)),
+        # 147384 to 2822400 pixels: the real preprocessor_config.json.
+        (PaddleOCRVLAdapter, tiny_paddle, (188, 3600), (17, 12)),
+    ],
+)
+def test_real_limits_make_the_known_number_of_tokens(tmp_path, adapter, build, tokens, small):
+    opened = open_adapter(adapter(), str(build(tmp_path / "real", tokens)))
+    (view,) = views(opened, (640, 480))
+    assert view.shape == (17, 23)
+    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+    assert views(opened, (40, 56))[0].shape == small
+    inputs = opened.prepare([noise((280, 280))], [Expression(0, "it")])
+    opened.model.processor.image_processor.merge_size = 1
+    with pytest.raises(TokenCountError, match=r"expected \d+ image tokens .* made \d+"):
+        opened.views(inputs)
