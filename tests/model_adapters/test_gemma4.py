@@ -1,0 +1,157 @@
+"""Gemma 4 passes the public contract, as the small models are built and as the large ones are."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    Gemma4Config,
+    Gemma4ForConditionalGeneration,
+    Gemma4TextConfig,
+    Gemma4VisionConfig,
+)
+from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+
+from vg_engine.core.errors import TokenCountError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.gemma4 import Gemma4Adapter, PicturesAndText
+from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.model_adapters.loading import without_video
+from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter, paint
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+
+# What Google's template writes for a question about one picture, without thinking.
+CHAT = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|turn>' + message['role'] + '\n' }}"
+    "{% for item in message['content'] %}{% if item['type'] == 'image' %}{{ '<|image|>' }}"
+    "{% else %}{{ item['text'] | trim }}{% endif %}{% endfor %}{{ '<turn|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|turn>model\n' }}{% endif %}"
+)
+PICTURE = "<|image><|image|><image|>"
+GOLDEN = (
+    Golden("the cup", Prompt(), f"{VICUNA} {PICTURE}\nthe cup.", rows=(13,)),
+    Golden(
+        "which cup?",
+        Prompt("chat", system="Look."),
+        f"<bos><|turn>system\nLook.<turn|>\n<|turn>user\n{PICTURE}which cup?<turn|>\n"
+        "<|turn>model\n",
+        rows=(30,),
+    ),
+    Golden(
+        "it",
+        Prompt("chat", query_row="prompt_last"),
+        f"<bos><|turn>user\n{PICTURE}it.<turn|>\n<|turn>model\n",
+        rows=(198,),
+    ),
+)
+# Shared keys and embeddings per layer, as in E2B and E4B.
+SMALL = {"num_kv_shared_layers": 2, "hidden_size_per_layer_input": 8, "use_double_wide_mlp": True}
+# Keys that are the values, and pictures that see themselves in both directions, as in 31B.
+LARGE = {
+    "attention_k_eq_v": True,
+    "num_global_key_value_heads": 1,
+    "use_bidirectional_attention": "vision",
+    "hidden_size_per_layer_input": 0,
+}
+
+
+def tiny_gemma4(
+    folder: Path, text: dict[str, Any], *, patch: int = 4, budget: int = 70, layers: int = 4
+) -> Path:
+    """A tiny checkpoint: 3 x 3 patches are pooled to a token."""
+    named = {
+        "image_token": "<|image|>",
+        "boi_token": "<|image>",
+        "eoi_token": "<image|>",
+        "audio_token": "<|audio|>",
+        "boa_token": "<|audio>",
+        "eoa_token": "<audio|>",
+    }
+    tokenizer = byte_tokenizer(
+        ["<pad>", "<eos>", "<bos>", "<|turn>", "<turn|>", *named.values()],
+        pad_token="<pad>",
+        eos_token="<eos>",
+        bos_token="<bos>",
+        extra_special_tokens=named,
+        padding_side="left",
+    )
+    images = Gemma4ImageProcessorPil(patch_size=patch, max_soft_tokens=budget)
+    made: Any = without_video(PicturesAndText)
+    processor = made(None, images, tokenizer, None, chat_template=CHAT)
+    made = Gemma4Config
+    config = made(
+        text_config=Gemma4TextConfig(
+            **text_sizes(tokenizer, layers=layers),
+            **text,
+            vocab_size_per_layer_input=len(tokenizer),
+            head_dim=16,
+            global_head_dim=32,
+            # A window that ends inside the picture.
+            sliding_window=24,
+            layer_types=["sliding_attention", "full_attention"] * (layers // 2),
+        ),
+        vision_config=Gemma4VisionConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            head_dim=16,
+            patch_size=patch,
+            position_embedding_size=256,
+        ),
+        audio_config=None,
+        image_token_id=tokenizer.image_token_id,
+        boi_token_id=tokenizer.boi_token_id,
+        eoi_token_id=tokenizer.eoi_token_id,
+        audio_token_id=tokenizer.audio_token_id,
+        video_token_id=processor.video_token_id,
+    )
+    torch.manual_seed(0)
+    module: Any = Gemma4ForConditionalGeneration(config)
+    for name, parameter in module.get_decoder().named_parameters():
+        # Queries and keys are normed, and their products not scaled: rows are sharp as they are,
+        # and sharper ones would only magnify rounding.
+        if name.endswith("q_norm.weight"):
+            torch.nn.init.constant_(parameter, 0.7 if text is SMALL else 0.85)
+    return save_tiny(module, processor, folder)
+
+
+class TestGemma4Small(AdapterContract):
+    adapter = Gemma4Adapter
+    golden = GOLDEN
+
+    def build(self, folder: Path) -> None:
+        tiny_gemma4(folder, SMALL)
+
+    def unmix(self, opened: Opened) -> None:
+        # Its projections are linear layers inside another module.
+        paint.unmix(self.vision_tower(opened.model.module), names=("linear",))
+
+
+class TestGemma4Large(TestGemma4Small):
+    def build(self, folder: Path) -> None:
+        tiny_gemma4(folder, LARGE)
+
+
+@pytest.fixture(scope="module")
+def real_size(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gemma4") / "280"
+    return tiny_gemma4(folder, LARGE, patch=16, budget=280, layers=2)
+
+
+def test_a_photograph_fills_the_budget_and_keeps_its_shape(real_size):
+    opened = open_adapter(Gemma4Adapter(), str(real_size))
+    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    ((view,),) = opened.views(inputs)
+    assert view.shape == (14, 19)
+    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+
+
+def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_size):
+    opened = open_adapter(Gemma4Adapter(), str(real_size))
+    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    opened.model.processor.image_processor.max_soft_tokens = 70
+    with pytest.raises(TokenCountError, match=r"expected 63 image tokens .* made 266"):
+        opened.views(inputs)
