@@ -1,0 +1,86 @@
+"""HyperCLOVA X SEED Think passes the public contract, under its new type and its old one."""
+
+import json
+from pathlib import Path
+
+import torch
+from transformers import (
+    HyperCLOVAXVisionV2Config,
+    HyperCLOVAXVisionV2ForConditionalGeneration,
+    HyperCLOVAXVisionV2Processor,
+)
+
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.model_adapters.hyperclovax import HyperCLOVAXAdapter
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing.tiny import save_tiny, text_sizes
+from vg_engine.testing.tiny_qwen import CHAT, qwen_processor, qwen_tokenizer
+
+PICTURE = "<|image_start|><|IMAGE_PAD|><|image_end|>"
+PARTS = ("<|image_start|>", "<|image_end|>", "<|IMAGE_PAD|>", "<|VIDEO_PAD|>")
+# The picture's tokens were looked up; the turns are from memory, and so is the open thinking.
+TEMPLATE = (
+    CHAT.replace("<|vision_start|><|image_pad|><|vision_end|>", PICTURE)
+    + "{% if add_generation_prompt %}{{ '<think>\n' }}{% endif %}"
+)
+ASKED = f"<|im_start|>user\n{PICTURE}the cup.<|im_end|>\n<|im_start|>assistant\n<think>\n"
+
+
+def tiny_hyperclovax(folder, **text):
+    tokenizer = qwen_tokenizer((*PARTS, "<think>"))
+    image, video = tokenizer.convert_tokens_to_ids(["<|IMAGE_PAD|>", "<|VIDEO_PAD|>"])
+    config = HyperCLOVAXVisionV2Config(
+        text_config={
+            "model_type": "hyperclovax",
+            **text_sizes(tokenizer),
+            "attention_multiplier": 0.2,
+            "residual_multiplier": 0.9,
+            "embedding_multiplier": 2.0,
+            **text,
+        },
+        vision_config={
+            "model_type": "qwen2_5_vl_vision",
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 4,
+            "out_hidden_size": 48,
+            "window_size": 56,
+            "fullatt_block_indexes": [1],
+        },
+        image_token_id=image,
+        video_token_id=video,
+    )
+    torch.manual_seed(0)
+    processor = qwen_processor(HyperCLOVAXVisionV2Processor, tokenizer, chat=TEMPLATE)
+    return save_tiny(HyperCLOVAXVisionV2ForConditionalGeneration(config), processor, folder)
+
+
+class TestHyperCLOVAX(AdapterContract):
+    adapter = HyperCLOVAXAdapter
+    golden = (
+        Golden("the cup", Prompt(), f"{VICUNA} {PICTURE}\nthe cup.", rows=(13,)),
+        Golden("the cup", Prompt("chat"), ASKED, rows=(13,)),
+        Golden("the cup", Prompt("chat", query_row="prompt_last"), ASKED, rows=(198,)),
+    )
+
+    def build(self, folder: Path) -> None:
+        tiny_hyperclovax(folder)
+
+
+def test_the_old_type_is_told_by_its_parts(tmp_path):
+    folder = tiny_hyperclovax(tmp_path / "old")
+    expected = rows(folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["model_type"] = "vlm"
+    config["vision_config"]["model_type"] = "qwen2_5_vl"
+    assert HyperCLOVAXAdapter.claims(config)
+    assert not HyperCLOVAXAdapter.claims({"model_type": "vlm", "text_config": None})
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert (rows(folder) - expected).abs().max() < 1e-6
+
+
+def rows(folder):
+    opened = open_adapter(HyperCLOVAXAdapter(), str(folder))
+    return opened.rows(opened.prepare([noise((120, 90))], [Expression(0, "it")]))[0]
