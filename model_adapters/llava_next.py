@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -80,14 +80,14 @@ class LlavaNextAdapter(HuggingFaceAdapter):
         whole = frame.resize(float(tile), float(tile)).crop(0.0, 0.0, float(seen), float(seen))
         canvas = _fitted(images, frame)
         high, wide = (int(edge) // tile * side for edge in (canvas.height, canvas.width))
-        fine = torch.arange(high * wide).view(1, high, wide)
-        kept = unpad_image(fine, (int(frame.height), int(frame.width)))[0].numpy()
+        fine, unpad = torch.arange(high * wide).view(1, high, wide), cast("Any", unpad_image)
+        kept = unpad(fine, (int(frame.height), int(frame.width)))[0].numpy()
         rows, cols = kept[:, :1].ravel() // wide, kept[:1].ravel() % wide
         left = self.shrunk(model, kept.shape)
         # Shrinking blurs: then cells are as good as evenly spread, gaps and all.
         even = seen == tile or left != kept.shape
         per, pitch = (max(high, wide), tile / side) if even else (side, seen / side)
-        off = (tile - seen) / 2 if even else 0.0
+        off = (seen - tile) / 2 if even else 0.0
         count = side * side
         numbers = count + np.arange(left[0] * (left[1] + 1)).reshape(left[0], left[1] + 1)
         found, order = [Grid(whole, side, side, "thumbnail")], [np.arange(count)]
@@ -103,7 +103,7 @@ class LlavaNextAdapter(HuggingFaceAdapter):
                 )
                 cells = numbers[:, :-1] if even else numbers[np.ix_(y, x)]
                 name = "tiles" if even else f"tile {down},{across}"
-                found.append(Grid(shown, *cells.shape, name))
+                found.append(Grid(shown, cells.shape[0], cells.shape[1], name))
                 order.append(cells.ravel())
         found[-1] = found[-1]._replace(tail=len(numbers))
         return found, np.concatenate([*order, numbers[:, -1]])

@@ -1,0 +1,164 @@
+"""LLaVA-OneVision passes the public contract, with grids that are shrunk and grids that are not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionProcessor,
+    Qwen2Config,
+    SiglipVisionConfig,
+)
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+    LlavaOnevisionImageProcessorPil,
+)
+
+from vg_engine.core.errors import TokenCountError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.model_adapters.llava_onevision import LlavaOnevisionAdapter
+from vg_engine.model_adapters.loading import without_video
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
+from vg_engine.testing.tiny import (
+    END_OF_TEXT,
+    END_OF_TURN,
+    byte_tokenizer,
+    save_tiny,
+    text_sizes,
+)
+
+# As published: a blank behind the role, the text on a line of its own (looked up on copies).
+CHAT = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"
+    "{% for content in message['content'] %}{% if content['type'] == 'image' %}<image>"
+    "{% else %}{{ '\n' + content['text'] }}{% endif %}{% endfor %}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def tiny_onevision(
+    folder: Path, *, tile: int = 62, most: int = 9, across: int = 3, layers: int = 4
+) -> Path:
+    """Canvases of up to `across` x `across` tiles, shrunk to the cells of `most`."""
+    tokenizer = byte_tokenizer(
+        [END_OF_TEXT, "<|im_start|>", END_OF_TURN, "<image>", "<video>"],
+        pad_token=END_OF_TEXT,
+        eos_token=END_OF_TURN,
+        extra_special_tokens=["<image>", "<video>"],
+        padding_side="left",
+    )
+    points = [
+        [rows * tile, cols * tile] for rows in range(1, across + 1) for cols in range(1, across + 1)
+    ]
+    processor = without_video(LlavaOnevisionProcessor)(
+        LlavaOnevisionImageProcessorPil(
+            size={"height": tile, "width": tile}, image_grid_pinpoints=points
+        ),
+        tokenizer,
+        num_image_tokens=(tile // 14) ** 2,
+        vision_feature_select_strategy="full",
+        chat_template=CHAT,
+    )
+    made: Any = LlavaOnevisionConfig
+    config = made(
+        vision_config=SiglipVisionConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            image_size=tile,
+            patch_size=14,
+            vision_use_head=False,
+        ),
+        text_config=Qwen2Config(**text_sizes(tokenizer, layers=layers)),
+        image_grid_pinpoints=points,
+        vision_aspect_ratio=f"anyres_max_{most}",
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
+    )
+    torch.manual_seed(0)
+    return save_tiny(LlavaOnevisionForConditionalGeneration(config), processor, folder)
+
+
+class TestOnevision(AdapterContract):
+    adapter = LlavaOnevisionAdapter
+    golden = (
+        Golden("the cup", Prompt(), f"{VICUNA} <image>\nthe cup.", rows=(13,)),
+        Golden(
+            "the cup",
+            Prompt("chat"),
+            "<|im_start|>user <image>\nthe cup.<|im_end|><|im_start|>assistant\n",
+            rows=(13,),
+        ),
+        Golden(
+            "which cup?",
+            Prompt("chat", system="See."),
+            "<|im_start|>system \nSee.<|im_end|><|im_start|>user <image>\nwhich cup?<|im_end|>"
+            "<|im_start|>assistant\n",
+            rows=(30,),
+        ),
+    )
+
+    def build(self, folder: Path) -> None:
+        tiny_onevision(folder)
+
+
+class TestShrunk(TestOnevision):
+    """Pictures on more than four tiles are shrunk to the cells of four."""
+
+    def build(self, folder: Path) -> None:
+        tiny_onevision(folder, tile=118, most=4)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """Tiles of 384 pixels, patches of 14 and canvases of up to 6 x 6 tiles, as published."""
+    folder = tmp_path_factory.mktemp("onevision") / "384"
+    return tiny_onevision(folder, tile=384, across=6, layers=1)
+
+
+def image_tokens(opened, inputs):
+    return int((inputs.tensors["input_ids"] == opened.model.processor.image_token_id).sum())
+
+
+def test_real_sizes(real):
+    """A picture of 640 x 480 on 2 x 2 tiles: 40.5 of 54 rows of cells show it, 40 are kept."""
+    opened = open_adapter(LlavaOnevisionAdapter(), str(real))
+    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    found = opened.views(inputs)[0]
+    names = ["thumbnail", "tile 0,0", "tile 0,1", "tile 1,0", "tile 1,1"]
+    assert [view.name for view in found] == names
+    assert image_tokens(opened, inputs) == 27 * 27 + 40 * 55
+    assert [view.shape for view in found[1:]] == [(20, 27)] * 4
+    # 96 pixels of border above, 7 rows of 14 pixels dropped; 378 of a tile's 384 pixels are seen.
+    scale = 640 / 768
+    expected = (0, 2 * scale, 378 * scale, 282 * scale)
+    assert found[1].extent == pytest.approx(expected)
+
+
+def test_real_sizes_of_a_large_picture_are_shrunk(real):
+    """A square of 2304 pixels on 6 x 6 tiles: 162 x 162 cells, shrunk to those of nine tiles."""
+    opened = open_adapter(LlavaOnevisionAdapter(), str(real))
+    inputs = opened.prepare([noise((2304, 2304))], [Expression(0, "it")])
+    thumbnail, tiles = opened.views(inputs)[0]
+    assert (thumbnail.shape, tiles.shape) == ((27, 27), (81, 81))
+    assert image_tokens(opened, inputs) == 27 * 27 + 81 * 82
+    assert tiles.extent == pytest.approx((-3.0, -3.0, 2301.0, 2301.0))
+
+
+def test_the_real_tiles_pass_the_paint_probe(real):
+    opened = open_adapter(LlavaOnevisionAdapter(), str(real))
+    paint.unmix(opened.model.module.model.vision_tower)
+    report = paint.probe(opened, paint.embeddings, [(500, 333)])
+    report.check()
+    assert report.right == report.planned >= 35
+
+
+def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
+    opened = open_adapter(LlavaOnevisionAdapter(), str(real))
+    opened.model.processor.num_image_tokens = 576
+    with pytest.raises(TokenCountError, match=r"expected 2929 image tokens .* made 2340"):
+        opened.views(opened.prepare([noise((640, 480))], [Expression(0, "it")]))
