@@ -1,0 +1,352 @@
+"""Mini-Gemini's original files become ours: against the original's parts, put together by hand."""
+
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    GemmaConfig,
+    GemmaForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+from vg_engine.core.errors import InputError, UnsupportedModelError, WeightsError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.conversion import formats
+from vg_engine.model_adapters.conversion.mini_gemini import MiniGemini
+from vg_engine.model_adapters.conversion.pipeline import Folders, convert
+from vg_engine.model_adapters.mini_gemini import MiniGeminiAdapter
+from vg_engine.model_adapters.modules.mini_gemini import MiniGeminiForConditionalGeneration
+from vg_engine.testing import noise, open_adapter
+from vg_engine.testing.tiny import byte_tokenizer
+
+CLIP = "clip-vit-tiny-patch14-56"
+CONVNEXT = "openclip-convnext-large-d-320-laion2B-s29B-b131K-ft-soup"
+SPECIAL = ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"]
+WIDTHS, DEPTHS = (8, 12, 16, 24), (1, 2, 3, 1)
+
+
+# The ConvNeXt as timm names and computes it.
+
+
+class Norm2d(nn.LayerNorm):
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.conv_dw = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = nn.Module()
+        self.mlp.fc1 = nn.Linear(width, 4 * width)
+        self.mlp.fc2 = nn.Linear(4 * width, width)
+        self.gamma = nn.Parameter(torch.rand(width))
+
+    def forward(self, x):
+        inner = self.norm(self.conv_dw(x).permute(0, 2, 3, 1))
+        inner = self.mlp.fc2(functional.gelu(self.mlp.fc1(inner))) * self.gamma
+        return x + inner.permute(0, 3, 1, 2)
+
+
+class Stage(nn.Module):
+    def __init__(self, before, width, depth):
+        super().__init__()
+        self.downsample = nn.Identity()
+        if before is not None:
+            self.downsample = nn.Sequential(
+                Norm2d(before, eps=1e-6), nn.Conv2d(before, width, 2, stride=2)
+            )
+        self.blocks = nn.Sequential(*(Block(width) for _ in range(depth)))
+
+    def forward(self, x):
+        return self.blocks(self.downsample(x))
+
+
+class Trunk(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, WIDTHS[0], 4, stride=4), Norm2d(WIDTHS[0], eps=1e-6))
+        before = (None, *WIDTHS)
+        self.stages = nn.Sequential(*map(Stage, before, WIDTHS, DEPTHS))
+
+    def forward(self, x):
+        x = self.stem(x)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            size = maps[0].shape[-2:] if maps else x.shape[-2:]
+            maps.append(functional.interpolate(x, size=size, mode="bilinear") if maps else x)
+        return torch.cat(maps, dim=1)
+
+
+# The rest.
+
+
+def projector(*widths):
+    made = nn.Sequential(nn.LayerNorm(widths[0]), nn.Linear(*widths))
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return made
+
+
+class Original:
+    """The parts of the published model, each under the name that it has there."""
+
+    def __init__(self, text):
+        torch.manual_seed(7)
+        self.text = text
+        self.tokenizer = byte_tokenizer(
+            SPECIAL, pad_token=SPECIAL[0], eos_token=SPECIAL[1], bos_token=SPECIAL[2]
+        )
+        self.tower = CLIPVisionModel(
+            CLIPVisionConfig(
+                hidden_size=64,
+                intermediate_size=48,
+                num_hidden_layers=3,
+                num_attention_heads=1,
+                image_size=56,
+                patch_size=14,
+            )
+        ).eval()
+        sizes = {
+            "vocab_size": len(self.tokenizer),
+            "hidden_size": 48,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+        }
+        if text == "gemma":
+            config = GemmaConfig(**sizes, num_key_value_heads=1, head_dim=20)
+            self.language_model = GemmaForCausalLM(config).eval()
+        else:
+            self.language_model = LlamaForCausalLM(
+                LlamaConfig(**sizes, num_key_value_heads=4)
+            ).eval()
+        self.trunk = Trunk()
+        high = sum(WIDTHS)
+        self.parts = nn.ModuleDict(
+            {
+                "vlm_uni_query_projector": projector(64, 64),
+                "vlm_uni_aux_projector": projector(high, 64),
+                "vlm_uni_val_projector": projector(high, 64),
+                "mm_projector": nn.Sequential(nn.Linear(64, 48), nn.GELU(), nn.Linear(48, 48)),
+            }
+        )
+
+    def features(self, small, large):
+        """A picture's tokens, one token at a time."""
+        tokens = self.tower(small, output_hidden_states=True).hidden_states[-2][0, 1:]
+        detail = self.trunk(large)[0]
+        grid, cells = math.isqrt(len(tokens)), detail.shape[-1] // math.isqrt(len(tokens))
+        found = []
+        for at, token in enumerate(tokens):
+            top, left = at // grid * cells, at % grid * cells
+            own = detail[:, top : top + cells, left : left + cells].flatten(1).T
+            query = self.parts["vlm_uni_query_projector"](token)
+            scores = self.parts["vlm_uni_aux_projector"](own) @ query / query.shape[-1] ** 0.5
+            found.append(token + scores.softmax(0) @ self.parts["vlm_uni_val_projector"](own))
+        return self.parts["mm_projector"](torch.stack(found))[None]
+
+    def logits(self, before, small, large, after):
+        # Gemma's embedding scales; the original's Gemma scaled all that came in, pictures too.
+        scale = 48**0.5 if self.text == "gemma" else 1.0
+        embed = self.language_model.get_input_embeddings()
+        seen = scale * self.features(small, large)
+        whole = torch.cat([embed(before), seen, embed(after)], dim=1)
+        return self.language_model(inputs_embeds=whole).logits
+
+    def write(self, folder, *, towers):
+        """`towers`: "inside" the weights, or each "beside" the other in a folder of its own."""
+        config = self.language_model.config
+        name = {"gemma": "MGMGemmaForCausalLM", "llama": "MiniGeminiLlamaForCausalLM"}[self.text]
+        said = {
+            "architectures": [name],
+            "mm_projector_type": "mlp2x_gelu",
+            "mm_vision_tower": f"model_zoo/OpenAI/{CLIP}",
+            "mm_vision_tower_aux": f"model_zoo/OpenAI/{CONVNEXT}",
+            "mm_vision_select_layer": -2,
+            "mm_hidden_size": 64,
+            "mm_hidden_size_aux": sum(WIDTHS),
+            "image_aspect_ratio": "pad",
+            "image_size_aux": 128,
+        }
+        for entry in (
+            *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "head_dim"),
+            *("num_attention_heads", "num_key_value_heads", "rms_norm_eps", "hidden_act"),
+        ):
+            said[entry] = getattr(config, entry)
+        weights = {k: v.clone() for k, v in self.language_model.state_dict().items()}
+        weights |= {f"model.{k}": v for k, v in self.parts.state_dict().items()}
+        clip = {f"vision_model.{k}": v for k, v in self.tower.state_dict().items()}
+        trunk = self.trunk.state_dict()
+        if towers == "inside":
+            weights |= {f"model.vision_tower.vision_tower.{k}": v for k, v in clip.items()}
+            weights |= {f"model.vision_tower_aux.vision_{k}": v for k, v in trunk.items()}
+        else:
+            self._write_towers(folder.parent / "OpenAI", clip, trunk)
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(said))
+        save_file(weights, folder / "model.safetensors")
+        self.tokenizer.save_pretrained(folder)
+        return folder
+
+    def _write_towers(self, zoo, clip, trunk):
+        (zoo / CLIP).mkdir(parents=True)
+        self.tower.config.save_pretrained(zoo / CLIP)
+        save_file(clip, zoo / CLIP / "model.safetensors")
+        (zoo / CONVNEXT).mkdir()
+        (zoo / CONVNEXT / "open_clip_config.json").write_text("{}")
+        # A whole OpenCLIP model: heads and its text side, too.
+        more = ("visual.trunk.head.norm.weight", "visual.head.mlp.fc1.weight", "logit_scale")
+        more += ("positional_embedding", "transformer.resblocks.0.ln_1.weight", "text_projection")
+        whole = {f"visual.trunk.{k}": v for k, v in trunk.items()}
+        whole |= {key: torch.zeros(3) for key in more}
+        torch.save(whole, zoo / CONVNEXT / "open_clip_pytorch_model.bin")
+
+
+@pytest.fixture(autouse=True)
+def listed(monkeypatch):
+    """The list of formats is not this file's business."""
+    known = dict.fromkeys((*formats.FORMATS, "mini_gemini:MiniGemini"))
+    monkeypatch.setattr(formats, "FORMATS", tuple(known))
+
+
+@pytest.fixture(scope="module", params=["gemma", "llama"])
+def original(request):
+    return Original(request.param)
+
+
+@pytest.fixture(scope="module")
+def gemma():
+    return Original("gemma")
+
+
+def load(folder):
+    module, info = MiniGeminiForConditionalGeneration.from_pretrained(
+        folder, output_loading_info=True
+    )
+    assert not any(info.values())
+    return module.eval()
+
+
+def check_same_logits(original, folder):
+    module = load(folder)
+    before, after = torch.tensor([[258, 40, 41]]), torch.tensor([[198, 70, 71, 72, 13]])
+    small, large = torch.randn(1, 3, 56, 56), torch.randn(1, 3, 128, 128)
+    ids = torch.cat([before, torch.full((1, 16), module.config.image_token_id), after], dim=1)
+    with torch.no_grad():
+        seen = original.trunk(large)
+        assert (module.model.vision_tower_aux(large) - seen).abs().max() == 0
+        expected = original.logits(before, small, large, after)
+        logits = module(input_ids=ids, pixel_values=small, pixel_values_aux=large).logits
+        # Not one of them hangs on the text alone.
+        blind = original.logits(before, small, large.flip(-1), after)
+    assert (blind - expected).abs().max() > 1e-3
+    # Our mining adds in another order than one token at a time.
+    assert (logits[..., : expected.shape[-1]] - expected).abs().max() < 1e-6
+    return module
+
+
+@pytest.mark.parametrize("towers", ["inside", "beside"])
+def test_the_converted_model_computes_what_the_original_does(original, tmp_path, towers):
+    folder = original.write(tmp_path / "MGM", towers=towers)
+    tower = tmp_path / "OpenAI" / CLIP if towers == "beside" else None
+    report = convert(Folders(folder, tmp_path / "new", vision_tower=tower))
+    assert report["format"] == "mini_gemini"
+    module = check_same_logits(original, tmp_path / "new")
+    assert module.config.aux_config.hidden_sizes == list(WIDTHS)
+    assert module.config.aux_config.depths == list(DEPTHS)
+    assert module.config.image_size_aux == 128
+    # Every tensor is the original's, bit by bit, but for the row that was added.
+    ours = module.state_dict()
+    prefix = "model.vision_tower_aux.convnext."
+    assert torch.equal(
+        ours[prefix + "encoder.stages.2.layers.1.pwconv1.weight"],
+        original.trunk.stages[2].blocks[1].mlp.fc1.weight,
+    )
+    for name, tensor in original.parts.state_dict().items():
+        new = name.replace("mm_projector", "multi_modal_projector")
+        inside = "mining." if "vlm" in name else ""
+        assert torch.equal(ours[f"model.{inside}{new}"], tensor)
+
+
+def test_only_what_openclip_has_beside_its_convnext_is_assumed(gemma, tmp_path):
+    folder = gemma.write(tmp_path / "MGM", towers="beside")
+    report = convert(Folders(folder, tmp_path / "new", vision_tower=tmp_path / "OpenAI" / CLIP))
+    assert [rule["tensors"] for rule in report["assumed_never_seen"]] == [6]
+    assert "logit_scale" in report["dropped"]
+    # Gemma's output head is its embedding; the file's copy is not written.
+    assert "lm_head.weight" in report["dropped"]
+    assert "lm_head.weight" not in load_file(tmp_path / "new" / "model.safetensors")
+
+
+def test_the_adapter_opens_what_was_converted(original, tmp_path):
+    convert(Folders(original.write(tmp_path / "MGM", towers="inside"), tmp_path / "new"))
+    opened = open_adapter(MiniGeminiAdapter(), str(tmp_path / "new"))
+    for form in ("bare", "chat"):
+        inputs = opened.prepare([noise((90, 60))], [Expression(0, "it")], Prompt(form))
+        (view,) = opened.views(inputs)[0]
+        assert view.shape == (4, 4)
+        assert inputs.tensors["pixel_values_aux"].shape == (1, 3, 128, 128)
+        assert opened.rows(inputs)[0].isfinite().all()
+    said = inputs.rendered[0]
+    if original.text == "gemma":
+        assert said.startswith("<start_of_turn>user\n<image>")
+        assert said.endswith(">\nit.<end_of_turn>\n<start_of_turn>model\n")
+    else:
+        assert "user's questions. USER: <image>" in said
+        assert said.endswith(">\nit. ASSISTANT:")
+
+
+def test_a_tower_that_is_missing_is_named_with_its_place(gemma, tmp_path):
+    folder = gemma.write(tmp_path / "MGM", towers="beside")
+    given = tmp_path / "OpenAI" / CLIP
+    with pytest.raises(InputError, match=f"{CLIP} and {CONVNEXT} into one folder"):
+        convert(Folders(folder, tmp_path / "new"))
+    (tmp_path / "OpenAI" / CONVNEXT).rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=f"there is no {CONVNEXT}"):
+        convert(Folders(folder, tmp_path / "new", vision_tower=given))
+    (tmp_path / "OpenAI" / CONVNEXT).mkdir()
+    with pytest.raises(WeightsError, match=r"open_clip_pytorch_model\.bin"):
+        convert(Folders(folder, tmp_path / "new", vision_tower=given))
+    inside = gemma.write(tmp_path / "whole", towers="inside")
+    with pytest.raises(InputError, match="leave --vision-tower out"):
+        convert(Folders(inside, tmp_path / "new", vision_tower=given))
+
+
+def test_incomplete_weights_are_refused(gemma, tmp_path):
+    folder = gemma.write(tmp_path / "MGM", towers="inside")
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.vlm_uni_val_projector.0.bias"]
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(WeightsError, match=r"1 missing \(model\.mining\.vlm_uni_val_projector"):
+        convert(Folders(folder, tmp_path / "new"))
+    gone = {k: v for k, v in weights.items() if "vision_stages.3" not in k}
+    save_file(gone, folder / "model.safetensors")
+    with pytest.raises(WeightsError, match="no whole ConvNeXt"):
+        convert(Folders(folder, tmp_path / "new"))
+
+
+def test_the_hd_variants_are_refused(gemma, tmp_path):
+    folder = gemma.write(tmp_path / "MGM-HD", towers="inside")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"image_grid": 2}))
+    with pytest.raises(UnsupportedModelError, match="HD variant"):
+        convert(Folders(folder, tmp_path / "new"))
+
+
+def test_it_claims_the_original_architectures_alone():
+    for name in ("MGMGemmaForCausalLM", "MiniGeminiGemmaForCausalLM", "MGMLlamaForCausalLM"):
+        found = formats.converter_for({"architectures": [name]}, name="MGM")
+        assert isinstance(found, MiniGemini)
+    for other in ("MGMMixtralForCausalLM", "LlavaLlamaForCausalLM"):
+        assert not MiniGemini().claims({"architectures": [other]})
