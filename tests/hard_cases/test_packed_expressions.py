@@ -29,7 +29,7 @@ from vg_engine.core.types import (
 )
 from vg_engine.model_adapters.huggingface import VICUNA
 from vg_engine.model_adapters.llava import LlavaAdapter
-from vg_engine.testing import noise
+from vg_engine.testing import ContractError, noise, open_adapter, sharing
 from vg_engine.testing.tiny import tiny_llava
 
 # Two share their beginning with each other, one is asked twice, none is as long as another.
@@ -257,3 +257,19 @@ def test_without_the_block_mask_expressions_mix(packed: Any) -> None:
     tensors["attention_mask"] = torch.ones_like(tensors["attention_mask"]).tril()
     apart, mixed = rows_of(packed, inputs), rows_of(packed, replace(inputs, tensors=tensors))
     assert max(np.abs(a - b).max() for a, b in zip(apart, mixed, strict=True)) > 0.1
+
+
+def test_the_kit_accepts_packing_and_finds_expressions_that_see_each_other(folder: Path) -> None:
+    opened = open_adapter(PackedLlavaAdapter(), str(folder))
+    assert sharing.check_packing(opened) < sharing.TOLERANCE
+
+    class Leaky(PackedLlavaAdapter):
+        def vg_prepare_inputs(self, model, images, expressions, prompt):  # type: ignore[no-untyped-def]
+            inputs = super().vg_prepare_inputs(model, images, expressions, prompt)
+            mask = inputs.tensors["attention_mask"]
+            # Causal, and no more: whoever stands behind sees the expressions before.
+            tensors = {**inputs.tensors, "attention_mask": torch.ones_like(mask).tril()}
+            return replace(inputs, tensors=MappingProxyType(tensors))
+
+    with pytest.raises(ContractError, match="packed differs from alone by"):
+        sharing.check_packing(open_adapter(Leaky(), str(folder)))

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from vg_engine.core.types import Expression, Prompt, QueryRow
-from vg_engine.testing import conduct, paint, parity, summary
+from vg_engine.testing import conduct, paint, parity, sharing, summary
 from vg_engine.testing.opened import (
     ContractError,
     Opened,
@@ -181,6 +181,16 @@ class AdapterContract:
     def test_leaves_early(self, opened: Opened) -> None:
         """After the last wanted layer no other runs."""
         parity.check_early_exit(opened, self.layers(opened.model.module))
+
+    def test_what_is_declared_holds(self, opened: Opened) -> None:
+        """Kept prefixes and packed expressions, where the adapter declares them."""
+        declared = opened.model.capabilities
+        if declared.packing:
+            sharing.check_packing(opened)
+        if declared.prefix_reuse:
+            sharing.check_prefix(opened)
+        elif opened.hooks.encode_prefix(opened.model, noise((64, 64)), Prompt()) is not None:
+            raise ContractError("vg_encode_prefix answers, and no prefix reuse is declared")
 
     def test_cells_lie_where_they_are_said_to_lie(
         self, folder: Path, record_property: Callable[[str, object], None]
