@@ -152,7 +152,7 @@ class InternVLChat(Converter):
         name = source.folder.name
         vision, llm = _parts_of(config, name)
         _check_kind(config, name)
-        tokenizer = vocabulary.load_tokenizer(source.folder, legacy=False, named=_SIGNS)
+        tokenizer = vocabulary.load_tokenizer(source.folder, named=_SIGNS)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         text, rules = _language(llm, source, vocabulary.rows_needed(tokenizer))

@@ -1,7 +1,8 @@
 """LLaVA-format checkpoints: LLaVA v1 and 1.5, ShareGPT4V.
 
 Facts from public code: haotian-liu/LLaVA (llava_arch.py, builder.py, run_llava.py, apply_delta.py,
-conversation.py) and transformers' convert_llava_weights_to_hf.py.
+conversation.py), InternLM/InternLM-XComposer (projects/ShareGPT4V: share4v_arch.py) and
+transformers' convert_llava_weights_to_hf.py. A key list was seen for LLaVA-1.5-7B alone.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ class LlavaOriginal(Converter):
         tower = _tower(request)
         vision = tower.config
         linear = "model.mm_projector.weight" in source.entries
-        tokenizer = vocabulary.load_tokenizer(source.folder)
+        # The original cuts the prompt at <image> and tokenises each part as a text of its own.
+        tokenizer = vocabulary.load_tokenizer(source.folder, legacy=True)
         vocabulary.add_special(tokenizer, "<image>")
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
@@ -95,7 +97,7 @@ class LlavaOriginal(Converter):
             image_token_index=int(tokenizer.convert_tokens_to_ids("<image>")),
             image_seq_length=(vision.image_size // vision.patch_size) ** 2,
             projector_hidden_act="linear" if linear else "gelu",
-            vision_feature_layer=int(config.get("mm_vision_select_layer", -2)),
+            vision_feature_layer=int(config.get("mm_vision_select_layer", -1)),
             vision_feature_select_strategy="full" if select == "cls_patch" else "default",
         )
         version, why = _version(config, name, linear=linear)

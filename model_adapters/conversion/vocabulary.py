@@ -27,13 +27,14 @@ _ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
 def load_tokenizer(
-    folder: Path, *, legacy: bool = True, named: Mapping[str, str] | None = None
+    folder: Path, *, legacy: bool | None = None, named: Mapping[str, str] | None = None
 ) -> Any:
     """The tokenizer of a folder, as a fast one, with its added tokens at their own ids.
 
     Args:
         folder: with tokenizer.json, vocab.json and merges.txt, or tokenizer.model.
-        legacy: of a tokenizer.model, where tokenizer_config.json does not say it.
+        legacy: of a tokenizer.model: whether a space is put in front of every stretch between
+            special tokens; None: as tokenizer_config.json says, else so.
         named: attribute -> special token, for processors that ask their tokenizer by name; what
             is missing is added behind all others.
 
@@ -156,7 +157,7 @@ def _from_pieces(
     names: dict[str, str],
     added: Mapping[int, AddedToken],
     *,
-    legacy: bool,
+    legacy: bool | None,
 ) -> Tokenizer:
     """A sentencepiece model; entries that added tokens stand for are renamed."""
     found = sentencepiece.read_pieces(path)
@@ -166,8 +167,8 @@ def _from_pieces(
         for index, token in added.items()
         if index < len(pieces) and pieces[index].text != token.content
     }
-    said = settings.get("legacy")
-    made = sentencepiece.build(found, renamed, legacy=legacy if said is None else bool(said))
+    said = legacy if legacy is not None else bool(settings.get("legacy", True))
+    made = sentencepiece.build(found, renamed, legacy=said)
     controls = [p.text for p in pieces if p.kind == sentencepiece.CONTROL]
     unknown = next((p.text for p in pieces if p.kind == sentencepiece.UNKNOWN), None)
     for role, token in zip(("bos_token", "eos_token"), controls, strict=False):

@@ -103,6 +103,9 @@ def test_the_checkpoint_says_how_old_it_is(tmp_path: Path) -> None:
     tokenizer = vocabulary.load_tokenizer(source)
     assert tokenizer.tokenize("he</s>he") == ["▁he", "</s>", "he"]
     assert tokenizer("he").input_ids == tokenizer.convert_tokens_to_ids(["▁he"])
+    # A format whose own code says otherwise has the last word.
+    tokenizer = vocabulary.load_tokenizer(source, legacy=True)
+    assert tokenizer.tokenize("he</s>he") == ["▁he", "</s>", "▁he"]
 
 
 def test_without_a_dummy_prefix_nothing_is_put_in_front(tmp_path: Path) -> None:
