@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -321,6 +323,19 @@ def test_progress_goes_to_stderr(
     done = call(source, tmp_path / "n")
     assert "% of 0.00 GB written (model.safetensors" in done.stderr
     assert "%" not in done.stdout
+
+
+DOCS = (SCENE.parents[1] / "docs/convert.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^(?:\| .* )?`?(vg-engine convert [^`\n]+)", DOCS, flags=re.MULTILINE)
+
+
+def test_the_docs_commands_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(COMMANDS) == 6
+    for line in COMMANDS:
+        done = call(*shlex.split(line)[2:])
+        # Their folders are the reader's: that the first is not there is all that is wrong.
+        assert done.stderr.startswith("error: no model folder"), (line, done.output)
 
 
 def test_help_imports_no_torch() -> None:
