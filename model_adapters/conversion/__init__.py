@@ -47,8 +47,8 @@ sentencepiece `tokenizer.model` (no further library needed); `vocabulary.add_spe
 missing.
 
 **What formats share**: `configs.text_config` takes a decoder's entries over, `clip` reads a CLIP
-tower from the checkpoint or from its own folder, and `llava_original` states the rules of a LLaMA and of
-its projectors.
+tower from the checkpoint or from its own folder, and `llava_original` states the rules of a LLaMA
+and of its projectors.
 
 **A mistake** of the user is a `VGError` of one line that says what to do; raise it in `plan`,
 before anything is written. `plan.statements` are sentences that the user reads and that the report
