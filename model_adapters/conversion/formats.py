@@ -13,6 +13,8 @@ from vg_engine.model_adapters.conversion.protocol import Converter
 FORMATS: tuple[str, ...] = (
     "llava_original:LlavaOriginal",
     "internvl_chat:InternVLChat",
+    "yi_vl:YiVL",
+    "mini_gemini:MiniGemini",
     "pickled:Pickled",
 )
 
