@@ -1,0 +1,159 @@
+"""GOT-OCR2 passes the public contract: one page, and cut into tiles (multi-crop)."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForImageTextToText,
+    GotOcr2Config,
+    GotOcr2ForConditionalGeneration,
+    GotOcr2Processor,
+    Qwen2Config,
+)
+from transformers.models.got_ocr2.configuration_got_ocr2 import GotOcr2VisionConfig
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+
+from vg_engine.core.errors import ModelError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters import got_ocr2
+from vg_engine.model_adapters.got_ocr2 import GotOcr2Adapter
+from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter, paint
+from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
+
+# Checkpoints have no chat template: this writes the prompt that the processor writes by itself.
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' %}<img><imgpad></img>\n"
+    "{% else %}{{ content['text'] }}{% endif %}"
+    "{% endfor %}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+GOLDEN = (
+    Golden(
+        "the cup",
+        Prompt(system="Look."),
+        "Look. <img><imgpad></img>\nthe cup.",
+        rows=(13,),
+    ),
+    Golden(
+        "which cup?",
+        Prompt("chat", query_row="prompt_last"),
+        "<|im_start|>user\n<img><imgpad></img>\nwhich cup?<|im_end|><|im_start|>assistant\n",
+        rows=(198,),
+    ),
+)
+
+
+def tiny(folder: Path, *, image_size: int = 256, layers: int = 4, seed: int = 0) -> Path:
+    """A tiny GOT-OCR2; 1024 pixels make the real 16 x 16 cells."""
+    special = [END_OF_TEXT, "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<imgpad>"]
+    tokenizer = byte_tokenizer(
+        special, pad_token=END_OF_TEXT, extra_special_tokens=special[1:], padding_side="left"
+    )
+    images = GotOcr2ImageProcessorPil(size={"height": image_size, "width": image_size})
+    made: Any = GotOcr2Processor
+    processor = made(images, tokenizer, chat_template=CHAT)
+    length = (image_size // 64) ** 2
+    config: Any = GotOcr2Config
+    config = config(
+        vision_config=GotOcr2VisionConfig(
+            hidden_size=32,
+            output_channels=16,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            image_size=image_size,
+            window_size=7,
+            global_attn_indexes=[1],
+            mlp_dim=64,
+            initializer_range=0.02,
+        ),
+        text_config=Qwen2Config(**text_sizes(tokenizer, layers=layers)),
+        image_token_index=tokenizer.convert_tokens_to_ids("<imgpad>"),
+        image_seq_length=length,
+    )
+    torch.manual_seed(seed)
+    return save_tiny(GotOcr2ForConditionalGeneration(config), processor, folder)
+
+
+class _GotContract(AdapterContract):
+    adapter = GotOcr2Adapter
+    golden = GOLDEN
+    shapes = ((240, 240), (333, 190), (187, 341), (500, 150), (130, 377), (97, 61))
+
+    def build(self, folder: Path) -> None:
+        tiny(folder)
+
+    def unmix(self, opened: Opened) -> None:
+        """Even out the kernels, too: random ones move each token's place by chance.
+
+        A token still sees all that it saw, around the middle of what it saw.
+        """
+        super().unmix(opened)
+        for part in opened.model.module.modules():
+            if isinstance(part, torch.nn.Conv2d) and part.kernel_size == (3, 3):
+                part.weight.data[:] = part.weight.data.mean((-2, -1), keepdim=True)
+
+    def load_plain(self, folder: Path, attention: str) -> Any:
+        """With sdpa where there is one: asked for by name, it is asked for everywhere."""
+        if attention == "eager":
+            return super().load_plain(folder, attention)
+        return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+class TestOnePage(_GotContract):
+    pass
+
+
+class TestTiles(_GotContract):
+    options: ClassVar = {"max_tiles": 4}
+
+
+def views(opened, size):
+    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
+
+
+@pytest.fixture(scope="module")
+def real_page(tmp_path_factory):
+    return tiny(tmp_path_factory.mktemp("got") / "1024", image_size=1024, layers=1)
+
+
+def test_a_page_has_sixteen_by_sixteen_tokens_before_their_even_places(real_page):
+    opened = open_adapter(GotOcr2Adapter(), str(real_page))
+    (view,) = views(opened, (640, 480))
+    assert view.shape == (16, 16)
+    # 3/8 of a cell of 40 x 30 pixels.
+    assert view.extent == pytest.approx((-15.0, -11.25, 625.0, 468.75))
+
+
+def test_multi_crop_has_tiles_and_a_thumbnail_last(real_page):
+    opened = open_adapter(GotOcr2Adapter(), str(real_page), options={"max_tiles": 6})
+    names = [view.name for view in views(opened, (600, 400))]
+    assert names == [f"tile {row},{col}" for row in range(2) for col in range(3)] + ["thumbnail"]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_an_even_division_of_the_page_would_be_wrong(tmp_path, monkeypatch, seed):
+    """Where a token lies is not where the sixteenth of the page lies: the probe has teeth."""
+    folder = tiny(tmp_path / "m", image_size=512, layers=1, seed=seed)
+    wrong = []
+    for shift in (0.375, 0.0):
+        monkeypatch.setattr(got_ocr2, "_SHIFT", shift)
+        opened = open_adapter(GotOcr2Adapter(), str(folder))
+        paint.unmix(opened.model.module.base_model.vision_tower)
+        report = paint.probe(opened, paint.embeddings, [(512, 512), (700, 400), (300, 777)])
+        opened.model.close()
+        wrong.append(len(report.wrong))
+    print(f"wrong cells: {wrong[0]} where tokens lie, {wrong[1]} with an even division")
+    assert wrong[0] == 0 < wrong[1]
+
+
+def test_pages_of_another_size_than_the_tower_takes_are_refused(real_page):
+    opened = open_adapter(GotOcr2Adapter(), str(real_page))
+    images = opened.model.processor.image_processor
+    images.size = type(images.size)(height=512, width=512)
+    inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")])
+    with pytest.raises(ModelError, match="do not belong together"):
+        opened.rows(inputs)
