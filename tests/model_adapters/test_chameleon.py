@@ -1,0 +1,175 @@
+"""Chameleon passes the public contract: a grid of discrete tokens."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import ChameleonConfig, ChameleonForConditionalGeneration, ChameleonProcessor
+from transformers.models.chameleon.image_processing_pil_chameleon import ChameleonImageProcessorPil
+
+from vg_engine.core.errors import TokenCountError
+from vg_engine.core.types import Expression, Picture, Prompt
+from vg_engine.model_adapters.chameleon import ChameleonAdapter
+from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+
+CODES = 256
+# The family ships no template: this one is for the contract alone.
+CHAT = (
+    "{% for message in messages %}{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' %}<image>{% else %}{{ content['text'] }}{% endif %}"
+    "{% endfor %}{% endfor %}"
+)
+PICTURE = "<racm3:break><image><eoss>"
+GOLDEN = (
+    Golden("the cup", Prompt(), f"{VICUNA} {PICTURE}\nthe cup.<reserved08706>", rows=(13,)),
+    Golden("which cup?", Prompt("chat"), f"{PICTURE}which cup?<reserved08706>", rows=(30,)),
+)
+
+
+def tiny_chameleon(
+    folder: Path, *, side: int = 64, steps: tuple[int, ...] = (1, 1, 1, 1), layers: int = 4
+) -> Path:
+    """A tiny checkpoint: each step of its encoder but the last halves the picture."""
+    special = ["<pad>", "<s>", "</s>", "<racm3:break>", "<eoss>", "<image>", "<reserved08706>"]
+    tokenizer = byte_tokenizer(
+        special,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        sep_token="<reserved08706>",
+        extra_special_tokens=["<image>"],
+        padding_side="left",
+    )
+    tokenizer.chat_template = CHAT
+    images = ChameleonImageProcessorPil(
+        size={"shortest_edge": side}, crop_size={"height": side, "width": side}
+    )
+    tokens = (side // 2 ** (len(steps) - 1)) ** 2
+    made: Any = ChameleonProcessor
+    processor = made(images, tokenizer, image_seq_length=tokens)
+    # A code's digits are spelt with letters: IMGIMGBCZ is code 12.
+    spelt = ["".join(chr(ord("A") + int(digit)) for digit in str(code)) for code in range(CODES)]
+    codes = {f"IMGIMG{word}Z": len(tokenizer) + code for code, word in enumerate(spelt)}
+    made = ChameleonConfig
+    config = made(
+        **{**text_sizes(tokenizer, layers=layers), "vocab_size": len(tokenizer) + CODES},
+        vocabulary_map={"<image>": tokenizer.convert_tokens_to_ids("<image>"), **codes},
+        vq_config={
+            "embed_dim": 8,
+            "num_embeddings": CODES,
+            "latent_channels": 32,
+            "resolution": side,
+            "base_channels": 32,
+            "channel_multiplier": list(steps),
+            "num_res_blocks": 1,
+        },
+    )
+    torch.manual_seed(0)
+    module: Any = ChameleonForConditionalGeneration(config)
+    for name, parameter in module.get_decoder().named_parameters():
+        # Queries and keys are normed, so projections cannot sharpen.
+        if name.endswith(("q_norm.weight", "k_norm.weight")):
+            parameter.data.mul_(2.0)
+    return save_tiny(module, processor, folder)
+
+
+class TestChameleon(AdapterContract):
+    adapter = ChameleonAdapter
+    golden = GOLDEN
+
+    def build(self, folder: Path) -> None:
+        tiny_chameleon(folder)
+
+    def vision_tower(self, module: Any) -> torch.nn.Module:
+        tower: torch.nn.Module = module.model.vqmodel
+        return tower
+
+    def unmix(self, opened: Opened) -> None:
+        """No norms over the whole picture, no attention, and no look beyond one's own patch."""
+        tower: Any = self.vision_tower(opened.model.module)
+        torch.manual_seed(0)
+        for name, part in list(tower.encoder.named_modules()):
+            if isinstance(part, torch.nn.GroupNorm):
+                owner, _, last = name.rpartition(".")
+                setattr(tower.encoder.get_submodule(owner), last, torch.nn.Identity())
+            elif name.endswith("proj_out"):
+                torch.nn.init.zeros_(part.weight)
+            elif isinstance(part, torch.nn.Conv2d):
+                _keep_own_pixels(part)
+        # Codes that these other features use: of noise, and of plain colours.
+        pictures = [noise((64, 64), seed) for seed in range(3)]
+        red = noise((64, 64)).pixels.copy()
+        red[:] = (255, 0, 0)
+        asked = [Expression(index, "it") for index in range(4)]
+        inputs = opened.prepare([*pictures, Picture(red)], asked)
+        with torch.no_grad():
+            seen = tower.quant_conv(tower.encoder(inputs.tensors["pixel_values"]))
+            seen = seen.permute(0, 2, 3, 1).reshape(-1, seen.shape[1])
+            tower.quantize.embedding.weight.copy_(seen[torch.randperm(len(seen))[:CODES]])
+
+    def test_vision_tower_keeps_its_attention(self, folder: Path, opened: Opened) -> None:
+        """Here the whole model shares one config with its decoder, so the tower is asked itself."""
+        plain = self.vision_tower(self.load_plain(folder, "sdpa"))
+        tower = self.vision_tower(opened.model.module)
+        tensors = opened.prepare([noise((90, 70))], [Expression(0, "it")]).tensors
+        codes = [each.encode(tensors["pixel_values"]).image_tokens for each in (plain, tower)]
+        assert len(codes[0].unique()) > 1
+        assert torch.equal(*codes)
+
+    def features(self, opened: Opened, inputs: Any) -> torch.Tensor:
+        """What the first layer gets: the embedding of a cell moves when its code changes."""
+        return first_layer_input(opened, inputs)
+
+
+def _keep_own_pixels(part: torch.nn.Conv2d) -> None:
+    """Of a convolution's window only what lies in its own cell."""
+    torch.nn.init.normal_(part.weight)
+    mask = torch.zeros(part.weight.shape[-2:])
+    # A step of two pads outside the convolution, on the right and below.
+    first, step = int(part.padding[0]), part.stride[0]
+    mask[first : first + step, first : first + step] = 1
+    part.weight.data *= mask / (part.in_channels * mask.sum()) ** 0.5
+
+
+def first_layer_input(opened: Opened, inputs: Any) -> torch.Tensor:
+    module: Any = opened.model.module
+    kept: list[torch.Tensor] = []
+    layer = module.get_decoder().layers[0]
+    handle = layer.register_forward_pre_hook(lambda _, arguments: kept.append(arguments[0]))
+    try:
+        with torch.no_grad():
+            module(**inputs.tensors, use_cache=False)
+    finally:
+        handle.remove()
+    return kept[0].float()
+
+
+@pytest.fixture(scope="module")
+def real_size(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chameleon") / "512"
+    tiny_chameleon(folder, side=512, steps=(1, 1, 1, 1, 1), layers=2)
+    opened = open_adapter(ChameleonAdapter(), str(folder))
+    yield opened
+    opened.model.close()
+
+
+def test_the_middle_of_a_photograph_is_32_by_32_cells(real_size):
+    inputs = real_size.prepare([noise((640, 480))], [Expression(0, "it")])
+    ((view,),) = real_size.views(inputs)
+    assert view.shape == (32, 32)
+    # 682 x 512 after resizing, of which 85 columns at either end are cut off.
+    assert view.extent == pytest.approx((85 * 640 / 682, 0.0, 597 * 640 / 682, 480.0))
+    assert "cut to a square" in real_size.model.statements[0]
+
+
+def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_size):
+    real_size.model.processor.image_seq_length = 1023
+    try:
+        inputs = real_size.prepare([noise((64, 64))], [Expression(0, "it")])
+        with pytest.raises(TokenCountError, match=r"expected 1024 image tokens .* made 1023"):
+            real_size.views(inputs)
+    finally:
+        real_size.model.processor.image_seq_length = 1024
