@@ -55,23 +55,45 @@ def letterboxed(frame: Frame, shape: tuple[int, int], width: int, height: int) -
     return shown.crop(float(-left), float(-top), float(width), float(height))
 
 
-def tiled(frame: Frame, images: Any, cells: tuple[int, int], fewest: int, most: int) -> list[Grid]:
-    """Tiles row by row and, where there are several, a thumbnail last: GOT-OCR2's rule.
+def best_tiles(frame: Frame, images: Any, fewest: int, most: int) -> tuple[int, int]:
+    """Columns and rows of tiles nearest to a picture's shape, by GOT-OCR2's rule.
 
     Args:
         frame: what is shown.
-        images: the image processor; its module has the rule for the canvas of whole tiles.
-        cells: rows and columns of cells of one tile.
+        images: the image processor, whose very module has the rule.
         fewest, most: tiles of a picture.
     """
-    height, width = int(images.size["height"]), int(images.size["width"])
+    if most <= 1:
+        return 1, 1
     rule = sys.modules[type(images).__module__].get_optimal_tiled_canvas
-    shape = (int(frame.height), int(frame.width))
-    cols, rows = rule(shape, (height, width), fewest, most) if most > 1 else (1, 1)
-    canvas = frame.resize(float(cols * width), float(rows * height))
-    grids = tiles(canvas, (float(width), float(height)), cells)
+    tile = int(images.size["height"]), int(images.size["width"])
+    cols, rows = rule((int(frame.height), int(frame.width)), tile, fewest, most)
+    return int(cols), int(rows)
+
+
+def tiled(
+    frame: Frame,
+    size: Any,
+    across: tuple[int, int],
+    cells: tuple[int, int],
+    *,
+    thumbnail_first: bool = False,
+) -> list[Grid]:
+    """Tiles row by row and, where there are several, the whole picture as a thumbnail.
+
+    Args:
+        frame: what is shown; it is squashed.
+        size: of a tile, `size["width"]` x `size["height"]`.
+        across: columns and rows of tiles.
+        cells: rows and columns of cells of one tile.
+        thumbnail_first: whether the thumbnail stands before the tiles instead of behind them.
+    """
+    width, height = float(size["width"]), float(size["height"])
+    canvas = frame.resize(across[0] * width, across[1] * height)
+    grids = tiles(canvas, (width, height), cells)
     if len(grids) > 1:
-        grids.append(Grid(squashed(frame, images.size), *cells, "thumbnail"))
+        whole = Grid(squashed(frame, size), *cells, "thumbnail")
+        grids = [whole, *grids] if thumbnail_first else [*grids, whole]
     return grids
 
 

@@ -45,7 +45,7 @@ class InternVLAdapter(HuggingFaceAdapter):
 
     def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
         """Tiles are asked for by name: processor and image processor differ in their defaults."""
-        fewest, most = self._limits(model)
+        fewest, most = self.limits(model)
         return {"crop_to_patches": True, "min_patches": fewest, "max_patches": most}
 
     def most_tiles(self, images: Any) -> int:
@@ -66,9 +66,10 @@ class InternVLAdapter(HuggingFaceAdapter):
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """A grid per tile, in the order of the sequence, and the thumbnail's."""
         images = model.processor.image_processor
-        return frames.tiled(frame, images, self.cells(model), *self._limits(model))
+        across = frames.best_tiles(frame, images, *self.limits(model))
+        return frames.tiled(frame, images.size, across, self.cells(model))
 
-    def _limits(self, model: LoadedModel) -> tuple[int, int]:
+    def limits(self, model: LoadedModel) -> tuple[int, int]:
         """Fewest and most tiles of a picture."""
         images = model.processor.image_processor
         most = int(held(model).options.get("max_tiles", self.most_tiles(images)))
