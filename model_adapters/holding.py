@@ -84,7 +84,11 @@ def hold(
     base, layers = module.base_model, decoder.layers
     path = path_to(base, layers)
     early = can_truncate(base, path)
-    heads = int(module.config.get_text_config().num_attention_heads)
+    text = module.config.get_text_config()
+    if getattr(text, "is_heterogeneous", False):
+        # Layers of several sorts, each with its own number of heads: those with maps are of one.
+        text = text.per_layer_config[map_layers[0] if map_layers else 0]
+    heads = int(text.num_attention_heads)
     placeholder = processor.tokenizer.convert_tokens_to_ids(image_token) if image_token else None
     if placeholder is None or image_token_id is None:
         raise UnsupportedModelError(
