@@ -119,6 +119,7 @@ def _over_fused(
     attention_mask: torch.Tensor | None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
+    attention_mask = _chosen(attention_mask, options.pop("indices", None))
     recorder = _RECORDER.get()
     if recorder is not None:
         recorder.take(module, query, key, attention_mask, options)
@@ -136,6 +137,7 @@ def _over_plain(
     attention_mask: torch.Tensor | None,
     **options: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    attention_mask = _chosen(attention_mask, options.pop("indices", None))
     recorder = _RECORDER.get()
     if recorder is not None:
         recorder.take(module, query, key, attention_mask, options)
@@ -144,6 +146,25 @@ def _over_plain(
         module, query, key, value, attention_mask, **options
     )
     return answer
+
+
+def _chosen(mask: torch.Tensor | None, keys: torch.Tensor | None) -> torch.Tensor | None:
+    """The mask without the keys that an indexer left out.
+
+    Layers that attend to the best few keys of each query write them into the mask where the
+    attention is sdpa or eager by name, and else hand over which: batch x queries x chosen.
+    """
+    if keys is None:
+        return mask
+    if mask is None:
+        raise CaptureError("a layer that chooses its keys has no mask, so nothing can be left out")
+    chosen = keys.long()[:, None]
+    left_out = torch.ones(
+        (*chosen.shape[:-1], mask.shape[-1]), dtype=torch.bool, device=mask.device
+    )
+    left_out.scatter_(-1, chosen, 0)
+    nothing = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
+    return mask.masked_fill(left_out, nothing)
 
 
 def register() -> None:
