@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from vg_engine.model_adapters.qwen2_vl import Qwen2VLAdapter
+from vg_engine.model_adapters.qwen2_vl import Qwen2VLAdapter, named_by_config
 
 
 class HyperCLOVAXAdapter(Qwen2VLAdapter):
@@ -39,7 +39,4 @@ class HyperCLOVAXAdapter(Qwen2VLAdapter):
         self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
     ) -> tuple[Any, tuple[str, ...]]:
         """Take the picture's token from the config: older tokenizers do not name theirs."""
-        token = int(module.config.image_token_id)
-        processor.image_token_id = token
-        processor.image_token = processor.tokenizer.convert_ids_to_tokens(token)
-        return super().adapt_processor(processor, module, options)
+        return super().adapt_processor(named_by_config(processor, module), module, options)

@@ -87,3 +87,13 @@ class Qwen2VLAdapter(HuggingFaceAdapter):
             height, width = self.resized(images, height, width)
         cell = self.cell(images)
         return [Grid(frame.resize(float(width), float(height)), height // cell, width // cell)]
+
+
+def named_by_config(processor: Any, module: PreTrainedModel) -> Any:
+    """The processor with the picture's token that the model's config names.
+
+    For families whose tokenizers do not name it, or that borrow another family's processor.
+    """
+    processor.image_token_id = int(module.config.image_token_id)
+    processor.image_token = processor.tokenizer.convert_ids_to_tokens(processor.image_token_id)
+    return processor
