@@ -1,0 +1,99 @@
+"""Qwen4-Exp passes the public contract, with fewer keys per query than there are tokens."""
+
+from pathlib import Path
+
+import torch
+from transformers import Qwen3VLProcessor, Qwen4ExpConfig, Qwen4ExpForConditionalGeneration
+
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.model_adapters.qwen4_exp import Qwen4ExpAdapter
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing.tiny import save_tiny, text_sizes
+from vg_engine.testing.tiny_qwen import (
+    CHAT,
+    qwen_processor,
+    qwen_tokenizer,
+    sharpen_norms,
+    token_ids,
+)
+
+PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
+# From memory of its siblings: the template opens the thinking.
+TEMPLATE = CHAT + "{% if add_generation_prompt %}{{ '<think>\n' }}{% endif %}"
+ASKED = f"<|im_start|>user\n{PICTURE}the cup.<|im_end|>\n<|im_start|>assistant\n<think>\n"
+BLOCK, KEYS = 4, 48
+
+
+def tiny_qwen4_exp(folder):
+    """Every second layer has a map; the first layer embeds runs of tokens once more."""
+    tokenizer = qwen_tokenizer(("<think>", "</think>"))
+    config = Qwen4ExpConfig(
+        text_config={
+            **text_sizes(tokenizer),
+            "head_dim": 32,
+            "rope_parameters": {
+                "rope_type": "default",
+                "mrope_section": [2, 1, 1],
+                "mrope_interleaved": True,
+                "partial_rotary_factor": 0.25,
+            },
+            "full_attention_interval": 2,
+            "linear_key_head_dim": 16,
+            "linear_value_head_dim": 16,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "shared_expert_intermediate_size": 32,
+            "hc_lowrank": 16,
+            "ple_layer_ids": [1],
+            "heads_per_ngram": 2,
+            "ngram_vocab_size_base": 64,
+            "make_ngram_vocab_size_divisible_by": 8,
+            "split_ngram_parts": 2,
+            "indexer_n_heads": 16,
+            "indexer_kv_heads": 1,
+            "indexer_head_dim": 16,
+            "indexer_budget": KEYS,
+            "indexer_compress_ratio": BLOCK,
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 4,
+            "out_hidden_size": 64,
+            "num_position_embeddings": 64,
+        },
+        **token_ids(tokenizer),
+    )
+    torch.manual_seed(0)
+    module = Qwen4ExpForConditionalGeneration(config)
+    sharpen_norms(module.get_decoder(), 2.0)
+    processor = qwen_processor(
+        Qwen3VLProcessor, tokenizer, chat=TEMPLATE, patch_size=16, tokens=(1, 32)
+    )
+    return save_tiny(module, processor, folder)
+
+
+class TestQwen4Exp(AdapterContract):
+    adapter = Qwen4ExpAdapter
+    golden = (
+        Golden("the cup", Prompt(), f"{VICUNA} {PICTURE}\nthe cup.", rows=(13,)),
+        Golden("the cup", Prompt("chat"), ASKED, rows=(13,)),
+        Golden("the cup", Prompt("chat", query_row="prompt_last"), ASKED, rows=(198,)),
+    )
+
+    def build(self, folder: Path) -> None:
+        tiny_qwen4_exp(folder)
+
+
+def test_a_row_has_as_many_keys_as_the_indexer_chose(tmp_path):
+    opened = open_adapter(Qwen4ExpAdapter(), str(tiny_qwen4_exp(tmp_path / "tiny")))
+    inputs = opened.prepare([noise((120, 90))], [Expression(0, "it")])
+    rows = opened.rows(inputs)[0]
+    assert sorted({head.layer for head in opened.model.all_heads}) == [1, 3]
+    assert rows.shape[-1] > 2 * KEYS
+    assert ((rows > 0).sum(dim=-1) <= KEYS + BLOCK - 1).all()
