@@ -20,7 +20,8 @@ ADAPTERS = "vg_engine.adapters"
 MODEL_TYPES = "vg_engine.model_types"
 PLUGINS = "vg_engine.plugins"
 REGIONS = "vg_engine.regions"
-GROUPS = (ADAPTERS, MODEL_TYPES, PLUGINS, REGIONS)
+CONVERTERS = "vg_engine.converters"
+GROUPS = (ADAPTERS, MODEL_TYPES, PLUGINS, REGIONS, CONVERTERS)
 _LOG = logging.getLogger("vg_engine")
 
 # What a group holds, in words, and the error for a name that it does not hold.
@@ -29,6 +30,7 @@ _KINDS: dict[str, tuple[str, type[NotFoundError], str]] = {
     MODEL_TYPES: ("adapter for model type", AdapterNotFoundError, " (name one with --adapter)"),
     PLUGINS: ("plugin", NotFoundError, " (is its package installed here?)"),
     REGIONS: ("region", NotFoundError, ""),
+    CONVERTERS: ("converter", NotFoundError, ""),
 }
 
 
@@ -83,8 +85,9 @@ class Entry:
         manager.check_adapter(self.name, found() if inspect.isclass(found) else found)
         claims = getattr(found, "claims", None)
         if claims is not None:
-            # Asked about every config of its type, however little that says.
-            claims({"model_type": self.name})
+            # Asked about every config of its type (of `llava` too, where the entry is
+            # `llava+pixtral`), however little that says.
+            claims({"model_type": self.name.partition("+")[0]})
 
     def _advice(self, error: BaseException) -> str:
         """What to do about it."""

@@ -58,7 +58,9 @@ def model_types(adapter: Offer, types: Iterable[Offer]) -> tuple[str, ...]:
 def adapter_for(config: Mapping[str, Any], types: Sequence[AnyOffer]) -> AnyOffer:
     """The adapter that a model's config asks for.
 
-    Where several are installed for one model type, each is imported and asked `claims(config)`.
+    An entry named `TYPE+TOWER` is for models of that type with a vision tower of type TOWER
+    (`llava+pixtral`), and goes before one named `TYPE`. Where several are installed for one name,
+    each is imported and asked `claims(config)`.
 
     Args:
         config: the model's config.json.
@@ -75,7 +77,9 @@ def adapter_for(config: Mapping[str, Any], types: Sequence[AnyOffer]) -> AnyOffe
             "the model's config.json names no model_type; choose an adapter with --adapter "
             f"({', '.join(adapter_names(types)) or 'none is installed'})"
         )
-    offers = list({offer.value: offer for offer in types if offer.name == model_type}.values())
+    tower = config.get("vision_config")
+    kind = f"{model_type}+{tower.get('model_type')}" if isinstance(tower, Mapping) else model_type
+    offers = _named(kind, types) or _named(model_type, types)
     if not offers:
         refuse(config)
         raise AdapterNotFoundError(
@@ -87,6 +91,11 @@ def adapter_for(config: Mapping[str, Any], types: Sequence[AnyOffer]) -> AnyOffe
     if len(offers) == 1:
         return offers[0]
     return _claimed(model_type, config, offers)
+
+
+def _named(kind: str, types: Sequence[AnyOffer]) -> list[AnyOffer]:
+    """The offers of that name; one adapter that is registered twice counts once."""
+    return list({offer.value: offer for offer in types if offer.name == kind}.values())
 
 
 def refuse(config: Mapping[str, Any]) -> None:

@@ -20,7 +20,12 @@ One converter is one small file. To add one:
                        processor=...)
    ```
 
-2. Add `"example:Example"` to `formats.FORMATS`.
+2. Name it in pyproject.toml; a package of your own does the same:
+
+   ```toml
+   [project.entry-points."vg_engine.converters"]
+   example = "vg_engine.model_adapters.conversion.example:Example"
+   ```
 
 **Rules are data.** A `Rule` has a pattern (a regular expression for a *whole* key), the new names
 (`\1` stands for a group; no name at all: the tensor is dropped on purpose), and `known`: the public

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,6 +61,7 @@ def _silent(what: str, done: int, total: int) -> None:
 
 def convert(
     folders: Folders,
+    known: Sequence[Converter],
     *,
     tool: str = "",
     progress: Progress = _silent,
@@ -70,6 +71,7 @@ def convert(
 
     Args:
         folders: what is read and made.
+        known: the converters that are installed.
         tool: name and version, for the report.
         progress: is told what is done, and how many bytes of how many.
         shard_bytes: from which a new shard begins.
@@ -82,7 +84,7 @@ def convert(
     """
     source = open_checkpoint(folders.source)
     check_target(folders.target, folders.given())
-    converter = converter_for(source.config, name=str(folders.source))
+    converter = converter_for(source.config, known, name=str(folders.source))
     request = _request(source, folders, converter)
     try:
         plan = converter.plan(request)

@@ -11,7 +11,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +26,8 @@ from typer.testing import CliRunner, Result
 from vg_engine.cli import convert as command
 from vg_engine.cli.main import app
 from vg_engine.model_adapters.conversion import pipeline, schedule, writing
+from vg_engine.model_adapters.conversion.pickled import Pickled
+from vg_engine.plugins import entrypoints
 from vg_engine.testing.tiny import tiny_internvl, tiny_llava
 
 BIN = "pytorch_model.bin"
@@ -125,7 +129,8 @@ def test_an_empty_folder_may_be_the_target(source: Path, tmp_path: Path) -> None
 
 def test_shards_have_their_index(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "n"
-    report = pipeline.convert(pipeline.Folders(source, target), shard_bytes=100_000)
+    folders = pipeline.Folders(source, target)
+    report = pipeline.convert(folders, [Pickled()], shard_bytes=100_000)
     assert len(report["files"]) > 2
     index = json.loads((target / "model.safetensors.index.json").read_text())["weight_map"]
     assert set(index) == set(keys(source))
@@ -179,7 +184,7 @@ class Evil:
         (lambda s: (s / "config.json").unlink(), "holds no config.json"),
         (lambda s: (s / "config.json").write_text("{"), "cannot be read"),
         (lambda s: (s / "config.json").write_text("[]"), "holds no JSON object"),
-        (lambda s: (s / "config.json").write_text("{}"), "known: llava ("),
+        (lambda s: (s / "config.json").write_text("{}"), "known: internvl_chat ("),
         (lambda s: (s / "config.json").write_text('{"architectures": ["os"]}'), "of no format"),
         (lambda s: (s / "config.json").write_text('{"architectures": "x"}'), "of no format"),
         (old_format, "torch before 1.6"),
@@ -347,3 +352,36 @@ def test_help_imports_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--vision-tower" in done.stdout
+
+
+def test_a_converter_of_another_package_is_asked_and_a_broken_one_is_told(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger's format needs an entry point and nothing else."""
+
+    class Odd(Pickled):
+        name = "odd"
+        summary = "a format of somebody else's"
+
+        def claims(self, config: Any) -> bool:
+            return config.get("model_type") == "odd"
+
+        def plan(self, request: Any) -> Any:
+            return Pickled().plan(replace(request, source=renamed(request.source)))
+
+    def renamed(checkpoint: Any) -> Any:
+        checkpoint.config = {**checkpoint.config, "model_type": "llava"}
+        return checkpoint
+
+    ours = entrypoints.installed(entrypoints.CONVERTERS)
+    group = entrypoints.CONVERTERS
+    theirs = entrypoints.Entry("odd", "vg_odd:Odd", "vg-odd", "1.0", group)
+    broken = entrypoints.Entry("bad", "vg_bad:Bad", "vg-bad", "2.0", group)
+    monkeypatch.setitem(sys.modules, "vg_odd", SimpleNamespace(Odd=Odd))
+    monkeypatch.setattr(entrypoints, "installed", lambda _: (*ours, broken, theirs))
+    config = json.loads((source / "config.json").read_text()) | {"model_type": "odd"}
+    (source / "config.json").write_text(json.dumps(config))
+    done = call(source, tmp_path / "n")
+    assert done.exit_code == 0, done.stderr
+    assert "from format odd" in done.stdout
+    assert "converter 'bad' of vg-bad 2.0 is broken" in done.stderr

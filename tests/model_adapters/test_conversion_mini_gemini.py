@@ -19,9 +19,9 @@ from transformers import (
 
 from vg_engine.core.errors import InputError, UnsupportedModelError, WeightsError
 from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.conversion import formats
+from vg_engine.model_adapters.conversion import formats, pipeline
 from vg_engine.model_adapters.conversion.mini_gemini import MiniGemini
-from vg_engine.model_adapters.conversion.pipeline import Folders, convert
+from vg_engine.model_adapters.conversion.pipeline import Folders
 from vg_engine.model_adapters.mini_gemini import MiniGeminiAdapter
 from vg_engine.model_adapters.modules.mini_gemini import MiniGeminiForConditionalGeneration
 from vg_engine.testing import noise, open_adapter
@@ -213,11 +213,8 @@ class Original:
         torch.save(whole, zoo / CONVNEXT / "open_clip_pytorch_model.bin")
 
 
-@pytest.fixture(autouse=True)
-def listed(monkeypatch):
-    """The list of formats is not this file's business."""
-    known = dict.fromkeys((*formats.FORMATS, "mini_gemini:MiniGemini"))
-    monkeypatch.setattr(formats, "FORMATS", tuple(known))
+def convert(folders, **more):
+    return pipeline.convert(folders, [MiniGemini()], **more)
 
 
 @pytest.fixture(scope="module", params=["gemma", "llama"])
@@ -346,7 +343,7 @@ def test_the_hd_variants_are_refused(gemma, tmp_path):
 
 def test_it_claims_the_original_architectures_alone():
     for name in ("MGMGemmaForCausalLM", "MiniGeminiGemmaForCausalLM", "MGMLlamaForCausalLM"):
-        found = formats.converter_for({"architectures": [name]}, name="MGM")
+        found = formats.converter_for({"architectures": [name]}, [MiniGemini()], name="MGM")
         assert isinstance(found, MiniGemini)
     for other in ("MGMMixtralForCausalLM", "LlavaLlamaForCausalLM"):
         assert not MiniGemini().claims({"architectures": [other]})

@@ -9,8 +9,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaFo
 
 from vg_engine.core.errors import InputError, WeightsError
 from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.conversion import formats
-from vg_engine.model_adapters.conversion.pipeline import Folders, convert
+from vg_engine.model_adapters.conversion import formats, pipeline
+from vg_engine.model_adapters.conversion.pipeline import Folders
 from vg_engine.model_adapters.conversion.yi_vl import YiVL
 from vg_engine.model_adapters.modules.yi_vl import YiVLForConditionalGeneration
 from vg_engine.model_adapters.yi_vl import YiVLAdapter
@@ -101,11 +101,8 @@ class Original:
         return folder
 
 
-@pytest.fixture(autouse=True)
-def listed(monkeypatch):
-    """The list of formats is not this file's business."""
-    known = dict.fromkeys((*formats.FORMATS, "yi_vl:YiVL"))
-    monkeypatch.setattr(formats, "FORMATS", tuple(known))
+def convert(folders, **more):
+    return pipeline.convert(folders, [YiVL()], **more)
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +206,6 @@ def test_it_claims_its_own_projector_alone():
         "model_type": "llava",
         "mm_projector_type": "mlp2x_gelu_Norm",
     }
-    assert isinstance(formats.converter_for(config, name="Yi-VL-6B"), YiVL)
+    assert isinstance(formats.converter_for(config, [YiVL()], name="Yi-VL-6B"), YiVL)
     assert not YiVL().claims(config | {"mm_projector_type": "mlp2x_gelu"})
     assert not YiVL().claims({"model_type": "llava"})

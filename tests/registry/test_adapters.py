@@ -90,3 +90,14 @@ def test_an_installed_adapter_wins_over_a_refusal() -> None:
 def test_an_unknown_type_is_told_what_auto_would_need() -> None:
     with pytest.raises(AdapterNotFoundError, match="image_token_id and one square grid"):
         adapter_for({"model_type": "zebra"}, [Offer("llava", "a:A")])
+
+
+def test_a_tower_of_its_own_goes_before_the_type() -> None:
+    plain, special = Offer("llava", "a:A"), Offer("llava+pixtral", "b:B")
+    offers = [plain, special]
+    assert adapter_for({"model_type": "llava"}, offers) is plain
+    tower = {"model_type": "llava", "vision_config": {"model_type": "clip_vision_model"}}
+    assert adapter_for(tower, offers) is plain
+    pixtral = {"model_type": "llava", "vision_config": {"model_type": "pixtral"}}
+    assert adapter_for(pixtral, offers) is special
+    assert adapter_for(pixtral, [plain]) is plain

@@ -13,6 +13,8 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vg_engine.cli import console
+from vg_engine.core.errors import PluginError
+from vg_engine.plugins import entrypoints
 
 STOPPED = 130
 _FIRST, _EVERY = 2.0, 10.0  # seconds until the first line of progress, and between lines
@@ -36,9 +38,10 @@ def convert(
 ) -> None:
     """Turn an original checkpoint (.bin or safetensors) into a folder to load.
 
-    Reads LLaVA v1 and 1.5, ShareGPT4V, InternVL (internvl_chat), and any .bin
-    folder in transformers' own form. Nothing in SRC is executed. DST appears
-    when all of it worked, with a report in vg_engine_conversion.json.
+    Reads LLaVA v1 and 1.5, ShareGPT4V, InternVL (internvl_chat), Yi-VL,
+    Mini-Gemini, and any .bin folder in transformers' own form. Nothing in SRC
+    is executed. DST appears when all of it worked, with a report in
+    vg_engine_conversion.json.
     """
     from vg_engine._version import __version__  # noqa: PLC0415 - torch only where it is needed
 
@@ -48,7 +51,8 @@ def convert(
     folders = pipeline.Folders(source, target, vision_tower, base)
     try:
         with _bar() as progress:
-            report = pipeline.convert(folders, tool=f"vg-engine {__version__}", progress=progress)
+            tool = f"vg-engine {__version__}"
+            report = pipeline.convert(folders, _converters(), tool=tool, progress=progress)
     except KeyboardInterrupt:
         console.say("error", f"stopped; nothing was written to {target}")
         raise typer.Exit(STOPPED) from None
@@ -56,6 +60,17 @@ def convert(
         console.result(json.dumps(report, ensure_ascii=False))
     else:
         _tell(report, target)
+
+
+def _converters() -> list[Any]:
+    """One of each format; a broken package is told and left out, for it may not be needed."""
+    found = []
+    for entry in entrypoints.installed(entrypoints.CONVERTERS):
+        try:
+            found.append(entry.load()())
+        except PluginError as error:
+            console.say("note", str(error))
+    return found
 
 
 @contextmanager
