@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from vg_engine.core.errors import AdapterNotFoundError, NotFoundError, PluginError
-from vg_engine.plugins.entrypoints import ADAPTERS, GROUPS, PLUGINS, Entry, find, installed
+from vg_engine.plugins.entrypoints import (
+    ADAPTERS,
+    GROUPS,
+    MODEL_TYPES,
+    PLUGINS,
+    Entry,
+    find,
+    installed,
+)
+from vg_engine.plugins.manager import REQUIRED
 
 
 def install(site: Path, name: str, version: str, points: str, **modules: str) -> None:
@@ -63,6 +72,22 @@ def test_a_broken_plugin_is_named_when_it_is_asked_for(site: Path, text: str, ca
         entry.load()
     assert cause in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_claims_are_tried_on_the_barest_config_of_their_type(site: Path) -> None:
+    install(
+        site,
+        "vg-tower",
+        "1",
+        f"[{MODEL_TYPES}]\nzebra+tall = vg_mod_tower:Tower\n",
+        vg_mod_tower="class Tower:\n"
+        "    def claims(config): return config['model_type'] == 'zebra' and config['tower']\n"
+        + "".join(f"    def {hook}(self): ...\n" for hook in REQUIRED),
+    )
+    with pytest.raises(
+        PluginError, match=r"'zebra\+tall' of vg-tower 1 is broken .*KeyError: 'tower'"
+    ):
+        find(MODEL_TYPES, "zebra+tall").load()
 
 
 def test_two_claims_on_one_name_are_an_error_that_names_both(site: Path) -> None:
