@@ -162,6 +162,30 @@ def test_real_settings_make_the_known_number_of_tokens(real):
     assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
 
 
+@pytest.mark.parametrize(
+    ("adapter", "build"), [(Qwen2VLAdapter, tiny_qwen2_vl), (Qwen25VLAdapter, tiny_qwen2_5_vl)]
+)
+def test_the_hubs_flat_config_gives_the_same_rows(tmp_path, adapter, build):
+    """Real checkpoints state the decoder's sizes beside the parts, and the rotation's old names."""
+    folder = build(tmp_path / "flat")
+
+    def rows():
+        opened = open_adapter(adapter(), str(folder))
+        return opened.rows(opened.prepare([noise((150, 90))], [Expression(0, "it")]))[0]
+
+    expected = rows()
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    text = config.pop("text_config")
+    for name in ("model_type", "rope_parameters", "layer_types"):
+        text.pop(name)
+    config["vision_config"].pop("model_type")
+    rope = {"type": "mrope", "mrope_section": ROPE["mrope_section"]}
+    flat = {**text, **config, "rope_scaling": rope, "rope_theta": 1000000.0}
+    (folder / "config.json").write_text(json.dumps(flat), encoding="utf-8")
+    assert adapter.claims(flat)
+    assert (rows() - expected).abs().max() < 1e-6
+
+
 def test_limits_are_options(real):
     options = {"max_pixels": 100 * 784}
     opened = open_adapter(Qwen2VLAdapter(), str(real), options=options)

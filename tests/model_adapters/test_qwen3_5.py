@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     Qwen3_5Config,
     Qwen3_5ForConditionalGeneration,
@@ -137,3 +138,12 @@ def test_padding_does_not_flow_through_the_running_state(opened):
     alone = opened.prepare(pictures[:1], asked[:1])
     expected = opened.rows(alone)[0]
     assert (opened.rows(together)[0][..., pads:] - expected).abs().max() < 1e-4
+
+
+def test_layers_for_drafting_are_left_out(tmp_path):
+    """Real checkpoints hold further layers that predict several tokens at once (`mtp.`)."""
+    folder = tmp_path / "drafting"
+    tiny_qwen3_5(folder, Qwen3_5Config, Qwen3_5ForConditionalGeneration)
+    weights = {**load_file(folder / "model.safetensors"), "mtp.norm.weight": torch.ones(64)}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    assert open_adapter(Qwen35Adapter(), str(folder)).model.layers == 8
