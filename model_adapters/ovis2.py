@@ -2,8 +2,9 @@
 
 `<IMG_START>` thumbnail `<IMG_GRID>` tile `<IMG_COL>` tile `<IMG_ROW>` tile ... `<IMG_END>`: the
 indicators have ids of their own. By default a picture gets the fewest tiles that show nine tenths
-of it undistorted; transformers 5.23 takes that rule's rows for columns, so that a wide picture may
-become a column of squashed tiles. The placeholder `<image>` is the processor's, not the tokenizer's.
+of it undistorted; transformers 5.23 takes that rule's rows for columns, so that a wide picture
+may become a column of squashed tiles. The placeholder `<image>` is the processor's, not the
+tokenizer's.
 """
 
 from __future__ import annotations
