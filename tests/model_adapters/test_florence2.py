@@ -1,0 +1,170 @@
+"""Florence-2 passes the public contract with the heads of its encoder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    BartConfig,
+    Florence2Config,
+    Florence2ForConditionalGeneration,
+    Florence2Processor,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from vg_engine.core.errors import TokenCountError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.florence2 import Florence2Adapter
+from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter, paint
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+
+# The family ships no template: this one is for the contract alone.
+CHAT = (
+    "{% for message in messages %}{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' %}<image>{% else %}{{ content['text'] }}{% endif %}"
+    "{% endfor %}{% endfor %}"
+)
+TASK = "Locate {expression} in the image with mask"
+GOLDEN = (
+    Golden("the cup", Prompt(), "<image><s>the cup.</s>", rows=(13,)),
+    Golden("which cup?", Prompt(system="Look. "), "<image><s>Look. which cup?</s>", rows=(30,)),
+    Golden(
+        "the cup",
+        Prompt("chat", template=TASK, query_row="expression_all"),
+        "<image><s>Locate the cup. in the image with mask</s>",
+        rows=(83, 71, 68, 220, 66, 84, 79),
+    ),
+    Golden("it", Prompt(query_row="prompt_last"), "<image><s>it.</s>", rows=(258,)),
+)
+
+
+class Reading(Florence2ForConditionalGeneration):
+    """As transformers runs it, with the encoder's attentions where the kit looks for them."""
+
+    def forward(self, **tensors: Any) -> Any:
+        answer = super().forward(**tensors)
+        answer.attentions = answer.encoder_attentions
+        return answer
+
+
+def tiny_florence2(folder: Path, *, side: int = 192, layers: int = 4) -> Path:
+    """A tiny checkpoint: four stages make cells of 32 x 32 pixels."""
+    special = ["<s>", "<pad>", "</s>", "<image>"]
+    tokenizer = byte_tokenizer(
+        special,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        extra_special_tokens={"image_token": "<image>"},
+    )
+    tokenizer.chat_template = CHAT
+    images = CLIPImageProcessorPil(size={"height": side, "width": side}, do_center_crop=False)
+    images.image_seq_length = 1 + (side // 32) ** 2
+    made: Any = Florence2Processor
+    processor = made(images, tokenizer)
+    sizes = text_sizes(tokenizer)
+    made = Florence2Config
+    config = made(
+        text_config=BartConfig(
+            **{name: sizes[name] for name in sizes if name.endswith(("_id", "vocab_size"))},
+            d_model=64,
+            encoder_layers=layers,
+            decoder_layers=1,
+            encoder_attention_heads=4,
+            decoder_attention_heads=4,
+            encoder_ffn_dim=128,
+            decoder_ffn_dim=128,
+            max_position_embeddings=4096,
+            decoder_start_token_id=tokenizer.eos_token_id,
+        ).to_dict(),
+        vision_config={
+            "depths": [1, 1, 1, 1],
+            "embed_dim": [16, 16, 32, 32],
+            "num_heads": [2, 2, 2, 2],
+            "num_groups": [2, 2, 2, 2],
+            "window_size": 6,
+            "projection_dim": 64,
+            "initializer_range": 0.2,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    torch.manual_seed(0)
+    module: Any = Florence2ForConditionalGeneration(config)
+    return save_tiny(module, processor, folder)
+
+
+class TestFlorence2(AdapterContract):
+    adapter = Florence2Adapter
+    golden = GOLDEN
+    # Positions are learned: there is one side only that padding can be on.
+    padding = ({},)
+
+    def build(self, folder: Path) -> None:
+        tiny_florence2(folder)
+
+    def load_plain(self, folder: Path, attention: str) -> Any:
+        kind: Any = Reading
+        return kind.from_pretrained(
+            folder, attn_implementation=attention, dtype=torch.float32
+        ).eval()
+
+    def layers(self, module: Any) -> Sequence[torch.nn.Module]:
+        return list(module.base_model.language_model.encoder.layers)
+
+    def unmix(self, opened: Opened) -> None:
+        tower: Any = self.vision_tower(opened.model.module)
+        paint.unmix(tower)
+        for part in tower.modules():
+            if isinstance(part, torch.nn.Conv2d):
+                _keep_own_pixels(part)
+
+    def features(self, opened: Opened, inputs: Any) -> torch.Tensor:
+        """What the encoder gets."""
+        module: Any = opened.model.module
+        kept: list[torch.Tensor] = []
+        handle = module.base_model.language_model.encoder.register_forward_pre_hook(
+            lambda _, __, named: kept.append(named["inputs_embeds"]), with_kwargs=True
+        )
+        try:
+            with torch.no_grad():
+                module(**inputs.tensors, use_cache=False)
+        finally:
+            handle.remove()
+        return kept[0].float()
+
+
+def _keep_own_pixels(part: torch.nn.Conv2d) -> None:
+    """Of a convolution's window only what lies in its own cell."""
+    mask = torch.zeros(part.weight.shape[-2:])
+    first, step = int(part.padding[0]), part.stride[0]
+    mask[first : first + step, first : first + step] = 1
+    part.weight.data *= mask
+
+
+@pytest.fixture(scope="module")
+def real_size(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("florence2") / "768"
+    opened = open_adapter(Florence2Adapter(), str(tiny_florence2(folder, side=768, layers=2)))
+    yield opened
+    opened.model.close()
+
+
+def test_a_photograph_is_squashed_to_24_by_24_cells(real_size):
+    inputs = real_size.prepare([noise((640, 480))], [Expression(0, "it")])
+    ((view,),) = real_size.views(inputs)
+    assert view.shape == (24, 24)
+    # The first of 577 tokens is the average.
+    assert int(view.positions[0, 0]) == 1
+    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+
+
+def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_size):
+    real_size.model.processor.num_image_tokens = 576
+    try:
+        inputs = real_size.prepare([noise((64, 64))], [Expression(0, "it")])
+        with pytest.raises(TokenCountError, match=r"expected 577 image tokens .* made 576"):
+            real_size.views(inputs)
+    finally:
+        real_size.model.processor.num_image_tokens = 577
