@@ -14,6 +14,7 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS)
 TORCH = $(shell sed -n 's/^torch==/&/p' constraints.txt)
 RUNTIME = $(VENV)/.vg-engine-runtime
 DEV = $(VENV)/.vg-engine-dev
+TEMPLATE = examples/vg-engine-adapter-template
 
 .PHONY: help demo test lint bench clean
 .DEFAULT_GOAL := help
@@ -47,7 +48,8 @@ bench: $(DEV)
 	done
 
 clean:
-	rm -rf build dist *.egg-info $(DEMO_OUT) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info $(TEMPLATE)/build $(TEMPLATE)/src/*.egg-info
+	rm -rf $(DEMO_OUT) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find $(wildcard $(SOURCES)) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch first and alone: whichever build is found then satisfies the rest, and nothing fetches another.
@@ -63,6 +65,8 @@ $(RUNTIME): pyproject.toml constraints.txt
 	@$(PIP) -c constraints.txt -e .
 	@touch $@
 
-$(DEV): $(RUNTIME)
+# The template of an adapter package is installed as a stranger's would be; tests use it so.
+$(DEV): $(RUNTIME) $(TEMPLATE)/pyproject.toml
 	@$(PIP) -c constraints.txt -e '.[dev]'
+	@$(PIP) --no-deps --no-build-isolation -e $(TEMPLATE)
 	@touch $@

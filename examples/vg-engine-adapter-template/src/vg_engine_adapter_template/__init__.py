@@ -1,0 +1,1 @@
+"""An adapter for vg-engine, in a package of its own."""
