@@ -1,0 +1,143 @@
+"""SmolVLM passes the public contract, with tiles whose last pixels no patch holds."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    Idefics3Processor,
+    LlamaConfig,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+)
+from transformers.models.smolvlm.configuration_smolvlm import SmolVLMVisionConfig
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+from transformers.models.smolvlm.processing_smolvlm import (
+    DEFAULT_CHAT_TEMPLATE,
+    get_image_prompt_string,
+)
+
+from vg_engine.core.errors import TokenCountError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.smolvlm import SmolVLMAdapter
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+
+FAKE = "<fake_token_around_image>"
+WHOLE = f"{FAKE}<global-img><image>{FAKE}"
+TILES = (
+    f"{FAKE}<row_1_col_1><image>{FAKE}<row_1_col_2><image>\n"
+    f"{FAKE}<row_2_col_1><image>{FAKE}<row_2_col_2><image>\n\n{WHOLE}"
+)
+GOLDEN = (
+    Golden("the cup", Prompt(system="Look."), f"Look. {TILES}\nthe cup.", rows=(13,)),
+    Golden(
+        "which cup?",
+        Prompt("chat", system="See."),
+        f"<|im_start|>System: See.<end_of_utterance>\nUser:{TILES}which cup?<end_of_utterance>\n"
+        "Assistant:",
+        rows=(30,),
+    ),
+)
+
+
+def tiny(
+    folder: Path, *, side: int = 132, patch: int = 14, merge: int = 3, across: int = 2
+) -> Path:
+    """A tiny SmolVLM: as in SmolVLM-Instruct (384, 14, 3), six pixels are left over.
+
+    Args:
+        folder: is made.
+        side: of a tile, in pixels.
+        patch: side of a patch, in pixels.
+        merge: side of the square of patches that becomes one token.
+        across: tiles along the longest edge.
+    """
+    special = ["<|im_start|>", "<pad>", FAKE, "<image>", "<end_of_utterance>", "<global-img>"]
+    special += [f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1, 5)]
+    tokenizer = byte_tokenizer(
+        special,
+        bos_token=special[0],
+        pad_token="<pad>",
+        eos_token="<end_of_utterance>",
+        extra_special_tokens=special[2:],
+        padding_side="left",
+    )
+    images = SmolVLMImageProcessorPil(
+        size={"longest_edge": across * side}, max_image_size={"longest_edge": side}
+    )
+    made: Any = Idefics3Processor
+    length = (side // patch // merge) ** 2
+    template = DEFAULT_CHAT_TEMPLATE
+    processor = made(images, tokenizer, image_seq_len=length, chat_template=template)
+    config: Any = SmolVLMConfig
+    config = config(
+        vision_config=SmolVLMVisionConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            image_size=side,
+            patch_size=patch,
+        ),
+        text_config=LlamaConfig(**text_sizes(tokenizer)),
+        scale_factor=merge,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    torch.manual_seed(0)
+    save_tiny(SmolVLMForConditionalGeneration(config), processor, folder)
+    # Files name the class that a real checkpoint names.
+    for name in ("processor_config.json", "tokenizer_config.json"):
+        text = (folder / name).read_text(encoding="utf-8")
+        (folder / name).write_text(text.replace("Idefics3", "SmolVLM"), encoding="utf-8")
+    return folder
+
+
+def views(opened, size):
+    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
+
+
+class TestSmolVLM(AdapterContract):
+    adapter = SmolVLMAdapter
+    golden = GOLDEN
+
+    def build(self, folder: Path) -> None:
+        tiny(folder)
+
+    def test_the_picture_becomes_what_its_own_processor_makes_of_it(self, opened):
+        """That one needs the package num2words; its function for pictures does not."""
+        rendered = opened.prepare([noise((300, 140))], [Expression(0, "it")]).rendered[0]
+        expected = get_image_prompt_string(
+            1,
+            2,
+            9,
+            fake_token_around_image=FAKE,
+            image_token="<image>",
+            global_image_token="<global-img>",
+        )
+        assert f" {expected}\n" in rendered
+
+    def test_the_last_pixels_of_a_tile_are_in_no_cell(self, opened):
+        found = views(opened, (264, 264))
+        assert found[0].shape == (3, 3)
+        assert found[3].extent == pytest.approx((132.0, 132.0, 258.0, 258.0))
+        assert found[-1].extent == pytest.approx((0.0, 0.0, 252.0, 252.0))
+
+
+@pytest.mark.parametrize(
+    ("side", "patch", "merge", "cells"), [(384, 14, 3, (9, 9)), (512, 16, 4, (8, 8))]
+)
+def test_real_tiles(tmp_path, side, patch, merge, cells):
+    """SmolVLM-Instruct, and the 256M and 500M models."""
+    folder = tiny(tmp_path / "m", side=side, patch=patch, merge=merge, across=4)
+    found = views(open_adapter(SmolVLMAdapter(), str(folder)), (640, 480))
+    assert len(found) == 13
+    assert {view.shape for view in found} == {cells}
+
+
+def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):
+    opened = open_adapter(SmolVLMAdapter(), str(tiny(tmp_path / "m", across=1)))
+    opened.model.processor.image_seq_len = 8
+    with pytest.raises(TokenCountError, match=r"expected 9 image tokens .* made 8"):
+        views(opened, (64, 64))
