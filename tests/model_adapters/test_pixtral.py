@@ -1,0 +1,298 @@
+"""Pixtral and its kin (Mistral 3, LightOnOCR) pass the public contract in a picture's own shape."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from transformers import (
+    LightOnOcrConfig,
+    LightOnOcrForConditionalGeneration,
+    LightOnOcrProcessor,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    Ministral3Config,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+    MistralConfig,
+    PixtralVisionConfig,
+    Qwen3Config,
+)
+from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
+
+from vg_engine.core.errors import PictureError, TokenCountError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.model_adapters.lighton_ocr import LightOnOcrAdapter
+from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.model_adapters.mistral3 import Mistral3Adapter
+from vg_engine.model_adapters.pixtral import PixtralAdapter, PixtralProcessor
+from vg_engine.testing import AdapterContract, Golden, Opened, conduct, noise, open_adapter, paint
+from vg_engine.testing.tiny import (
+    BOS,
+    END_OF_TEXT,
+    END_OF_TURN,
+    EOS,
+    PAD,
+    byte_tokenizer,
+    save_tiny,
+    text_sizes,
+)
+
+# Looked up on copies; the real ones hold more (tools, the answers of earlier turns).
+PIXTRAL_CHAT = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}[INST]"
+    "{% for content in message['content'] %}{% if content['type'] == 'image' %}[IMG]"
+    "{% else %}{{ content['text'] }}{% endif %}{% endfor %}[/INST]"
+    "{% else %}[SYSTEM_PROMPT]{{ message['content'][0]['text'] }}[/SYSTEM_PROMPT]{% endif %}"
+    "{% endfor %}"
+)
+# Renders what the published one does (looked up on a copy), without its numbered pictures.
+LIGHTON_CHAT = (
+    "{% for message in messages %}"
+    "{% if loop.first and message['role'] != 'system' %}<|im_start|>system<|im_end|>\n{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% for content in message['content'] %}{% if content['type'] == 'image' %}<|image_pad|>"
+    "{% else %}{{ content['text'] + '\n' }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+WORDS = ["[IMG]", "[IMG_BREAK]", "[IMG_END]", "[INST]", "[/INST]"]
+
+
+def tower(patch: int, most: int) -> PixtralVisionConfig:
+    made: Any = PixtralVisionConfig
+    return made(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=most,
+        patch_size=patch,
+    )
+
+
+def parts(patch: int, most: int, merge: int) -> tuple[Any, Any]:
+    """Tokenizer and processor of Pixtral and Mistral 3, saved under transformers' name for it."""
+    tokenizer = byte_tokenizer(
+        [PAD, BOS, EOS, *WORDS],
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        extra_special_tokens=WORDS,
+        padding_side="left",
+    )
+    processor = PixtralProcessor(
+        PixtralImageProcessorPil(
+            size={"longest_edge": most}, patch_size={"height": patch, "width": patch}
+        ),
+        tokenizer,
+        patch_size=patch,
+        spatial_merge_size=merge,
+        chat_template=PIXTRAL_CHAT,
+    )
+    return tokenizer, processor
+
+
+def tiny_pixtral(folder: Path, *, most: int = 160, layers: int = 4) -> Path:
+    tokenizer, processor = parts(16, most, 1)
+    text: Any = MistralConfig
+    made: Any = LlavaConfig
+    config = made(
+        vision_config=tower(16, most),
+        text_config=text(**text_sizes(tokenizer, layers=layers), sliding_window=None),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+        image_seq_length=1,
+        image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
+    )
+    torch.manual_seed(0)
+    return save_tiny(LlavaForConditionalGeneration(config), processor, folder)
+
+
+def tiny_mistral3(folder: Path, text: Any, *, most: int = 700, layers: int = 4) -> Path:
+    tokenizer, processor = parts(14, most, 2)
+    made: Any = Mistral3Config
+    config = made(
+        vision_config=tower(14, most),
+        text_config=text(**text_sizes(tokenizer, layers=layers), sliding_window=None),
+        image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
+        spatial_merge_size=2,
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(0)
+    return save_tiny(Mistral3ForConditionalGeneration(config), processor, folder)
+
+
+def tiny_lighton(folder: Path, *, step: int = 14, most: int = 280) -> Path:
+    """Pictures of whole steps: of a patch as published (a bare number), or of a merged cell."""
+    named = {
+        "image_token": "<|image_pad|>",
+        "image_break_token": "<|vision_pad|>",
+        "image_end_token": "<|vision_end|>",
+    }
+    tokenizer = byte_tokenizer(
+        [END_OF_TEXT, "<|im_start|>", END_OF_TURN, *named.values()],
+        pad_token=END_OF_TEXT,
+        eos_token=END_OF_TURN,
+        extra_special_tokens=named,
+        padding_side="left",
+    )
+    processor = LightOnOcrProcessor(
+        PixtralImageProcessorPil(size={"longest_edge": most}, patch_size=step),
+        tokenizer,
+        chat_template=LIGHTON_CHAT,
+    )
+    made: Any = LightOnOcrConfig
+    text: Any = Qwen3Config
+    config = made(
+        vision_config=tower(14, most),
+        text_config=text(**text_sizes(tokenizer), head_dim=16),
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(0)
+    module: Any = LightOnOcrForConditionalGeneration(config)
+    for name, parameter in module.get_decoder().named_parameters():
+        # Queries and keys are normed here, so projections cannot sharpen.
+        if "q_norm" in name or "k_norm" in name:
+            parameter.data.mul_(2.0)
+    return save_tiny(module, processor, folder)
+
+
+def rows_of(cells: int) -> str:
+    """A square picture of so many rows, with every run of cells written once."""
+    return "[IMG][IMG_BREAK]" * (cells - 1) + "[IMG][IMG_END]"
+
+
+class TestPixtral(AdapterContract):
+    adapter = PixtralAdapter
+    golden = (
+        Golden("the cup", Prompt(), f"{VICUNA} {rows_of(4)}\nthe cup.", rows=(13,)),
+        Golden("which cup?", Prompt("chat"), f"<s>[INST]{rows_of(4)}which cup?[/INST]", rows=(30,)),
+    )
+
+    def build(self, folder: Path) -> None:
+        tiny_pixtral(folder)
+
+
+class TestMistral3(AdapterContract):
+    adapter = Mistral3Adapter
+    # The tower mixes all pictures of a batch behind one mask: large ones take long.
+    shapes: ClassVar = ((240, 240), (333, 190), (187, 341), (97, 61), (900, 60), (61, 150))
+    golden = (
+        Golden("the cup", Prompt(), f"{VICUNA} {rows_of(3)}\nthe cup.", rows=(13,)),
+        Golden(
+            "the cup",
+            Prompt("chat", system="See."),
+            f"<s>[SYSTEM_PROMPT]See.[/SYSTEM_PROMPT][INST]{rows_of(3)}the cup.[/INST]",
+            rows=(13,),
+        ),
+    )
+
+    def build(self, folder: Path) -> None:
+        tiny_mistral3(folder, MistralConfig)
+
+
+class TestMinistral3(TestMistral3):
+    def build(self, folder: Path) -> None:
+        tiny_mistral3(folder, Ministral3Config)
+
+
+class TestLightOnWholeCells(AdapterContract):
+    adapter = LightOnOcrAdapter
+    golden = (
+        Golden("the cup", Prompt(), f"{VICUNA} <|image_pad|>\nthe cup.", rows=(13,)),
+        Golden(
+            "the cup",
+            Prompt("chat"),
+            "<|im_start|>system<|im_end|>\n<|im_start|>user\n<|image_pad|>the cup.\n<|im_end|>\n"
+            "<|im_start|>assistant\n",
+            rows=(13,),
+        ),
+    )
+    step: ClassVar[int] = 28
+
+    def build(self, folder: Path) -> None:
+        tiny_lighton(folder, step=self.step)
+
+    def vision_tower(self, module: Any) -> torch.nn.Module:
+        return module.base_model.vision_encoder
+
+
+class TestLightOn(TestLightOnWholeCells):
+    """As published: pictures are whole patches, and the last of an odd number is in no cell."""
+
+    step: ClassVar[int] = 14
+
+    def test_every_token_is_located(self, opened: Opened) -> None:
+        """Narrower than a merged cell, a picture has no cell: most of the kit's odd sizes."""
+        sizes = [size for size in conduct.ODD_SIZES if min(size) >= 28]
+        sizes += [(28, 28), (15, 15), (29, 43), (28, 279), (250, 30)]
+        assert conduct.check_tokens(opened, sizes)[1] == []
+        for size in set(conduct.ODD_SIZES) - set(sizes):
+            with pytest.raises(PictureError, match=r"too small .* enlarge it first"):
+                opened.prepare([noise(size)], [Expression(0, "it")])
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """Patches of 16 and a longest side of 1024 pixels, as published."""
+    return tiny_pixtral(tmp_path_factory.mktemp("pixtral") / "1024", most=1024, layers=1)
+
+
+def located(opened, size):
+    (view,) = opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
+    return view
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [((640, 480), (30, 40)), ((641, 481), (31, 41)), ((2048, 1000), (32, 64)), ((17, 3), (1, 2))],
+)
+def test_real_sizes(real, size, shape):
+    """Never enlarged, but for the last patch."""
+    opened = open_adapter(PixtralAdapter(), str(real))
+    view = located(opened, size)
+    assert view.shape == shape
+    assert view.extent == pytest.approx((0.0, 0.0, *size))
+
+
+def test_row_ends_are_no_image_tokens(real):
+    opened = open_adapter(PixtralAdapter(), str(real))
+    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    ids, known = inputs.tensors["input_ids"][0], opened.model.processor.tokenizer
+    counts = [int((ids == known.convert_tokens_to_ids(word)).sum()) for word in WORDS[:3]]
+    assert counts == [30 * 40, 29, 1]
+    (view,) = opened.views(inputs)[0]
+    assert (view.positions[1:, 0] - view.positions[:-1, 0] == 41).all()
+
+
+def test_the_real_grid_passes_the_paint_probe(real):
+    opened = open_adapter(PixtralAdapter(), str(real))
+    paint.unmix(opened.model.module.model.vision_tower)
+    report = paint.probe(opened, paint.embeddings, [(500, 333), (1100, 210)])
+    report.check()
+    assert report.right == report.planned >= 20
+
+
+def test_the_tower_tells_pixtral_from_llava(real):
+    config: Any = open_adapter(PixtralAdapter(), str(real)).model.module.config.to_dict()
+    assert PixtralAdapter.claims(config)
+    assert not LlavaAdapter.claims(config)
+    assert not PixtralAdapter.claims({"model_type": "llava"})
+    assert not PixtralAdapter.claims({"model_type": "mistral3"})
+
+
+def test_too_small_a_picture_is_refused(tmp_path):
+    opened = open_adapter(Mistral3Adapter(), str(tiny_mistral3(tmp_path / "m", MistralConfig)))
+    with pytest.raises(PictureError, match=r"20 x 28 is too small .* 1 x 1 cells; enlarge it"):
+        located(opened, (20, 28))
+    opened.rows(opened.prepare([noise((20, 29))], [Expression(0, "it")]))
+
+
+def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
+    opened = open_adapter(PixtralAdapter(), str(real))
+    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    opened.model.processor.patch_size = 20
+    with pytest.raises(TokenCountError, match=r"expected 768 image tokens .* made 1200"):
+        opened.views(inputs)
