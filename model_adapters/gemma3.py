@@ -54,18 +54,17 @@ class Gemma3Adapter(HuggingFaceAdapter):
         asked = bool(held(model).options.get("pan_and_scan", False))
         return {"do_pan_and_scan": asked, **_settings(model)}
 
+    def tokens_of_picture(self, module: Any) -> int:
+        """How many tokens a picture, or a crop of one, becomes."""
+        return int(module.config.mm_tokens_per_image)
+
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """The whole picture, then its crops."""
-        shown = [("picture", frame)]
-        images, config = model.processor.image_processor, _config(model)
+        shown, images = [("picture", frame)], model.processor.image_processor
         if held(model).options.get("pan_and_scan", False):
             shown += _crops(images, _settings(model), frame)
-        side = round(config.mm_tokens_per_image**0.5)
+        side = round(self.tokens_of_picture(model.module) ** 0.5)
         return [Grid(frames.squashed(part, images.size), side, side, name) for name, part in shown]
-
-
-def _config(model: LoadedModel) -> Any:
-    return model.module.config
 
 
 def _settings(model: LoadedModel) -> dict[str, Any]:

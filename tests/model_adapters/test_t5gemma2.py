@@ -1,0 +1,158 @@
+"""T5Gemma 2 passes the public contract with the heads of its encoder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    Gemma3Processor,
+    SiglipVisionConfig,
+    T5Gemma2Config,
+    T5Gemma2ForConditionalGeneration,
+)
+from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+from vg_engine.core.errors import TokenCountError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.model_adapters.t5gemma2 import T5Gemma2Adapter
+from vg_engine.testing import AdapterContract, Golden, Opened, conduct, noise, open_adapter
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+
+# The published models are pretrained only and have no template: this one is for the contract.
+CHAT = (
+    "{{ bos_token }}{% for message in messages %}{% for item in message['content'] %}"
+    "{% if item['type'] == 'image' %}{{ '<start_of_image>' }}{% else %}{{ item['text'] }}"
+    "{% endif %}{% endfor %}{% endfor %}"
+)
+PICTURE = "\n\n<start_of_image><image_soft_token><end_of_image>\n\n"
+GOLDEN = (
+    Golden("the cup", Prompt(), f"{VICUNA} {PICTURE}\nthe cup.", rows=(13,)),
+    Golden("which cup?", Prompt("chat"), f"<bos>{PICTURE}which cup?", rows=(30,)),
+)
+
+
+class Reading(T5Gemma2ForConditionalGeneration):
+    """As transformers runs it, with the encoder's attentions where the kit looks for them."""
+
+    def forward(self, **tensors: Any) -> Any:
+        answer = super().forward(**tensors)
+        answer.attentions = answer.encoder_attentions
+        return answer
+
+
+def tiny_t5gemma2(folder: Path, *, side: int = 112) -> Path:
+    """A tiny checkpoint: patches of 14 pixels, pooled 2 x 2."""
+    named = {
+        "image_token": "<image_soft_token>",
+        "boi_token": "<start_of_image>",
+        "eoi_token": "<end_of_image>",
+    }
+    tokenizer = byte_tokenizer(
+        ["<pad>", "<eos>", "<bos>", *named.values()],
+        pad_token="<pad>",
+        eos_token="<eos>",
+        bos_token="<bos>",
+        extra_special_tokens=named,
+        padding_side="left",
+    )
+    tokens = (side // 28) ** 2
+    made: Any = Gemma3Processor
+    processor = made(
+        Gemma3ImageProcessorPil(size={"height": side, "width": side}),
+        tokenizer,
+        chat_template=CHAT,
+        image_seq_length=tokens,
+    )
+    text = {
+        **text_sizes(tokenizer),
+        "head_dim": 16,
+        "query_pre_attn_scalar": 16,
+        # A window that ends inside the picture.
+        "sliding_window": 24,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+    }
+    made = T5Gemma2Config
+    config = made(
+        encoder={
+            "text_config": text,
+            "vision_config": SiglipVisionConfig(
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                image_size=side,
+                patch_size=14,
+                vision_use_head=False,
+            ).to_dict(),
+            "mm_tokens_per_image": tokens,
+            "boi_token_index": tokenizer.boi_token_id,
+            "eoi_token_index": tokenizer.eoi_token_id,
+        },
+        decoder=text,
+        image_token_index=tokenizer.image_token_id,
+    )
+    torch.manual_seed(0)
+    module: Any = T5Gemma2ForConditionalGeneration(config)
+    encoder = module.model.encoder
+    torch.nn.init.normal_(encoder.multi_modal_projector.mm_input_projection_weight, std=0.1)
+    for name, parameter in encoder.text_model.named_parameters():
+        # Queries and keys are normed, so projections cannot sharpen; their norms are 1 + weight.
+        if name.endswith(("q_norm.weight", "k_norm.weight")):
+            torch.nn.init.constant_(parameter, 0.7)
+    return save_tiny(module, processor, folder, sharpness=1.0)
+
+
+class TestT5Gemma2(AdapterContract):
+    adapter = T5Gemma2Adapter
+    golden = GOLDEN
+
+    def build(self, folder: Path) -> None:
+        tiny_t5gemma2(folder)
+
+    def load_plain(self, folder: Path, attention: str) -> Any:
+        kind: Any = Reading
+        return kind.from_pretrained(
+            folder, attn_implementation=attention, dtype=torch.float32
+        ).eval()
+
+    def layers(self, module: Any) -> Sequence[torch.nn.Module]:
+        return list(module.base_model.encoder.text_model.layers)
+
+    def vision_tower(self, module: Any) -> torch.nn.Module:
+        tower: torch.nn.Module = module.base_model.encoder.vision_tower
+        return tower
+
+    def features(self, opened: Opened, inputs: Any) -> torch.Tensor:
+        """What the encoder's text model gets."""
+        module: Any = opened.model.module
+        kept: list[torch.Tensor] = []
+        handle = module.base_model.encoder.text_model.register_forward_pre_hook(
+            lambda _, __, named: kept.append(named["inputs_embeds"]), with_kwargs=True
+        )
+        try:
+            with torch.no_grad():
+                module(**inputs.tensors, use_cache=False)
+        finally:
+            handle.remove()
+        return kept[0].float()
+
+    def test_vision_tower_keeps_its_attention(self, folder: Path, opened: Opened) -> None:
+        """The language model that is read is the encoder's."""
+        plain = conduct.implementations(self.load_plain(folder, "sdpa"))
+        conduct.check_vision_alone(opened, plain, "model.encoder.text_model")
+
+
+def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):
+    opened = open_adapter(T5Gemma2Adapter(), str(tiny_t5gemma2(tmp_path / "tiny")))
+    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    ((view,),) = opened.views(inputs)
+    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+    assert "encoder's" in opened.model.statements[-1]
+    module: Any = opened.model.module
+    module.config.encoder.mm_tokens_per_image = 4
+    with pytest.raises(TokenCountError, match=r"expected 4 image tokens .* made 16"):
+        opened.views(inputs)
+    opened.model.close()
