@@ -85,8 +85,8 @@ class Entry:
         manager.check_adapter(self.name, found() if inspect.isclass(found) else found)
         claims = getattr(found, "claims", None)
         if claims is not None:
-            # Asked about every config of its type (of `llava` too, where the entry is
-            # `llava+pixtral`), however little that says.
+            # Asked about every config of its type (also where the entry is `type+tower`), however
+            # little that says.
             claims({"model_type": self.name.partition("+")[0]})
 
     def _advice(self, error: BaseException) -> str:

@@ -119,7 +119,7 @@ def test_files_can_be_read_in_one_sitting() -> None:
 def test_adapters_are_registered_in_one_place(settings: dict[str, Any]) -> None:
     groups = settings["project"]["entry-points"]
     assert set(groups) == {
-        f"vg_engine.{g}" for g in ("adapters", "model_types", "plugins", "regions")
+        f"vg_engine.{g}" for g in ("adapters", "converters", "model_types", "plugins", "regions")
     }
     adapters = set(groups["vg_engine.adapters"].values())
     assert set(groups["vg_engine.model_types"].values()) <= adapters

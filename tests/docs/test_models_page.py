@@ -1,0 +1,69 @@
+"""docs/models.md is what the adapters and their contracts say, and nobody is left out."""
+
+import ast
+import importlib.util
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+FIGURES = yaml.safe_load((ROOT / "registry/contracts.yaml").read_text(encoding="utf-8"))
+UNPROVED: set[str] = set()
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("models_page", ROOT / "scripts/models_page.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def contracts() -> set[tuple[str, str]]:
+    """Every contract in our tests: file and class."""
+    found = set()
+    for path in (ROOT / "tests/model_adapters").glob("test_*.py"):
+        classes = {
+            node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ClassDef)
+        }
+        kit = {"AdapterContract"}
+        for _ in classes:
+            kit |= {name for name, bases in classes.items() if bases & kit}
+        found |= {(path.name, name) for name in kit if name.startswith("Test")}
+    return found
+
+
+def test_the_page_is_up_to_date(script):
+    assert script.PAGE.read_text(encoding="utf-8") == script.page(), (
+        "docs/models.md is out of date: run python scripts/models_page.py"
+    )
+
+
+def test_every_contract_has_its_figures():
+    kept = {
+        (Path(line["file"]).name, line["contract"])
+        for lines in FIGURES["adapters"].values()
+        for line in lines
+    }
+    assert kept == contracts()
+
+
+def test_figures_are_within_what_is_allowed():
+    for name, lines in FIGURES["adapters"].items():
+        for line in lines:
+            right, planned = map(int, line["cells"].split("/"))
+            assert line["error"] <= 1e-5, name
+            assert line["wrong"] == 0, name
+            assert right >= 0.9 * planned > 0, name
+            assert line["sharpest"] >= 0.8, name
+
+
+def test_whoever_is_not_proved_says_why(script):
+    """Without a contract is only what needs packages that are not here."""
+    for name, adapter in script.adapters().items():
+        if name not in FIGURES["adapters"]:
+            assert adapter.image_backend == "torchvision", name
+        assert adapter.layout, name
