@@ -30,6 +30,7 @@ class GotOcr2Adapter(InternVLAdapter):
     name: ClassVar[str] = "got_ocr2"
     model_types: ClassVar[tuple[str, ...]] = ("got_ocr2",)
     processor_class: ClassVar[Any] = GotOcr2Processor
+    always_tiled: ClassVar[bool] = False
     layout: ClassVar[str] = "one squashed grid, 3/8 cell up and left; or tiles (option max_tiles)"
     bare: ClassVar[str] = "{system} <img>{image}</img>\n{text}"
 
@@ -37,10 +38,6 @@ class GotOcr2Adapter(InternVLAdapter):
         """The number of tokens of a tile, too: the processor keeps it for no checkpoint."""
         rows, cols = self.cells(model)
         return {**super().call_options(model), "num_image_tokens": rows * cols}
-
-    def most_tiles(self, images: Any) -> int:
-        """One, unless the image processor's own settings ask for crops."""
-        return super().most_tiles(images) if images.crop_to_patches else 1
 
     def cells(self, model: LoadedModel) -> tuple[int, int]:
         """What the convolutions leave of a tile's patches."""

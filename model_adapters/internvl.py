@@ -23,6 +23,9 @@ class InternVLAdapter(HuggingFaceAdapter):
     """Models of type `internvl`; the option `max_tiles` bounds the tiles of a picture.
 
     Families that cut their pictures alike inherit, and say how many cells a tile has.
+
+    Class attributes:
+        always_tiled: whether the processor asks for tiles whatever its image processor says.
     """
 
     name: ClassVar[str] = "internvl"
@@ -30,6 +33,7 @@ class InternVLAdapter(HuggingFaceAdapter):
     processor_class: ClassVar[Any] = InternVLProcessor
     layout: ClassVar[str] = "tiles row by row, squashed; thumbnail last; patches merged 2 x 2"
     option_names: ClassVar[tuple[str, ...]] = ("max_tiles", "padding_side")
+    always_tiled: ClassVar[bool] = True
 
     def adapt_processor(
         self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
@@ -50,7 +54,7 @@ class InternVLAdapter(HuggingFaceAdapter):
 
     def most_tiles(self, images: Any) -> int:
         """How many tiles a picture may become where the user has not said it."""
-        return int(images.max_patches)
+        return int(images.max_patches) if self.always_tiled or images.crop_to_patches else 1
 
     def cells(self, model: LoadedModel) -> tuple[int, int]:
         """Rows and columns of cells of one tile, by the model's config."""

@@ -28,6 +28,7 @@ class Ovis2Adapter(InternVLAdapter):
     name: ClassVar[str] = "ovis2"
     model_types: ClassVar[tuple[str, ...]] = ("ovis2",)
     processor_class: ClassVar[Any] = Ovis2Processor
+    always_tiled: ClassVar[bool] = False
     layout: ClassVar[str] = "thumbnail first; tiles row by row, squashed; patches merged 2 x 2"
 
     def adapt_processor(
@@ -36,10 +37,6 @@ class Ovis2Adapter(InternVLAdapter):
         """Let the tokenizer know the placeholder, as one that no expression may hold."""
         frames.known(processor.tokenizer, self.image_token(processor))
         return super().adapt_processor(processor, module, options)
-
-    def most_tiles(self, images: Any) -> int:
-        """One, where the image processor's own settings ask for no tiles."""
-        return super().most_tiles(images) if images.crop_to_patches else 1
 
     def cells(self, model: LoadedModel) -> tuple[int, int]:
         """Patches are merged in squares of `hidden_stride`."""
