@@ -188,16 +188,17 @@ def test_listing_imports_no_adapter_and_nothing_heavy(site: Site) -> None:
 
 
 def test_the_table_has_a_line_per_adapter(site: Site) -> None:
+    name = "vg-sharp-with-a-name-that-is-rather-long-for-a-narrow-table"
     site.install(
-        "vg-sharp",
-        "[vg_engine.adapters]\nsharp = s:S\n[bold] = s:B\n"
-        "[vg_engine.model_types]\nt1 = s:S\nt2 = s:S\n",
+        name,
+        "[vg_engine.adapters]\nsharp[bold] = s:S\n"
+        "[vg_engine.model_types]\nzebra = s:S\nzebra_with_stripes = s:S\n",
         version="1.2",
     )
     done = call("adapters")
     assert done.exit_code == 0, done.output
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert ["sharp", "vg-sharp", "1.2", "t1,", "t2"] in lines
+    assert ["sharp[bold]", name, "1.2", "zebra,", "zebra_with_stripes"] in lines
 
 
 def test_an_adapter_without_a_name_is_listed(site: Site) -> None:

@@ -20,6 +20,7 @@ from vg_engine.registry.adapters import model_types
 
 _Json = Annotated[bool, typer.Option("--json", metavar="", help="One JSON record per line.")]
 MISTAKE = 2
+_WIDE = 200
 
 
 def adapters(
@@ -130,7 +131,10 @@ def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bo
         cells = (row[column] for column in columns)
         table.add_row(*map(_words, cells))
     # Names are other people's: a bracket in one is no markup.
-    Console(highlight=False, markup=False).print(table)
+    screen = Console(highlight=False, markup=False)
+    if not screen.is_terminal:
+        screen.width = _WIDE  # for grep: a row stays on its line
+    screen.print(table)
 
 
 def _words(cell: object) -> str:

@@ -3,18 +3,16 @@
 Delete this file, `auto_class` in `adapter.py` and `load_plain` in the test where it knows yours.
 """
 
-from typing import Any, ClassVar
-
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 
 class SquashedLlavaConfig(LlavaConfig):
     """What the config.json of such a model holds."""
 
-    model_type: ClassVar[str] = "squashed_llava"
+    model_type = "squashed_llava"
 
 
 class SquashedLlava(LlavaForConditionalGeneration):
     """LLaVA with a SigLIP tower, trained on pictures that were squashed to a square."""
 
-    config_class: ClassVar[Any] = SquashedLlavaConfig
+    config_class = SquashedLlavaConfig
