@@ -63,11 +63,7 @@ class PixtralProcessor(ProcessorMixin):
 
 
 class PixtralAdapter(HuggingFaceAdapter):
-    """Models of type `llava` whose tower is Pixtral's.
-
-    Class attributes:
-        fewest: cells that a picture must have.
-    """
+    """Models of type `llava` whose tower is Pixtral's; a picture has `fewest` cells at least."""
 
     name: ClassVar[str] = "pixtral"
     model_types: ClassVar[tuple[str, ...]] = ("llava",)

@@ -1,4 +1,4 @@
-"""LLaVA-NeXT passes the public contract with the towers and decoders that are in use."""
+"""LLaVA-NeXT, and its video form for pictures, with the towers and decoders that are in use."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,8 @@ from transformers import (
     LlavaNextConfig,
     LlavaNextForConditionalGeneration,
     LlavaNextProcessor,
+    LlavaNextVideoConfig,
+    LlavaNextVideoForConditionalGeneration,
     MistralConfig,
     SiglipVisionConfig,
 )
@@ -23,6 +25,7 @@ from vg_engine.core.errors import TokenCountError
 from vg_engine.core.types import Expression, Prompt
 from vg_engine.model_adapters.huggingface import VICUNA
 from vg_engine.model_adapters.llava_next import LlavaNextAdapter
+from vg_engine.model_adapters.llava_next_video import LlavaNextVideoAdapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
 from vg_engine.testing.tiny import BOS, EOS, LLAVA_CHAT, PAD, byte_tokenizer, save_tiny, text_sizes
 
@@ -39,7 +42,8 @@ GRANITE_CHAT = (
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
 CHATS = {"vicuna": LLAVA_CHAT, "mistral": MISTRAL_CHAT, "granite": GRANITE_CHAT}
-Decoder = Literal["vicuna", "mistral", "granite"]
+CHATS["video"] = LLAVA_CHAT
+Decoder = Literal["vicuna", "mistral", "granite", "video"]
 # Height and width of canvases, in tiles; the first five are LLaVA-1.6's.
 POINTS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 TOWER: dict[str, Any] = {
@@ -77,11 +81,12 @@ def tiny_llava_next(folder: Path, decoder: Decoder, *, tile: int = 56, layers: i
     sizes = text_sizes(tokenizer, layers=layers)
     text: Any = {
         "vicuna": LlamaConfig(**sizes),
+        "video": LlamaConfig(**sizes),
         "mistral": MistralConfig(**sizes, sliding_window=None),
         "granite": GraniteConfig(**sizes, attention_multiplier=0.2, residual_multiplier=0.5),
     }[decoder]
     tower: Any = SiglipVisionConfig if siglip else CLIPVisionConfig
-    made: Any = LlavaNextConfig
+    made: Any = LlavaNextVideoConfig if decoder == "video" else LlavaNextConfig
     config = made(
         vision_config=tower(**TOWER, image_size=tile),
         text_config=text,
@@ -91,7 +96,12 @@ def tiny_llava_next(folder: Path, decoder: Decoder, *, tile: int = 56, layers: i
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
     )
     torch.manual_seed(0)
-    return save_tiny(LlavaNextForConditionalGeneration(config), processor, folder)
+    whole: Any = (
+        LlavaNextVideoForConditionalGeneration
+        if decoder == "video"
+        else LlavaNextForConditionalGeneration
+    )
+    return save_tiny(whole(config), processor, folder)
 
 
 class TestVicuna(AdapterContract):
@@ -114,6 +124,15 @@ class TestMistral(AdapterContract):
 
     def build(self, folder: Path) -> None:
         tiny_llava_next(folder, "mistral")
+
+
+class TestVideo(TestVicuna):
+    """Pictures only: of them, its processor makes what LLaVA-NeXT's makes."""
+
+    adapter = LlavaNextVideoAdapter
+
+    def build(self, folder: Path) -> None:
+        tiny_llava_next(folder, "video")
 
 
 class TestGraniteVision(AdapterContract):
