@@ -41,17 +41,22 @@ class Glm4vAdapter(Qwen2VLAdapter):
         del model
         return {"add_special_tokens": False}
 
+    def limits(self, images: Any) -> tuple[int, int]:
+        """Least and most of a picture, in the unit of the image processor's own rule."""
+        return images.size["shortest_edge"], images.size["longest_edge"]
+
     def resized(self, images: Any, height: int, width: int) -> tuple[int, int]:
         """By the rule for films, with as many frames as a picture is shown."""
         rule = sys.modules[type(images).__module__].smart_resize
         frames = int(images.temporal_patch_size)
+        least, most = self.limits(images)
         high, wide = rule(
             num_frames=frames,
             height=height,
             width=width,
             temporal_factor=frames,
             factor=self.cell(images),
-            min_pixels=images.size["shortest_edge"],
-            max_pixels=images.size["longest_edge"],
+            min_pixels=least,
+            max_pixels=most,
         )
         return int(high), int(wide)
