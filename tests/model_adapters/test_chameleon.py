@@ -108,7 +108,14 @@ class TestChameleon(AdapterContract):
         with torch.no_grad():
             seen = tower.quant_conv(tower.encoder(inputs.tensors["pixel_values"]))
             seen = seen.permute(0, 2, 3, 1).reshape(-1, seen.shape[1])
-            tower.quantize.embedding.weight.copy_(seen[torch.randperm(len(seen))[:CODES]])
+            codebook = tower.quantize.embedding.weight
+            codebook.copy_(seen[torch.randperm(len(seen))[:CODES]])
+        # Like codes get like embeddings: a neighbour's change of code then is a small one.
+        module: Any = opened.model.module
+        words = module.get_input_embeddings().weight.data
+        for code, token in module.model.vocabulary_mapping.img2bpe.items():
+            words[token] = 0
+            words[token, : codebook.shape[1]] = codebook[code].detach()
 
     def test_vision_tower_keeps_its_attention(self, folder: Path, opened: Opened) -> None:
         """Here the whole model shares one config with its decoder, so the tower is asked itself."""
