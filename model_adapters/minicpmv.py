@@ -49,12 +49,9 @@ class _Pictures(ProcessorMixin):
         return made
 
 
-class MiniCPMV46Processor(_Pictures, MiniCPMV4_6Processor):
-    """Of pictures and text."""
-
-
-class MiniCPMV47Processor(_Pictures, MiniCPMV4_7Processor):
-    """Of pictures and text."""
+def _of_pictures(processor_class: Any) -> Any:
+    name = processor_class.__name__  # so that files name the class that a real checkpoint names
+    return type(name, (_Pictures, processor_class), {"__module__": __name__})
 
 
 class MiniCPMVAdapter(HuggingFaceAdapter):
@@ -62,7 +59,7 @@ class MiniCPMVAdapter(HuggingFaceAdapter):
 
     name: ClassVar[str] = "minicpmv"
     model_types: ClassVar[tuple[str, ...]] = ("minicpmv4_6",)
-    processor_class: ClassVar[Any] = MiniCPMV46Processor
+    processor_class: ClassVar[Any] = _of_pictures(MiniCPMV4_6Processor)
     layout: ClassVar[str] = "overview first, then slices row by row; patches merged 4 x 4"
     bare: ClassVar[str] = "{system} {image}\n{text}"
     option_names: ClassVar[tuple[str, ...]] = ("max_tiles", "padding_side")
@@ -111,4 +108,4 @@ class MiniCPMV47Adapter(MiniCPMVAdapter):
 
     name: ClassVar[str] = "minicpmv4_7"
     model_types: ClassVar[tuple[str, ...]] = ("minicpmv4_7",)
-    processor_class: ClassVar[Any] = MiniCPMV47Processor
+    processor_class: ClassVar[Any] = _of_pictures(MiniCPMV4_7Processor)

@@ -19,12 +19,7 @@ from transformers.models.minicpmv4_6.image_processing_pil_minicpmv4_6 import (
 from vg_engine.core.errors import InputError, TokenCountError
 from vg_engine.core.types import Expression, Prompt
 from vg_engine.model_adapters.huggingface import VICUNA
-from vg_engine.model_adapters.minicpmv import (
-    MiniCPMV46Processor,
-    MiniCPMV47Adapter,
-    MiniCPMV47Processor,
-    MiniCPMVAdapter,
-)
+from vg_engine.model_adapters.minicpmv import MiniCPMV47Adapter, MiniCPMVAdapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import (
     END_OF_TEXT,
@@ -137,8 +132,8 @@ def tiny_minicpm(folder, version=6, *, mode="16x", patch=4, slices=4, resolution
     images = MiniCPMV4_6ImageProcessorPil(
         patch_size=patch, scale_resolution=resolution, max_slice_nums=slices
     )
-    processor_class = MiniCPMV46Processor if old else MiniCPMV47Processor
-    processor = processor_class(images, tokenizer, chat_template=CHAT)
+    adapter = MiniCPMVAdapter if old else MiniCPMV47Adapter
+    processor = adapter.processor_class(images, tokenizer, chat_template=CHAT)
     return save_tiny(module, processor, folder)
 
 
