@@ -125,9 +125,14 @@ def _claimed(model_type: str, config: Mapping[str, Any], offers: Sequence[AnyOff
         except PluginError as error:
             broken.append(error)
             continue
-        claims = getattr(adapter, "claims", None)
-        if claims is None or claims(config):
-            claiming.append(offer)
+        try:
+            if not hasattr(adapter, "claims") or adapter.claims(config):
+                claiming.append(offer)
+        except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises
+            cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            broken.append(
+                PluginError(f"{offer.package} ({offer.value}) cannot tell its models: {cause}")
+            )
     if len(claiming) == 1:
         return claiming[0]
     if claiming:

@@ -101,3 +101,14 @@ def test_a_tower_of_its_own_goes_before_the_type() -> None:
     pixtral = {"model_type": "llava", "vision_config": {"model_type": "pixtral"}}
     assert adapter_for(pixtral, offers) is special
     assert adapter_for(pixtral, [plain]) is plain
+
+
+def test_a_claimant_that_raises_stops_nobody_else() -> None:
+    config = {"model_type": "wide", "vision_config": None}
+    raising = type("A", (), {"claims": staticmethod(lambda c: c["vision_config"]["x"])})
+    first = Offer("wide", "x:X", "vg-raising 9", raising)
+    yes = Offer("wide", "a:A", "vg-a 1", claiming(answer=True))
+    no = Offer("wide", "b:B", "vg-b 1", claiming(answer=False))
+    assert adapter_for(config, [first, yes]) is yes
+    with pytest.raises(PluginError, match=r"vg-raising 9 .*cannot tell its models: TypeError"):
+        adapter_for(config, [first, no])
