@@ -97,7 +97,7 @@ class PixtralAdapter(HuggingFaceAdapter):
         if grid.rows * grid.cols < self.fewest:
             raise PictureError(
                 f"a picture of {size[0]} x {size[1]} is too small for {model.name}: it makes "
-                f"{grid.rows} x {grid.cols} cells; enlarge it first"
+                f"{grid.rows} x {grid.cols} cells; enlarge it or cut it first"
             )
         return super().window(model, size)
 

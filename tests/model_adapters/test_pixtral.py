@@ -230,7 +230,7 @@ class TestLightOn(TestLightOnWholeCells):
         sizes += [(28, 28), (15, 15), (29, 43), (28, 279), (250, 30)]
         assert conduct.check_tokens(opened, sizes)[1] == []
         for size in set(conduct.ODD_SIZES) - set(sizes):
-            with pytest.raises(PictureError, match=r"too small .* enlarge it first"):
+            with pytest.raises(PictureError, match=r"too small .* enlarge it or cut it first"):
                 opened.prepare([noise(size)], [Expression(0, "it")])
 
 
@@ -285,7 +285,9 @@ def test_the_tower_tells_pixtral_from_llava(real):
 
 def test_too_small_a_picture_is_refused(tmp_path):
     opened = open_adapter(Mistral3Adapter(), str(tiny_mistral3(tmp_path / "m", MistralConfig)))
-    with pytest.raises(PictureError, match=r"20 x 28 is too small .* 1 x 1 cells; enlarge it"):
+    with pytest.raises(
+        PictureError, match=r"20 x 28 is too small .* 1 x 1 cells; enlarge it or cut it"
+    ):
         located(opened, (20, 28))
     opened.rows(opened.prepare([noise((20, 29))], [Expression(0, "it")]))
 
