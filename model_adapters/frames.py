@@ -55,6 +55,14 @@ def letterboxed(frame: Frame, shape: tuple[int, int], width: int, height: int) -
     return shown.crop(float(-left), float(-top), float(width), float(height))
 
 
+def fitted(frame: Frame, side: int, least: int) -> Frame:
+    """The longer side `side` pixels long, no side shorter than `least`, in a square's middle."""
+    scale = side / max(frame.width, frame.height)
+    height = max(round(frame.height * scale), least)
+    width = max(round(frame.width * scale), least)
+    return letterboxed(frame, (height, width), max(height, width), max(height, width))
+
+
 def best_tiles(frame: Frame, images: Any, fewest: int, most: int) -> tuple[int, int]:
     """Columns and rows of tiles nearest to a picture's shape, by GOT-OCR2's rule.
 

@@ -1,0 +1,147 @@
+"""Janus passes the public contract where it looks at pictures; its drawing tower plays no part."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    JanusConfig,
+    JanusForConditionalGeneration,
+    JanusProcessor,
+    JanusVisionConfig,
+    JanusVQVAEConfig,
+    LlamaConfig,
+)
+from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
+
+from vg_engine.core.errors import TokenCountError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.janus import JanusAdapter
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+
+IMAGE, BEGIN, STOP = "<image_placeholder>", "<begin_of_image>", "<end_of_image>"
+# Roles, separators and newlines of the template in transformers' converter.
+CHAT = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}<|User|>: "
+    "{% else %}{{ message['role'].capitalize() }}: {% endif %}"
+    "{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' %}{{ '<image_placeholder>\n' }}"
+    "{% else %}{{ content['text'] }}{% endif %}{% endfor %}{{ '\n\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}<|Assistant|>:{% endif %}"
+)
+# The processor's own sentence.
+SYSTEM = (
+    "You are a helpful language and vision assistant. You are able to understand the visual "
+    "content that the user provides, and assist the user with a variety of tasks using natural "
+    "language.\n\n"
+)
+PICTURE = f"{BEGIN}{IMAGE}{STOP}"
+GOLDEN = (
+    Golden("the cup", Prompt(), f"{SYSTEM}{PICTURE}\nthe cup.", rows=(13,)),
+    Golden("the cup", Prompt(system="Look."), f"{SYSTEM}Look. {PICTURE}\nthe cup.", rows=(13,)),
+    Golden(
+        "which cup?",
+        Prompt("chat"),
+        f"{SYSTEM}<|User|>: {PICTURE}\nwhich cup?\n\n<|Assistant|>:",
+        rows=(30,),
+    ),
+)
+
+
+def tiny(folder: Path, *, side: int = 96, layers: int = 4, spoken: bool = True) -> Path:
+    """A tiny Janus; 384 pixels make the real 24 x 24 cells."""
+    named = {"image_token": IMAGE, "boi_token": BEGIN, "eoi_token": STOP}
+    special = ["<bos>", "<eos>", "<pad>", "<|User|>", "<|Assistant|>", *named.values()]
+    tokenizer = byte_tokenizer(
+        special,
+        bos_token="<bos>",
+        eos_token="<eos>",
+        pad_token="<pad>",
+        extra_special_tokens=named,
+        padding_side="left",
+    )
+    made: Any = JanusProcessor
+    processor = made(
+        JanusImageProcessorPil(size={"height": side, "width": side}),
+        tokenizer,
+        chat_template=CHAT,
+        use_default_system_prompt=spoken,
+        num_image_tokens=(side // 16) ** 2,
+    )
+    config: Any = JanusConfig
+    config = config(
+        vision_config=JanusVisionConfig(
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            image_size=side,
+            projection_dim=64,
+            num_image_tokens=(side // 16) ** 2,
+        ),
+        vq_config=JanusVQVAEConfig(
+            num_embeddings=16,
+            latent_channels=32,
+            base_channels=32,
+            channel_multiplier=[1, 1],
+            num_res_blocks=1,
+            projection_dim=64,
+            image_token_embed_dim=64,
+        ),
+        text_config=LlamaConfig(**text_sizes(tokenizer, layers=layers)),
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+    )
+    torch.manual_seed(0)
+    return save_tiny(JanusForConditionalGeneration(config), processor, folder)
+
+
+def view(opened, size):
+    ((found,),) = opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))
+    return found
+
+
+class TestJanus(AdapterContract):
+    adapter = JanusAdapter
+    golden = GOLDEN
+
+    def build(self, folder: Path) -> None:
+        tiny(folder)
+
+    def test_the_drawing_tower_plays_no_part(self, folder):
+        opened = self.open(folder)
+        inputs = opened.prepare([noise((150, 90))], [Expression(0, "the cup")])
+        (before,) = opened.rows(inputs)
+        base = opened.model.module.base_model
+        for part in (base.vqmodel, base.generation_embeddings, base.generation_aligner):
+            for parameter in part.parameters():
+                parameter.data.fill_(float("nan"))
+        (after,) = opened.rows(inputs)
+        opened.model.close()
+        assert torch.equal(before, after)
+
+
+class TestWithoutSystemSentence(AdapterContract):
+    adapter = JanusAdapter
+    golden = tuple(
+        Golden(each.expression, each.prompt, each.text.removeprefix(SYSTEM), rows=each.rows)
+        for each in GOLDEN
+    )
+
+    def build(self, folder: Path) -> None:
+        tiny(folder, spoken=False)
+
+
+def test_a_photograph_lies_in_the_middle_of_a_square(tmp_path):
+    opened = open_adapter(JanusAdapter(), str(tiny(tmp_path / "m", side=384, layers=1)))
+    found = view(opened, (480, 640))
+    assert found.shape == (24, 24)
+    assert found.extent == pytest.approx((-80.0, 0.0, 560.0, 640.0))
+
+
+def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):
+    opened = open_adapter(JanusAdapter(), str(tiny(tmp_path / "m", layers=1)))
+    opened.model.processor.num_image_tokens = 35
+    with pytest.raises(TokenCountError, match=r"expected 36 image tokens .* made 35"):
+        view(opened, (64, 64))
