@@ -102,10 +102,14 @@ def tokenizer():
     )
 
 
-def tiny_glm(folder, config_class, model_class, *, tokens=(2, 96), partial=0.5, **text):
-    """28 pixels per token, as the real ones have; a token costs them in both frames."""
+def tiny_glm(folder, config_class, model_class, *, tokens=(2, 96), partial=0.5, old=None, **text):
+    """28 pixels per token, as the real ones have; a token costs them in both frames.
+
+    `old` chooses GLM-4.1V's processor or, where false, GLM-4.6V's.
+    """
     letters = tokenizer()
-    old = model_class in (Glm4vForConditionalGeneration, Glm4vMoeForConditionalGeneration)
+    if old is None:
+        old = model_class in (Glm4vForConditionalGeneration, Glm4vMoeForConditionalGeneration)
     config = config_class(
         text_config={
             **text_sizes(letters),
@@ -188,6 +192,16 @@ def test_limits_count_both_frames(real):
     assert "up to 100 tokens" in few.model.statements[0]
     rows, cols = views(few, (640, 480))[0].shape
     assert 80 < rows * cols <= 100
+
+
+def test_the_flash_models_of_a_later_release_bring_its_processor(tmp_path):
+    """GLM-4.6V-Flash is of type `glm4v`, its processor GLM-4.6V's (looked up)."""
+    folder = tmp_path / "flash"
+    tiny_glm(folder, Glm4vConfig, Glm4vForConditionalGeneration, tokens=(16, 15000), old=False)
+    assert '"Glm46VImageProcessor"' in (folder / "processor_config.json").read_text("utf-8")
+    opened = open_adapter(Glm4vAdapter(), str(folder))
+    assert type(opened.model.processor.image_processor) is Glm46VImageProcessorPil
+    assert views(opened, (640, 480))[0].shape == (17, 23)
 
 
 @pytest.mark.xfail(strict=True, reason="templates that take a system sentence as plain text only")
