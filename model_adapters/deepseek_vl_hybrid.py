@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from torch.nn import ModuleList
 from transformers import DeepseekVLHybridProcessor
 
 from vg_engine.core.geometry import Frame
@@ -23,6 +24,11 @@ class DeepseekVLHybridAdapter(DeepseekVLAdapter):
     model_types: ClassVar[tuple[str, ...]] = ("deepseek_vl_hybrid",)
     processor_class: ClassVar[Any] = DeepseekVLHybridProcessor
     layout: ClassVar[str] = "one grid, padded to a square; seen at two sizes"
+
+    def vision_tower(self, module: Any) -> Any:
+        """Both of them."""
+        base = module.base_model
+        return ModuleList([base.vision_model, base.high_res_vision_model])
 
     def square(self, images: Any, frame: Frame) -> Frame:
         """The larger square, reduced."""

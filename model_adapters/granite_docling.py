@@ -32,7 +32,8 @@ class GraniteDoclingAdapter(InternVLAdapter):
 
     def cells(self, model: LoadedModel) -> tuple[int, int]:
         """The fine route merges squares of half the side."""
-        tower: Any = model.module.config.vision_config
+        config: Any = model.module.config
+        tower = config.vision_config
         fine = model.processor.image_processor.fine_route
         merge = tower.scale_factor // 2 if fine else tower.scale_factor
         side = tower.image_size // tower.patch_size // merge

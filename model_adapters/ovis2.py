@@ -40,7 +40,8 @@ class Ovis2Adapter(InternVLAdapter):
 
     def cells(self, model: LoadedModel) -> tuple[int, int]:
         """Patches are merged in squares of `hidden_stride`."""
-        tower: Any = model.module.config.vision_config
+        config: Any = model.module.config
+        tower = config.vision_config
         side = tower.image_size // tower.patch_size // tower.hidden_stride
         return side, side
 

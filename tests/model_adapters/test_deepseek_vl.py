@@ -27,7 +27,7 @@ from vg_engine.core.errors import TokenCountError
 from vg_engine.core.types import Expression, Prompt
 from vg_engine.model_adapters.deepseek_vl import DeepseekVLAdapter
 from vg_engine.model_adapters.deepseek_vl_hybrid import DeepseekVLHybridAdapter
-from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter, paint
+from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 IMAGE, END = "<image_placeholder>", "<｜end▁of▁sentence｜>"
@@ -143,9 +143,8 @@ class TestHybrid(AdapterContract):
         tiny_hybrid(folder)
 
     def unmix(self, opened: Opened) -> None:
-        """In both towers; and even the kernels out, which move SAM's half by chance if random."""
+        """Even the kernels out, too: random ones move SAM's half by chance."""
         super().unmix(opened)
-        paint.unmix(opened.model.module.base_model.high_res_vision_model)
         for part in opened.model.module.modules():
             if isinstance(part, torch.nn.Conv2d) and part.kernel_size == (3, 3):
                 part.weight.data[:] = part.weight.data.mean((-2, -1), keepdim=True)
