@@ -21,15 +21,27 @@ from vg_engine.model_adapters.huggingface import Grid, HuggingFaceAdapter
 
 
 class _Placed:
-    """A processor that leaves a picture's placeholder where the prompt has it: in front."""
+    """A processor that takes a picture's placeholder in the prompt, and puts its own in front."""
 
     image_token: str
 
     def prepare_inputs_layout(self, images: Any = None, text: Any = None, **rest: Any) -> Any:
-        """Take the placeholder off, for the processor puts its own there."""
+        """Take the prompt's placeholder off."""
         whole: Any = super()
         bare = [one.removeprefix(self.image_token) for one in text]
         return whole.prepare_inputs_layout(images=images, text=bare, **rest)
+
+
+def placed(processor: Any) -> Any:
+    """A processor of its own making, turned into one whose prompts name the picture's place.
+
+    Its class takes no chat template either: one in the folder is the tokenizer's.
+    """
+    kind = type(processor)
+    if not issubclass(kind, _Placed):
+        processor.__class__ = type(kind.__name__, (_Placed, kind), {"__module__": __name__})
+    processor.chat_template = processor.chat_template or processor.tokenizer.chat_template
+    return processor
 
 
 class Florence2Adapter(HuggingFaceAdapter):
@@ -48,12 +60,7 @@ class Florence2Adapter(HuggingFaceAdapter):
     ) -> tuple[Any, tuple[str, ...]]:
         """Let prompts name the picture's place, as those of all families do."""
         del module, options
-        kind = type(processor)
-        if not issubclass(kind, _Placed):
-            processor.__class__ = type(kind.__name__, (_Placed, kind), {"__module__": __name__})
-        # The processor's class takes no chat template: one in the folder is the tokenizer's.
-        processor.chat_template = processor.chat_template or processor.tokenizer.chat_template
-        return processor, ("Layers and heads are the encoder's.",)
+        return placed(processor), ("Layers and heads are the encoder's.",)
 
     def language_model(self, module: Any) -> Any:
         """The encoder, which sees picture and prompt in both directions."""

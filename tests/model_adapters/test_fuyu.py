@@ -1,0 +1,113 @@
+"""Fuyu passes the public contract: patches in the sequence, rows ended by a newline token."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import normalizers
+from transformers import FuyuConfig, FuyuForCausalLM, FuyuProcessor
+from transformers.models.fuyu.image_processing_pil_fuyu import FuyuImageProcessorPil
+
+from vg_engine.core.errors import TokenCountError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.fuyu import FuyuAdapter
+from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+
+# The family ships no template: this one is for the contract alone.
+CHAT = (
+    "{% for message in messages %}{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' %}|SPEAKER|{% else %}{{ content['text'] }}{% endif %}"
+    "{% endfor %}{% endfor %}"
+)
+# A picture of 64 x 64 pixels is five rows; the text behind it begins with a blank of its own.
+ROWS, IDS = "|SPEAKER||NEWLINE|" * 5 + "<s>", (263, 271) * 5 + (273, 220)
+GOLDEN = (
+    Golden(
+        "the cup",
+        Prompt(),
+        f"{ROWS}the cup.<0x04>",
+        (*IDS, 83, 71, 68, 220, 66, 84, 79, 13, 278),
+        (13,),
+    ),
+    Golden(
+        "it?",
+        Prompt("chat", query_row="expression_all"),
+        f"{ROWS}it?<0x04>",
+        (*IDS, 72, 83, 30, 278),
+        (220, 72, 83, 30),
+    ),
+    Golden(
+        "it", Prompt(query_row="prompt_last"), f"{ROWS}it.<0x04>", (*IDS, 72, 83, 13, 278), (278,)
+    ),
+)
+
+
+def tiny_fuyu(folder: Path, *, widest: int = 196, highest: int = 112, patch: int = 14) -> Path:
+    """A tiny checkpoint; sizes in pixels."""
+    named = ("|SPEAKER|", "|NEWLINE|", "<s>", "<0x04>")
+    # Its control words are pieces of the vocabulary, and a blank goes in front of every text.
+    tokenizer = byte_tokenizer(
+        ["|ENDOFTEXT|"],
+        merges=[(name[:end], name[end]) for name in named for end in range(1, len(name))],
+        padding_side="left",
+    )
+    tokenizer.backend_tokenizer.normalizer = normalizers.Prepend(" ")
+    tokenizer.chat_template = CHAT
+    images = FuyuImageProcessorPil(
+        size={"height": highest, "width": widest}, patch_size={"height": patch, "width": patch}
+    )
+    made: Any = FuyuProcessor
+    processor = made(images, tokenizer)
+    sizes = text_sizes(tokenizer)
+    made = FuyuConfig
+    config = made(
+        patch_size=patch,
+        image_token_id=tokenizer.convert_tokens_to_ids("|SPEAKER|"),
+        text_config={
+            "model_type": "persimmon",
+            **{name: value for name, value in sizes.items() if not name.startswith("num_key")},
+            "qk_layernorm": True,
+            "bos_token_id": tokenizer.convert_tokens_to_ids("<s>"),
+            "eos_token_id": tokenizer.convert_tokens_to_ids("|ENDOFTEXT|"),
+        },
+    )
+    torch.manual_seed(0)
+    module: Any = FuyuForCausalLM(config)
+    for name, parameter in module.get_decoder().named_parameters():
+        # Queries and keys are normed, so projections cannot sharpen.
+        if name.endswith(("q_layernorm.weight", "k_layernorm.weight")):
+            parameter.data.mul_(2.0)
+    return save_tiny(module, processor, folder)
+
+
+class TestFuyu(AdapterContract):
+    adapter = FuyuAdapter
+    golden = GOLDEN
+    # The processor pads on the left, whatever it is asked.
+    padding = ({},)
+
+    def build(self, folder: Path) -> None:
+        tiny_fuyu(folder)
+
+    def unmix(self, opened: Opened) -> None:
+        """There is nothing that mixes: one linear layer makes a token of a patch."""
+        assert isinstance(opened.model.module.base_model.vision_embed_tokens, torch.nn.Linear)
+
+
+def test_a_photograph_is_filled_up_to_whole_patches(tmp_path):
+    folder = tiny_fuyu(tmp_path / "tiny", widest=1920, highest=1080, patch=30)
+    opened = open_adapter(FuyuAdapter(), str(folder))
+    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    ((view,),) = opened.views(inputs)
+    assert view.shape == (16, 22)
+    assert view.extent == pytest.approx((0.0, 0.0, 660.0, 480.0))
+    # A newline token stands behind each row.
+    assert view.positions[:2, 0].tolist() == [0, 23]
+    large = opened.prepare([noise((4000, 3000))], [Expression(0, "it")])
+    assert opened.views(large)[0][0].extent == pytest.approx((0.0, 0.0, 4000.0, 3000.0))
+    opened.model.processor.image_processor.size = {"height": 300, "width": 300}
+    with pytest.raises(TokenCountError, match=r"expected 80 image tokens .* made 352"):
+        opened.views(inputs)
+    opened.model.close()
