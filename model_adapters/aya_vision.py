@@ -21,6 +21,7 @@ class AyaVisionAdapter(InternVLAdapter):
     name: ClassVar[str] = "aya_vision"
     model_types: ClassVar[tuple[str, ...]] = ("aya_vision",)
     processor_class: ClassVar[Any] = AyaVisionProcessor
+    own_placeholder: ClassVar[bool] = True
 
     def cells(self, model: LoadedModel) -> tuple[int, int]:
         """Patches are merged by the projector, whose factor says how many."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from transformers import GotOcr2Processor
+from transformers import GotOcr2Processor, PreTrainedModel
 
 from vg_engine.core.geometry import Frame
 from vg_engine.core.types import LoadedModel
@@ -33,6 +33,13 @@ class GotOcr2Adapter(InternVLAdapter):
     always_tiled: ClassVar[bool] = False
     layout: ClassVar[str] = "one squashed grid, 3/8 cell up and left; or tiles (option max_tiles)"
     bare: ClassVar[str] = "{system} <img>{image}</img>\n{text}"
+
+    def adapt_processor(
+        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
+    ) -> tuple[Any, tuple[str, ...]]:
+        """Say why a strip of the page lies in no cell."""
+        processor, said = super().adapt_processor(processor, module, options)
+        return processor, (*said, "Cells end 3/8 of a cell before the page's right and lower end.")
 
     def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
         """The number of tokens of a tile, too: the processor keeps it for no checkpoint."""

@@ -26,6 +26,7 @@ class InternVLAdapter(HuggingFaceAdapter):
 
     Class attributes:
         always_tiled: whether the processor asks for tiles whatever its image processor says.
+        own_placeholder: whether the placeholder is the processor's word, not the tokenizer's.
     """
 
     name: ClassVar[str] = "internvl"
@@ -34,12 +35,15 @@ class InternVLAdapter(HuggingFaceAdapter):
     layout: ClassVar[str] = "tiles row by row, squashed; thumbnail last; patches merged 2 x 2"
     option_names: ClassVar[tuple[str, ...]] = ("max_tiles", "padding_side")
     always_tiled: ClassVar[bool] = True
+    own_placeholder: ClassVar[bool] = False
 
     def adapt_processor(
         self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
     ) -> tuple[Any, tuple[str, ...]]:
         """Say how many tiles a picture may become."""
         del module
+        if self.own_placeholder:
+            frames.known(processor.tokenizer, self.image_token(processor))
         most = options.get("max_tiles", self.most_tiles(processor.image_processor))
         if not isinstance(most, int) or most < 1:
             raise InputError(f"max_tiles {most!r}: give a number from 1 on")

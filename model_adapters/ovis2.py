@@ -10,10 +10,10 @@ tokenizer's.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from transformers import Ovis2Processor, PreTrainedModel
+from transformers import Ovis2Processor
 
 from vg_engine.core.geometry import Frame
 from vg_engine.core.types import LoadedModel
@@ -30,13 +30,7 @@ class Ovis2Adapter(InternVLAdapter):
     processor_class: ClassVar[Any] = Ovis2Processor
     always_tiled: ClassVar[bool] = False
     layout: ClassVar[str] = "thumbnail first; tiles row by row, squashed; patches merged 2 x 2"
-
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
-        """Let the tokenizer know the placeholder, as one that no expression may hold."""
-        frames.known(processor.tokenizer, self.image_token(processor))
-        return super().adapt_processor(processor, module, options)
+    own_placeholder: ClassVar[bool] = True
 
     def cells(self, model: LoadedModel) -> tuple[int, int]:
         """Patches are merged in squares of `hidden_stride`."""

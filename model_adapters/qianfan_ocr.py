@@ -6,12 +6,10 @@ That word is the processor's, not the tokenizer's: the processor puts the image 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from transformers import PreTrainedModel, QianfanOCRProcessor
+from transformers import QianfanOCRProcessor
 
-from vg_engine.model_adapters import frames
 from vg_engine.model_adapters.internvl import InternVLAdapter
 
 
@@ -21,13 +19,7 @@ class QianfanOCRAdapter(InternVLAdapter):
     name: ClassVar[str] = "qianfan_ocr"
     model_types: ClassVar[tuple[str, ...]] = ("qianfan_ocr",)
     processor_class: ClassVar[Any] = QianfanOCRProcessor
-
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
-        """Let the tokenizer know the placeholder, as one that no expression may hold."""
-        frames.known(processor.tokenizer, self.image_token(processor))
-        return super().adapt_processor(processor, module, options)
+    own_placeholder: ClassVar[bool] = True
 
     def image_token(self, processor: Any) -> str:
         """The chat template's word, which is not the token that it becomes."""
