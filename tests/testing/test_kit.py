@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 from transformers.masking_utils import AttentionMaskInterface
 
+from vg_engine.core.geometry import Affine
 from vg_engine.core.types import AttentionRequest, Prompt
 from vg_engine.model_adapters import capture
 from vg_engine.model_adapters.internvl import InternVLAdapter
@@ -292,3 +293,25 @@ def test_kit_is_not_imported_by_the_engine():
 def test_the_doctor_needs_no_pytest():
     code = "import sys, vg_engine.testing.doctor; sys.exit('pytest' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("by", [-0.2, 0.2])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_grid_that_is_a_fifth_of_a_cell_off_is_found(llava, by, axis):
+    """Painting the middles of cells would not see it."""
+
+    def shifted(views):
+        moved = []
+        for view in views:
+            affine = view.to_original
+            offset = list(affine.offset)
+            offset[axis] += by * affine.scale[axis]
+            moved.append(replace(view, to_original=Affine(affine.scale, tuple(offset))))
+        return moved
+
+    adapter = moved_views(LlavaAdapter, shifted)
+    with pytest.raises(ContractError, match="cells are wrong"):
+        probed(adapter, llava).check()
+    opened = open_adapter(adapter, llava)
+    paint.unmix(opened.model.module.model.vision_tower)
+    paint.probe(opened, paint.embeddings, SHAPES, strips=False).check()

@@ -55,6 +55,8 @@ class AdapterContract:
         padding: options that choose the padding side, one set per side.
         golden: prompts as they must come out, bare and chat.
         shapes: (width, height) of the pictures of the paint probe.
+        strips: whether cells are painted along their sides; False, with the reason, where the
+            model itself mixes neighbouring cells.
 
     Example:
         class TestLlava(AdapterContract):
@@ -73,6 +75,7 @@ class AdapterContract:
     )
     golden: ClassVar[Sequence[Golden]] = ()
     shapes: ClassVar[Sequence[Size]] = paint.SHAPES
+    strips: ClassVar[bool] = True
 
     # What a subclass writes, or overrides where transformers' ways are not the model's.
 
@@ -199,7 +202,7 @@ class AdapterContract:
         opened = self.open(folder)
         try:
             self.unmix(opened)
-            report = paint.probe(opened, self.features, self.shapes)
+            report = paint.probe(opened, self.features, self.shapes, strips=self.strips)
         finally:
             opened.model.close()
         for line in report.skipped:
