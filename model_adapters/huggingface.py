@@ -131,6 +131,11 @@ class HuggingFaceAdapter:
 
     # What a family overrides: preparing.
 
+    def bare_prompt(self, model: LoadedModel) -> str:
+        """The bare prompt form of a checkpoint: `bare`, unless its config asks for another."""
+        del model
+        return self.bare
+
     def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
         """Further keyword arguments of the processor's call; they win over ours."""
         del model
@@ -227,7 +232,7 @@ class HuggingFaceAdapter:
                 prompt,
                 expression.text,
                 model.processor,
-                bare=self.bare,
+                bare=self.bare_prompt(model),
                 system=self.system,
                 image_token=token,
             )

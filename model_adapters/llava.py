@@ -58,21 +58,23 @@ class LlavaAdapter(HuggingFaceAdapter):
             )
         return processor, (said,)
 
+    def bare_prompt(self, model: LoadedModel) -> str:
+        """LLaVA v1 says where a picture begins and ends."""
+        marked = getattr(model.module.config, "mm_use_im_start_end", False)
+        return self.bare.replace("{image}", "<im_start>{image}<im_end>") if marked else self.bare
+
     def window(self, model: LoadedModel, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """All of it, but for the invisible ends of a picture that is a strip."""
         width, height = size
         short, long = sorted(size)
         if _geometry(model.processor.image_processor) == "pad":
             if long * long > _LARGEST_SQUARE:
-                raise PictureError(
-                    f"a picture of {width} x {height} cannot be padded to a square; cut it first"
-                )
+                raise PictureError(f"{width} x {height} cannot be padded to a square; cut it first")
             return 0, 0, width, height
         # An even number is taken off, the same at both ends, so that the centre stays the centre.
         off = max(0, long - _LONGEST * short) // 2
-        if width > height:
-            return off, 0, width - 2 * off, height
-        return 0, off, width, height - 2 * off
+        left, top = (off, 0) if width > height else (0, off)
+        return left, top, width - 2 * left, height - 2 * top
 
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """One grid of patches on what the image processor makes of the picture."""

@@ -126,7 +126,12 @@ def _chat(prompt: Prompt, processor: Any) -> str:
         spoken = [{"type": "text", "text": prompt.system}]
         messages.insert(0, {"role": "system", "content": spoken})
     try:
-        return str(processor.apply_chat_template(messages, add_generation_prompt=True))
+        text = str(processor.apply_chat_template(messages, add_generation_prompt=True))
+        if prompt.system is not None and str(messages[0]["content"]) in text:
+            # A template that takes a system sentence as it is has written our list down.
+            messages[0]["content"] = prompt.system
+            text = str(processor.apply_chat_template(messages, add_generation_prompt=True))
+        return text  # noqa: TRY300 - all that a template raises is refused alike
     except Exception as error:  # a template raises what it likes
         cause = " ".join(str(error).split()) or type(error).__name__
         raise InputError(

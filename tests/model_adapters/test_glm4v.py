@@ -204,7 +204,6 @@ def test_the_flash_models_of_a_later_release_bring_its_processor(tmp_path):
     assert views(opened, (640, 480))[0].shape == (17, 23)
 
 
-@pytest.mark.xfail(strict=True, reason="templates that take a system sentence as plain text only")
 def test_a_system_sentence_of_the_chat_form_is_plain_text(real):
     opened = open_adapter(Glm4vAdapter(), str(real))
     asked = Prompt("chat", system="See.")

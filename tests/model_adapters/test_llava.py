@@ -1,5 +1,6 @@
 """LLaVA-1.5 passes the public contract, in both of its geometries."""
 
+import json
 from pathlib import Path
 from typing import ClassVar
 
@@ -222,3 +223,14 @@ def test_class_token_that_is_kept_is_no_cell(tmp_path):
     assert len(image) == 65
     assert view.positions.min() == image[1]
     opened.rows(inputs)
+
+
+def test_llava_v1_says_where_a_picture_begins_and_ends(tmp_path):
+    """Its config says so, as `vg-engine convert` writes it."""
+    folder = tiny_llava(tmp_path / "v1", layers=1)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"mm_use_im_start_end": True}))
+    opened = open_adapter(LlavaAdapter(), str(folder))
+    inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")], Prompt(system="Look."))
+    text = inputs.rendered[0].replace("<image>" * 64, "<image>")
+    assert text == "Look. <im_start><image><im_end>\nit."
