@@ -32,25 +32,9 @@ class _Placed:
         return whole.prepare_inputs_layout(images=images, text=bare, **rest)
 
 
-def placed(processor: Any) -> Any:
-    """A processor of its own making, turned into one whose prompts name the picture's place.
+class PlacingAdapter(HuggingFaceAdapter):
+    """Families whose processor puts the picture in front by itself, and pads on one side."""
 
-    Its class takes no chat template either: one in the folder is the tokenizer's.
-    """
-    kind = type(processor)
-    if not issubclass(kind, _Placed):
-        processor.__class__ = type(kind.__name__, (_Placed, kind), {"__module__": __name__})
-    processor.chat_template = processor.chat_template or processor.tokenizer.chat_template
-    return processor
-
-
-class Florence2Adapter(HuggingFaceAdapter):
-    """Models of type `florence2`."""
-
-    name: ClassVar[str] = "florence2"
-    model_types: ClassVar[tuple[str, ...]] = ("florence2",)
-    processor_class: ClassVar[Any] = Florence2Processor
-    layout: ClassVar[str] = "one grid, squashed, behind a token for the whole; encoder heads"
     system: ClassVar[str] = ""
     bare: ClassVar[str] = "{image}{system}{text}"
     option_names: ClassVar[tuple[str, ...]] = ()
@@ -60,7 +44,28 @@ class Florence2Adapter(HuggingFaceAdapter):
     ) -> tuple[Any, tuple[str, ...]]:
         """Let prompts name the picture's place, as those of all families do."""
         del module, options
-        return placed(processor), ("Layers and heads are the encoder's.",)
+        kind = type(processor)
+        if not issubclass(kind, _Placed):
+            processor.__class__ = type(kind.__name__, (_Placed, kind), {"__module__": __name__})
+        # The processor's class takes no chat template: one in the folder is the tokenizer's.
+        processor.chat_template = processor.chat_template or processor.tokenizer.chat_template
+        return processor, ()
+
+
+class Florence2Adapter(PlacingAdapter):
+    """Models of type `florence2`."""
+
+    name: ClassVar[str] = "florence2"
+    model_types: ClassVar[tuple[str, ...]] = ("florence2",)
+    processor_class: ClassVar[Any] = Florence2Processor
+    layout: ClassVar[str] = "one grid, squashed, behind a token for the whole; encoder heads"
+
+    def adapt_processor(
+        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
+    ) -> tuple[Any, tuple[str, ...]]:
+        """Say where the heads are."""
+        processor, _ = super().adapt_processor(processor, module, options)
+        return processor, ("Layers and heads are the encoder's.",)
 
     def language_model(self, module: Any) -> Any:
         """The encoder, which sees picture and prompt in both directions."""

@@ -19,9 +19,9 @@ from transformers import FuyuProcessor, PreTrainedModel
 from vg_engine.core.geometry import Frame
 from vg_engine.core.types import Expression, LoadedModel, Picture
 from vg_engine.model_adapters import prompts
-from vg_engine.model_adapters.florence2 import placed
+from vg_engine.model_adapters.florence2 import PlacingAdapter
 from vg_engine.model_adapters.holding import held
-from vg_engine.model_adapters.huggingface import Grid, HuggingFaceAdapter
+from vg_engine.model_adapters.huggingface import Grid
 from vg_engine.model_adapters.refusals import refused_pictures
 
 
@@ -59,27 +59,23 @@ class _Patches:
         return torch.from_numpy(whole.patchify_image(np.asarray(image), patch_size))[None]
 
 
-class FuyuAdapter(HuggingFaceAdapter):
+class FuyuAdapter(PlacingAdapter):
     """Models of type `fuyu`."""
 
     name: ClassVar[str] = "fuyu"
     model_types: ClassVar[tuple[str, ...]] = ("fuyu",)
     processor_class: ClassVar[Any] = FuyuProcessor
     layout: ClassVar[str] = "one grid, shape kept; rows ended by a token"
-    system: ClassVar[str] = ""
-    bare: ClassVar[str] = "{image}{system}{text}"
-    option_names: ClassVar[tuple[str, ...]] = ()
 
     def adapt_processor(
         self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
     ) -> tuple[Any, tuple[str, ...]]:
-        """Let prompts name the picture's place, and Pillow's image processor take tensors."""
-        del module, options
+        """Let Pillow's image processor take tensors."""
         processor.image_processor = images = copy.copy(processor.image_processor)
         kind = type(images)
         if not issubclass(kind, _Patches):
             images.__class__ = type(kind.__name__, (_Patches, kind), {"__module__": __name__})
-        return placed(processor), ()
+        return super().adapt_processor(processor, module, options)
 
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """One grid on the picture and what fills it up."""
