@@ -39,8 +39,7 @@ GOLDEN = (
     Golden(
         "which cup?",
         Prompt("chat", query_row="prompt_last"),
-        "<|im_start|>user\n<img><IMG_CONTEXT></img>\nwhich cup?<|im_end|>\n"
-        "<|im_start|>assistant\n",
+        "<|im_start|>user\n<img><IMG_CONTEXT></img>\nwhich cup?<|im_end|>\n<|im_start|>assistant\n",
         rows=(198,),
     ),
 )
