@@ -274,6 +274,15 @@ def test_golden_prompts_are_asked_for_in_both_forms(llava):
         TestNone().test_golden_prompts(open_adapter(LlavaAdapter(), llava))
 
 
+def test_few_shapes_are_not_enough(llava):
+    class TestSquares(AdapterContract):
+        adapter = LlavaAdapter
+        shapes = ((64, 64), (128, 128), (64, 64), (100, 50), (50, 100))
+
+    with pytest.raises(ContractError, match="4 shapes are painted, fewer than five"):
+        TestSquares().test_cells_lie_where_they_are_said_to_lie(Path(llava), lambda *_: None)
+
+
 def test_tower_without_attention_cannot_be_unmixed():
     with pytest.raises(ContractError, match="override `unmix`"):
         paint.unmix(torch.nn.Sequential(torch.nn.Linear(2, 2)))

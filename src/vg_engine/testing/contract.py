@@ -24,6 +24,7 @@ from vg_engine.testing.opened import (
 )
 
 FORMS: tuple[Literal["bare", "chat"], ...] = get_args(Literal["bare", "chat"])
+FEWEST_SHAPES = 5  # square, wide, tall, tiny and large
 ROWS: tuple[QueryRow, ...] = get_args(QueryRow)
 
 
@@ -199,6 +200,8 @@ class AdapterContract:
         self, folder: Path, record_property: Callable[[str, object], None]
     ) -> None:
         """The paint probe, on every view of every shape."""
+        if len({*self.shapes}) < FEWEST_SHAPES:
+            raise ContractError(f"{len({*self.shapes})} shapes are painted, fewer than five")
         opened = self.open(folder)
         try:
             self.unmix(opened)
