@@ -30,9 +30,8 @@ class ChameleonAdapter(HuggingFaceAdapter):
     def adapt_processor(
         self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
     ) -> tuple[Any, tuple[str, ...]]:
-        """Take the tokenizer's chat template, and say that the ends are invisible."""
+        """Say that the ends are invisible."""
         del module, options
-        processor.chat_template = processor.chat_template or processor.tokenizer.chat_template
         return processor, (
             "Pictures are cut to a square around their centre: what lies outside is never found.",
         )

@@ -47,8 +47,6 @@ class PlacingAdapter(HuggingFaceAdapter):
         kind = type(processor)
         if not issubclass(kind, _Placed):
             processor.__class__ = type(kind.__name__, (_Placed, kind), {"__module__": __name__})
-        # The processor's class takes no chat template: one in the folder is the tokenizer's.
-        processor.chat_template = processor.chat_template or processor.tokenizer.chat_template
         return processor, ()
 
 

@@ -125,12 +125,16 @@ def _chat(prompt: Prompt, processor: Any) -> str:
     if prompt.system is not None:
         spoken = [{"type": "text", "text": prompt.system}]
         messages.insert(0, {"role": "system", "content": spoken})
+    # Some processors' classes take no template: the folder's is then the tokenizer's.
+    own = getattr(processor, "chat_template", None)
+    options = {} if own else {"chat_template": processor.tokenizer.chat_template}
+    options["add_generation_prompt"] = True
     try:
-        text = str(processor.apply_chat_template(messages, add_generation_prompt=True))
+        text = str(processor.apply_chat_template(messages, **options))
         if prompt.system is not None and str(messages[0]["content"]) in text:
             # A template that takes a system sentence as it is has written our list down.
             messages[0]["content"] = prompt.system
-            text = str(processor.apply_chat_template(messages, add_generation_prompt=True))
+            text = str(processor.apply_chat_template(messages, **options))
         return text  # noqa: TRY300 - all that a template raises is refused alike
     except Exception as error:  # a template raises what it likes
         cause = " ".join(str(error).split()) or type(error).__name__
