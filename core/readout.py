@@ -142,7 +142,7 @@ def _visibility(views: Sequence[View], size: tuple[int, int]) -> tuple[str, ...]
         return ()
     seen = 100 * (1 - hidden)
     share = f"{seen:.0f}" if seen >= 1 else "less than 1"
-    return (f"the model sees only {share} % of the picture (its processor crops)",)
+    return (f"its image tokens cover only {share} % of the picture; nothing is found outside",)
 
 
 def _unknown(words: Sequence[str]) -> tuple[str, ...]:

@@ -91,4 +91,4 @@ def test_a_picture_that_is_no_square_is_shown_whole(engine: vg_engine.Engine) ->
     wide = np.full((224, 448, 3), 128, np.uint8)
     wide[:, 224:] = scene
     answer = engine.ground(wide, "the large red square")
-    assert not any("sees only" in note for note in answer.notes)
+    assert not any("cover only" in note for note in answer.notes)

@@ -47,13 +47,13 @@ def test_which_geometry_is_in_force_is_said(checkpoints: Path, photograph: Path)
         for name, extra in (("crop", ()), ("pad", ()))
     }  # fmt: skip
     assert told["crop"] != told["pad"]
-    assert "sees only 67 % of the picture" in told["crop"]
-    assert "sees only" not in told["pad"]
+    assert "cover only 67 % of the picture" in told["crop"]
+    assert "cover only" not in told["pad"]
     padded = run(
         *("--model", str(checkpoints / "crop"), "--image", str(photograph), "--text", "x"),
         *("--geometry", "pad"),
     )
-    assert "sees only" not in padded.stderr
+    assert "cover only" not in padded.stderr
 
 
 @pytest.mark.parametrize(
