@@ -258,8 +258,10 @@ def without_video(processor_class: Any) -> Any:
 def own_processor(processor: Any) -> Any:
     """A copy that an adapter may change, with Pillow's image processor in place of torchvision's.
 
+    An image processor of transformers that has no Pillow form is its family's only one: it stays.
+
     Raises:
-        UnsupportedModelError: the image processor has no Pillow form.
+        UnsupportedModelError: an image processor of somebody else's has no Pillow form.
     """
     own = copy.copy(processor)
     # Tokenizers keep the padding that they were last asked for: the user's stays as it is.
@@ -268,6 +270,8 @@ def own_processor(processor: Any) -> Any:
     if getattr(images, "backend", "pil") != "pil":
         name = type(images).__name__.removesuffix("Fast") + "Pil"
         pillow = getattr(transformers, name, None)
+        if pillow is None and type(images).__module__.startswith("transformers.models."):
+            return own
         if pillow is None:
             raise UnsupportedModelError(
                 f"image processor {type(images).__name__} has no Pillow form ({name}), so where "

@@ -242,6 +242,20 @@ def test_pillows_image_processor_takes_the_place_of_torchvisions(good):
         loading.own_processor(processor)
 
 
+def test_an_image_processor_that_transformers_has_in_one_form_alone_stays(good):
+    processor = open_adapter(LlavaAdapter(), str(good)).model.processor
+    pillow = processor.image_processor
+
+    class OnlyImageProcessor(type(pillow)):
+        __module__ = "transformers.models.only.image_processing_only"
+        backend = "torchvision"
+
+    only = processor.image_processor = OnlyImageProcessor.from_dict(pillow.to_dict())
+    own = loading.own_processor(processor)
+    assert own is not processor
+    assert own.image_processor is only
+
+
 def test_processor_is_built_without_its_video_part(tmp_path):
     folder = tiny_internvl(tmp_path / "m", layers=1, hidden=32)
     model = InternVLAdapter().vg_load_model(ModelSpec(str(folder), device="cpu"))
