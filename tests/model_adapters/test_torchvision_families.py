@@ -1,0 +1,146 @@
+"""Families whose image processor transformers has on torchvision alone, proved without torchvision.
+
+Their contracts are in tests/torchvision_families. They run here in a process of their own, with a
+small stand-in (tests/stand_in) in torchvision's place, because transformers asks once per process
+whether torchvision is there. What that proves: where the cells of a picture lie, how many tokens
+there are, prompts, and rows against eager attention. The geometry is decided by transformers' own
+processors, and only steps that mean the same everywhere (resize, pad, crop) are the stand-in's.
+What it does not prove: the exact grey levels that torchvision itself makes, and its speed. On a
+machine with torchvision the same contracts run directly, with the real one.
+"""
+
+import importlib
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vg_engine.core.errors import UnsupportedModelError
+from vg_engine.core.types import ModelSpec
+from vg_engine.testing import summary
+from vg_engine.testing.tiny import tiny_llava
+
+ROOT = Path(__file__).resolve().parents[2]
+CONTRACTS, STAND_IN = ROOT / "tests/torchvision_families", ROOT / "tests/stand_in"
+WITHOUT = importlib.util.find_spec("torchvision") is None
+LIMIT_S = 600
+CHECKS = 14  # of a contract
+
+
+def run(*arguments: str, stand_in: bool = True) -> subprocess.CompletedProcess[str]:
+    """Python in the project's folder, with or without the stand-in."""
+    path = [str(STAND_IN)] if stand_in else []
+    inherited = os.environ.get("PYTHONPATH")
+    settings = {"PYTHONPATH": os.pathsep.join(path + ([inherited] if inherited else []))}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+
+
+def adapters() -> dict[str, Any]:
+    """The adapters that need torchvision, by name: imported in this process, which has none."""
+    found = {}
+    for path in sorted((ROOT / "model_adapters").glob("*.py")):
+        if '] = "torchvision"' not in path.read_text(encoding="utf-8"):
+            continue
+        module = importlib.import_module(f"vg_engine.model_adapters.{path.stem}")
+        classes = [
+            each
+            for each in vars(module).values()
+            if isinstance(each, type) and each.__module__ == module.__name__
+        ]
+        found |= {each.name: each for each in classes if hasattr(each, "vg_load_model")}
+    return found
+
+
+@pytest.mark.slow
+def test_their_contracts_hold(tmp_path):
+    table = tmp_path / "table.json"
+    done = run("-m", "pytest", "-q", f"--contract-table={table}", str(CONTRACTS))
+    print(done.stdout[done.stdout.find("=== contracts ===") :])
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    passed = re.search(r"^(\d+) passed in ", done.stdout, re.MULTILINE)
+    assert passed is not None, "some were skipped or left out: " + done.stdout[-1000:]
+    measured = json.loads(table.read_text())
+    assert {line["adapter"] for line in measured.values()} == set(adapters())
+    assert {name.partition("::")[0] for name in measured} == {
+        path.relative_to(ROOT).as_posix() for path in CONTRACTS.glob("test_*.py")
+    }
+    assert int(passed[1]) > CHECKS * len(measured)
+    for contract, line in measured.items():
+        assert line[summary.PARITY]["error"] <= 1e-5, contract
+        assert line[summary.PARITY]["sharpest"] >= 0.8, contract
+        assert line[summary.PAINT]["wrong"] == 0, contract
+        assert line[summary.PAINT]["right"] >= 0.9 * line[summary.PAINT]["planned"] > 0, contract
+
+
+COMPARED = """
+import json, sys
+import numpy as np, torch
+from PIL import Image
+from transformers import CLIPImageProcessor
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+over = CLIPImageProcessor(size={"shortest_edge": 96}, crop_size={"height": 96, "width": 96})
+assert over.backend == "torchvision", over
+plain = CLIPImageProcessorPil(size={"shortest_edge": 96}, crop_size={"height": 96, "width": 96})
+spread = torch.tensor(plain.image_std).reshape(3, 1, 1) * 255
+found = []
+for seed, size in enumerate([(300, 200), (130, 260), (97, 96), (60, 40), (96, 96)]):
+    pixels = np.random.default_rng(seed).integers(60, 190, (*size, 3), dtype=np.uint8)
+    ours, theirs = (
+        each(Image.fromarray(pixels), return_tensors="pt")["pixel_values"]
+        for each in (over, plain)
+    )
+    off = ((ours - theirs) * spread).abs()
+    found.append([off.max().item(), off.mean().item()])
+print(json.dumps(found))
+"""
+
+
+def test_the_stand_in_does_what_pillow_does():
+    """CLIP's image processor has both forms; they differ by a few grey levels even of noise."""
+    done = run("-c", COMPARED)
+    assert done.returncode == 0, done.stderr
+    for most, mean in json.loads(done.stdout):
+        assert most <= 3.5
+        assert mean <= 0.5
+
+
+@pytest.mark.skipif(not WITHOUT, reason="torchvision is installed")
+def test_without_torchvision_such_a_model_says_that_it_is_needed(tmp_path):
+    folder = tiny_llava(tmp_path / "any", layers=1, hidden=32)
+    for name, adapter in adapters().items():
+        with pytest.raises(UnsupportedModelError, match="pip install torchvision") as raised:
+            adapter().vg_load_model(ModelSpec(str(folder), device="cpu"))
+        message = str(raised.value)
+        assert len(message.splitlines()) == 1, name
+        assert "only on top of torchvision, which is not installed" in message
+
+
+@pytest.mark.skipif(not WITHOUT, reason="torchvision is installed")
+def test_without_torchvision_their_contracts_are_skipped_and_say_why():
+    done = run("-m", "pytest", "-q", "-rs", str(CONTRACTS), stand_in=False)
+    assert "needs torchvision, which cannot be imported here" in done.stdout
+    assert "failed" not in done.stdout
+    assert "error" not in done.stdout.lower().replace("modulenotfounderror", "")
+
+
+@pytest.mark.skipif(not WITHOUT, reason="torchvision is installed")
+def test_adapters_are_imported_listed_and_checked_without_torchvision():
+    assert {each.image_backend for each in adapters().values()} == {"torchvision"}
+    assert "torchvision" not in sys.modules
+    listed = run("-m", "vg_engine", "adapters", "--check", stand_in=False)
+    assert listed.returncode == 0, listed.stderr
+    assert "internvl" in listed.stdout

@@ -1,0 +1,1 @@
+"""`torchvision.io`: imported by transformers; nothing of it is used for pictures."""

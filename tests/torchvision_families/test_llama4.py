@@ -1,0 +1,124 @@
+"""Llama 4 passes the public contract: padded tiles, chunked layers, normed queries and keys."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import Llama4Config, Llama4ForConditionalGeneration, Llama4Processor
+from transformers.models.llama4.image_processing_llama4 import Llama4ImageProcessor
+
+from vg_engine.core.errors import TokenCountError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.llama4 import Llama4Adapter
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+
+SHAPES = ((120, 120), (230, 110), (90, 210), (310, 70), (40, 60), (420, 300))
+SPECIAL = (
+    *("<|begin_of_text|>", "<|eot|>", "<|finetune_right_pad|>", "<|header_start|>"),
+    *("<|header_end|>", "<|image|>", "<|image_start|>", "<|image_end|>", "<|patch|>"),
+    *("<|tile_x_separator|>", "<|tile_y_separator|>"),
+)
+ROW = "<|patch|><|tile_x_separator|><|patch|><|tile_y_separator|>"
+PICTURE = f"<|image_start|>{ROW}{ROW}<|image|><|patch|><|image_end|>"
+GOLDEN = (
+    Golden("the cup", Prompt(system="Look."), f"Look. {PICTURE}\nthe cup.", rows=(13,)),
+    # The template is transformers' own, in the processor's module.
+    Golden(
+        "which cup?",
+        Prompt("chat", system="See."),
+        "<|begin_of_text|><|header_start|>system<|header_end|>\n\nSee.<|eot|>"
+        f"<|header_start|>user<|header_end|>\n\n{PICTURE}which cup?<|eot|>"
+        "<|header_start|>assistant<|header_end|>\n\n",
+        rows=(30,),
+    ),
+)
+
+
+def tiny(folder: Path, *, side: int = 56, patch: int = 7, most: int = 6, layers: int = 4) -> Path:
+    """A tiny Llama 4; 336 pixels and patches of 14 make the real 12 x 12 cells of a tile."""
+    tokenizer = byte_tokenizer(
+        SPECIAL,
+        pad_token="<|finetune_right_pad|>",
+        bos_token="<|begin_of_text|>",
+        eos_token="<|eot|>",
+        extra_special_tokens=list(SPECIAL[3:]),
+    )
+    made: Any = Llama4Processor
+    processor = made(
+        Llama4ImageProcessor(size={"height": side, "width": side}, max_patches=most),
+        tokenizer,
+        patch_size=patch,
+    )
+    config = Llama4Config(
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "image_size": side,
+            "patch_size": patch,
+            "vision_output_dim": 32,
+            "projector_input_dim": 32,
+            "projector_output_dim": 32,
+        },
+        text_config={
+            **text_sizes(tokenizer, layers=layers),
+            "intermediate_size_mlp": 128,
+            "head_dim": 16,
+            "num_local_experts": 2,
+            "interleave_moe_layer_step": 2,
+            "attention_chunk_size": 24,
+        },
+        image_token_index=tokenizer.convert_tokens_to_ids("<|patch|>"),
+        boi_token_index=tokenizer.convert_tokens_to_ids("<|image_start|>"),
+        eoi_token_index=tokenizer.convert_tokens_to_ids("<|image_end|>"),
+    )
+    torch.manual_seed(0)
+    module = Llama4ForConditionalGeneration(config)
+    # The layers without positions alone have queries and keys without norms.
+    return save_tiny(module, processor, folder, sharpness=20.0)
+
+
+class TestLlama4(AdapterContract):
+    adapter = Llama4Adapter
+    golden = GOLDEN
+    shapes = SHAPES
+
+    def build(self, folder: Path) -> None:
+        tiny(folder)
+
+    def layers(self, module: Any) -> list[torch.nn.Module]:
+        return list(module.language_model.model.layers)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    folder = tiny(tmp_path_factory.mktemp("llama4") / "336", side=336, patch=14, most=16, layers=1)
+    return open_adapter(Llama4Adapter(), str(folder))
+
+
+def views(opened, size):
+    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
+
+
+def test_a_photograph_lies_on_a_padded_canvas(real):
+    found = views(real, (640, 480))
+    names = ["tile 0,0", "tile 0,1", "tile 1,0", "tile 1,1", "thumbnail"]
+    assert [view.name for view in found] == names
+    assert {view.shape for view in found} == {(12, 12)}
+    # 640 x 480 fits into 672 x 672 as it is; a canvas of more tiles would enlarge nothing.
+    assert found[0].extent == pytest.approx((0.0, 0.0, 336.0, 336.0))
+    assert found[3].extent == pytest.approx((336.0, 336.0, 672.0, 672.0))
+    assert found[4].extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+
+
+def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
+    inputs = real.prepare([noise((64, 64))], [Expression(0, "it")])
+    real.model.processor.patch_size = 28
+    try:
+        with pytest.raises(TokenCountError, match=r"expected 36 image tokens .* made 144"):
+            real.views(inputs)
+    finally:
+        real.model.processor.patch_size = 14
