@@ -43,7 +43,8 @@ Made by `python scripts/models_page.py` from the adapters themselves; a test hol
 real classes, loaded from a folder as a real one is, with query and key projections scaled up so
 that attention has peaks: captured rows against eager attention at every layer (allowed: 1e-5),
 token by token geometry by the paint probe (allowed: no wrong cell), prompts letter by letter, early
-exit, padding on either side, threads. `vg-engine doctor MODEL` makes the same checks on your own
+exit, padding on either side, threads. A model type `a+b` is an `a` with a vision tower of type `b`.
+`vg-engine doctor MODEL` makes the same checks on your own
 checkpoint in a minute or two; if you run it, tell us.
 
 Every adapter leaves the model after the last layer that is needed (early exit), unless parts of it
@@ -56,6 +57,14 @@ def adapters() -> dict[str, Any]:
     """Our own adapters by name, imported."""
     entries = entrypoints.installed(entrypoints.ADAPTERS)
     return {e.name: e.load() for e in entries if e.distribution == "vg-engine"}
+
+
+def model_types() -> dict[str, list[str]]:
+    """Adapter class -> the model types that its entries name."""
+    found: dict[str, list[str]] = {}
+    for entry in entrypoints.installed(entrypoints.MODEL_TYPES):
+        found.setdefault(entry.value, []).append(entry.name)
+    return found
 
 
 def keep(measured: Path) -> None:
@@ -88,7 +97,7 @@ def keep(measured: Path) -> None:
 def page() -> str:
     """The page as it should be."""
     figures = yaml.safe_load(FIGURES.read_text(encoding="utf-8"))
-    known = adapters()
+    known, kinds = adapters(), model_types()
     shared = known["llava"].__mro__[1]
     parts = [INTRO]
     proved = [name for name in known if name in figures["adapters"]]
@@ -106,7 +115,8 @@ def page() -> str:
     parts.append("| --- | --- | --- | --- | --- | --- |")
     for name, adapter in known.items():
         found = figures["adapters"].get(name, [])
-        types = ", ".join(f"`{kind}`" for kind in adapter.model_types) or "any, by name alone"
+        named = kinds.get(f"{adapter.__module__}:{adapter.__qualname__}", ())
+        types = ", ".join(f"`{kind}`" for kind in named) or "any, by name alone"
         error = f"{max(line['error'] for line in found):.1e}" if found else "not run"
         right = sum(int(line["cells"].split("/")[0]) for line in found)
         planned = sum(int(line["cells"].split("/")[1]) for line in found)

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,10 @@ def test_whoever_is_not_proved_says_why(script):
         if name not in FIGURES["adapters"]:
             assert adapter.image_backend == "torchvision", name
         assert adapter.layout, name
+
+
+def test_the_readme_counts_the_families(script):
+    """`auto` is no family."""
+    stated = re.search(r"\*\*(\d+) model families\*\*", (ROOT / "README.md").read_text("utf-8"))
+    assert stated is not None
+    assert int(stated[1]) == len(script.adapters()) - 1

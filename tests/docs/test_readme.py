@@ -51,7 +51,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_kind_of_block_is_there() -> None:
-    assert len(COMMANDS) == 4
+    assert len(COMMANDS) == 5
     assert len(SNIPPETS) == 2
 
 
