@@ -19,7 +19,13 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoTokenizer,
+    PreTrainedModel,
+    ProcessorMixin,
+)
 
 from vg_engine.core.errors import (
     InputError,
@@ -244,14 +250,44 @@ def load_processor(spec: ModelSpec, processor_class: Any, backend: str = "pil") 
         ) from error
 
 
+class _PartsAtHand(ProcessorMixin):
+    """What a processor class meets above itself: the parts that are not there are no arguments."""
+
+    _order: tuple[str, ...] = ()
+
+    def __init__(self, *parts: Any, **settings: Any) -> None:
+        setup: Any = super().__init__
+        given = {key: value for key, value in settings.items() if value is not None}
+        setup(*(part for part in parts if part is not None), **given)
+
+    @classmethod
+    def from_args_and_dict(cls, args: Any, processor_dict: Any, **more: Any) -> Any:
+        """From the parts that are there, in their order; with the chat template in any case."""
+        kind: Any = cls
+        if len(args) < len(cls._order):
+            there = dict(zip(kind.get_attributes(), args, strict=False))
+            args = [there.get(name) for name in cls._order]
+        base: Any = super()
+        made = base.from_args_and_dict(args, processor_dict, **more)
+        made.chat_template = made.chat_template or processor_dict.get("chat_template")
+        return made
+
+
 def without_video(processor_class: Any) -> Any:
-    """The processor class with pictures and text alone: its video part needs torchvision."""
+    """The processor class with pictures and text alone: video and sound need further packages."""
     parts = ("image_processor", "tokenizer")
-    kept = [name for name in processor_class.get_attributes() if name in parts]
+    order = tuple(processor_class.get_attributes())
+    kept = [name for name in order if name in parts]
+    # Up to the last part that is kept: what may stand behind it is no part.
+    last = max((order.index(name) for name in kept), default=-1)
     return type(
         processor_class.__name__,
-        (processor_class,),
-        {"get_attributes": classmethod(lambda _: list(kept)), "__module__": __name__},
+        (processor_class, _PartsAtHand),
+        {
+            "get_attributes": classmethod(lambda _: list(kept)),
+            "_order": order[: last + 1],
+            "__module__": __name__,
+        },
     )
 
 

@@ -6,7 +6,12 @@ import shutil
 
 import pytest
 import torch
-from transformers import AutoTokenizer, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import (
+    AutoTokenizer,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    ProcessorMixin,
+)
 
 from vg_engine.core.errors import (
     InputError,
@@ -254,6 +259,26 @@ def test_an_image_processor_that_transformers_has_in_one_form_alone_stays(good):
     own = loading.own_processor(processor)
     assert own is not processor
     assert own.image_processor is only
+
+
+def test_parts_that_stand_between_the_others_are_left_out(good):
+    processor = open_adapter(LlavaAdapter(), str(good)).model.processor
+
+    class Sounding(ProcessorMixin):
+        def __init__(self, image_processor, audio_processor, tokenizer, marks=False, **settings):
+            self.marks = marks
+            super().__init__(image_processor, audio_processor, tokenizer, **settings)
+
+    whole = loading.without_video(Sounding)
+    parts = [processor.image_processor, processor.tokenizer]
+    made = whole.from_args_and_dict(parts, {"marks": True, "chat_template": "{{ 1 }}"})
+    assert [made.image_processor, made.tokenizer] == parts
+    assert (made.marks, made.chat_template) == (True, "{{ 1 }}")
+    assert type(made).__name__ == "Sounding"
+    by_hand = whole(parts[0], None, parts[1])
+    assert [by_hand.image_processor, by_hand.tokenizer] == parts
+    # Where they stand in front, as in most families, nothing is put between them.
+    assert loading.without_video(LlavaProcessor)._order == ("image_processor", "tokenizer")
 
 
 def test_processor_is_built_without_its_video_part(tmp_path):
