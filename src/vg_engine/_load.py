@@ -13,7 +13,15 @@ from typing import Any
 from vg_engine import _sources
 from vg_engine._version import __version__
 from vg_engine.core.engine import Engine, Settings
-from vg_engine.core.errors import HeadsError, InputError, ModelNotFoundError, PluginError, nearest
+from vg_engine.core.errors import (
+    AdapterNotFoundError,
+    HeadsError,
+    InputError,
+    ModelError,
+    ModelNotFoundError,
+    PluginError,
+    nearest,
+)
 from vg_engine.core.heads import Head, HeadSet, parse_heads
 from vg_engine.core.hooks import Hooks
 from vg_engine.core.regions import Region
@@ -154,7 +162,11 @@ def _adapter(given: object | None, found: _sources.Source) -> tuple[str, object]
     """The adapter's name and an instance of it."""
     named = given or (found.entry.adapter if found.entry else None)
     if named is None:
-        claimed = adapters.adapter_for(found.config, entrypoints.installed(entrypoints.MODEL_TYPES))
+        types = entrypoints.installed(entrypoints.MODEL_TYPES)
+        try:
+            claimed = adapters.adapter_for(found.config, types)
+        except AdapterNotFoundError as error:
+            raise _original(found) or error from None
         known = entrypoints.installed(entrypoints.ADAPTERS)
         offer = next((entry for entry in known if entry.value == claimed.value), claimed)
         return offer.name, _made(offer.name, claimed.load())
@@ -165,6 +177,21 @@ def _adapter(given: object | None, found: _sources.Source) -> tuple[str, object]
         return named, _made(named, entrypoints.find(entrypoints.ADAPTERS, named).load())
     name = named.__name__ if inspect.isclass(named) else type(named).__name__
     return name, _made(name, named)
+
+
+def _original(found: _sources.Source) -> ModelError | None:
+    """What to do with a checkpoint as its authors published it, if it is one."""
+    for entry in entrypoints.installed(entrypoints.CONVERTERS):
+        try:
+            claimed = entry.load()().claims(found.config)
+        except Exception:  # noqa: BLE001, S112 - a broken converter is convert's to tell
+            continue
+        if claimed:
+            return ModelError(
+                f"{found.label} is an original checkpoint ({entry.name}), as its authors published "
+                f"it; make a folder to load of it: vg-engine convert {found.label} NEW_FOLDER"
+            )
+    return None
 
 
 def _made(name: str, plugin: Any) -> object:

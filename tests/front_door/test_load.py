@@ -284,3 +284,15 @@ def test_the_nearest_models_are_named_where_an_adapter_was_chosen(source: str) -
     with pytest.raises(ModelNotFoundError) as caught:
         vg_engine.load("/none/at/all", adapter="llava")
     assert "did you mean" not in str(caught.value)
+
+
+def test_an_original_checkpoint_is_sent_to_convert(tmp_path: Path) -> None:
+    config = {"model_type": "internvl_chat", "architectures": ["InternVLChatModel"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        ModelError, match=r"original checkpoint \(internvl_chat\).*vg-engine convert"
+    ):
+        vg_engine.load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "zebra"}))
+    with pytest.raises(AdapterNotFoundError, match="no adapter for models of type 'zebra'"):
+        vg_engine.load(tmp_path)
