@@ -1,0 +1,144 @@
+"""LFM2-VL passes the public contract: one grid, or tiles with a thumbnail of another shape."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from transformers import Lfm2VlConfig, Lfm2VlForConditionalGeneration, Lfm2VlProcessor
+from transformers.models.lfm2_vl.image_processing_lfm2_vl import Lfm2VlImageProcessor
+
+from vg_engine.core.errors import InputError, TokenCountError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.lfm2_vl import Lfm2VlAdapter
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+
+SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (420, 300))
+KINDS = ["conv", "full_attention", "conv", "full_attention"]
+NAMED = {
+    "image_token": "<image>",
+    "image_start_token": "<|image_start|>",
+    "image_end_token": "<|image_end|>",
+    "image_thumbnail_token": "<|img_thumbnail|>",
+}
+TILES = [f"<|img_row_{row}_col_{col}|>" for row in range(1, 7) for col in range(1, 7)]
+START = "<|startoftext|>"
+# The turns are those of public prompts for LFM2; what else the template may say is left out.
+CHAT = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% for content in message['content'] %}{% if content['type'] == 'image' %}{{ '<image>' }}"
+    "{% else %}{{ content['text'] }}{% endif %}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+PICTURE = "<|image_start|><image><|image_end|>"
+GOLDEN = (
+    Golden("the cup", Prompt(system="Look."), f"Look. {PICTURE}\nthe cup.", rows=(13,)),
+    Golden(
+        "which cup?",
+        Prompt("chat", system="See."),
+        f"{START}<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}which cup?"
+        "<|im_end|>\n<|im_start|>assistant\n",
+        rows=(30,),
+    ),
+)
+
+
+def tiny(folder: Path, *, patch: int = 4, tokens: tuple[int, int] = (16, 64), tile: int = 32):
+    """A tiny LFM2-VL; patches of 16, 64 to 256 tokens and tiles of 512 are the real numbers."""
+    special = ["<|pad|>", START, "<|im_start|>", "<|im_end|>", *NAMED.values(), *TILES]
+    tokenizer = byte_tokenizer(
+        special,
+        pad_token="<|pad|>",
+        bos_token=START,
+        eos_token="<|im_end|>",
+        extra_special_tokens=NAMED,
+    )
+    images = Lfm2VlImageProcessor(
+        encoder_patch_size=patch,
+        min_image_tokens=tokens[0],
+        max_image_tokens=tokens[1],
+        tile_size=tile,
+        max_tiles=10 if tile == 512 else 5,
+    )
+    made: Any = Lfm2VlProcessor
+    processor = made(images, tokenizer, chat_template=CHAT)
+    config = Lfm2VlConfig(
+        text_config={
+            **text_sizes(tokenizer, layers=len(KINDS)),
+            "model_type": "lfm2",
+            "layer_types": list(KINDS),
+        },
+        vision_config={
+            "model_type": "siglip2_vision_model",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "patch_size": patch,
+            "num_patches": 64,
+            "vision_use_head": False,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        projector_hidden_size=64,
+    )
+    torch.manual_seed(0)
+    module = Lfm2VlForConditionalGeneration(config)
+    for layer in module.get_decoder().layers:
+        if hasattr(layer, "self_attn"):
+            layer.self_attn.q_layernorm.weight.data.mul_(2.2)
+            layer.self_attn.k_layernorm.weight.data.mul_(2.2)
+    return save_tiny(module, processor, folder)
+
+
+class TestLfm2Vl(AdapterContract):
+    adapter = Lfm2VlAdapter
+    golden = GOLDEN
+    shapes = SHAPES
+
+    def build(self, folder: Path) -> None:
+        tiny(folder)
+
+
+class TestWithoutTiles(AdapterContract):
+    adapter = Lfm2VlAdapter
+    options: ClassVar = {"max_tiles": 1}
+    golden = GOLDEN
+    shapes = SHAPES
+
+    def build(self, folder: Path) -> None:
+        tiny(folder)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lfm2") / "512"
+    return tiny(folder, patch=16, tokens=(64, 256), tile=512)
+
+
+def views(opened, size):
+    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
+
+
+def test_a_photograph_is_one_grid_and_a_large_one_tiles(real):
+    opened = open_adapter(Lfm2VlAdapter(), str(real))
+    (small,) = views(opened, (640, 480))
+    assert small.shape == (13, 18)
+    found = views(opened, (1200, 800))
+    assert len(found) == 7
+    assert {view.shape for view in found[:-1]} == {(16, 16)}
+    assert found[1].extent == pytest.approx((400.0, 0.0, 800.0, 400.0))
+    assert (found[-1].name, found[-1].shape) == ("thumbnail", (13, 19))
+
+
+def test_wrong_numbers_of_tiles_are_refused(real):
+    with pytest.raises(InputError, match="give a number from 1 on"):
+        open_adapter(Lfm2VlAdapter(), str(real), options={"max_tiles": 0})
+
+
+def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
+    opened = open_adapter(Lfm2VlAdapter(), str(real))
+    inputs = opened.prepare([noise((512, 512))], [Expression(0, "it")])
+    opened.model.processor.image_processor.max_image_tokens = 64
+    with pytest.raises(TokenCountError, match=r"expected .* image tokens .* made 256"):
+        opened.views(inputs)
