@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -39,7 +40,11 @@ from vg_engine.core.types import ModelSpec
 _LISTED = 5
 _CONVERSION_OFF = "DISABLE_SAFETENSORS_CONVERSION"
 _DTYPES = {"float64", "float32", "bfloat16", "float16", "half", "float", "double"}
+_HEAD = "lm_head.weight"
 _INDEX = "model.safetensors.index.json"
+# Mistral's own package, which would be preferred where it is installed, gives no offsets; and the
+# files of its models from before transformers 5 cut words by a wrong pattern, mended on demand.
+_FROM_ITS_FILE = MappingProxyType({"mistral_format": False, "fix_mistral_regex": True})
 
 
 def choose_device(name: str) -> torch.device:
@@ -150,6 +155,7 @@ def load_model(spec: ModelSpec, auto_class: Any) -> PreTrainedModel:
     # A config that is wrong somewhere makes transformers raise nearly anything.
     except Exception as error:
         raise _explained(spec, error) from error
+    _tie_head(module, info)
     _check_keys(spec.source, info)
     loaded: PreTrainedModel = module.to(device).eval()
     return loaded
@@ -167,6 +173,18 @@ def _unconverted() -> Iterator[None]:
             os.environ.pop(_CONVERSION_OFF, None)
         else:
             os.environ[_CONVERSION_OFF] = before
+
+
+def _tie_head(module: Any, info: Mapping[str, Any]) -> None:
+    """Take the embeddings for the head where the text part alone says so, and none was written.
+
+    So transformers wrote models before its version 5, which asks the whole's config in most
+    families.
+    """
+    tied = getattr(module.config.get_text_config(), "tie_word_embeddings", False)
+    if tied and set(info.get("missing_keys", ())) == {_HEAD}:
+        module.get_output_embeddings().weight = module.get_input_embeddings().weight
+        info["missing_keys"].clear()
 
 
 def _check_keys(source: str, info: Mapping[str, Any]) -> None:
@@ -235,7 +253,7 @@ def load_processor(spec: ModelSpec, processor_class: Any, backend: str = "pil") 
     shared = {"revision": spec.revision or "main", "trust_remote_code": spec.trust_remote_code}
     try:
         images = image_class.from_pretrained(source, backend=backend, **shared)
-        tokenizer = AutoTokenizer.from_pretrained(source, **shared)
+        tokenizer = AutoTokenizer.from_pretrained(source, **_FROM_ITS_FILE, **shared)
         settings, _ = processor_class.get_processor_dict(source, revision=shared["revision"])
         stated = [key for key in settings if not isinstance(settings[key], Mapping)]
         return without_video(processor_class).from_args_and_dict(

@@ -234,3 +234,28 @@ def test_llava_v1_says_where_a_picture_begins_and_ends(tmp_path):
     inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")], Prompt(system="Look."))
     text = inputs.rendered[0].replace("<image>" * 64, "<image>")
     assert text == "Look. <im_start><image><im_end>\nit."
+
+
+SETTINGS = {
+    "image_token": "<image>",
+    "num_additional_image_tokens": 1,
+    "patch_size": 14,
+    "processor_class": "LlavaProcessor",
+    "vision_feature_select_strategy": "default",
+}
+
+
+@pytest.mark.parametrize("settings", [None, {"processor_class": "LlavaProcessor"}, SETTINGS])
+def test_published_files_give_the_same_rows(tmp_path, published, clip, settings):
+    """llava-hf/llava-1.5-7b-hf: its first form, a later one, and today's (seen on copies)."""
+
+    def rows():
+        opened = open_adapter(LlavaAdapter(), str(folder))
+        inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")], Prompt("chat"))
+        return opened.rows(inputs)[0]
+
+    folder = tiny_llava(tmp_path / "m", image_size=336, layers=1, hidden=32)
+    expected = rows()
+    renamed = [(r"^vision_tower\.", "vision_tower.vision_model.")]
+    published(folder, clip, settings=settings, renamed=renamed)
+    assert (rows() - expected).abs().max() < 1e-6

@@ -1,5 +1,6 @@
 """LLaVA-NeXT, and its video form for pictures, with the towers and decoders that are in use."""
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from transformers.models.llava_next.image_processing_pil_llava_next import (
     LlavaNextImageProcessorPil,
 )
 
-from vg_engine.core.errors import TokenCountError
+from vg_engine.core.errors import TokenCountError, WeightsError
 from vg_engine.core.types import Expression, Prompt
 from vg_engine.model_adapters.huggingface import VICUNA
 from vg_engine.model_adapters.llava_next import LlavaNextAdapter
@@ -214,3 +215,57 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
     opened.model.processor.num_additional_image_tokens = 0
     with pytest.raises(TokenCountError, match=r"expected 2340 image tokens .* made 2339"):
         located(opened, (640, 480))
+
+
+POINTS_336 = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
+SETTINGS = {
+    "image_token": "<image>",
+    "num_additional_image_tokens": 1,
+    "patch_size": 14,
+    "processor_class": "LlavaNextProcessor",
+    "vision_feature_select_strategy": "default",
+}
+
+
+def as_published(folder: Path, published, clip, settings=SETTINGS, **more) -> Path:
+    """As llava-hf/llava-v1.6-mistral-7b-hf states it (seen on a copy)."""
+    stated = {
+        "aspect_ratio_setting": "anyres",
+        "do_pad": True,
+        "image_grid_pinpoints": POINTS_336,
+        "image_processor_type": "LlavaNextImageProcessor",
+        "processor_class": "LlavaNextProcessor",
+    }
+    renamed = [(r"^vision_tower\.", "vision_tower.vision_model.")]
+    return published(folder, clip | stated, settings=settings, renamed=renamed, **more)
+
+
+def rows(folder):
+    opened = open_adapter(LlavaNextAdapter(), str(folder))
+    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")], Prompt("chat"))
+    return opened.rows(inputs)[0]
+
+
+@pytest.mark.parametrize("settings", [None, SETTINGS])
+def test_published_files_give_the_same_rows(tmp_path, published, clip, settings):
+    folder = tiny_llava_next(tmp_path / "m", "mistral", tile=336, layers=1)
+    expected = rows(folder)
+    as_published(folder, published, clip, settings)
+    assert (rows(folder) - expected).abs().max() < 1e-6
+
+
+def test_a_head_that_is_the_embeddings_by_the_text_part_alone(tmp_path, published, clip):
+    """Before transformers 5 the text part said so, and the head was left out of the file."""
+    folder = tiny_llava_next(tmp_path / "m", "mistral", tile=336, layers=1)
+    expected = rows(folder)
+    as_published(folder, published, clip, add=lambda w: w.pop("language_model.lm_head.weight"))
+    with pytest.raises(WeightsError, match=r"1 missing \(lm_head\.weight\)"):
+        open_adapter(LlavaNextAdapter(), str(folder))
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["text_config"]["tie_word_embeddings"] = True
+    path.write_text(json.dumps(config), encoding="utf-8")
+    opened = open_adapter(LlavaNextAdapter(), str(folder))
+    module = opened.model.module
+    assert module.get_output_embeddings().weight is module.get_input_embeddings().weight
+    assert (rows(folder) - expected).abs().max() < 1e-6

@@ -1,5 +1,6 @@
 """Pixtral and its kin (Mistral 3, LightOnOCR) pass the public contract in a picture's own shape."""
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +19,8 @@ from transformers import (
     PixtralVisionConfig,
     Qwen3Config,
 )
+from transformers.integrations.mistral import tokenizer as mistral
+from transformers.models.auto import tokenization_auto
 from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 
 from vg_engine.core.errors import PictureError, TokenCountError
@@ -298,3 +301,72 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
     opened.model.processor.patch_size = 20
     with pytest.raises(TokenCountError, match=r"expected 768 image tokens .* made 1200"):
         opened.views(inputs)
+
+
+def as_published(folder, published, fast, edge: int, patch: int, **settings: Any) -> Path:
+    """Its image processor's settings as Magistral's repository states them (seen on a copy)."""
+    images = {
+        **fast,
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_processor_type": "PixtralImageProcessorFast",
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "patch_size": {"height": patch, "width": patch},
+        "processor_class": "PixtralProcessor",
+        "resample": 3,
+        "rescale_factor": 0.00392156862745098,
+        "size": {"longest_edge": edge},
+    }
+    return published(folder, images, settings={"processor_class": "PixtralProcessor", **settings})
+
+
+@pytest.mark.parametrize("settings", [{}, {"patch_size": 14, "spatial_merge_size": 2}])
+def test_published_files_give_the_same_rows(tmp_path, published, fast, settings):
+    """Early ones say nothing about patches and their merging: those are the config's."""
+
+    def rows():
+        opened = open_adapter(Mistral3Adapter(), str(folder))
+        inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")], Prompt("chat"))
+        assert opened.views(inputs)[0][0].shape == (18, 23)
+        return opened.rows(inputs)[0]
+
+    folder = tiny_mistral3(tmp_path / "m", MistralConfig, most=1540, layers=1)
+    expected = rows()
+    as_published(folder, published, fast, 1540, 14, **settings)
+    assert (rows() - expected).abs().max() < 1e-6
+
+
+def test_the_tokenizers_own_file_is_read_beside_mistrals(tmp_path, published, fast, monkeypatch):
+    """transformers would take Mistral's package where it is installed: it gives no offsets."""
+    folder = tiny_mistral3(tmp_path / "m", MistralConfig, layers=1)
+    as_published(folder, published, fast, 700, 14)
+    (folder / "tekken.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setitem(
+        tokenization_auto.TOKENIZER_MAPPING_NAMES, "mistral3", "MistralCommonBackend"
+    )
+    monkeypatch.setattr(mistral, "resolve_mistral_format", lambda *_, **__: (True, "tekken.json"))
+    opened = open_adapter(Mistral3Adapter(), str(folder))
+    opened.rows(opened.prepare([noise((64, 64))], [Expression(0, "it")]))
+
+
+def test_numbers_are_cut_as_mistrals_models_know_them(tmp_path, published, fast):
+    """Repositories before transformers 5 cut by a wrong pattern, which transformers can mend."""
+    folder = tiny_mistral3(tmp_path / "m", MistralConfig, layers=1)
+    path = folder / "tokenizer.json"
+    stated = json.loads(path.read_text(encoding="utf-8"))
+    pattern = {"type": "Split", "pattern": {"Regex": r"\p{N}{1,3}|\P{N}+"}, "invert": False}
+    cut = {**pattern, "behavior": "Isolated"}
+    stated["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [cut, stated["pre_tokenizer"]],
+    }
+    stated["model"]["merges"] = [["1", "2"]]
+    # As many words as theirs: transformers knows their tokenizers by it.
+    stated["model"]["vocab"] |= {"12": 1000, **{f"{n} {n}": n for n in range(1001, 101_500)}}
+    path.write_text(json.dumps(stated), encoding="utf-8")
+    as_published(folder, published, fast, 700, 14)
+    known = open_adapter(Mistral3Adapter(), str(folder)).model.processor.tokenizer
+    assert known.tokenize("12 cups")[:2] == ["1", "2"]
