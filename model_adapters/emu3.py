@@ -20,13 +20,7 @@ import torch
 from transformers import Emu3Processor, PreTrainedModel
 
 from vg_engine.core.geometry import Frame
-from vg_engine.core.types import (
-    AttentionRequest,
-    AttentionRows,
-    LoadedModel,
-    Picture,
-    PreparedInputs,
-)
+from vg_engine.core.types import LoadedModel, Picture, PreparedInputs
 from vg_engine.model_adapters.holding import held
 from vg_engine.model_adapters.huggingface import Grid, HuggingFaceAdapter
 
@@ -71,10 +65,8 @@ class Emu3Adapter(HuggingFaceAdapter):
         cell, canvas = _cell(model.module.config), frame.resize(float(width), float(height))
         return [Grid(canvas, height // cell, width // cell, row_end=1)]
 
-    def vg_extract_attention(
-        self, model: LoadedModel, inputs: PreparedInputs, request: AttentionRequest
-    ) -> AttentionRows:
-        """As all families, with each picture's own codes in the sequence."""
+    def given(self, model: LoadedModel, inputs: PreparedInputs) -> PreparedInputs:
+        """Each picture's own codes, in the sequence."""
         tensors = dict(inputs.tensors)
         pixels, sizes = tensors.pop("pixel_values"), tensors.pop("image_sizes")
         base: Any = model.module.base_model
@@ -87,8 +79,7 @@ class Emu3Adapter(HuggingFaceAdapter):
                 with torch.no_grad():
                     known[query.image] = base.get_image_tokens(shown, sizes[one : one + 1])
             ids[one, ids[one] == held(model).image_token_id] = known[query.image].to(ids.dtype)
-        named = MappingProxyType({**tensors, "input_ids": ids})
-        return super().vg_extract_attention(model, replace(inputs, tensors=named), request)
+        return replace(inputs, tensors=MappingProxyType({**tensors, "input_ids": ids}))
 
 
 def _cell(config: Any) -> int:

@@ -57,6 +57,7 @@ class Florence2Adapter(PlacingAdapter):
     model_types: ClassVar[tuple[str, ...]] = ("florence2",)
     processor_class: ClassVar[Any] = Florence2Processor
     layout: ClassVar[str] = "one grid, squashed, behind a token for the whole; encoder heads"
+    blends: ClassVar[bool] = True  # its tower steps through overlapping windows
 
     def adapt_processor(
         self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]

@@ -77,6 +77,10 @@ class FuyuAdapter(PlacingAdapter):
             images.__class__ = type(kind.__name__, (_Patches, kind), {"__module__": __name__})
         return super().adapt_processor(processor, module, options)
 
+    def vision_tower(self, module: Any) -> Any:
+        """One linear layer: nothing mixes."""
+        return module.base_model.vision_embed_tokens
+
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """One grid on the picture and what fills it up."""
         images = model.processor.image_processor

@@ -32,6 +32,7 @@ class GotOcr2Adapter(InternVLAdapter):
     processor_class: ClassVar[Any] = GotOcr2Processor
     always_tiled: ClassVar[bool] = False
     layout: ClassVar[str] = "one squashed grid, 3/8 cell up and left; or tiles (option max_tiles)"
+    blends: ClassVar[bool] = True
     bare: ClassVar[str] = "{system} <img>{image}</img>\n{text}"
 
     def adapt_processor(

@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, ClassVar
 
+import torch
 from transformers import Granite4VisionProcessor, PreTrainedModel
 
+from vg_engine.core.types import LoadedModel, PreparedInputs
+from vg_engine.model_adapters.holding import held
 from vg_engine.model_adapters.llava_next import LlavaNextAdapter
 
 
@@ -44,6 +47,26 @@ class Granite4VisionAdapter(LlavaNextAdapter):
         given = [layer for _, layer in config.deepstack_layer_map] + config.spatial_target_layers
         first = min(given)
         return range(first, config.text_config.num_hidden_layers) if first else None
+
+    def vision_tower(self, module: Any) -> Any:
+        """The tower, and the projectors: each of their queries looks at its whole window."""
+        base = module.base_model
+        parts = (base.vision_tower, base.layerwise_projectors, base.spatial_projectors)
+        return torch.nn.ModuleList(parts)
+
+    def image_features(self, model: LoadedModel, inputs: PreparedInputs) -> torch.Tensor:
+        """What every layer is given, side by side: the embeddings themselves are zero."""
+        base: Any = model.module.base_model
+        tensors = inputs.tensors
+        with torch.no_grad():
+            given = base.get_image_features(
+                tensors["pixel_values"], tensors["image_sizes"], return_dict=True
+            ).deepstack_features
+        side_by_side = torch.cat([torch.cat(list(pictures)) for _, pictures in given], dim=-1)
+        image = tensors["input_ids"] == held(model).image_token_id
+        found = side_by_side.new_zeros(*image.shape, side_by_side.shape[-1])
+        found[image] = side_by_side
+        return found
 
     def side(self, config: Any) -> int:
         """How many cells a tile is wide and high."""

@@ -44,7 +44,7 @@ from vg_engine.model_adapters.refusals import refused_inputs, refused_pictures
 # What a family's file needs, in one place.
 __all__ = ["VICUNA", "Grid", "HuggingFaceAdapter", "tiles"]
 
-_TOWERS = ("vision_tower", "vision_model", "visual")
+_TOWERS = ("vision_tower", "vision_model", "visual", "image_tower", "vision_encoder")
 _SHOWN = 40  # characters of an expression that messages show
 
 VICUNA = (
@@ -66,6 +66,7 @@ class HuggingFaceAdapter:
             `image_token`.
         nested: whether the processor wants a list of pictures per prompt.
         image_backend: `pil`, or `torchvision` where transformers has no other image processor.
+        blends: whether the model itself blends neighbouring cells, behind its tower's attention.
         option_names: what `ModelSpec.options` may hold.
     """
 
@@ -79,6 +80,7 @@ class HuggingFaceAdapter:
     placeholder: ClassVar[str | None] = None
     nested: ClassVar[bool] = False
     image_backend: ClassVar[Literal["pil", "torchvision"]] = "pil"
+    blends: ClassVar[bool] = False
     option_names: ClassVar[tuple[str, ...]] = ("padding_side",)
 
     @classmethod
@@ -165,6 +167,11 @@ class HuggingFaceAdapter:
         base: Any = model.module.base_model
         return positions.position_ids(base, tensors)
 
+    def given(self, model: LoadedModel, inputs: PreparedInputs) -> PreparedInputs:
+        """What the model itself gets, where tensors change once more behind the prompt."""
+        del model
+        return inputs
+
     # What a family overrides: the picture's tokens.
 
     def image_positions(
@@ -182,6 +189,11 @@ class HuggingFaceAdapter:
             frame: what goes to the processor, in original pixels: `width` x `height`.
         """
         raise NotImplementedError
+
+    def image_features(self, model: LoadedModel, inputs: PreparedInputs) -> torch.Tensor | None:
+        """Sequences x keys x width, for checks; None where they are the text's `inputs_embeds`."""
+        del model, inputs
+        return None
 
     # The hooks.
 
@@ -284,7 +296,8 @@ class HuggingFaceAdapter:
         )
         deep = request.last_layer + 1 if model.capabilities.early_exit else model.layers
         with refused_inputs(model), torch.no_grad(), capture.recording(recorder):
-            kept.twins.at(deep)(**inputs.tensors, use_cache=False, return_dict=True)
+            tensors = self.given(model, inputs).tensors
+            kept.twins.at(deep)(**tensors, use_cache=False, return_dict=True)
         layers = recorder.require()
         found = {
             (layer, head): layers[layer][:, index]

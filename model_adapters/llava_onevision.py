@@ -26,6 +26,7 @@ class LlavaOnevisionAdapter(LlavaNextAdapter):
     model_types: ClassVar[tuple[str, ...]] = ("llava_onevision",)
     processor_class: ClassVar[Any] = LlavaOnevisionProcessor
     layout: ClassVar[str] = "as llava_next; many tiles shrunk to the cells of nine"
+    blends: ClassVar[bool] = True
 
     def adapt_processor(
         self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from jaxtyping import Int64
 from transformers import MllamaProcessor
 
@@ -45,6 +46,15 @@ class MllamaAdapter(HuggingFaceAdapter):
         """The tiles that the picture has got, from the first key on."""
         used = int(inputs.tensors["aspect_ratio_mask"][sequence].sum())
         return np.arange(used * (1 + _side(model) ** 2))
+
+    def image_features(self, model: LoadedModel, inputs: PreparedInputs) -> torch.Tensor:
+        """As the cross-attention layers get them, tile after tile."""
+        names = ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")
+        base: Any = model.module.base_model
+        with torch.no_grad():
+            seen = base.vision_model(**{name: inputs.tensors[name] for name in names})
+        states: torch.Tensor = seen.last_hidden_state
+        return states.reshape(len(states), -1, states.shape[-1])
 
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """A grid per tile, behind its class token."""

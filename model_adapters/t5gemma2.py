@@ -34,6 +34,10 @@ class T5Gemma2Adapter(Gemma3Adapter):
         """The encoder's text model."""
         return module.base_model.encoder.text_model
 
+    def vision_tower(self, module: Any) -> Any:
+        """The encoder's."""
+        return module.base_model.encoder.vision_tower
+
     def tokens_of_picture(self, module: Any) -> int:
         """Of the encoder's config."""
         return int(module.config.encoder.mm_tokens_per_image)

@@ -1,6 +1,5 @@
 """Florence-2 passes the public contract with the heads of its encoder."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,29 +109,12 @@ class TestFlorence2(AdapterContract):
             folder, attn_implementation=attention, dtype=torch.float32
         ).eval()
 
-    def layers(self, module: Any) -> Sequence[torch.nn.Module]:
-        return list(module.base_model.language_model.encoder.layers)
-
     def unmix(self, opened: Opened) -> None:
         tower: Any = self.vision_tower(opened.model.module)
         paint.unmix(tower)
         for part in tower.modules():
             if isinstance(part, torch.nn.Conv2d):
                 _keep_own_pixels(part)
-
-    def features(self, opened: Opened, inputs: Any) -> torch.Tensor:
-        """What the encoder gets."""
-        module: Any = opened.model.module
-        kept: list[torch.Tensor] = []
-        handle = module.base_model.language_model.encoder.register_forward_pre_hook(
-            lambda _, __, named: kept.append(named["inputs_embeds"]), with_kwargs=True
-        )
-        try:
-            with torch.no_grad():
-                module(**inputs.tensors, use_cache=False)
-        finally:
-            handle.remove()
-        return kept[0].float()
 
 
 def _keep_own_pixels(part: torch.nn.Conv2d) -> None:

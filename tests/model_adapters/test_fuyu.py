@@ -12,7 +12,7 @@ from transformers.models.fuyu.image_processing_pil_fuyu import FuyuImageProcesso
 from vg_engine.core.errors import TokenCountError
 from vg_engine.core.types import Expression, Prompt
 from vg_engine.model_adapters.fuyu import FuyuAdapter
-from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 # The family ships no template: this one is for the contract alone.
@@ -90,10 +90,6 @@ class TestFuyu(AdapterContract):
 
     def build(self, folder: Path) -> None:
         tiny_fuyu(folder)
-
-    def unmix(self, opened: Opened) -> None:
-        """There is nothing that mixes: one linear layer makes a token of a patch."""
-        assert isinstance(opened.model.module.base_model.vision_embed_tokens, torch.nn.Linear)
 
 
 def test_a_photograph_is_filled_up_to_whole_patches(tmp_path):

@@ -18,7 +18,7 @@ from vg_engine.core.types import Expression, Prompt
 from vg_engine.model_adapters.gemma4 import Gemma4Adapter, PicturesAndText
 from vg_engine.model_adapters.huggingface import VICUNA
 from vg_engine.model_adapters.loading import without_video
-from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter, paint
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 # What Google's template writes for a question about one picture, without thinking.
@@ -124,10 +124,6 @@ class TestGemma4Small(AdapterContract):
 
     def build(self, folder: Path) -> None:
         tiny_gemma4(folder, SMALL)
-
-    def unmix(self, opened: Opened) -> None:
-        # Its projections are linear layers inside another module.
-        paint.unmix(self.vision_tower(opened.model.module), names=("linear",))
 
 
 class TestGemma4Large(TestGemma4Small):

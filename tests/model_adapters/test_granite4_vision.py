@@ -19,7 +19,7 @@ from vg_engine.core.errors import TokenCountError
 from vg_engine.core.types import Expression, Prompt
 from vg_engine.model_adapters.granite4_vision import Granite4VisionAdapter
 from vg_engine.model_adapters.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter, paint
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 # From memory.
@@ -101,27 +101,6 @@ class TestGranite4Vision(AdapterContract):
 
     def build(self, folder: Path) -> None:
         tiny_granite4(folder)
-
-    def unmix(self, opened: Opened) -> None:
-        """Cells blend in the projectors, too."""
-        super().unmix(opened)
-        base: Any = opened.model.module.base_model
-        for projectors in (base.layerwise_projectors, base.spatial_projectors):
-            paint.unmix(projectors, names=("dense",))
-
-    def features(self, opened: Opened, inputs: Any) -> torch.Tensor:
-        """What every layer gets: the embeddings themselves are zero."""
-        base: Any = opened.model.module.base_model
-        tensors = inputs.tensors
-        with torch.no_grad():
-            given = base.get_image_features(
-                tensors["pixel_values"], tensors["image_sizes"], return_dict=True
-            ).deepstack_features
-        side_by_side = torch.cat([torch.cat(list(pictures)) for _, pictures in given], dim=-1)
-        image = tensors["input_ids"] == opened.model.module.config.image_token_id
-        found = torch.zeros(*image.shape, side_by_side.shape[-1])
-        found[image] = side_by_side.float()
-        return found
 
 
 @pytest.fixture(scope="module")

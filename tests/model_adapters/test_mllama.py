@@ -88,15 +88,6 @@ class TestMllama(AdapterContract):
     def build(self, folder: Path) -> None:
         tiny_mllama(folder)
 
-    def features(self, opened: Any, inputs: Any) -> torch.Tensor:
-        """The picture as the cross-attention layers get it, tile after tile."""
-        names = ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")
-        inner: Any = opened.model.module.base_model
-        with torch.no_grad():
-            seen = inner.vision_model(**{name: inputs.tensors[name] for name in names})
-        states: torch.Tensor = seen.last_hidden_state
-        return states.reshape(len(states), -1, states.shape[-1])
-
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):

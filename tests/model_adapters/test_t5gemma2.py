@@ -1,6 +1,5 @@
 """T5Gemma 2 passes the public contract with the heads of its encoder."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from vg_engine.core.errors import TokenCountError
 from vg_engine.core.types import Expression, Prompt
 from vg_engine.model_adapters.huggingface import VICUNA
 from vg_engine.model_adapters.t5gemma2 import T5Gemma2Adapter
-from vg_engine.testing import AdapterContract, Golden, Opened, conduct, noise, open_adapter
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 # The published models are pretrained only and have no template: this one is for the contract.
@@ -117,32 +116,6 @@ class TestT5Gemma2(AdapterContract):
         return kind.from_pretrained(
             folder, attn_implementation=attention, dtype=torch.float32
         ).eval()
-
-    def layers(self, module: Any) -> Sequence[torch.nn.Module]:
-        return list(module.base_model.encoder.text_model.layers)
-
-    def vision_tower(self, module: Any) -> torch.nn.Module:
-        tower: torch.nn.Module = module.base_model.encoder.vision_tower
-        return tower
-
-    def features(self, opened: Opened, inputs: Any) -> torch.Tensor:
-        """What the encoder's text model gets."""
-        module: Any = opened.model.module
-        kept: list[torch.Tensor] = []
-        handle = module.base_model.encoder.text_model.register_forward_pre_hook(
-            lambda _, __, named: kept.append(named["inputs_embeds"]), with_kwargs=True
-        )
-        try:
-            with torch.no_grad():
-                module(**inputs.tensors, use_cache=False)
-        finally:
-            handle.remove()
-        return kept[0].float()
-
-    def test_vision_tower_keeps_its_attention(self, folder: Path, opened: Opened) -> None:
-        """The language model that is read is the encoder's."""
-        plain = conduct.implementations(self.load_plain(folder, "sdpa"))
-        conduct.check_vision_alone(opened, plain, "model.encoder.text_model")
 
 
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):

@@ -69,9 +69,6 @@ class TestVideoLlava(AdapterContract):
     def build(self, folder: Path) -> None:
         tiny_video_llava(folder)
 
-    def vision_tower(self, module: Any) -> torch.nn.Module:
-        return module.base_model.image_tower
-
 
 class TestPad(TestVideoLlava):
     options: ClassVar = {"geometry": "pad"}

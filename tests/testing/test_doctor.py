@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import MappingProxyType
 
+import numpy as np
 import pytest
 import torch
 from transformers.masking_utils import AttentionMaskInterface
@@ -12,7 +13,7 @@ from vg_engine.model_adapters import capture
 from vg_engine.model_adapters.internvl import InternVLAdapter
 from vg_engine.model_adapters.llava import LlavaAdapter
 from vg_engine.plugins.manager import make_hooks
-from vg_engine.testing import Opened, open_adapter, paint
+from vg_engine.testing import Opened, doctor, open_adapter, paint
 from vg_engine.testing.doctor import Finding, Patient, examine, rendered, summary
 from vg_engine.testing.tiny import tiny_internvl, tiny_llava
 
@@ -27,7 +28,7 @@ def llava(tmp_path_factory):
 def patient(adapter, folder, dtype="float32") -> Patient:
     hooks = make_hooks(adapter.name, adapter)
     model = hooks.load_model(ModelSpec(folder, device="cpu", dtype=dtype))
-    return Patient(Opened(hooks, model), adapter.vision_tower(model.module))
+    return Patient(Opened(hooks, model))
 
 
 def findings(adapter, folder, dtype="float32") -> dict[str, Finding]:
@@ -93,7 +94,7 @@ def test_rows_of_other_heads_are_found_in_half_precision(llava):
 
     found = findings(Mixed(), llava, "bfloat16")
     assert "rows equal eager attention" in failed(found)
-    assert "ranking of heads" in found["rows equal eager attention"].said
+    assert "heads ranked alike" in found["rows equal eager attention"].said
 
 
 def test_what_an_adapter_leaves_behind_is_found(llava):
@@ -142,7 +143,95 @@ def test_unmixing_for_a_while_gives_weights_back_after_an_error(llava):
 def test_a_model_that_is_not_transformers_is_skipped_not_failed(llava):
     opened = open_adapter(LlavaAdapter(), llava)
     bare = replace(opened.model, module=torch.nn.Identity(), context=MappingProxyType({}))
-    strange = Patient(Opened(opened.hooks, bare), None)
-    found = {finding.check: finding for finding in examine(strange)}
+    found = {finding.check: finding for finding in examine(Patient(Opened(opened.hooks, bare)))}
     assert found["vision tower untouched"].status == "skipped"
     assert found["cells (paint probe)"].status == "skipped"
+
+
+def test_what_an_adapter_knows_is_asked_for(llava):
+    opened = open_adapter(LlavaAdapter(), llava)
+    base = opened.model.module.model
+    assert opened.adapter.name == "llava"
+    assert opened.decoder is base.language_model
+    assert opened.tower is base.vision_tower
+
+
+def test_an_encoder_that_is_read_is_examined(llava):
+    """Heads may be elsewhere than in what transformers calls the decoder."""
+
+    class Elsewhere(LlavaAdapter):
+        def language_model(self, module):
+            return module.model.language_model
+
+        def vg_load_model(self, spec):
+            model = super().vg_load_model(spec)
+            type(model.module).get_decoder = lambda module: module.model.vision_tower
+            return model
+
+    kind = type(open_adapter(LlavaAdapter(), llava).model.module)
+    own = vars(kind).get("get_decoder")
+    try:
+        found = findings(Elsewhere(), llava)
+    finally:
+        if own is None:
+            del kind.get_decoder
+        else:
+            kind.get_decoder = own
+    assert not failed(found), found
+
+
+def test_blended_cells_are_painted_in_their_middle(llava, monkeypatch):
+    class Blends(LlavaAdapter):
+        blends = True
+
+    asked = []
+    probe = paint.probe
+
+    def look(*arguments, **options):
+        asked.append(options["strips"])
+        return probe(*arguments, **options)
+
+    monkeypatch.setattr(paint, "probe", look)
+    assert findings(Blends(), llava)["cells (paint probe)"].status == "ok"
+    assert findings(LlavaAdapter(), llava)["cells (paint probe)"].status == "ok"
+    assert asked == [False, True]
+
+
+def test_neighbours_alone_are_forgiven_where_cells_blend(llava):
+    def moved(by, blended):
+        class Moved(LlavaAdapter):
+            blends = blended
+
+            def vg_locate_image_tokens(self, model, inputs):
+                located = super().vg_locate_image_tokens(model, inputs)
+                return [
+                    [replace(v, positions=np.roll(v.positions, by, 1)) for v in views]
+                    for views in located
+                ]
+
+        return findings(Moved(), llava)["cells (paint probe)"]
+
+    # Rolled columns: the outermost comes from the far side.
+    assert moved(1, blended=False).status == "failed"
+    assert moved(1, blended=True).status == "failed"
+    assert moved(0, blended=True).status == "ok"
+
+
+def test_rows_that_are_no_numbers_are_found(llava):
+    class Nothing(LlavaAdapter):
+        def vg_extract_attention(self, model, inputs, request):
+            rows = super().vg_extract_attention(model, inputs, request)
+            return replace(rows, rows=tuple(row * float("nan") for row in rows.rows))
+
+    found = failed(findings(Nothing(), llava))
+    assert {"padding", "rows equal eager attention"} <= found
+    assert {"leaving early", "nothing kept of another picture", "two threads"} <= found
+
+
+def test_few_heads_may_swap_where_rounding_swaps_them():
+    rows = torch.zeros(3, 1, 4)
+    rows[:, 0, 0] = torch.tensor([0.30, 0.31, 0.60])
+    swapped = rows[[1, 0, 2]]
+    image = np.arange(4)
+    assert doctor._alike(swapped, rows, image) == (1.0, 1.0)
+    assert doctor._alike(rows[[2, 1, 0]], rows, image)[0] == 0.0

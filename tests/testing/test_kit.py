@@ -221,10 +221,10 @@ def test_vision_tower_that_was_switched_too_is_found(llava):
     opened = open_adapter(LlavaAdapter(), llava)
     untouched = conduct.implementations(eager(llava))
     untouched = dict.fromkeys(untouched, "sdpa")
-    conduct.check_vision_alone(opened, untouched, "model.language_model")
+    conduct.check_vision_alone(opened, untouched)
     opened.model.module.set_attn_implementation(capture.OVER_FUSED)
     with pytest.raises(ContractError, match="for the language model alone"):
-        conduct.check_vision_alone(opened, untouched, "model.language_model")
+        conduct.check_vision_alone(opened, untouched)
 
 
 def test_model_that_is_not_given_back_is_found(llava):

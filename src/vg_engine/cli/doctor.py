@@ -73,7 +73,7 @@ def doctor(
         options["geometry"] = geometry
     with console.notes() as notes:
         with console.waiting("loading"):
-            name, made, hooks, loaded = open_model(
+            name, _, hooks, loaded = open_model(
                 model,
                 adapter=adapter,
                 options=options,
@@ -84,8 +84,7 @@ def doctor(
             )
         notes.tell(loaded.statements)
         opened = Opened(hooks, loaded)
-        known = getattr(made, "vision_tower", None)
-        patient = checks.Patient(opened, known(loaded.module) if known else None)
+        patient = checks.Patient(opened)
         facts = _facts(name, adapter, loaded)
         shown = _rendered(checks, opened)
         findings = []

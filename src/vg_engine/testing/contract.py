@@ -93,7 +93,8 @@ class AdapterContract:
 
     def layers(self, module: Any) -> Sequence[torch.nn.Module]:
         """The decoder layers."""
-        return list(module.get_decoder().layers)
+        known = getattr(self.adapter(), "language_model", None)
+        return list((known(module) if known else module.get_decoder()).layers)
 
     def vision_tower(self, module: Any) -> torch.nn.Module:
         """The part in which patches mix: as the adapter knows it."""
@@ -250,9 +251,7 @@ class AdapterContract:
     def test_vision_tower_keeps_its_attention(self, folder: Path, opened: Opened) -> None:
         """Capture concerns the language model alone."""
         plain = self.load_plain(folder, "sdpa")
-        module: Any = opened.model.module
-        decoder = next(n for n, m in module.named_modules() if m is module.get_decoder())
-        conduct.check_vision_alone(opened, conduct.implementations(plain), decoder)
+        conduct.check_vision_alone(opened, conduct.implementations(plain))
 
     def test_model_in_memory_is_left_as_it_was_found(self, folder: Path, opened: Opened) -> None:
         """Two users of one model; the last to close gives it back."""

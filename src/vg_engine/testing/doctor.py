@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float32
-from scipy.stats import spearmanr
+from transformers import PreTrainedModel
 
 from vg_engine.core.errors import InputError, VGError
 from vg_engine.core.types import Expression, PreparedInputs, Prompt
@@ -27,6 +27,7 @@ from vg_engine.testing.opened import ContractError, Opened, image_positions, noi
 TOLERANCE = 1e-4  # real weights are sharper than random ones: float32 itself rounds by 1e-5
 RANKING, PEAKS = 0.98, 0.9
 _STRONGEST = 20
+_CLEAR = 0.05  # shares of a row's mass that rounding does not make out of each other
 Status = Literal["ok", "failed", "skipped"]
 Rows = dict[int, dict[int, torch.Tensor]]  # query -> layer -> heads x rows x keys
 
@@ -56,11 +57,9 @@ class Patient:
 
     Attributes:
         opened: the adapter with the model, in the user's precision, on the user's device.
-        tower: the part in which a picture's patches mix, if the adapter knows it.
     """
 
     opened: Opened
-    tower: torch.nn.Module | None
 
     @property
     def exact(self) -> bool:
@@ -70,11 +69,10 @@ class Patient:
     @property
     def decoder(self) -> Any:
         """The language model."""
-        module: Any = self.opened.model.module
-        if not hasattr(module, "get_decoder"):
+        module = self.opened.model.module
+        if not isinstance(module, PreTrainedModel):
             raise SkippedError(f"{type(module).__name__} is no model of transformers")
-        found = module.get_decoder()
-        return found if hasattr(found, "layers") else found.get_decoder()
+        return self.opened.decoder
 
 
 def examine(patient: Patient) -> Iterator[Finding]:
@@ -145,31 +143,29 @@ def _tokens(patient: Patient) -> str:
 
 
 def _cells(patient: Patient) -> str:
-    if patient.tower is None:
+    tower = patient.opened.tower
+    if tower is None:
         raise SkippedError("the adapter does not say which part is its vision tower")
+    blends = bool(getattr(patient.opened.adapter, "blends", False))
     try:
-        with paint.unmixed(patient.tower):
-            report = paint.probe(patient.opened, paint.embeddings)
+        with paint.unmixed(tower):
+            report = paint.probe(patient.opened, paint.embeddings, strips=not blends)
     except ContractError as error:
         if "no attention output projection" in str(error):
             raise SkippedError(str(error)) from error
         raise
+    if blends and report.beside and report.beside == len(report.wrong):
+        raise SkippedError(
+            f"this model blends neighbouring cells: {report.right} of {report.planned} painted "
+            f"cells moved most, and a direct neighbour in {report.beside} cases"
+        )
     report.check()
     return f"{report.right} of {report.planned} painted cells moved most, {len(report.wrong)} wrong"
 
 
 def _vision(patient: Patient) -> str:
-    module: Any = patient.opened.model.module
-    inside = {id(part) for part in patient.decoder.modules()}
-    # What holds the language model may share its config.
-    around = {id(part) for part in module.modules() if patient.decoder in set(part.modules())}
-    changed = [
-        name
-        for name, found in conduct.implementations(module).items()
-        if "vg_" in found and id(module.get_submodule(name)) not in inside | around
-    ]
-    if changed:
-        raise ContractError(f"{', '.join(changed[:3])} run with the capture's attention")
+    _ = patient.decoder
+    conduct.check_vision_alone(patient.opened)
     return "capture is switched on for the language model alone"
 
 
@@ -209,20 +205,25 @@ def _eager(patient: Patient) -> str:
     taken = [(opened.rows(inputs), opened.views(inputs)) for inputs, _ in cases]
     heads = opened.model.all_heads
     opened.model.close()
-    worst, ranks, peaks = 0.0, [], []
+    worst, order, peaks = 0.0, 1.0, []
     for (inputs, without), (rows, views) in zip(cases, taken, strict=True):
         expected = eager_rows(patient, inputs, without)
         for index, (found, seen) in enumerate(zip(rows, views, strict=True)):
             plain = torch.stack([expected[index][h.layer][h.head] for h in heads])
-            worst = max(worst, (found - plain).abs().max().item())
-            rank, peak = _alike(found, plain, image_positions(seen))
-            ranks.append(rank)
+            # Never `max`: a difference that is no number has to stay.
+            off = (found - plain).abs().max().item()
+            worst = max(worst, off)
+            ordered, peak = _alike(found, plain, image_positions(seen))
+            order = min(order, ordered)
             peaks.append(peak)
-    said = f"largest difference {worst:.1e}, ranking of heads {min(ranks):.4f}, "
-    said += f"peaks of the {_STRONGEST} strongest in place: {np.mean(peaks):.2f}"
-    if patient.exact and not worst <= TOLERANCE:
-        raise ContractError(f"{said} (allowed: {TOLERANCE:.0e})")
-    if min(ranks) < RANKING or np.mean(peaks) < PEAKS:
+    said = f"largest difference {worst:.1e}"
+    if patient.exact:
+        if not worst <= TOLERANCE:
+            raise ContractError(f"{said} (allowed: {TOLERANCE:.0e})")
+        return said
+    said += f", heads ranked alike {order:.3f}, "
+    said += f"peaks of the {_STRONGEST} strongest in place {np.mean(peaks):.2f}"
+    if not (order >= RANKING and np.mean(peaks) >= PEAKS and np.isfinite(worst)):
         raise ContractError(f"{said} (wanted: {RANKING} and {PEAKS})")
     return said
 
@@ -232,14 +233,22 @@ def _alike(
     plain: Float32[torch.Tensor, "heads rows keys"],
     image: np.ndarray,
 ) -> tuple[float, float]:
-    """Spearman's rho of the heads' image attention, and how many strong heads peak alike."""
+    """Share of pairs of heads that are ordered alike, and of strong heads that peak alike.
+
+    Heads are ordered by their attention to the picture. Pairs that rounding may swap count as
+    alike: few heads would make a rank correlation jump at one of them.
+    """
     a, b = (rows[..., image].mean(1).cpu() for rows in (found, plain))
-    rho = float(spearmanr(a.sum(-1), b.sum(-1)).statistic)
+    first, second = torch.triu_indices(len(b), len(b), 1)
+    by = b.sum(-1)[first] - b.sum(-1)[second]
+    clear = by.abs() > _CLEAR
+    same = (a.sum(-1)[first] - a.sum(-1)[second]) * by > 0
     strongest = b.sum(-1).argsort(descending=True)[:_STRONGEST]
     peak = b[strongest].max(-1).values
     # A peak of equal height elsewhere is none the worse.
     there = b[strongest].gather(-1, a[strongest].argmax(-1, keepdim=True))[:, 0]
-    return (1.0 if np.isnan(rho) else rho), float((there >= 0.98 * peak).float().mean())
+    ordered = float(same[clear].float().mean()) if bool(clear.any()) else 1.0
+    return ordered, float((there >= 0.98 * peak).float().mean())
 
 
 def eager_rows(patient: Patient, inputs: PreparedInputs, without: Sequence[str]) -> Rows:
@@ -249,9 +258,10 @@ def eager_rows(patient: Patient, inputs: PreparedInputs, without: Sequence[str])
         SkippedError: the family's eager attention does not hand out its weights.
     """
     module: Any = patient.opened.model.module
-    tensors = {name: value for name, value in inputs.tensors.items() if name not in without}
+    given = patient.opened.given(inputs).tensors
+    tensors = {name: value for name, value in given.items() if name not in without}
     kept: Rows = {index: {} for index in range(len(inputs.queries))}
-    with _watching(patient.decoder, inputs, kept), torch.no_grad():
+    with _watching(patient, inputs, kept), torch.no_grad():
         module.base_model(**tensors, use_cache=False)
     seeing = {head.layer for head in patient.opened.model.all_heads}
     missing = sorted(seeing - set(kept[0]))
@@ -261,14 +271,15 @@ def eager_rows(patient: Patient, inputs: PreparedInputs, without: Sequence[str])
 
 
 @contextmanager
-def _watching(decoder: Any, inputs: PreparedInputs, kept: Rows) -> Iterator[None]:
+def _watching(patient: Patient, inputs: PreparedInputs, kept: Rows) -> Iterator[None]:
+    decoder, heads = patient.decoder, patient.opened.model.heads
     before = str(decoder.config._attn_implementation)  # noqa: SLF001 - transformers' name for it
     decoder.set_attn_implementation("eager")
     handles = []
     for layer, part in enumerate(decoder.layers):
         for name, child in part.named_children():
             if "attn" in name or "attention" in name:
-                handles.append(child.register_forward_hook(_keeping(layer, inputs, kept)))
+                handles.append(child.register_forward_hook(_keeping(layer, heads, inputs, kept)))
     try:
         yield
     finally:
@@ -277,10 +288,11 @@ def _watching(decoder: Any, inputs: PreparedInputs, kept: Rows) -> Iterator[None
         decoder.set_attn_implementation(before)
 
 
-def _keeping(layer: int, inputs: PreparedInputs, kept: Rows) -> Callable[..., None]:
+def _keeping(layer: int, heads: int, inputs: PreparedInputs, kept: Rows) -> Callable[..., None]:
     def keep(_module: object, _given: object, answer: object) -> None:
         weights = answer[1] if isinstance(answer, tuple) and len(answer) > 1 else None
-        if torch.is_tensor(weights) and weights.ndim == 4:
+        # Layers without maps hand out other things: the state of a convolution, say.
+        if torch.is_tensor(weights) and weights.ndim == 4 and weights.shape[1] == heads:
             for index, query in enumerate(inputs.queries):
                 kept[index][layer] = weights[query.sequence][:, list(query.rows)].float()
 

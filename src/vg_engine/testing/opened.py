@@ -42,6 +42,44 @@ class Opened:
     hooks: Hooks
     model: LoadedModel
 
+    @property
+    def adapter(self) -> Any:
+        """The adapter itself, for what it knows beyond its hooks."""
+        return self.hooks.manager.get_plugin(self.hooks.adapter)
+
+    @property
+    def decoder(self) -> Any:
+        """The part whose heads are read, with `.layers`: as the adapter knows it.
+
+        Raises:
+            ContractError: neither the adapter nor the model names it.
+        """
+        module: Any = self.model.module
+        known = getattr(self.adapter, "language_model", None)
+        try:
+            found = known(module) if known else module.get_decoder()
+        except AttributeError:
+            found = None
+        if not hasattr(found, "layers"):
+            raise ContractError(f"no language model was found in {type(module).__name__}")
+        return found
+
+    @property
+    def tower(self) -> torch.nn.Module | None:
+        """The part in which a picture's patches mix, if the adapter knows it."""
+        known = getattr(self.adapter, "vision_tower", None)
+        try:
+            found = known(self.model.module) if known else None
+        except AttributeError:
+            found = None
+        return found if isinstance(found, torch.nn.Module) else None
+
+    def given(self, inputs: PreparedInputs) -> PreparedInputs:
+        """What the model itself gets: as the adapter says, else what was prepared."""
+        known = getattr(self.adapter, "given", None)
+        found: PreparedInputs = known(self.model, inputs) if known else inputs
+        return found
+
     def prepare(
         self,
         pictures: Sequence[Picture],

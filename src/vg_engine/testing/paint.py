@@ -53,12 +53,14 @@ class PaintReport:
         planned: probes that were planned.
         right: probes whose cell moved most.
         wrong: a sentence per probe where another did.
+        beside: how many of these were direct neighbours.
         skipped: a sentence per probe that could not be painted inside one cell.
     """
 
     planned: int = 0
     right: int = 0
     wrong: list[str] = field(default_factory=list)
+    beside: int = 0
     skipped: list[str] = field(default_factory=list)
 
     def check(self) -> None:
@@ -191,6 +193,7 @@ def _score(
         report.wrong.append(f"{where} {probe_.row},{probe_.col}, but nothing moved in this view")
     elif (row, col) != (probe_.row, probe_.col):
         report.wrong.append(f"{where} {probe_.row},{probe_.col}, but {row},{col} moved most")
+        report.beside += max(abs(row - probe_.row), abs(col - probe_.col)) == 1
     else:
         report.right += 1
 
@@ -200,35 +203,52 @@ class _Seen(Exception):  # noqa: N818 - it leaves the forward pass, nothing went
 
 
 def embeddings(opened: Opened, inputs: PreparedInputs) -> torch.Tensor:
-    """What a transformers decoder gets as `inputs_embeds`: sequences x keys x width."""
+    """The image features as the language model gets them: sequences x keys x width.
+
+    As the adapter's `image_features` makes them, else what the language model gets as
+    `inputs_embeds`.
+    """
+    known = getattr(opened.adapter, "image_features", None)
+    made = known(opened.model, inputs) if known else None
+    if made is not None:
+        return torch.as_tensor(made).float()
     module: Any = opened.model.module
-    kept: list[torch.Tensor] = []
+    kept: list[Any] = []
 
     def look(_: object, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        kept.append(named["inputs_embeds"] if "inputs_embeds" in named else arguments[0])
+        kept.append(named.get("inputs_embeds", arguments[0] if arguments else None))
         raise _Seen
 
-    handle = module.get_decoder().register_forward_pre_hook(look, with_kwargs=True)
+    handle = opened.decoder.register_forward_pre_hook(look, with_kwargs=True)
     try:
         with torch.no_grad():
-            module(**inputs.tensors, use_cache=False)
+            module(**opened.given(inputs).tensors, use_cache=False)
     except _Seen:
-        return kept[0].float()
+        pass
     finally:
         handle.remove()
-    raise ContractError("the decoder was never called; override `features` for this family")
+    if not kept or not torch.is_tensor(kept[0]) or not kept[0].is_floating_point():
+        raise ContractError(
+            "the language model gets no inputs_embeds; write `image_features` of the adapter"
+        )
+    features: torch.Tensor = kept[0].float()
+    return features
 
 
-PROJECTIONS = ("out_proj", "o_proj", "proj", "projection_layer")
+PROJECTIONS = ("out_proj", "o_proj", "proj", "projection_layer", "dense")
 
 
 def mixers(
     vision: torch.nn.Module, names: Sequence[str] = PROJECTIONS
 ) -> list[tuple[str, torch.nn.Linear]]:
     """The output projections of a tower's attention, by dotted name."""
+    if isinstance(vision, torch.nn.Linear):
+        return []  # each patch by itself: nothing mixes
     found = []
     for name, part in vision.named_modules():
         *path, last = name.split(".")
+        if last == "linear" and path:
+            last = path[-1]  # a projection that wraps its linear layer
         inside = any("attn" in step or "attention" in step for step in path)
         if inside and last in names and isinstance(part, torch.nn.Linear):
             found.append((name, part))

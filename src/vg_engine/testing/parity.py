@@ -141,7 +141,7 @@ def check_memory(opened: Opened) -> None:
     before = opened.rows(first)[0]
     opened.rows(other)
     off = (opened.rows(first)[0] - before).abs().max().item()
-    if off > TOLERANCE:
+    if not off <= TOLERANCE:
         raise ContractError(f"another picture in between changes the rows by {off:.3g}")
 
 
@@ -173,8 +173,9 @@ def check_alone(opened: Opened, prompt: Prompt, tolerance: float = 1e-4) -> floa
                 f"{query.expression!r}: rows of shape {tuple(inside.shape)} in a batch without its "
                 f"padding, {tuple(expected.shape)} alone; padding is not accounted for"
             )
-        worst = max(worst, (inside - expected).abs().max().item())
-    if worst > tolerance:
+        off = (inside - expected).abs().max().item()
+        worst = worst if off <= worst else off
+    if not worst <= tolerance:
         raise ContractError(
             f"rows of a padded batch differ by {worst:.3g} from those of the same expressions "
             "alone; padding takes part, or rows are counted without it"
@@ -211,5 +212,5 @@ def check_early_exit(opened: Opened, layers: Sequence[torch.nn.Module]) -> int:
 
 def _same(head: Head, row: torch.Tensor, expected: torch.Tensor) -> None:
     off = (row - expected).abs().max().item()
-    if off > TOLERANCE:
+    if not off <= TOLERANCE:
         raise ContractError(f"leaving early changes the rows of {head} by {off:.3g}")
