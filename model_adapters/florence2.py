@@ -71,9 +71,9 @@ class Florence2Adapter(PlacingAdapter):
         return module.base_model.language_model.encoder
 
     def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
-        """Padded where it does not shift positions."""
+        """Padded where it does not shift positions; opened and closed by the processor alone."""
         del model
-        return {"padding_side": "right"}
+        return {"padding_side": "right", "add_special_tokens": False}
 
     def position_ids(
         self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
