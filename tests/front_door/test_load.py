@@ -290,7 +290,7 @@ def test_an_original_checkpoint_is_sent_to_convert(tmp_path: Path) -> None:
     config = {"model_type": "internvl_chat", "architectures": ["InternVLChatModel"]}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(
-        ModelError, match=r"original checkpoint \(internvl_chat\).*vg-engine convert"
+        vg_engine.ModelError, match=r"original checkpoint \(internvl_chat\).*vg-engine convert"
     ):
         vg_engine.load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "zebra"}))
