@@ -1,5 +1,6 @@
 """DeepSeek-VL passes the public contract, with one tower and with two."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,19 @@ from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapt
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 IMAGE, END = "<image_placeholder>", "<｜end▁of▁sentence｜>"
-# The original conversation's roles and separators, from memory.
+SPOKEN = (
+    "You are a helpful language and vision assistant. You are able to understand the visual "
+    "content that the user provides, and assist the user with a variety of tasks using natural "
+    "language.\n\n"
+)
+# Renders what the template of transformers' converters does: its sentence always comes first, the
+# text follows the picture at once, and what is not the user's ends with the tokenizer's own mark.
 CHAT = (
-    "{% for message in messages %}"
-    "{% if message['role'] != 'system' %}{{ message['role'] | capitalize }}: {% endif %}"
+    f"{SPOKEN}{{% for message in messages %}}{{{{ message['role'].capitalize() + ': ' }}}}"
     "{% for content in message['content'] %}"
-    "{% if content['type'] == 'image' %}<image_placeholder>\n{% else %}{{ content['text'] }}"
-    "{% endif %}{% endfor %}{{ '\n\n' }}{% endfor %}"
+    "{% if content['type'] == 'image' %}<image_placeholder>{% else %}{{ content['text'] }}"
+    "{% endif %}{% endfor %}"
+    f"{{{{ '\n\n' if message['role'] == 'user' else '{END}' }}}}{{% endfor %}}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
 GOLDEN = (
@@ -45,9 +52,10 @@ GOLDEN = (
     Golden(
         "which cup?",
         Prompt("chat", system="See."),
-        f"See.\n\nUser: {IMAGE}\nwhich cup?\n\nAssistant:",
+        f"{SPOKEN}System: See.{END}User: {IMAGE}which cup?\n\nAssistant:",
         rows=(30,),
     ),
+    Golden("the cup", Prompt("chat"), f"{SPOKEN}User: {IMAGE}the cup.\n\nAssistant:", rows=(13,)),
 )
 SIDE = 96
 
@@ -190,3 +198,46 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path, adap
     opened.model.processor.num_image_tokens = 35
     with pytest.raises(TokenCountError, match=r"expected 36 image tokens .* made 35"):
         view(opened, (64, 64))
+
+
+HYBRID = {
+    "high_res_size": {"height": 1024, "width": 1024},
+    "high_res_image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "high_res_image_std": [0.26862954, 0.26130258, 0.27577711],
+    "resample": 2,
+}
+
+
+def loose(weights):
+    """A head of its own, and SigLIP one level deeper, as transformers' converters wrote them."""
+    weights["lm_head.weight"] = weights["model.language_model.embed_tokens.weight"].flip(0)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "name", "more"),
+    [(DeepseekVLAdapter, "DeepseekVL", {}), (DeepseekVLHybridAdapter, "DeepseekVLHybrid", HYBRID)],
+)
+def test_published_files_give_the_same_rows(tmp_path, published, adapter, name, more):
+    """The folder's config says nothing of the head: transformers would tie it."""
+
+    def rows():
+        opened = open_adapter(adapter(), str(folder))
+        inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")], Prompt("chat"))
+        return opened.rows(inputs)[0]
+
+    large = {"large": 1024} if more else {}
+    folder = (tiny_hybrid if more else tiny)(tmp_path / "m", side=384, layers=1, **large)
+    stated = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
+    images = {**stated["image_processor"], "image_processor_type": f"{name}ImageProcessor", **more}
+    expected = None if more else rows()
+    published(
+        folder,
+        images,
+        settings={"num_image_tokens": 576, "processor_class": f"{name}Processor"},
+        renamed=[(r"^model\.vision_model\.", "model.vision_model.vision_model.")],
+        config=lambda config: config.pop("tie_word_embeddings", None),
+        add=loose,
+    )
+    found = rows()
+    # The larger picture is made here as the converter's settings say, not as ours do.
+    assert expected is None or (found - expected).abs().max() < 1e-6

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from vg_engine.core.errors import InputError, TokenCountError
 from vg_engine.core.types import Expression, Prompt
@@ -149,3 +150,47 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_tiles):
     opened.model.processor.image_seq_length = 255
     with pytest.raises(TokenCountError, match=r"expected 256 image tokens .* made 255"):
         views(opened, (64, 64))
+
+
+def test_published_files_give_the_same_rows(tmp_path, published, fast):
+    """OpenGVLab/InternVL3-*-hf: its image processor's settings as an issue printed them."""
+
+    def rows():
+        opened = open_adapter(InternVLAdapter(), str(folder))
+        inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")], Prompt("chat"))
+        assert len(opened.views(inputs)[0]) == 4 * 3 + 1
+        return opened.rows(inputs)[0]
+
+    def config(stated):
+        text = stated["text_config"]
+        text["rope_theta"] = text.pop("rope_parameters")["rope_theta"]
+        text["rope_scaling"] = {"factor": 2.0, "rope_type": "dynamic", "type": "dynamic"}
+
+    folder = tiny_internvl(tmp_path / "m", image_size=448, max_tiles=12, layers=1)
+    expected = rows()
+    images = {
+        **fast,
+        "crop_to_patches": False,
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_pad": None,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_processor_type": "GotOcr2ImageProcessorFast",
+        "image_std": [0.229, 0.224, 0.225],
+        "max_patches": 12,
+        "min_patches": 1,
+        "model_valid_processing_keys": ["do_convert_rgb", "do_resize", "size", "device"],
+        "processor_class": "InternVLProcessor",
+        "resample": 3,
+        "rescale_factor": 0.00392156862745098,
+        "size": {"height": 448, "width": 448},
+        "size_divisor": None,
+        "video_processor_type": "InternVLVideoProcessor",
+    }
+    settings = {"image_seq_length": 256, "processor_class": "InternVLProcessor"}
+    published(folder, images, settings=settings, config=config)
+    found = rows()
+    assert found.shape == expected.shape
+    assert torch.isfinite(found).all()

@@ -1,5 +1,6 @@
 """Janus passes the public contract where it looks at pictures; its drawing tower plays no part."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 IMAGE, BEGIN, STOP = "<image_placeholder>", "<begin_of_image>", "<end_of_image>"
-# Roles, separators and newlines of the template in transformers' converter.
+# Renders what the template in transformers' converter does for one user's turn (compared).
 CHAT = (
     "{% for message in messages %}"
     "{% if message['role'] == 'user' %}<|User|>: "
@@ -145,3 +146,40 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):
     opened.model.processor.num_image_tokens = 35
     with pytest.raises(TokenCountError, match=r"expected 36 image tokens .* made 35"):
         view(opened, (64, 64))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"processor_class": "JanusProcessor", "use_default_system_prompt": True},
+        {
+            "num_image_tokens": 576,
+            "processor_class": "JanusProcessor",
+            "use_default_system_prompt": True,
+        },
+    ],
+)
+def test_published_files_give_the_same_rows(tmp_path, published, settings):
+    """As transformers' converter of 2025 wrote Janus-Pro: a head of its own beside the config."""
+
+    def rows():
+        opened = open_adapter(JanusAdapter(), str(folder))
+        inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")], Prompt("chat"))
+        return opened.rows(inputs)[0]
+
+    def loose(weights):
+        weights["lm_head.weight"] = weights["model.language_model.embed_tokens.weight"].flip(0)
+
+    folder = tiny(tmp_path / "m", side=384, layers=1)
+    expected = rows()
+    stated = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
+    images = {**stated["image_processor"], "image_processor_type": "JanusImageProcessor"}
+    del images["do_pad"]
+    published(
+        folder,
+        images,
+        settings=settings,
+        config=lambda config: config.pop("tie_word_embeddings", None),
+        add=loose,
+    )
+    assert (rows() - expected).abs().max() < 1e-6

@@ -32,7 +32,8 @@ from vg_engine.testing.tiny import BOS, EOS, LLAVA_CHAT, PAD, byte_tokenizer, sa
 
 # The prompts of the model cards (looked up on copies): Vicuna's is LLaVA-1.5's.
 MISTRAL_CHAT = (
-    "{% for message in messages %}{% if message['role'] == 'user' %}[INST] "
+    "{% for message in messages %}{% if message['role'] == 'system' %}"
+    "{{ '<<SYS>>\n' + message['content'][0]['text'] + '\n<</SYS>>\n\n' }}{% else %}[INST] "
     "{% for content in message['content'] %}{% if content['type'] == 'image' %}<image>\n"
     "{% else %}{{ content['text'] }}{% endif %}{% endfor %} [/INST]{% endif %}{% endfor %}"
 )
@@ -121,6 +122,12 @@ class TestMistral(AdapterContract):
     golden = (
         Golden("which cup?", Prompt(), f"{VICUNA} <image>\nwhich cup?", rows=(30,)),
         Golden("the cup", Prompt("chat"), "[INST] <image>\nthe cup. [/INST]", rows=(13,)),
+        Golden(
+            "the cup",
+            Prompt("chat", system="See."),
+            "<<SYS>>\nSee.\n<</SYS>>\n\n[INST] <image>\nthe cup. [/INST]",
+            rows=(13,),
+        ),
     )
 
     def build(self, folder: Path) -> None:
@@ -269,3 +276,23 @@ def test_a_head_that_is_the_embeddings_by_the_text_part_alone(tmp_path, publishe
     module = opened.model.module
     assert module.get_output_embeddings().weight is module.get_input_embeddings().weight
     assert (rows(folder) - expected).abs().max() < 1e-6
+
+
+# The template of llava-hf/llava-v1.6-34b-hf, by the script that wrote it (seen on a copy).
+YI_CHAT = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% for content in message['content'] %}{% if content['type'] == 'image' %}<image>\n"
+    "{% else %}{{ content['text'] }}{% endif %}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def test_the_prompt_of_the_largest_one(tmp_path):
+    """Its decoder is Yi's: turns are marked, and no sentence of a system's is put before them."""
+    opened = open_adapter(LlavaNextAdapter(), str(tiny_llava_next(tmp_path / "m", "vicuna")))
+    opened.model.processor.chat_template = YI_CHAT
+    inputs = opened.prepare([noise((56, 56))], [Expression(0, "the cup")], Prompt("chat"))
+    text = inputs.rendered[0].replace("<image>", "")
+    assert text == "<|im_start|>user\n\nthe cup.<|im_end|>\n<|im_start|>assistant\n"
+    (row,) = inputs.queries[0].rows
+    assert inputs.tensors["input_ids"][0, row] == 13

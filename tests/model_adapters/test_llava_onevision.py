@@ -164,3 +164,44 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
     opened.model.processor.num_image_tokens = 576
     with pytest.raises(TokenCountError, match=r"expected 2929 image tokens .* made 2340"):
         opened.views(opened.prepare([noise((640, 480))], [Expression(0, "it")]))
+
+
+SETTINGS = {
+    "image_token": "<image>",
+    "num_image_tokens": 729,
+    "processor_class": "LlavaOnevisionProcessor",
+    "video_token": "<video>",
+    "vision_feature_select_strategy": "full",
+}
+
+
+@pytest.mark.parametrize("settings", [None, SETTINGS])
+def test_published_files_give_the_same_rows(tmp_path, published, settings):
+    """llava-hf/llava-onevision-qwen2-*-ov-hf, as their converter wrote them."""
+
+    def rows():
+        opened = open_adapter(LlavaOnevisionAdapter(), str(folder))
+        inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")], Prompt("chat"))
+        return opened.rows(inputs)[0]
+
+    folder = tiny_onevision(tmp_path / "m", tile=384, across=6, layers=1)
+    expected = rows()
+    images = {
+        "aspect_ratio_setting": "anyres",
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_pad": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_grid_pinpoints": [[384 * r, 384 * c] for r in range(1, 7) for c in range(1, 7)],
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_processor_type": "LlavaOnevisionImageProcessor",
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "processor_class": "LlavaOnevisionProcessor",
+        "resample": 3,
+        "rescale_factor": 0.00392156862745098,
+        "size": {"height": 384, "width": 384},
+    }
+    renamed = [(r"^vision_tower\.", "vision_tower.vision_model.")]
+    published(folder, images, settings=settings, renamed=renamed)
+    assert (rows() - expected).abs().max() < 1e-6

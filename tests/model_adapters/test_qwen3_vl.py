@@ -1,6 +1,7 @@
 """Qwen3-VL, with and without experts, passes the public contract."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,27 @@ def real(tmp_path_factory):
     (folder / "processor_config.json").unlink()
     (folder / "preprocessor_config.json").write_text(json.dumps(stated), encoding="utf-8")
     return folder
+
+
+def test_the_old_names_of_rotation_give_the_same_rows(real, published):
+    """The config of Qwen/Qwen3-VL-4B-Instruct states them so, and ties the head."""
+
+    def rows():
+        opened = open_adapter(Qwen3VLAdapter(), str(folder))
+        return opened.rows(opened.prepare([noise((96, 64))], [Expression(0, "it")]))[0]
+
+    def config(stated):
+        text = stated["text_config"]
+        rope = text.pop("rope_parameters")
+        text |= {"rope_theta": rope.pop("rope_theta"), "rope_scaling": rope}
+        stated["tie_word_embeddings"] = text["tie_word_embeddings"] = True
+
+    folder = shutil.copytree(real, real.parent / "old")
+    expected = rows()
+    images = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    (folder / "processor_config.json").write_text("{}", encoding="utf-8")
+    published(folder, images, config=config, add=lambda weights: weights.pop("lm_head.weight"))
+    assert (rows() - expected).abs().max() < 1e-6
 
 
 def test_real_settings_make_the_known_number_of_tokens(real):

@@ -24,10 +24,11 @@ SYSTEM = (
     "A chat between a curious human and an artificial intelligence assistant. The assistant gives "
     "helpful, detailed, and polite answers to the human's questions."
 )
-# The model card's prompt, with its system sentence always in front (looked up on copies).
+# As the script that wrote the template of llava-hf/vip-llava-7b-hf has it (a copy; that file itself
+# was not seen): without the model card's sentence, and with a user's own system sentence twice.
 CHAT = (
-    f"{{% if messages[0]['role'] != 'system' %}}{SYSTEM}{{% endif %}}"
-    "{% for message in messages %}{% if message['role'] == 'user' %}###Human: {% endif %}"
+    "{% for message in messages %}{% if message['role'] == 'user' %}###Human: "
+    "{% else %}{{ message['content'][0]['text'] }}{% endif %}"
     "{% for content in message['content'] %}{% if content['type'] == 'image' %}<image>\n"
     "{% else %}{{ content['text'] }}{% endif %}{% endfor %}{% endfor %}"
     "{% if add_generation_prompt %}###Assistant:{% endif %}"
@@ -79,13 +80,19 @@ class TestVipLlava(AdapterContract):
         Golden(
             "the cup",
             Prompt("chat"),
-            f"{SYSTEM}###Human: <image>\nthe cup.###Assistant:",
+            "###Human: <image>\nthe cup.###Assistant:",
+            rows=(13,),
+        ),
+        Golden(
+            "the cup",
+            Prompt("chat", system="See."),
+            "See.See.###Human: <image>\nthe cup.###Assistant:",
             rows=(13,),
         ),
         Golden(
             "which cup?",
             Prompt("chat", query_row="prompt_last"),
-            f"{SYSTEM}###Human: <image>\nwhich cup?###Assistant:",
+            "###Human: <image>\nwhich cup?###Assistant:",
             rows=(25,),
         ),
     )
@@ -121,3 +128,17 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
     opened.model.processor.image_processor.crop_size = {"height": 224, "width": 224}
     with pytest.raises(TokenCountError, match=r"expected 256 image tokens .* made 576"):
         opened.views(inputs)
+
+
+def test_published_files_give_the_same_rows(tmp_path, published, clip):
+    """llava-hf/vip-llava-7b-hf: what LLaVA-1.5's image processor states, and nothing else."""
+
+    def rows():
+        opened = open_adapter(VipLlavaAdapter(), str(folder))
+        inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")], Prompt("chat"))
+        return opened.rows(inputs)[0]
+
+    folder = tiny_vipllava(tmp_path / "m", side=336)
+    expected = rows()
+    published(folder, clip, renamed=[(r"^vision_tower\.", "vision_tower.vision_model.")])
+    assert (rows() - expected).abs().max() < 1e-6
