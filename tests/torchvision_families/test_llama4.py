@@ -89,9 +89,6 @@ class TestLlama4(AdapterContract):
     def build(self, folder: Path) -> None:
         tiny(folder)
 
-    def layers(self, module: Any) -> list[torch.nn.Module]:
-        return list(module.language_model.model.layers)
-
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
