@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from vg_engine import _sources
@@ -38,7 +39,7 @@ _LOG = logging.getLogger("vg_engine")
 
 
 def load(
-    source: str | None = None,
+    source: str | Path | None = None,
     *,
     adapter: str | object | None = None,
     heads: str | HeadSet | Sequence[Head | str] | None = None,

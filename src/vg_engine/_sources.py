@@ -42,7 +42,7 @@ class Source:
 
 
 def resolve(
-    source: str | None, model: Any, processor: Any, revision: str | None, *, read: bool
+    source: str | Path | None, model: Any, processor: Any, revision: str | None, *, read: bool
 ) -> Source:
     """Find the model that the user means.
 
@@ -85,7 +85,7 @@ def resolve(
     return Source(name, name, None, _hub_config(name, revision) if read else {})
 
 
-def _in_memory(source: str | None, model: Any, processor: Any) -> Source:
+def _in_memory(source: str | Path | None, model: Any, processor: Any) -> Source:
     if processor is None and not source:
         raise InputError(
             "a model in memory needs its processor: load(model=..., processor=...), "
@@ -93,7 +93,7 @@ def _in_memory(source: str | None, model: Any, processor: Any) -> Source:
         )
     config = getattr(model, "config", None)
     stated: Mapping[str, Any] = config.to_dict() if config is not None else {}
-    label = source or str(getattr(config, "_name_or_path", "")) or type(model).__name__
+    label = str(source or getattr(config, "_name_or_path", "") or type(model).__name__)
     return Source(label, label, catalog.find_model(label), stated)
 
 
