@@ -23,14 +23,15 @@ from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 IMAGE, BEGIN, STOP = "<image_placeholder>", "<begin_of_image>", "<end_of_image>"
-# Renders what the template in transformers' converter does for one user's turn (compared).
+# Renders what the template in transformers' converter does (compared).
 CHAT = (
     "{% for message in messages %}"
     "{% if message['role'] == 'user' %}<|User|>: "
     "{% else %}{{ message['role'].capitalize() }}: {% endif %}"
     "{% for content in message['content'] %}"
     "{% if content['type'] == 'image' %}{{ '<image_placeholder>\n' }}"
-    "{% else %}{{ content['text'] }}{% endif %}{% endfor %}{{ '\n\n' }}{% endfor %}"
+    "{% else %}{{ content['text'] }}{% endif %}{% endfor %}"
+    "{{ '\n\n' if message['role'] == 'user' else '<｜end▁of▁sentence｜>' }}{% endfor %}"
     "{% if add_generation_prompt %}<|Assistant|>:{% endif %}"
 )
 # The processor's own sentence.
@@ -48,6 +49,12 @@ GOLDEN = (
         Prompt("chat"),
         f"{SYSTEM}<|User|>: {PICTURE}\nwhich cup?\n\n<|Assistant|>:",
         rows=(30,),
+    ),
+    Golden(
+        "the cup",
+        Prompt("chat", system="See."),
+        f"{SYSTEM}System: See.<｜end▁of▁sentence｜><|User|>: {PICTURE}\nthe cup.\n\n<|Assistant|>:",
+        rows=(13,),
     ),
 )
 

@@ -42,9 +42,18 @@ from vg_engine.testing.tiny import (
     text_sizes,
 )
 
-# Looked up on copies; the real ones hold more (tools, the answers of earlier turns).
+# Render what the published ones do (looked up on copies). Pixtral's knows no role of a system: it
+# takes the sentence as plain text, into the user's turn. Mistral Small's has a sentence of its own,
+# a long one with the day's date in it.
 PIXTRAL_CHAT = (
-    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}[INST]"
+    "{{ bos_token }}{% for message in messages %}[INST]"
+    "{% for content in message['content'] %}{% if content['type'] == 'image' %}[IMG]"
+    "{% else %}{{ content['text'] }}{% endif %}{% endfor %}[/INST]{% endfor %}"
+)
+MISTRAL_CHAT = (
+    "{{ bos_token }}{% if messages[0]['role'] != 'system' %}"
+    "[SYSTEM_PROMPT]You are Mistral.[/SYSTEM_PROMPT]{% endif %}"
+    "{% for message in messages %}{% if message['role'] == 'user' %}[INST]"
     "{% for content in message['content'] %}{% if content['type'] == 'image' %}[IMG]"
     "{% else %}{{ content['text'] }}{% endif %}{% endfor %}[/INST]"
     "{% else %}[SYSTEM_PROMPT]{{ message['content'][0]['text'] }}[/SYSTEM_PROMPT]{% endif %}"
@@ -91,7 +100,7 @@ def parts(patch: int, most: int, merge: int) -> tuple[Any, Any]:
         tokenizer,
         patch_size=patch,
         spatial_merge_size=merge,
-        chat_template=PIXTRAL_CHAT,
+        chat_template=MISTRAL_CHAT if merge > 1 else PIXTRAL_CHAT,
     )
     return tokenizer, processor
 
@@ -189,6 +198,13 @@ class TestMistral3(AdapterContract):
             Prompt("chat", system="See."),
             f"<s>[SYSTEM_PROMPT]See.[/SYSTEM_PROMPT][INST]{rows_of(3)}the cup.[/INST]",
             rows=(13,),
+        ),
+        Golden(
+            "which cup?",
+            Prompt("chat"),
+            "<s>[SYSTEM_PROMPT]You are Mistral.[/SYSTEM_PROMPT]"
+            f"[INST]{rows_of(3)}which cup?[/INST]",
+            rows=(30,),
         ),
     )
 
