@@ -5,6 +5,10 @@ import re
 
 import pytest
 from safetensors.torch import load_file, save_file
+from transformers import GemmaTokenizer
+
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.testing import noise, open_adapter
 
 CLIP = {
     "image_mean": [0.48145466, 0.4578275, 0.40821073],
@@ -100,3 +104,48 @@ def fast():
     """What the torchvision-backed image processors of 2025 add to their settings."""
     more = {"data_format": "channels_first", "default_to_square": True, "return_tensors": None}
     return {**EMPTY, **more}
+
+
+@pytest.fixture
+def change_of_rows():
+    """The largest change of any row that rewriting a checkpoint's files makes; it should be 0."""
+
+    def change(adapter, folder, rewrite, form="bare"):
+        before = _rows(adapter, folder, form)
+        rewrite(folder)
+        return float((_rows(adapter, folder, form) - before).abs().max())
+
+    return change
+
+
+def _rows(adapter, folder, form):
+    opened = open_adapter(adapter(), str(folder))
+    inputs = opened.prepare([noise((640, 480))], [Expression(0, "the cup")], Prompt(form))
+    opened.views(inputs)
+    rows = opened.rows(inputs)[0]
+    opened.model.close()
+    return rows
+
+
+@pytest.fixture
+def gemma_tokenizer():
+    """Makes what `byte_tokenizer` does, of Gemma's own class: blanks are pieces, or begin them."""
+
+    def made(special, *, extra_special_tokens, **settings):
+        words = ("\u2581cup", "\u2581the")
+        merges = [(word[:end], word[end]) for word in words for end in range(1, len(word))]
+        pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+        pieces += [f"<0x{byte:02X}>" for byte in range(256)]
+        pieces += ["\u2581", *map(chr, range(33, 127)), *(a + b for a, b in merges)]
+        named = extra_special_tokens if isinstance(extra_special_tokens, dict) else None
+        tokenizer = GemmaTokenizer(
+            vocab={piece: number for number, piece in enumerate(dict.fromkeys(pieces))},
+            merges=merges,
+            add_bos_token=True,
+            extra_special_tokens=named,
+            **settings,
+        )
+        tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
+        return tokenizer
+
+    return made

@@ -147,3 +147,25 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_tiles):
     opened.model.processor.patch_size = 14
     with pytest.raises(TokenCountError, match=r"expected 169 image tokens .* made 676"):
         views(opened, (64, 64))
+
+
+def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows):
+    """CohereLabs/aya-vision-8b: a patch of merged patches, and the old names of the tower."""
+
+    def rewrite(folder):
+        images = GotOcr2ImageProcessorPil(size={"height": 364, "width": 364}).to_dict()
+        published(
+            folder,
+            images | {"image_processor_type": "GotOcr2ImageProcessorFast", "crop_to_patches": True},
+            settings={
+                "downsample_factor": 1,
+                "image_token": "<image>",
+                "img_size": 364,
+                "patch_size": 28,
+                "processor_class": "AyaVisionProcessor",
+            },
+            renamed=[(r"^vision_tower\.", "vision_tower.vision_model.")],
+        )
+
+    folder = tiny(tmp_path / "m", image_size=364, most=12, layers=1)
+    assert change_of_rows(AyaVisionAdapter, folder, rewrite, "chat") < 1e-6

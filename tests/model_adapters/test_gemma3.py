@@ -1,5 +1,6 @@
 """Gemma 3 passes the public contract, with pan and scan and without."""
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -164,3 +165,49 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_size):
     module.config.mm_tokens_per_image = 64
     with pytest.raises(TokenCountError, match=r"expected 64 image tokens .* made 256"):
         views(opened, (64, 64))
+
+
+def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows):
+    """google/gemma-3-4b-it: settings that leave pan and scan open, and one rotation's scale."""
+
+    def config(stated):
+        text = stated["text_config"]
+        rope = text.pop("rope_parameters")
+        text["rope_theta"] = rope["full_attention"]["rope_theta"]
+        text["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        text["rope_scaling"] = {"factor": 8.0, "rope_type": "linear"}
+        text["sliding_window_pattern"] = 2
+        del text["layer_types"]
+
+    def rewrite(folder):
+        published(
+            folder,
+            {
+                "do_convert_rgb": None,
+                "do_normalize": True,
+                "do_pan_and_scan": None,
+                "do_rescale": True,
+                "do_resize": True,
+                "image_mean": [0.5, 0.5, 0.5],
+                "image_processor_type": "Gemma3ImageProcessor",
+                "image_seq_length": 256,
+                "image_std": [0.5, 0.5, 0.5],
+                "pan_and_scan_max_num_crops": None,
+                "pan_and_scan_min_crop_size": None,
+                "pan_and_scan_min_ratio_to_activate": None,
+                "processor_class": "Gemma3Processor",
+                "resample": 2,
+                "rescale_factor": 0.00392156862745098,
+                "size": {"height": 448, "width": 448},
+            },
+            settings={"image_seq_length": 256, "processor_class": "Gemma3Processor"},
+            renamed=[(r"^vision_tower\.", "vision_tower.vision_model.")],
+            config=config,
+        )
+
+    folder = tiny_gemma3(tmp_path / "m", side=448, layers=2, smallest=None)
+    stated = json.loads((folder / "config.json").read_text())
+    full = stated["text_config"]["rope_parameters"]["full_attention"]
+    full.update(rope_type="linear", factor=8.0)
+    (folder / "config.json").write_text(json.dumps(stated))
+    assert change_of_rows(Gemma3Adapter, folder, rewrite, "chat") < 1e-6

@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from vg_engine.core.errors import TokenCountError
+from vg_engine.core.errors import InputError, TokenCountError
 from vg_engine.core.types import Expression, Prompt
 from vg_engine.model_adapters.paligemma import PaliGemmaAdapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
@@ -26,6 +26,7 @@ from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 SIDE, PATCH = 112, 14
+HEAD = "language_model.lm_head.weight"
 # The family ships no template: this one is for the contract alone.
 CHAT = (
     "{% for message in messages %}{% for content in message['content'] %}"
@@ -147,3 +148,49 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_size):
     with pytest.raises(TokenCountError, match=r"expected 1024 image tokens .* made 256"):
         real_size.views(inputs)
     images.size = {"height": 224, "width": 224}
+
+
+def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows):
+    """google/paligemma-3b-mix-224: what transformers' converter writes, and older versions' names.
+
+    That converter's files say: no template, no processor_config.json, the head written out.
+    """
+
+    def rewrite(folder):
+        published(
+            folder,
+            {
+                "do_convert_rgb": None,
+                "do_normalize": True,
+                "do_rescale": True,
+                "do_resize": True,
+                "image_mean": [0.5, 0.5, 0.5],
+                "image_processor_type": "SiglipImageProcessor",
+                "image_seq_length": 256,
+                "image_std": [0.5, 0.5, 0.5],
+                "processor_class": "PaliGemmaProcessor",
+                "resample": 3,
+                "rescale_factor": 0.00392156862745098,
+                "size": {"height": 224, "width": 224},
+            },
+            renamed=[(r"^vision_tower\.", "vision_tower.vision_model.")],
+            add=lambda w: w.update({HEAD: w["language_model.model.embed_tokens.weight"].clone()}),
+        )
+        (folder / "chat_template.json").unlink()
+
+    folder = tiny_paligemma(tmp_path / "m", "gemma", side=224, layers=1)
+    assert change_of_rows(PaliGemmaAdapter, folder, rewrite) < 1e-6
+    opened = open_adapter(PaliGemmaAdapter(), str(folder))
+    with pytest.raises(InputError, match="does not have a chat template"):
+        opened.prepare([noise((64, 64))], [Expression(0, "it")], Prompt("chat"))
+
+
+def test_the_opening_token_stands_once_and_the_row_is_found(tmp_path, monkeypatch, gemma_tokenizer):
+    """Gemma's tokenizer opens every text by itself; the processor tells it not to."""
+    monkeypatch.setitem(globals(), "byte_tokenizer", gemma_tokenizer)
+    opened = open_adapter(PaliGemmaAdapter(), str(tiny_paligemma(tmp_path / "m", "gemma")))
+    inputs = opened.prepare([noise((64, 64))], [Expression(0, "see the cup")])
+    ids = inputs.tensors["input_ids"][0]
+    tokens = opened.model.processor.tokenizer.convert_ids_to_tokens(ids)
+    assert tokens[64:] == ["<bos>", "s", "e", "e", "\u2581the", "\u2581cup", ".", "<0x0A>"]
+    assert inputs.queries[0].rows == (len(ids) - 2,)
