@@ -65,7 +65,8 @@ class PerceptionLMAdapter(HuggingFaceAdapter):
         """The thumbnail's grid, then one per tile."""
         images = model.processor.image_processor
         side = int(images.tile_size)
-        cells = side // model.processor.patch_size // model.module.config.projector_pooling_ratio
+        config: Any = model.module.config
+        cells = side // model.processor.patch_size // config.projector_pooling_ratio
         grids = [Grid(frame.resize(float(side), float(side)), cells, cells, "thumbnail")]
         if images.vision_input_type != "thumb+tile":
             return grids
