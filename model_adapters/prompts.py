@@ -6,6 +6,7 @@ been rendered, so that it is never searched for: its place is known.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 from collections.abc import Sequence
@@ -130,17 +131,28 @@ def _chat(prompt: Prompt, processor: Any) -> str:
     options = {} if own else {"chat_template": processor.tokenizer.chat_template}
     options["add_generation_prompt"] = True
     try:
-        text = str(processor.apply_chat_template(messages, **options))
-        if prompt.system is not None and str(messages[0]["content"]) in text:
-            # A template that takes a system sentence as it is has written our list down.
-            messages[0]["content"] = prompt.system
-            text = str(processor.apply_chat_template(messages, **options))
-        return text  # noqa: TRY300 - all that a template raises is refused alike
+        return _written(processor, messages, options, prompt.system)
     except Exception as error:  # a template raises what it likes
         cause = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"the model's chat template cannot be used ({cause}); use the bare prompt form"
         ) from error
+
+
+def _written(
+    processor: Any, messages: list[dict[str, Any]], options: dict[str, Any], system: str | None
+) -> str:
+    """The template's text; a system sentence as a list of parts, or plain where it wants it so.
+
+    A template that takes it plain writes our list down, or cannot join it to its own words.
+    """
+    if system is not None:
+        with contextlib.suppress(Exception):
+            text = str(processor.apply_chat_template(messages, **options))
+            if str(messages[0]["content"]) not in text:
+                return text
+        messages[0]["content"] = system
+    return str(processor.apply_chat_template(messages, **options))
 
 
 def _check_plain(expression: str, prompt: Prompt, tokenizer: Any) -> None:

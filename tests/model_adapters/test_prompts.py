@@ -180,3 +180,20 @@ def test_more_than_the_model_reads_is_refused(opened):
     expressions = [Expression(0, "short"), Expression(0, "b" * (fits + 2))]
     with pytest.raises(ExpressionError, match=r"'bbb.*4097 tokens.*at most 4096"):
         opened.prepare([noise((64, 64))], expressions)
+
+
+@pytest.mark.parametrize(
+    "spoken", ["{{ m['content'] }}", "{{ m['content'] + '' }}", "{{ m['content'][0]['text'] }}"]
+)
+def test_a_system_sentence_is_handed_over_as_the_template_takes_it(tmp_path, spoken):
+    """Printed as it is, joined to other words (which a list cannot be), or as a list of parts."""
+    folder = tiny_llava(tmp_path / "tiny", layers=1)
+    template = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}" + spoken + " "
+        "{% else %}<image>{{ m['content'][1]['text'] }}{% endif %}{% endfor %}"
+    )
+    (folder / "chat_template.jinja").write_text(template)
+    opened = open_adapter(LlavaAdapter(), str(folder))
+    asked = Prompt("chat", system="Look.")
+    inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")], asked)
+    assert inputs.rendered[0].replace("<image>" * 64, "<image>") == "Look. <image>it."
