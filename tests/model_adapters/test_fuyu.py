@@ -107,3 +107,41 @@ def test_a_photograph_is_filled_up_to_whole_patches(tmp_path):
     with pytest.raises(TokenCountError, match=r"expected 80 image tokens .* made 352"):
         opened.views(inputs)
     opened.model.close()
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        {"target_height": 1080, "target_width": 1920},
+        {
+            "do_normalize": True,
+            "do_pad": True,
+            "do_rescale": True,
+            "do_resize": True,
+            "image_mean": 0.5,
+            "image_std": 0.5,
+            "patch_size": {"height": 30, "width": 30},
+            "resample": 2,
+            "rescale_factor": 0.00392156862745098,
+            "size": {"height": 1080, "width": 1920},
+        },
+    ],
+)
+def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows, images):
+    """adept/fuyu-8b: its first files (seen on a copy) state the text part's settings by the side
+    of the others, and the picture's size in other words; later ones give numbers for lists."""
+
+    def config(stated):
+        text = stated.pop("text_config")
+        rope = text.pop("rope_parameters")
+        del text["model_type"]
+        stated |= text | {"rope_scaling": None, "rope_theta": rope["rope_theta"]}
+
+    def rewrite(folder):
+        named = {"image_processor_type": "FuyuImageProcessor", "processor_class": "FuyuProcessor"}
+        padding = {"padding_mode": "constant", "padding_value": 1.0}
+        published(folder, {**named, **padding, **images}, config=config)
+        (folder / "chat_template.json").unlink()
+
+    folder = tiny_fuyu(tmp_path / "m", widest=1920, highest=1080, patch=30)
+    assert change_of_rows(FuyuAdapter, folder, rewrite) < 1e-6

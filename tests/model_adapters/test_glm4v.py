@@ -235,3 +235,37 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
     opened.model.processor.image_processor.merge_size = 1
     with pytest.raises(TokenCountError, match=r"expected 400 image tokens .*20 x 20.* made 100"):
         opened.views(inputs)
+
+
+def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows):
+    """zai-org/GLM-4.1V-9B-Thinking: rotation in three settings, a switch that nothing reads."""
+
+    def config(stated):
+        text = stated["text_config"]
+        rope = text.pop("rope_parameters")
+        text["rope_scaling"] = {"type": "default", "mrope_section": rope["mrope_section"]}
+        text |= {name: rope[name] for name in ("rope_theta", "partial_rotary_factor")}
+        stated["vision_config"].pop("rope_parameters")
+
+    def rewrite(folder):
+        published(
+            folder,
+            {
+                "do_rescale": True,
+                "image_mean": [0.48145466, 0.4578275, 0.40821073],
+                "image_processor_type": "Glm4vImageProcessor",
+                "image_std": [0.26862954, 0.26130258, 0.27577711],
+                "merge_size": 2,
+                "patch_expand_factor": 1,
+                "patch_size": 14,
+                "processor_class": "Glm4vProcessor",
+                "size": {"longest_edge": 9633792, "shortest_edge": 12544},
+                "temporal_patch_size": 2,
+            },
+            config=config,
+        )
+
+    folder = tiny_glm(
+        tmp_path / "m", Glm4vConfig, Glm4vForConditionalGeneration, tokens=(16, 12288)
+    )
+    assert change_of_rows(Glm4vAdapter, folder, rewrite, "chat") < 1e-6

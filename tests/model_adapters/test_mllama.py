@@ -1,5 +1,6 @@
 """Mllama passes the public contract: its picture is on the keys of cross-attention layers."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,33 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(opened):
     opened.model.processor.image_processor.size = {"height": 16, "width": 16}
     with pytest.raises(TokenCountError, match=r"expected 6404 image tokens .* made 1601"):
         opened.views(inputs)
+
+
+def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows):
+    """meta-llama/Llama-3.2-11B-Vision-Instruct: no processor's name anywhere, Llama 3's rotation.
+
+    Its template, rendered from copies, writes for a question about one picture what ours does.
+    """
+    rope = {
+        "factor": 8.0,
+        "high_freq_factor": 4.0,
+        "low_freq_factor": 1.0,
+        "original_max_position_embeddings": 8192,
+        "rope_type": "llama3",
+    }
+
+    def config(stated):
+        text = stated["text_config"]
+        del text["rope_parameters"]
+        text |= {"rope_scaling": rope, "rope_theta": 500000.0}
+
+    def rewrite(folder):
+        images = MllamaImageProcessorPil(size={"height": 560, "width": 560}).to_dict()
+        images["image_processor_type"] = "MllamaImageProcessor"
+        published(folder, images, config=config)
+
+    folder = tiny_mllama(tmp_path / "m", tile=560, layers=2)
+    stated = json.loads((folder / "config.json").read_text())
+    stated["text_config"]["rope_parameters"].update(rope)
+    (folder / "config.json").write_text(json.dumps(stated))
+    assert change_of_rows(MllamaAdapter, folder, rewrite, "chat") < 1e-6

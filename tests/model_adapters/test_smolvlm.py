@@ -1,5 +1,6 @@
 """SmolVLM passes the public contract, with tiles whose last pixels no patch holds."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from transformers.models.smolvlm.processing_smolvlm import (
 
 from vg_engine.core.errors import TokenCountError
 from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.idefics3 import Idefics3Adapter
 from vg_engine.model_adapters.smolvlm import SmolVLMAdapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
@@ -141,3 +143,41 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):
     opened.model.processor.image_seq_len = 8
     with pytest.raises(TokenCountError, match=r"expected 9 image tokens .* made 8"):
         views(opened, (64, 64))
+
+
+@pytest.mark.parametrize(
+    ("adapter", "kind", "images"),
+    [(Idefics3Adapter, "idefics3", "Idefics3"), (SmolVLMAdapter, "smolvlm_vision", "SmolVLM")],
+)
+def test_published_files_give_the_same_rows(
+    tmp_path, published, change_of_rows, adapter, kind, images
+):
+    """HuggingFaceTB/SmolVLM-Instruct, an Idefics3 whose tower has the whole's type, and SmolVLM2,
+    whose image processor's settings (seen on copies) speak of videos."""
+
+    def config(stated):
+        text = stated["text_config"]
+        text |= {"rope_theta": text.pop("rope_parameters")["rope_theta"], "rope_scaling": None}
+        text |= {"_name_or_path": "x", "pixel_shuffle_factor": 3, "use_resampler": False}
+        stated["model_type"] = adapter.name
+        stated["architectures"] = [f"{images}ForConditionalGeneration"]
+        stated["vision_config"] |= {"model_type": kind, "size": {"longest_edge": 1536}}
+
+    def rewrite(folder):
+        stated = SmolVLMImageProcessorPil(
+            size={"longest_edge": 1536}, max_image_size={"longest_edge": 384}
+        ).to_dict()
+        stated["image_processor_type"] = f"{images}ImageProcessor"
+        stated["video_sampling"] = {"fps": 1, "max_frames": 64, "video_size": {"longest_edge": 384}}
+        settings = {"image_seq_len": 81, "processor_class": f"{images}Processor"}
+        published(folder, stated, settings=settings, config=config)
+
+    def type_first(folder):
+        stated = json.loads((folder / "config.json").read_text())
+        stated["model_type"] = adapter.name
+        stated["vision_config"]["model_type"] = f"{adapter.name}_vision"
+        (folder / "config.json").write_text(json.dumps(stated))
+        return folder
+
+    folder = type_first(tiny(tmp_path / "m", side=384, across=4))
+    assert change_of_rows(adapter, folder, rewrite, "chat") < 1e-6
