@@ -213,3 +213,53 @@ def test_real_limits_make_the_known_number_of_tokens(tmp_path, adapter, build, t
     opened.model.processor.image_processor.merge_size = 1
     with pytest.raises(TokenCountError, match=r"expected \d+ image tokens .* made \d+"):
         opened.views(inputs)
+
+
+def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows):
+    """PaddlePaddle/PaddleOCR-VL (seen on copies): the text part's settings by the side of the
+    others, limits in pixels, and code of its own that is left alone. (Its mean and deviation are
+    0.5: those of the tiny one stand here.)"""
+
+    def config(stated):
+        text = stated.pop("text_config")
+        rope = text.pop("rope_parameters")
+        del text["model_type"]
+        stated |= text | {"rope_theta": rope["rope_theta"], "use_3d_rope": True}
+        stated["rope_scaling"] = {
+            "mrope_section": rope["mrope_section"],
+            "rope_type": "default",
+            "type": "default",
+        }
+        stated["auto_map"] = {"AutoConfig": "configuration_paddleocr_vl.PaddleOCRVLConfig"}
+        stated["vision_config"]["model_type"] = "paddleocr_vl"
+        stated["vision_config"].pop("rope_parameters", None)
+
+    def rewrite(folder):
+        published(
+            folder,
+            {
+                "auto_map": {
+                    "AutoImageProcessor": "image_processing_paddleocr_vl.PaddleOCRVLImageProcessor",
+                    "AutoProcessor": "processing_paddleocr_vl.PaddleOCRVLProcessor",
+                },
+                "do_convert_rgb": True,
+                "do_normalize": True,
+                "do_rescale": True,
+                "do_resize": True,
+                "image_mean": [0.48145466, 0.4578275, 0.40821073],
+                "image_processor_type": "PaddleOCRVLImageProcessor",
+                "image_std": [0.26862954, 0.26130258, 0.27577711],
+                "max_pixels": 2822400,
+                "merge_size": 2,
+                "min_pixels": 147384,
+                "patch_size": 14,
+                "processor_class": "PaddleOCRVLProcessor",
+                "resample": 3,
+                "rescale_factor": 0.00392156862745098,
+                "temporal_patch_size": 1,
+            },
+            config=config,
+        )
+
+    folder = tiny_paddle(tmp_path / "m", (188, 3600))
+    assert change_of_rows(PaddleOCRVLAdapter, folder, rewrite, "chat") < 1e-6
