@@ -105,6 +105,16 @@ def tiled(
     return grids
 
 
+def early(grid: Grid, by: float) -> Grid:
+    """The same cells, `by` of a cell to the left of and above an even division of the canvas.
+
+    For towers whose strided convolutions, padded on all sides, centre a token on its first input.
+    """
+    width, height = grid.frame.width, grid.frame.height
+    left, top = -by * width / grid.cols, -by * height / grid.rows
+    return grid._replace(frame=grid.frame.crop(left, top, width, height))
+
+
 def known(tokenizer: Any, placeholder: str) -> None:
     """Add a placeholder that a processor replaces before its tokenizer is asked.
 

@@ -1,0 +1,155 @@
+"""Step 3.7 passes the public contract: windows, strided convolutions, layers with more heads."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import Step3p7Config, Step3p7ForConditionalGeneration, Step3p7Processor
+from transformers.models.step3p7.image_processing_step3p7 import Step3p7ImageProcessor
+
+from vg_engine.core.errors import TokenCountError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters import step3p7
+from vg_engine.model_adapters.step3p7 import Step3p7Adapter
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny_qwen import sharpen_norms
+
+SHAPES = ((120, 120), (75, 40), (50, 150), (60, 48), (300, 210))
+SPECIAL = (
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<im_patch>", "<im_start>", "<im_end>"),
+    *("<patch_start>", "<patch_end>", "<patch_newline>"),
+)
+KINDS = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
+PICTURE = "<im_start><im_patch><im_end>"
+# The turns are Qwen's; from memory.
+CHAT = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% for content in message['content'] %}{% if content['type'] == 'image' %}<im_patch>"
+    "{% else %}{{ content['text'] }}{% endif %}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+GOLDEN = (
+    Golden("the cup", Prompt(system="Look."), f"Look. {PICTURE}\nthe cup.", rows=(13,)),
+    Golden(
+        "which cup?",
+        Prompt("chat", system="See."),
+        f"<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}which cup?<|im_end|>\n"
+        "<|im_start|>assistant\n",
+        rows=(30,),
+    ),
+)
+
+
+def tiny(folder: Path, *, side: int = 80, window: int = 48, patch: int = 4, most: int = 160):
+    """A tiny Step 3.7; 728 and 504 pixels and patches of 14 are the real numbers."""
+    tokenizer = byte_tokenizer(
+        SPECIAL,
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        extra_special_tokens={token.strip("<|>"): token for token in SPECIAL[1:2] + SPECIAL[3:4]}
+        | {f"mark{i}": token for i, token in enumerate(SPECIAL[4:])},
+    )
+    images = Step3p7ImageProcessor(
+        size={"height": side, "width": side},
+        patch_size=window,
+        vision_patch_size=patch,
+        max_image_size=most,
+    )
+    made: Any = Step3p7Processor
+    processor = made(images, tokenizer, chat_template=CHAT)
+    config = Step3p7Config(
+        vision_config={
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "image_size": side,
+            "patch_size": patch,
+            "mlp_ratio": 2.0,
+            "layer_scale_init_value": 1.0,
+        },
+        text_config={
+            **text_sizes(tokenizer, layers=len(KINDS)),
+            "head_dim": 16,
+            "layer_types": list(KINDS),
+            "sliding_window": 24,
+            "num_sliding_attention_heads": 8,
+            "mlp_layer_types": ["dense", "dense", "sparse", "sparse"],
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "share_expert_dim": 32,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<im_patch>"),
+    )
+    torch.manual_seed(0)
+    module = Step3p7ForConditionalGeneration(config)
+    sharpen_norms(module.get_decoder(), 2.2)
+    return save_tiny(module, processor, folder)
+
+
+def even_out(tower: Any) -> None:
+    """Kernels that weigh all that they see alike: random ones move each token's place by chance."""
+    for part in (tower.downsampler1, tower.downsampler2):
+        part.weight.data[:] = part.weight.data.mean((-2, -1), keepdim=True)
+
+
+class TestStep3p7(AdapterContract):
+    adapter = Step3p7Adapter
+    golden = GOLDEN
+    shapes = SHAPES
+    # The left and upper edge of a window's first cells lie on the window before.
+    strips = False
+
+    def build(self, folder: Path) -> None:
+        tiny(folder)
+
+    def unmix(self, opened: Any) -> None:
+        super().unmix(opened)
+        even_out(self.vision_tower(opened.model.module))
+
+    def test_only_layers_with_as_many_heads_are_read(self, opened):
+        assert {head.layer for head in opened.model.all_heads} == {0, 3}
+        assert opened.model.heads == 4
+
+
+@pytest.mark.parametrize(("early", "right"), [(0.375, True), (0.2, False), (0.0, False)])
+def test_an_even_division_of_the_picture_would_be_wrong(tmp_path, monkeypatch, early, right):
+    monkeypatch.setattr(step3p7, "_EARLY", early)
+    opened = open_adapter(Step3p7Adapter(), str(tiny(tmp_path / "m")))
+    tower = opened.model.module.base_model.vision_model
+    paint.unmix(tower)
+    even_out(tower)
+    report = paint.probe(opened, paint.embeddings, [(80, 80), (78, 64)])
+    opened.model.close()
+    assert (not report.wrong) == right
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("step") / "728"
+    return open_adapter(
+        Step3p7Adapter(), str(tiny(folder, side=728, window=504, patch=14, most=3024))
+    )
+
+
+def test_a_photograph_is_seen_whole_and_a_large_one_in_windows(real):
+    ((whole,),) = real.views(real.prepare([noise((640, 480))], [Expression(0, "it")]))
+    assert whole.shape == (13, 13)
+    # 3/8 of a cell early.
+    assert whole.extent[:2] == pytest.approx((-640 * 0.375 / 13, -480 * 0.375 / 13))
+    (found,) = real.views(real.prepare([noise((1200, 800))], [Expression(0, "it")]))
+    assert [view.shape for view in found] == 6 * [(9, 9)] + [(13, 13)]
+    assert found[1].name == "tile 0,1"
+
+
+def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
+    inputs = real.prepare([noise((600, 600))], [Expression(0, "it")])
+    images = real.model.processor.image_processor
+    images.downsampler_stride = 2
+    try:
+        with pytest.raises(TokenCountError, match=r"expected 676 image tokens .* made 169"):
+            real.views(inputs)
+    finally:
+        images.downsampler_stride = 4
