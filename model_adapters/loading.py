@@ -255,10 +255,13 @@ def load_processor(spec: ModelSpec, processor_class: Any, backend: str = "pil") 
         images = image_class.from_pretrained(source, backend=backend, **shared)
         tokenizer = AutoTokenizer.from_pretrained(source, **_FROM_ITS_FILE, **shared)
         settings, _ = processor_class.get_processor_dict(source, revision=shared["revision"])
-        stated = [key for key in settings if not isinstance(settings[key], Mapping)]
-        return without_video(processor_class).from_args_and_dict(
-            [images, tokenizer], {key: settings[key] for key in stated}
-        )
+        stated = {
+            name: value
+            for name, value in settings.items()
+            if name == "chat_template" or not isinstance(value, Mapping)
+        }
+        whole = without_video(processor_class)
+        return _with_one_template(whole.from_args_and_dict([images, tokenizer], stated))
     except Exception as error:
         if isinstance(source, str) and isinstance(error, OSError):
             raise _explained(spec, error) from error
@@ -309,6 +312,15 @@ def without_video(processor_class: Any) -> Any:
     )
 
 
+def _with_one_template(processor: Any) -> Any:
+    """Of chat templates under several names, the one that is meant where none is named."""
+    for holder in (processor, processor.tokenizer):
+        named = getattr(holder, "chat_template", None)
+        if isinstance(named, Mapping):
+            holder.chat_template = named.get("default")
+    return processor
+
+
 def own_processor(processor: Any) -> Any:
     """A copy that an adapter may change, with Pillow's image processor in place of torchvision's.
 
@@ -320,6 +332,7 @@ def own_processor(processor: Any) -> Any:
     own = copy.copy(processor)
     # Tokenizers keep the padding that they were last asked for: the user's stays as it is.
     own.tokenizer = copy.deepcopy(processor.tokenizer)
+    _with_one_template(own)
     images = own.image_processor
     if getattr(images, "backend", "pil") != "pil":
         name = type(images).__name__.removesuffix("Fast") + "Pil"

@@ -20,7 +20,7 @@ from vg_engine.core.errors import (
     UnsupportedModelError,
     WeightsError,
 )
-from vg_engine.core.types import Expression, ModelSpec
+from vg_engine.core.types import Expression, ModelSpec, Prompt
 from vg_engine.model_adapters import loading
 from vg_engine.model_adapters.internvl import InternVLAdapter
 from vg_engine.model_adapters.llava import LlavaAdapter
@@ -206,6 +206,31 @@ def test_old_layout_of_the_processors_files(good, copy):
     assert old.model.processor.image_processor.to_dict() == (
         new.model.processor.image_processor.to_dict()
     )
+
+
+# transformers leaves those files open (5.23).
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("where", ["tokenizer_config.json", "additional_chat_templates"])
+def test_of_several_chat_templates_the_default_is_taken(good, copy, where):
+    """Cohere's repositories list theirs by name; transformers 5 gives each a file of its own."""
+    template = (copy / "chat_template.jinja").read_text()
+    if where == "tokenizer_config.json":
+        (copy / "chat_template.jinja").unlink()
+        stated = json.loads((copy / where).read_text())
+        named = {"tool_use": "{{ 1 }}", "default": template}
+        stated["chat_template"] = [{"name": n, "template": t} for n, t in named.items()]
+        (copy / where).write_text(json.dumps(stated))
+    else:
+        (copy / where).mkdir()
+        (copy / where / "tool_use.jinja").write_text("{{ 1 }}")
+    rendered = []
+    module = LlavaForConditionalGeneration.from_pretrained(copy)
+    whole = LlavaProcessor.from_pretrained(copy)
+    for source, options in (good, {}), (copy, {}), ("", {"module": module, "processor": whole}):
+        opened = open_adapter(LlavaAdapter(), str(source), **options)
+        asked = opened.prepare([noise((64, 64))], [Expression(0, "it")], Prompt("chat"))
+        rendered.append(asked.rendered)
+    assert rendered[0] == rendered[1] == rendered[2]
 
 
 def test_a_slow_tokenizer_is_refused(good):
