@@ -120,6 +120,7 @@ def _over_fused(
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     attention_mask = _chosen(attention_mask, options.pop("indices", None))
+    attention_mask = _in_blocks(module, query, key, attention_mask, options)
     recorder = _RECORDER.get()
     if recorder is not None:
         recorder.take(module, query, key, attention_mask, options)
@@ -138,6 +139,7 @@ def _over_plain(
     **options: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     attention_mask = _chosen(attention_mask, options.pop("indices", None))
+    attention_mask = _in_blocks(module, query, key, attention_mask, options)
     recorder = _RECORDER.get()
     if recorder is not None:
         recorder.take(module, query, key, attention_mask, options)
@@ -165,6 +167,30 @@ def _chosen(mask: torch.Tensor | None, keys: torch.Tensor | None) -> torch.Tenso
     left_out.scatter_(-1, chosen, 0)
     nothing = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
     return mask.masked_fill(left_out, nothing)
+
+
+def _in_blocks(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    mask: torch.Tensor | None,
+    options: dict[str, Any],
+) -> torch.Tensor | None:
+    """The mask without the blocks of keys that an indexer left out, head by head.
+
+    As `_chosen`: the layer's own indexer turns its choice into a mask, and is asked for it here.
+    """
+    blocks = options.pop("block_indices", None)
+    if blocks is None:
+        return mask
+    positions = options.get("position_ids")
+    if positions is None:
+        positions = torch.arange(query.shape[2], device=query.device)[None]
+    indexer: Any = module.indexer
+    made: torch.Tensor = indexer.build_block_mask(
+        blocks, mask, key.shape[2], query.dtype, query.device, positions
+    )
+    return made
 
 
 def register() -> None:
