@@ -11,6 +11,7 @@ token behind the user's words.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -22,13 +23,41 @@ from vg_engine.model_adapters import positions
 from vg_engine.model_adapters.huggingface import Grid
 from vg_engine.model_adapters.qwen2_vl import Qwen2VLAdapter
 
+# The processor of transformers wants these named, and Tencent's tokenizer does not name them.
+_NAMED = MappingProxyType(
+    {
+        "image_start_token": "<｜hy_place▁holder▁no▁100｜>",
+        "image_end_token": "<｜hy_place▁holder▁no▁101｜>",
+        "image_token": "<｜hy_place▁holder▁no▁102｜>",
+    }
+)
+
+
+class NamingProcessor(HunYuanVLProcessor):
+    """HunYuan-VL's processor, whose tokenizer need not name the tokens of pictures."""
+
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        *,
+        chat_template: Any = None,
+        cat_extra_token: bool = True,
+    ) -> None:
+        for name, token in _NAMED.items():
+            if getattr(tokenizer, name, None) is None:
+                setattr(tokenizer, name, token)
+                setattr(tokenizer, f"{name}_id", tokenizer.convert_tokens_to_ids(token))
+        setup: Any = super().__init__
+        setup(image_processor, tokenizer, chat_template, cat_extra_token)
+
 
 class HunYuanVLAdapter(Qwen2VLAdapter):
     """Models of type `hunyuan_vl`."""
 
     name: ClassVar[str] = "hunyuan_vl"
     model_types: ClassVar[tuple[str, ...]] = ("hunyuan_vl",)
-    processor_class: ClassVar[Any] = HunYuanVLProcessor
+    processor_class: ClassVar[Any] = NamingProcessor
     layout: ClassVar[str] = (
         "one grid in the picture's own shape; patches merged 2 x 2; a newline behind each row"
     )

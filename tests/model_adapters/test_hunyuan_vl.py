@@ -1,5 +1,6 @@
 """HunYuan-VL passes the public contract: newlines, begin and end among the image tokens."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -169,3 +170,41 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
     opened.model.processor.cat_extra_token = False
     with pytest.raises(TokenCountError, match=r"expected 317 image tokens .*15 x 20.* made 315"):
         views(opened, (640, 480))
+
+
+def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows):
+    """tencent/HunyuanOCR, from public code that runs it: the text part's settings by the side of
+    the others in words of its own, and a tokenizer that names none of the picture's tokens."""
+
+    def config(stated):
+        text = stated.pop("text_config")
+        for name in ("model_type", "rope_parameters"):
+            del text[name]
+        text["attention_head_dim"] = text.pop("head_dim")
+        text["org_vocab_size"] = text["vocab_size"]
+        more = {"beta_fast": 32, "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0}
+        rope = {"type": "xdrope", "alpha": 1000.0, "factor": 1.0, **more}
+        text["rope_scaling"] = {**rope, "xdrope_section": [2, 2, 2, 2]}
+        stated |= text | {"rope_theta": 10000.0, "use_qk_norm": True}
+
+    def rewrite(folder):
+        images = {
+            "image_mean": [0.48145466, 0.4578275, 0.40821073],
+            "image_processor_type": "HunYuanVLImageProcessor",
+            "image_std": [0.26862954, 0.26130258, 0.27577711],
+            "max_pixels": 4194304,
+            "merge_size": 2,
+            "min_pixels": 262144,
+            "patch_size": 16,
+            "processor_class": "HunYuanVLProcessor",
+            "temporal_patch_size": 1,
+        }
+        published(folder, images, config=config)
+        path = folder / "tokenizer_config.json"
+        stated = json.loads(path.read_text(encoding="utf-8"))
+        for name in NAMED:
+            del stated[name]
+        path.write_text(json.dumps(stated), encoding="utf-8")
+
+    folder = tiny_hunyuan(tmp_path / "m", tokens=(256, 4096))
+    assert change_of_rows(HunYuanVLAdapter, folder, rewrite, "chat") < 1e-6
