@@ -36,20 +36,15 @@ _NAMED = MappingProxyType(
 class NamingProcessor(HunYuanVLProcessor):
     """HunYuan-VL's processor, whose tokenizer need not name the tokens of pictures."""
 
-    def __init__(
-        self,
-        image_processor: Any = None,
-        tokenizer: Any = None,
-        *,
-        chat_template: Any = None,
-        cat_extra_token: bool = True,
-    ) -> None:
+    @classmethod
+    def from_args_and_dict(cls, args: Any, processor_dict: Any, **settings: Any) -> Any:
+        """From image processor and tokenizer, which gets the names that it lacks."""
+        *_, tokenizer = args
         for name, token in _NAMED.items():
             if getattr(tokenizer, name, None) is None:
                 setattr(tokenizer, name, token)
                 setattr(tokenizer, f"{name}_id", tokenizer.convert_tokens_to_ids(token))
-        setup: Any = super().__init__
-        setup(image_processor, tokenizer, chat_template, cat_extra_token)
+        return super().from_args_and_dict(args, processor_dict, **settings)
 
 
 class HunYuanVLAdapter(Qwen2VLAdapter):

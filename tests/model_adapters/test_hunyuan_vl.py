@@ -208,3 +208,5 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
 
     folder = tiny_hunyuan(tmp_path / "m", tokens=(256, 4096))
     assert change_of_rows(HunYuanVLAdapter, folder, rewrite, "chat") < 1e-6
+    (folder / "processor_config.json").write_text('{"cat_extra_token": false}', encoding="utf-8")
+    assert not open_adapter(HunYuanVLAdapter(), str(folder)).model.processor.cat_extra_token
