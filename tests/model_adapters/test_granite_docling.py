@@ -24,7 +24,7 @@ from vg_engine.model_adapters.granite_docling import GraniteDoclingAdapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
-# Granite's turns, from memory.
+# What Granite-Docling-258M's template writes (rendered from a copy of it).
 CHAT = (
     "{% for message in messages %}<|start_of_role|>{{ message['role'] }}<|end_of_role|>"
     "{% for line in message['content'] %}"
