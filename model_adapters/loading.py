@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import inspect
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -299,8 +300,10 @@ def without_video(processor_class: Any) -> Any:
     parts = ("image_processor", "tokenizer")
     order = tuple(processor_class.get_attributes())
     kept = [name for name in order if name in parts]
-    # Up to the last part that is kept: what may stand behind it is no part.
-    last = max((order.index(name) for name in kept), default=-1)
+    # Up to the last part that has to be given: what may stand behind it is no part.
+    known = inspect.signature(processor_class.__init__).parameters
+    given = [n for n in order if n in known and known[n].default is inspect.Parameter.empty]
+    last = max((order.index(name) for name in (*kept, *given)), default=-1)
     return type(
         processor_class.__name__,
         (processor_class, _PartsAtHand),

@@ -302,6 +302,13 @@ def test_parts_that_stand_between_the_others_are_left_out(good):
     assert type(made).__name__ == "Sounding"
     by_hand = whole(parts[0], None, parts[1])
     assert [by_hand.image_processor, by_hand.tokenizer] == parts
+
+    class Seeing(ProcessorMixin):
+        def __init__(self, feature_extractor, image_processor, tokenizer, video_processor):
+            super().__init__(feature_extractor, image_processor, tokenizer, video_processor)
+
+    made = loading.without_video(Seeing).from_args_and_dict(parts, {})
+    assert [made.image_processor, made.tokenizer] == parts
     # Where they stand in front, as in most families, nothing is put between them.
     assert loading.without_video(LlavaProcessor)._order == ("image_processor", "tokenizer")
 
