@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from PIL import Image
 from torch.nn import functional as nn
 
 from torchvision.transforms import InterpolationMode
@@ -24,11 +25,16 @@ _MODES = (*_SMOOTH, InterpolationMode.NEAREST, InterpolationMode.NEAREST_EXACT)
 def resize(
     inpt: torch.Tensor,
     size: Sequence[int],
-    interpolation: InterpolationMode = InterpolationMode.BILINEAR,
+    interpolation: InterpolationMode | int = InterpolationMode.BILINEAR,
     *,
     antialias: bool = True,
 ) -> torch.Tensor:
-    """To `size` = (height, width); integers are rounded and kept within 0 and 255."""
+    """To `size` = (height, width); integers are rounded and kept within 0 and 255.
+
+    Ways to resize may be given by Pillow's numbers, too.
+    """
+    if isinstance(interpolation, int):
+        interpolation = InterpolationMode(Image.Resampling(interpolation).name.lower())
     if interpolation not in _MODES:
         raise ValueError(f"{interpolation} is not defined for tensors")
     if tuple(inpt.shape[-2:]) == tuple(size):
