@@ -150,7 +150,10 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_tiles):
 
 
 def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows):
-    """CohereLabs/aya-vision-8b: a patch of merged patches, and the old names of the tower."""
+    """CohereLabs/aya-vision-8b: a patch of merged patches, and the old names of the tower.
+
+    From memory, and from the defaults of transformers' processor.
+    """
 
     def rewrite(folder):
         images = GotOcr2ImageProcessorPil(size={"height": 364, "width": 364}).to_dict()

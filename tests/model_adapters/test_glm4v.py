@@ -238,7 +238,10 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
 
 
 def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows):
-    """zai-org/GLM-4.1V-9B-Thinking: rotation in three settings, a switch that nothing reads."""
+    """zai-org/GLM-4.1V-9B-Thinking: rotation in three settings, a switch that nothing reads.
+
+    Of these files the template was seen on a copy; the settings are from memory.
+    """
 
     def config(stated):
         text = stated["text_config"]

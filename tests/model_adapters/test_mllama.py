@@ -119,7 +119,8 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(opened):
 def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows):
     """meta-llama/Llama-3.2-11B-Vision-Instruct: no processor's name anywhere, Llama 3's rotation.
 
-    Its template, rendered from copies, writes for a question about one picture what ours does.
+    Its template, rendered from copies, writes for a question about one picture what ours does;
+    the settings are from memory.
     """
     rope = {
         "factor": 8.0,
