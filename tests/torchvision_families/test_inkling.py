@@ -1,0 +1,129 @@
+"""Inkling passes the public contract: no tower, biases by distance, layers with windows."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import InklingConfig, InklingForConditionalGeneration, InklingProcessor
+from transformers.models.inkling.image_processing_inkling import InklingImageProcessor
+
+from vg_engine.core.errors import TokenCountError
+from vg_engine.core.types import Expression, Prompt
+from vg_engine.model_adapters.inkling import InklingAdapter
+from vg_engine.model_adapters.loading import without_video
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny_qwen import sharpen_norms
+
+SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 270))
+IMAGE, AUDIO = "<|unused_200054|>", "<|unused_200053|>"
+MARKS = (
+    *("<|message_user|>", "<|message_model|>", "<|message_system|>", "<|end_message|>"),
+    *("<|content_text|>", "<|content_image|>", "<|content_audio_input|>"),
+)
+# The marks are public; their order is from memory.
+CHAT = (
+    "{% for message in messages %}{% for content in message['content'] %}"
+    "<|message_{{ message['role'] }}|>"
+    "{% if content['type'] == 'image' %}<|content_image|>" + IMAGE + ""
+    "{% else %}<|content_text|>{{ content['text'] }}{% endif %}<|end_message|>"
+    "{% endfor %}{% endfor %}{% if add_generation_prompt %}<|message_model|>{% endif %}"
+)
+GOLDEN = (
+    Golden(
+        "the cup", Prompt(system="Look."), f"Look. <|content_image|>{IMAGE}\nthe cup.", rows=(13,)
+    ),
+    Golden(
+        "which cup?",
+        Prompt("chat", system="See."),
+        "<|message_system|><|content_text|>See.<|end_message|>"
+        f"<|message_user|><|content_image|>{IMAGE}<|end_message|>"
+        "<|message_user|><|content_text|>which cup?<|end_message|><|message_model|>",
+        rows=(30,),
+    ),
+)
+
+
+def tiny(folder: Path, *, patch: int = 24, layers: int = 4, grow: float | None = None) -> Path:
+    """A tiny Inkling; patches of 40 are the real ones."""
+    tokenizer = byte_tokenizer(
+        ["<|endoftext|>", *MARKS, IMAGE, AUDIO],
+        pad_token="<|endoftext|>",
+        eos_token="<|endoftext|>",
+        extra_special_tokens={"image_token": IMAGE, "audio_token": AUDIO}
+        | {mark.strip("<|>"): mark for mark in MARKS},
+    )
+    images = InklingImageProcessor(size={"height": patch, "width": patch}, rescale_image_frac=grow)
+    made: Any = without_video(InklingProcessor)
+    processor = made(None, images, tokenizer, chat_template=CHAT)
+    config = InklingConfig(
+        text_config={
+            **text_sizes(tokenizer, layers=layers),
+            "head_dim": 16,
+            "swa_num_attention_heads": 4,
+            "swa_num_key_value_heads": 2,
+            "swa_head_dim": 16,
+            "sliding_window_size": 24,
+            "rel_extent": 40,
+            "local_layer_ids": [0, 2],
+            "mlp_layer_types": (["dense", "sparse"] * layers)[:layers],
+            "moe_intermediate_size": 32,
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "n_shared_experts": 1,
+        },
+        vision_config={"patch_size": patch, "hidden_size": 32, "num_hidden_layers": 3},
+        audio_config={"n_mel_bins": 4, "mel_vocab_size": 8},
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+        audio_token_id=tokenizer.convert_tokens_to_ids(AUDIO),
+        image_bos_token_id=tokenizer.convert_tokens_to_ids("<|content_image|>"),
+        audio_bos_token_id=tokenizer.convert_tokens_to_ids("<|content_audio_input|>"),
+    )
+    torch.manual_seed(0)
+    module = InklingForConditionalGeneration(config)
+    sharpen_norms(module.get_decoder(), 3.0)
+    for layer in module.get_decoder().layers:
+        torch.nn.init.normal_(layer.self_attn.r_proj.weight)
+    return save_tiny(module, processor, folder)
+
+
+class TestInkling(AdapterContract):
+    adapter = InklingAdapter
+    golden = GOLDEN
+    shapes = SHAPES
+
+    def build(self, folder: Path) -> None:
+        tiny(folder)
+
+    def unmix(self, opened: Any) -> None:
+        """Nothing mixes patches before the decoder does."""
+
+
+class TestEnlarged(TestInkling):
+    def build(self, folder: Path) -> None:
+        tiny(folder, grow=1.3)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inkling") / "40"
+    return open_adapter(InklingAdapter(), str(tiny(folder, patch=40, layers=1)))
+
+
+def test_a_photograph_has_one_column_more_than_fits(real):
+    ((view,),) = real.views(real.prepare([noise((640, 470))], [Expression(0, "it")]))
+    assert view.shape == (12, 17)
+    assert view.extent == pytest.approx((0.0, 0.0, 680.0, 480.0))
+
+
+def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
+    inputs = real.prepare([noise((100, 100))], [Expression(0, "it")])
+    images = real.model.processor.image_processor
+    known = images.size
+    images.size = {"height": 20, "width": 20}
+    try:
+        with pytest.raises(TokenCountError, match=r"expected 30 image tokens .* made 9"):
+            real.views(inputs)
+    finally:
+        images.size = known
