@@ -7,27 +7,32 @@ fit is refused. Rows are assumed to follow each other from the top: only the pai
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 import transformers
 from transformers.models.auto import processing_auto
 
-from vg_engine.core.errors import InputError, TokenCountError, UnsupportedModelError, nearest
+from vg_engine.core.errors import UnsupportedModelError
 from vg_engine.core.geometry import Frame, View
-from vg_engine.core.types import Expression, LoadedModel, ModelSpec, Picture, PreparedInputs, Prompt
+from vg_engine.core.types import (
+    AttentionRequest,
+    Expression,
+    LoadedModel,
+    ModelSpec,
+    Picture,
+    PreparedInputs,
+    Prompt,
+)
 from vg_engine.model_adapters import loading, measured
 from vg_engine.model_adapters.grids import Grid, views_of
 from vg_engine.model_adapters.holding import held
 from vg_engine.model_adapters.huggingface import HuggingFaceAdapter
-
-_NEEDS = (
-    "auto needs an image-text-to-text model of transformers whose config has an image_token_id, "
-    "and whose picture is one grid of tokens"
-)
+from vg_engine.model_adapters.laid import NEEDS, Laid, settle, usable
 
 
 class AutoAdapter(HuggingFaceAdapter):
@@ -42,7 +47,7 @@ class AutoAdapter(HuggingFaceAdapter):
         kind = loading.read_config(spec).model_type
         name = vars(processing_auto)["PROCESSOR_MAPPING_NAMES"].get(kind)
         if name is None:
-            raise UnsupportedModelError(f"no processor for models of type {kind!r}; {_NEEDS}")
+            raise UnsupportedModelError(f"no processor for models of type {kind!r}; {NEEDS}")
         return loading.load_processor(spec, getattr(transformers, name))
 
     def image_token_id(self, module: Any, processor: Any) -> int:
@@ -50,70 +55,57 @@ class AutoAdapter(HuggingFaceAdapter):
         del processor
         if getattr(module.config, "image_token_id", None) is None:
             raise UnsupportedModelError(
-                f"{type(module).__name__} states no image_token_id; {_NEEDS}"
+                f"{type(module).__name__} states no image_token_id; {NEEDS}"
             )
         return int(module.config.image_token_id)
 
     def vg_load_model(self, spec: ModelSpec) -> LoadedModel:
-        """Load, measure where pixels go, look at one picture, and say what was assumed."""
+        """Load, measure where pixels go, read one row of one picture, and say what was assumed."""
         model = super().vg_load_model(spec)
-        try:
-            geometry, how = self._geometry(model)
-            model = replace(model, context=MappingProxyType({**model.context, self.name: geometry}))
-            picture = Picture(np.full((240, 320, 3), 128, np.uint8), "a grey picture")
-            inputs = self.vg_prepare_inputs(model, [picture], [Expression(0, "it")], Prompt())
-            rows, cols = self.vg_locate_image_tokens(model, inputs)[0][0].shape
-        except Exception:
-            model.close()
-            raise
+        with usable(model):
+            inputs = self._prepared(model, Picture(np.full((240, 320, 3), 128, np.uint8), "grey"))
+            tokens = len(self.image_positions(model, inputs, 0))
+            laid = settle(partial(self._pixels, model), inputs, tokens, held(model).options)
+            model = replace(model, context=MappingProxyType({**model.context, self.name: laid}))
+            (view,) = self.vg_locate_image_tokens(model, inputs)[0]
+            # A pass through the tower and one layer: whether the model takes what was prepared.
+            self.vg_extract_attention(model, inputs, AttentionRequest(model.all_heads[:1]))
+        rows, cols = view.shape
         unproved = f"no contract was run (vg-engine doctor {model.name} --adapter auto does)"
+        prompts = (
+            "auto: the bare prompt is Vicuna's, without the marks that a family may put around "
+            "its pictures; the chat form is the model's own."
+        )
         said = (
-            f"auto: a picture is {measured.WORDS[geometry]} ({how}).",
+            f"auto: a picture is {measured.WORDS[laid.geometry]} ({laid.how}).",
             f"auto: {rows} x {cols} tokens are read row by row from the top; {unproved}.",
+            prompts,
         )
         return replace(model, statements=(*model.statements, *said))
 
-    def _geometry(self, model: LoadedModel) -> tuple[str, str]:
-        """One of `measured.GEOMETRIES`, and how it is known."""
-        asked = held(model).options.get("geometry")
-        if asked is not None and asked not in measured.GEOMETRIES:
-            raise InputError(f"geometry {asked!r}; {nearest(str(asked), measured.GEOMETRIES)}")
-        if asked is not None:
-            return str(asked), "as told"
-        found = measured.geometry_of(model.processor.image_processor)
-        return (found, "measured") if found else ("squash", "assumed: its pixels come as patches")
+    def _prepared(self, model: LoadedModel, picture: Picture) -> PreparedInputs:
+        return self.vg_prepare_inputs(model, [picture], [Expression(0, "it")], Prompt())
+
+    def _pixels(self, model: LoadedModel, picture: Picture) -> torch.Tensor:
+        """As the model gets them: a processor may do otherwise than its image processor."""
+        pixels: torch.Tensor | None = self._prepared(model, picture).tensors.get("pixel_values")
+        if pixels is None:
+            raise UnsupportedModelError(f"{model.name}: its pixels have another name; {NEEDS}")
+        return pixels
 
     def vg_locate_image_tokens(
         self, model: LoadedModel, inputs: PreparedInputs
     ) -> list[list[View]]:
         """One grid per picture, whose shape follows from the number of its tokens."""
         located = []
+        laid: Laid = model.context[self.name]
         for query in inputs.queries:
+            size = inputs.images[query.image]
             where = self.image_positions(model, inputs, query.sequence)
-            shape = self._shape(model, inputs, query.sequence, len(where))
-            frame = Frame.of(*inputs.images[query.image])
-            size = (64.0 * shape[1], 64.0 * shape[0])  # a canvas of its proportions
-            canvas = measured.GEOMETRIES[model.context[self.name]](frame, *size)
-            located.append(views_of([Grid(canvas, *shape)], where, model=model.name))
+            rows, cols = laid.shape(model.name, inputs, query.sequence, len(where))
+            laid.check(partial(self._pixels, model), size)
+            # A canvas of the grid's proportions.
+            layout = measured.GEOMETRIES[laid.geometry]
+            canvas = layout(Frame.of(*size), 64.0 * cols, 64.0 * rows)
+            located.append(views_of([Grid(canvas, rows, cols)], where, model=model.name))
         return located
-
-    def _shape(
-        self, model: LoadedModel, inputs: PreparedInputs, sequence: int, tokens: int
-    ) -> tuple[int, int]:
-        """Rows and columns: as told, as the processor states them, or of a square."""
-        rows, cols = (held(model).options.get(name) for name in ("rows", "cols"))
-        if isinstance(rows, int) and isinstance(cols, int):
-            return rows, cols
-        stated = inputs.tensors.get("image_grid_thw")
-        if stated is not None:
-            _, height, width = (int(value) for value in stated[sequence])
-            merge = math.sqrt(height * width / tokens) if tokens else 0
-            if merge and merge == int(merge):
-                return height // int(merge), width // int(merge)
-        side = math.isqrt(tokens)
-        if side and side * side == tokens:
-            return side, side
-        raise TokenCountError(
-            f"{model.name}: {tokens} image tokens form no square; if they are a grid, give its "
-            "shape (options rows=..., cols=...), else this family needs an adapter of its own"
-        )

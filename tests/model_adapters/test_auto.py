@@ -1,15 +1,18 @@
 """Auto: what it measures, assumes and refuses; its contract on models that it was not told of."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import AutoModelForImageTextToText
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from vg_engine.core.errors import InputError, TokenCountError, UnsupportedModelError
+from vg_engine.core.errors import InputError, PictureError, TokenCountError, UnsupportedModelError
 from vg_engine.core.types import Expression, Prompt
 from vg_engine.model_adapters import measured
 from vg_engine.model_adapters.auto import AutoAdapter
@@ -54,23 +57,187 @@ class TestPad(AdapterContract):
 SIZE = {"height": 56, "width": 56}
 
 
+def process(images):
+    """An image processor by itself."""
+
+    def made(picture):
+        shown = [Image.fromarray(picture.pixels)]
+        return images(images=shown, return_tensors="pt")["pixel_values"]
+
+    return made
+
+
+class Laying:
+    """An image processor that lays pictures down by a rule of its own."""
+
+    def __init__(self, rule):
+        self.rule = rule
+
+    def __call__(self, images, **_):
+        shown = np.stack([np.asarray(self.rule(image), np.float32) for image in images])
+        return {"pixel_values": torch.from_numpy(shown).permute(0, 3, 1, 2) / 255 - 0.5}
+
+
+def fitted(image, canvas=(56, 56), at=(0.5, 0.5), least=1):
+    """The shape kept, somewhere on a canvas."""
+    scale = min(canvas[0] / image.width, canvas[1] / image.height)
+    size = [max(least, round(side * scale)) for side in image.size]
+    whole = Image.new("RGB", canvas, (9, 9, 9))
+    left, top = (
+        (room - side) // 2 if at[0] == 0.5 else 0 for room, side in zip(canvas, size, strict=True)
+    )
+    whole.paste(image.resize(size, Image.Resampling.BICUBIC), (left, top))
+    return whole
+
+
+def rotated(image):
+    return image.resize((56, 56)).transpose(Image.Transpose.ROTATE_90)
+
+
+SIDES = {"height": 336, "width": 336}
+
+
 @pytest.mark.parametrize(
     ("images", "expected"),
     [
         (CLIPImageProcessorPil(size={"shortest_edge": 56}, crop_size=SIZE), "crop"),
+        (CLIPImageProcessorPil(size={"shortest_edge": 336}, crop_size=SIDES), "crop"),
         (LlavaImageProcessorPil(do_pad=True, size={"shortest_edge": 56}, crop_size=SIZE), "pad"),
         (SiglipImageProcessorPil(size=SIZE), "squash"),
+        (SiglipImageProcessorPil(size={"height": 40, "width": 90}), "squash"),
+        (Laying(fitted), "pad"),
+        (Laying(lambda image: fitted(image, at=(0, 0))), "pad_end"),
     ],
 )
 def test_geometry_is_measured(images, expected):
-    assert measured.geometry_of(images) == expected
+    assert measured.geometry_of(process(images), flat=False) == expected
 
 
-def test_a_geometry_that_is_none_of_the_usual_is_refused():
-    # Enlarged to 80 first, and 56 of these cut out: more is lost than a centre crop would lose.
-    images = CLIPImageProcessorPil(size={"shortest_edge": 80}, crop_size=SIZE)
+@pytest.mark.parametrize(
+    "images",
+    [
+        # Enlarged first, and the middle cut out of that: more is lost than by a centre crop.
+        CLIPImageProcessorPil(size={"shortest_edge": 80}, crop_size=SIZE),
+        CLIPImageProcessorPil(size={"shortest_edge": 340}, crop_size=SIDES),
+        CLIPImageProcessorPil(size={"shortest_edge": 400}, crop_size=SIZE),
+        # A border around what was squashed, and canvases that are no square.
+        CLIPImageProcessorPil(size={"height": 50, "width": 50}, crop_size=SIZE),
+        Laying(lambda image: fitted(image, canvas=(90, 40))),
+        Laying(lambda image: fitted(image, canvas=(90, 40), at=(0, 0))),
+        Laying(rotated),
+        Laying(lambda image: image.resize((56, 56)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+    ],
+)
+def test_a_geometry_that_is_none_of_the_usual_is_refused(images):
     with pytest.raises(UnsupportedModelError, match="geometry is none of squash, crop"):
-        measured.geometry_of(images)
+        measured.geometry_of(process(images), flat=False)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        SiglipImageProcessorPil(do_resize=False),
+        Laying(lambda image: image.resize([max(8, side // 8 * 8) for side in image.size])),
+    ],
+)
+def test_canvases_of_several_shapes_are_refused(images):
+    """Their tokens may make a square by chance."""
+    with pytest.raises(UnsupportedModelError, match="canvases of several shapes"):
+        measured.geometry_of(process(images), flat=False)
+    assert measured.geometry_of(process(images), flat=True) == "squash"
+
+
+def test_sizes_are_looked_at_when_they_are_met(tmp_path, monkeypatch):
+    """This processor, like DeepSeek-VL's, keeps strips wider than their share."""
+    folder = str(tiny_llava(tmp_path / "tiny"))
+    opened = open_adapter(AutoAdapter(), folder)
+    processor = opened.model.processor
+    processor.image_processor = Strips(processor.image_processor)
+    opened = open_adapter(
+        AutoAdapter(), "", module=AutoModelForImageTextToText.from_pretrained(folder),
+        processor=processor,
+    )  # fmt: skip
+    asked = [Expression(0, "it")]
+    for size in ((300, 170), (56, 56), (170, 300)):
+        opened.views(opened.prepare([noise(size)], asked))
+    with pytest.raises(PictureError, match=r"400 x 4 is not padded .* resize or cut it"):
+        opened.views(opened.prepare([noise((400, 4))], asked))
+
+
+class Strips(Laying):
+    """Padded, and never thinner than 14 pixels."""
+
+    def __init__(self, images):
+        super().__init__(lambda image: fitted(image, (images.crop_size["height"],) * 2, least=14))
+        self.size = self.crop_size = images.crop_size
+        self.fetch_images = list
+
+
+def test_patches_that_are_filled_up_are_refused():
+    """Patches come flat and in no known order, but border is border."""
+
+    def flat(width):
+        def made(picture):
+            image = Image.fromarray(picture.pixels).resize((56, 56))
+            whole = Image.new("RGB", (width, 56))
+            whole.paste(image)
+            values = torch.from_numpy(np.array(whole, np.float32))
+            return values.reshape(56, width // 14, 14 * 3).reshape(-1, 14 * 3)
+
+        return made
+
+    assert measured.geometry_of(flat(56), flat=True) == "squash"
+    with pytest.raises(UnsupportedModelError, match="patches that are 80% picture"):
+        measured.geometry_of(flat(70), flat=True)
+
+
+def test_cut_patches_are_refused():
+    def cut(picture):
+        image = Image.fromarray(picture.pixels).resize((60, 60)).crop((2, 0, 58, 60))
+        return torch.from_numpy(np.array(image, np.float32)).reshape(-1, 14 * 3)
+
+    with pytest.raises(UnsupportedModelError, match="geometry is none of"):
+        measured.geometry_of(cut, flat=True)
+
+
+def test_a_geometry_that_is_told_and_not_so_is_said(tmp_path):
+    folder = str(tiny_llava(tmp_path / "tiny"))
+    opened = open_adapter(AutoAdapter(), folder, options={"geometry": "squash"})
+    assert "(as told, though it measures as crop)" in " ".join(opened.model.statements)
+
+
+def test_tiles_whose_tokens_make_a_square_are_refused(tmp_path):
+    """A picture three times as wide as high becomes four tiles, whose tokens make one square."""
+    folder = str(tiny_internvl(tmp_path / "tiny", max_tiles=3))
+    with pytest.raises(UnsupportedModelError, match="3 pictures out of one"):
+        open_adapter(AutoAdapter(), folder)
+    told = open_adapter(AutoAdapter(), folder, options={"geometry": "squash"})
+    inputs = told.prepare([noise((600, 200))], [Expression(0, "it")])
+    with pytest.raises(TokenCountError, match="64 image tokens for one picture and 16"):
+        told.views(inputs)
+
+
+def test_another_number_of_tokens_than_before_is_refused(tmp_path):
+    opened = open_adapter(AutoAdapter(), str(tiny_llava(tmp_path / "tiny")))
+    inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")])
+    ids = inputs.tensors["input_ids"].clone()
+    ids[0, :36] = ids[0, -1]
+    ids[ids == opened.model.module.config.image_token_id] = ids[0, -1]
+    ids[0, :36] = opened.model.module.config.image_token_id
+    changed = replace(inputs, tensors={**inputs.tensors, "input_ids": ids})
+    with pytest.raises(TokenCountError, match="36 image tokens for one picture and 64 for another"):
+        opened.views(changed)
+
+
+def test_what_a_model_raises_is_one_line(tmp_path, monkeypatch):
+    folder = str(tiny_llava(tmp_path / "tiny"))
+
+    def broken(*_):
+        raise TypeError("unsupported operand\ntype(s)")
+
+    monkeypatch.setattr(AutoAdapter, "position_ids", broken)
+    with pytest.raises(UnsupportedModelError, match=r"auto cannot use .* \(TypeError: unsupported"):
+        open_adapter(AutoAdapter(), folder)
 
 
 def test_what_was_measured_and_assumed_is_said(tmp_path):
@@ -99,7 +266,7 @@ def test_maps_are_those_of_the_adapter_that_knows_the_family(tmp_path):
 def test_tiles_are_refused(tmp_path):
     """InternVL's processor makes several pictures out of one."""
     folder = tiny_internvl(tmp_path / "tiny")
-    with pytest.raises((UnsupportedModelError, TokenCountError)):
+    with pytest.raises(UnsupportedModelError, match="7 pictures out of one"):
         open_adapter(AutoAdapter(), str(folder))
 
 
@@ -111,7 +278,7 @@ def test_token_counts_that_form_no_square_are_refused_and_may_be_declared(tmp_pa
     short = AutoAdapter()
     short.image_positions = lambda *_: AutoAdapter.image_positions(short, *_)[:32]
     with pytest.raises(TokenCountError, match=r"32 image tokens form no square.*rows=\.\.\., cols"):
-        short.vg_locate_image_tokens(opened.model, inputs)
+        open_adapter(short, folder)
     declared = open_adapter(AutoAdapter(), folder, options={"rows": 4, "cols": 16})
     assert declared.views(inputs)[0][0].shape == (4, 16)
     with pytest.raises(TokenCountError, match="expected 35 image tokens"):

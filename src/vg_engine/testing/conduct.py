@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -171,12 +171,31 @@ def check_unusual_expressions(opened: Opened, prompt: Prompt | None = None) -> N
         mark = next((c for c in reversed(text) if c in ".?!。"), ".")
         if len(row) != 1 or mark not in seen[-2:]:
             raise ContractError(f"{text!r}: the row stands at {seen!r}, not at its {mark!r}")
+        _check_all_rows(opened, text, prompt or Prompt())
     control = image_token(opened)
     try:
         opened.prepare([noise((64, 64))], [Expression(0, f"the {control} cup")])
     except InputError:
         return
     raise ContractError(f"an expression that holds {control!r} is not refused")
+
+
+def _check_all_rows(opened: Opened, text: str, prompt: Prompt) -> None:
+    """The other kinds of row: every token of the expression, and the last of the prompt."""
+    tokenizer = opened.model.processor.tokenizer
+    for row in ("expression_all", "prompt_last"):
+        asked = replace(prompt, query_row=row)
+        inputs = opened.prepare([noise((64, 64))], [Expression(0, text)], asked)
+        rows, ids = inputs.queries[0].rows, inputs.tensors["input_ids"][0]
+        if row == "prompt_last":
+            found, expected = str(rows), str((len(ids) - 1,))
+            same = found == expected
+        else:
+            found, expected = tokenizer.decode(ids[list(rows)]).strip(), text
+            # A token may hold the character before or behind.
+            same = text in found and len(found) <= len(text) + 2
+        if not same:
+            raise ContractError(f"{text!r}: rows of {row} are {found!r}, expected {expected!r}")
 
 
 def image_token(opened: Opened) -> str:

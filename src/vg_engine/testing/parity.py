@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
+from vg_engine.core.geometry import View
 from vg_engine.core.heads import Head
 from vg_engine.core.types import AttentionRequest, Expression, PreparedInputs, Prompt
 from vg_engine.testing.opened import ContractError, Opened, image_positions, noise, padding
@@ -22,7 +24,9 @@ EXPRESSIONS = (
     "which one is the cup?",
     "it",
 )
-SIZES = ((150, 90), (64, 64), (70, 200))
+# The last is as the first, turned: as many cells in many models, and in other places.
+SIZES = ((150, 90), (64, 64), (70, 200), (90, 150))
+_ORDER = (1, 0, 2, 1)  # which picture each expression is about: never the one of its own number
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,16 @@ class Parity:
 
 
 def batch(
-    opened: Opened, prompt: Prompt, expressions: Sequence[str] = EXPRESSIONS
+    opened: Opened,
+    prompt: Prompt,
+    expressions: Sequence[str] = EXPRESSIONS,
+    *,
+    backwards: bool = False,
 ) -> PreparedInputs:
     """Expressions of several lengths about pictures of several shapes, in one batch."""
-    pictures = [noise(size, seed) for seed, size in enumerate(SIZES)]
-    asked = [Expression(i % len(pictures), text) for i, text in enumerate(expressions)]
-    return opened.prepare(pictures, asked, prompt)
+    pictures = [noise(size, seed) for seed, size in enumerate(SIZES[:3])]
+    asked = [Expression(_ORDER[i % len(_ORDER)], text) for i, text in enumerate(expressions)]
+    return opened.prepare(pictures, asked[::-1] if backwards else asked, prompt)
 
 
 def eager_rows(
@@ -133,7 +141,7 @@ def check_positions(opened: Opened, reference: Any) -> float:
 
 
 def check_memory(opened: Opened) -> None:
-    """A picture's rows are the same whatever went through the model before."""
+    """A picture's rows are the same whatever went through the model before, and its own."""
     first, other = (
         opened.prepare([noise(size, seed)], [Expression(0, text)])
         for seed, (size, text) in enumerate(zip(SIZES, EXPRESSIONS[:2], strict=False))
@@ -143,6 +151,13 @@ def check_memory(opened: Opened) -> None:
     off = (opened.rows(first)[0] - before).abs().max().item()
     if not off <= TOLERANCE:
         raise ContractError(f"another picture in between changes the rows by {off:.3g}")
+    # As large, and asked the same: whatever is kept by size or by prompt is kept too long.
+    alike = opened.prepare([noise(SIZES[0], len(SIZES))], [Expression(0, EXPRESSIONS[0])])
+    if torch.equal(opened.rows(alike)[0], before):
+        raise ContractError(
+            "two pictures of one size give the very same rows: something is kept from one call to "
+            "the next, or the picture never arrives"
+        )
 
 
 def check_sharp(parities: Sequence[Parity]) -> None:
@@ -156,31 +171,57 @@ def check_sharp(parities: Sequence[Parity]) -> None:
 
 
 def check_alone(opened: Opened, prompt: Prompt, tolerance: float = 1e-4) -> float:
-    """Rows of a padded batch equal those of each expression by itself; returns the difference.
+    """Rows and views of a padded batch equal those of each expression by itself.
 
-    The tolerance is wider than parity's: other positions mean other rotations, and a sharpened
-    model magnifies their rounding.
+    Returns the largest difference of the rows. The tolerance is wider than parity's: other
+    positions mean other rotations, and a sharpened model magnifies their rounding.
     """
-    together = batch(opened, prompt)
-    rows, worst = opened.rows(together), 0.0
+    # Backwards, too: as large a batch, padded in other places.
+    batches = (batch(opened, prompt, backwards=backwards) for backwards in (False, True))
+    return max(_check_alone(opened, prompt, each, tolerance) for each in batches)
+
+
+def _check_alone(
+    opened: Opened, prompt: Prompt, together: PreparedInputs, tolerance: float
+) -> float:
+    rows, views, worst = opened.rows(together), opened.views(together), 0.0
     pictures = [noise(size, seed) for seed, size in enumerate(SIZES)]
-    for query, taken in zip(together.queries, rows, strict=True):
+    for query, taken, seen in zip(together.queries, rows, views, strict=True):
         alone = opened.prepare([pictures[query.image]], [Expression(0, query.expression)], prompt)
         expected = opened.rows(alone)[0]
-        inside = taken[..., ~padding(together, query.sequence, taken.shape[-1])]
+        pads = padding(together, query.sequence, taken.shape[-1])
+        inside = taken[..., ~pads]
         if inside.shape != expected.shape:
             raise ContractError(
                 f"{query.expression!r}: rows of shape {tuple(inside.shape)} in a batch without its "
                 f"padding, {tuple(expected.shape)} alone; padding is not accounted for"
             )
+        _check_views(query.expression, seen, opened.views(alone)[0], pads)
         off = (inside - expected).abs().max().item()
-        worst = worst if off <= worst else off
+        if not off <= worst:
+            worst = off
     if not worst <= tolerance:
         raise ContractError(
             f"rows of a padded batch differ by {worst:.3g} from those of the same expressions "
             "alone; padding takes part, or rows are counted without it"
         )
     return worst
+
+
+def _check_views(
+    asked: str, found: Sequence[View], alone: Sequence[View], pads: Bool[torch.Tensor, " keys"]
+) -> None:
+    """Refuse views of a batch that are not those of the picture by itself, padding counted."""
+    moved = np.flatnonzero(~pads.numpy(force=True))
+    same = len(found) == len(alone) and all(
+        a.to_original == b.to_original and np.array_equal(a.positions, moved[b.positions])
+        for a, b in zip(found, alone, strict=True)
+    )
+    if not same:
+        raise ContractError(
+            f"{asked!r}: views of a batch are not those of its picture alone: of another picture, "
+            "or padding is not counted"
+        )
 
 
 def check_early_exit(opened: Opened, layers: Sequence[torch.nn.Module]) -> int:
@@ -191,6 +232,8 @@ def check_early_exit(opened: Opened, layers: Sequence[torch.nn.Module]) -> int:
     if not wanted:
         raise ContractError(f"no layer up to {last} can point at the picture; give more layers")
     last = max(head.layer for head in wanted)
+    # In an order of its own: rows come in the order in which they are asked for.
+    wanted = wanted[::-1]
     expected = dict(zip(opened.model.all_heads, opened.rows(inputs)[0], strict=True))
     ran: list[int] = []
     handles = [

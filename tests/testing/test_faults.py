@@ -1,0 +1,278 @@
+"""Faults that were planted to see whether the contract finds them; each once went unseen."""
+
+import inspect
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+import torch
+from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLProcessor
+
+from vg_engine.model_adapters import capture
+from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.model_adapters.qwen2_vl import Qwen2VLAdapter
+from vg_engine.testing import AdapterContract, ContractError, conduct, open_adapter
+from vg_engine.testing.tiny import save_tiny, text_sizes, tiny_llava
+from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, token_ids
+
+
+def tiny_qwen(folder):
+    tokenizer = qwen_tokenizer()
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+    config = Qwen2VLConfig(
+        text_config={**text_sizes(tokenizer, layers=3), "rope_parameters": rope},
+        vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 4},
+        **token_ids(tokenizer),
+    )
+    torch.manual_seed(0)
+    processor = qwen_processor(Qwen2VLProcessor, tokenizer, tokens=(1, 48))
+    return save_tiny(Qwen2VLForConditionalGeneration(config), processor, folder)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("faults")
+    return {
+        LlavaAdapter: tiny_llava(root / "llava", layers=3),
+        Qwen2VLAdapter: tiny_qwen(root / "qwen"),
+    }
+
+
+BOTH = pytest.mark.parametrize("base", [LlavaAdapter, Qwen2VLAdapter])
+
+
+def run(test, adapter_class, folder):
+    """One test of the contract on an adapter."""
+
+    class Contract(AdapterContract):
+        adapter = adapter_class
+
+    check = getattr(Contract(), test)
+    opened = open_adapter(adapter_class(), str(folder))
+    known = {"folder": folder, "opened": opened, "record_property": lambda *_: None}
+    try:
+        check(**{name: known[name] for name in inspect.signature(check).parameters})
+    finally:
+        opened.model.close()
+
+
+def finds(test, adapter_class, folder, match):
+    with pytest.raises(ContractError, match=match):
+        run(test, adapter_class, folder)
+
+
+@BOTH
+def test_a_picture_that_is_kept_by_its_size(folders, base):
+    class Stale(base):
+        kept = {}  # noqa: RUF012 - the fault itself
+
+        def vg_prepare_inputs(self, model, images, expressions, prompt):
+            inputs = super().vg_prepare_inputs(model, images, expressions, prompt)
+            sizes = id(model.module), tuple(picture.size for picture in images)
+            pixels = self.kept.setdefault(sizes, inputs.tensors["pixel_values"])
+            return replace(inputs, tensors={**inputs.tensors, "pixel_values": pixels})
+
+    finds("test_nothing_is_kept_of_another_picture", Stale, folders[base], "the very same rows")
+
+
+def test_rows_that_are_kept_by_the_prompt(folders):
+    class Stale(LlavaAdapter):
+        kept = {}  # noqa: RUF012 - the fault itself
+
+        def vg_extract_attention(self, model, inputs, request):
+            asked = id(model.module), inputs.rendered, inputs.images, request
+            if asked not in self.kept:
+                self.kept[asked] = super().vg_extract_attention(model, inputs, request)
+            return self.kept[asked]
+
+    finds("test_nothing_is_kept_of_another_picture", Stale, folders[LlavaAdapter], "very same rows")
+
+
+@BOTH
+def test_positions_that_are_kept_by_shape(folders, base):
+    class Stale(base):
+        kept = {}  # noqa: RUF012 - the fault itself
+
+        def position_ids(self, model, tensors):
+            shape = id(model.module), tensors["input_ids"].shape
+            return self.kept.setdefault(shape, super().position_ids(model, tensors))
+
+    finds("test_padding_changes_nothing", Stale, folders[base], "differ by .* alone")
+
+
+def test_axes_of_positions_that_are_kept_of_a_turned_picture(folders):
+    class Stale(Qwen2VLAdapter):
+        kept = {}  # noqa: RUF012 - the fault itself
+
+        def position_ids(self, model, tensors):
+            shape = id(model.module), tensors["input_ids"].shape
+            return self.kept.setdefault(shape, super().position_ids(model, tensors))
+
+    finds("test_positions_are_the_models_own", Stale, folders[Qwen2VLAdapter], "left to the model")
+
+
+@BOTH
+def test_pictures_taken_in_the_order_of_the_expressions(folders, base):
+    class ByNumber(base):
+        def _process(self, model, images, expressions, places):
+            taken = [each._replace(image=i % len(images)) for i, each in enumerate(expressions)]
+            return super()._process(model, images, taken, places)
+
+    # Where pictures make unlike numbers of tokens, the adapter's own count finds it first.
+    with pytest.raises(Exception, match=r"not accounted|differ by|expected .* tokens"):
+        run("test_padding_changes_nothing", ByNumber, folders[base])
+
+
+def test_views_of_the_first_picture_for_all(folders):
+    class First(LlavaAdapter):
+        def vg_locate_image_tokens(self, model, inputs):
+            first = (inputs.images[0],) * len(inputs.images)
+            return super().vg_locate_image_tokens(model, replace(inputs, images=first))
+
+    finds("test_padding_changes_nothing", First, folders[LlavaAdapter], "views of a batch")
+
+
+@BOTH
+def test_views_that_do_not_count_padding(folders, base):
+    class Uncounted(base):
+        def vg_locate_image_tokens(self, model, inputs):
+            located = super().vg_locate_image_tokens(model, inputs)
+            mask = inputs.tensors["attention_mask"]
+            before = [int((mask[query.sequence].cumsum(0) == 0).sum()) for query in inputs.queries]
+            return [[v.shifted(-n) for v in vs] for vs, n in zip(located, before, strict=True)]
+
+    finds("test_padding_changes_nothing", Uncounted, folders[base], "views of a batch")
+
+
+def test_rows_in_another_order_than_asked_for(folders):
+    class Sorted(LlavaAdapter):
+        def vg_extract_attention(self, model, inputs, request):
+            found = super().vg_extract_attention(model, inputs, request)
+            order = sorted(range(len(request.heads)), key=lambda at: request.heads[at])
+            return replace(found, rows=tuple(rows[order] for rows in found.rows))
+
+    finds("test_leaves_early", Sorted, folders[LlavaAdapter], "leaving early changes the rows")
+
+
+@BOTH
+@pytest.mark.parametrize("kind", ["expression_all", "prompt_last"])
+def test_other_rows_than_those_of_their_kind(folders, base, kind):
+    class Before(base):
+        def vg_prepare_inputs(self, model, images, expressions, prompt):
+            inputs = super().vg_prepare_inputs(model, images, expressions, prompt)
+            if prompt.query_row != kind:
+                return inputs
+            queries = [replace(q, rows=tuple(row - 1 for row in q.rows)) for q in inputs.queries]
+            return replace(inputs, queries=tuple(queries))
+
+    finds("test_expressions_end_as_they_should", Before, folders[base], f"rows of {kind} are")
+
+
+def changed(**given):
+    """The maths of rows, given something else."""
+    own = capture.attention_rows
+
+    def rows(query, key, rows, **options):
+        made = {name: change(query, key, rows, options) for name, change in given.items()}
+        keys, where = made.pop("key", key), made.pop("rows", rows)
+        return own(query, keys, where, **{**options, **made})
+
+    return rows
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"scale": lambda _q, _k, _r, options: options["scale"] * 1.001},
+        {"heads": lambda _q, _k, _r, options: options["heads"][::-1]},
+        {"key": lambda q, k, *_: k.repeat(1, q.shape[1] // k.shape[1], 1, 1)},
+        {"rows": lambda _q, _k, rows, _: (rows - 1).clamp(min=0)},
+        {"mask": lambda _q, _k, _r, options: options["mask"].roll(1, 0)},
+        {"mask": lambda *_: None},
+    ],
+    ids=["scale", "head order", "key groups", "row before", "other's mask", "no mask"],
+)
+def test_maths_of_something_else(folders, base, fault, monkeypatch):
+    monkeypatch.setattr(capture, "attention_rows", changed(**fault))
+    finds("test_rows_equal_eager_rows", base, folders[base], "padding takes|differ from eager")
+
+
+def test_a_mask_turned_round(folders):
+    class Turned(LlavaAdapter):
+        def vg_prepare_inputs(self, model, images, expressions, prompt):
+            inputs = super().vg_prepare_inputs(model, images, expressions, prompt)
+            mask = inputs.tensors["attention_mask"].flip(-1)
+            named = MappingProxyType({**inputs.tensors, "attention_mask": mask})
+            return replace(inputs, tensors=named)
+
+    finds("test_padding_changes_nothing", Turned, folders[LlavaAdapter], "alone")
+
+
+def test_cropped_and_called_squashed(folders):
+    class Squashed(LlavaAdapter):
+        def grids(self, model, frame):
+            return [
+                grid._replace(frame=frame.resize(grid.frame.width, grid.frame.height))
+                for grid in super().grids(model, frame)
+            ]
+
+    finds(
+        "test_cells_lie_where_they_are_said_to_lie",
+        Squashed,
+        folders[LlavaAdapter],
+        "cells are wrong",
+    )
+
+
+def test_a_grid_that_is_a_little_too_large(folders):
+    class Larger(Qwen2VLAdapter):
+        def grids(self, model, frame):
+            return [
+                grid._replace(
+                    frame=grid.frame.crop(0.0, 0.0, 1.05 * grid.frame.width, grid.frame.height)
+                )
+                for grid in super().grids(model, frame)
+            ]
+
+    finds(
+        "test_cells_lie_where_they_are_said_to_lie",
+        Larger,
+        folders[Qwen2VLAdapter],
+        "cells are wrong",
+    )
+
+
+def test_columns_from_right_to_left(folders):
+    class Turned(Qwen2VLAdapter):
+        def vg_locate_image_tokens(self, model, inputs):
+            return [
+                [replace(v, positions=np.ascontiguousarray(v.positions[:, ::-1])) for v in views]
+                for views in super().vg_locate_image_tokens(model, inputs)
+            ]
+
+    finds(
+        "test_cells_lie_where_they_are_said_to_lie",
+        Turned,
+        folders[Qwen2VLAdapter],
+        "cells are wrong",
+    )
+
+
+def test_strips_may_be_refused_and_ordinary_pictures_may_not(folders):
+    opened = open_adapter(LlavaAdapter(), str(folders[LlavaAdapter]))
+    least = 30
+
+    class Picky(type(opened)):
+        def prepare(self, pictures, expressions, prompt=None):
+            if min(pictures[0].size) < least:
+                raise conduct.PictureError("too small")
+            return super().prepare(pictures, expressions, prompt)
+
+    picky = Picky(opened.hooks, opened.model)
+    assert len(conduct.check_tokens(picky)[1]) == 5
+    least = 400
+    with pytest.raises(ContractError, match="1 of 7 pictures are refused: too small"):
+        conduct.check_tokens(picky)
+    opened.model.close()
