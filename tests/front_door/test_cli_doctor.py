@@ -60,3 +60,28 @@ def test_what_is_no_model_is_one_line(tmp_path):
     assert done.exit_code == 2
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "config.json" in done.stderr
+
+
+def test_what_a_check_says_is_shown_as_it_is(folder, monkeypatch):
+    """Rich would take `[/INST]` for the end of a style."""
+
+    def breaking(self, model, inputs, request):
+        raise RuntimeError("[/INST] at [0, 1] and [red]")
+
+    monkeypatch.setattr(LlavaAdapter, "vg_extract_attention", breaking)
+    done = call(folder)
+    assert done.exit_code == 1, done.exception
+    assert isinstance(done.exception, SystemExit)
+    assert "[/INST] at [0, 1] and [red]" in " ".join(done.stdout.split())
+
+
+def test_prompts_that_cannot_be_shown_stop_nothing(folder, monkeypatch):
+    def breaking(*_, **__):
+        raise RuntimeError("no prompt today")
+
+    monkeypatch.setattr(LlavaAdapter, "bare_prompt", breaking)
+    done = call(folder)
+    assert isinstance(done.exception, SystemExit)
+    assert done.exit_code == 1
+    assert "(RuntimeError: no prompt today)" in done.stdout
+    assert "checks failed (prompts, " in done.stderr

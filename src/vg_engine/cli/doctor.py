@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from vg_engine.cli import config, console
@@ -149,6 +150,6 @@ def _show(findings: Sequence[Finding], facts: dict[str, str], shown: dict[str, s
         table.add_column(column, overflow="fold")
     for finding in findings:
         style = _STYLES[finding.status]
-        table.add_row(finding.check, f"[{style}]{finding.status}[/]", finding.said)
+        table.add_row(finding.check, f"[{style}]{finding.status}[/]", escape(finding.said))
     paper.print()
     paper.print(table)
