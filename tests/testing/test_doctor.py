@@ -235,3 +235,23 @@ def test_few_heads_may_swap_where_rounding_swaps_them():
     image = np.arange(4)
     assert doctor._alike(swapped, rows, image) == (1.0, 1.0)
     assert doctor._alike(rows[[2, 1, 0]], rows, image)[0] == 0.0
+
+
+class OnDevice(torch.Tensor):
+    """Refuses to become an array by itself, as a tensor on a GPU does."""
+
+    def numpy(self, *, force=False):
+        if not force:
+            raise TypeError("can't convert a tensor on a device to numpy; use force=True")
+        return self.as_subclass(torch.Tensor).numpy()
+
+
+def test_cells_are_found_on_a_device(llava):
+    opened = open_adapter(LlavaAdapter(), llava)
+
+    def features(opened, inputs):
+        return paint.embeddings(opened, inputs).as_subclass(OnDevice)
+
+    with paint.unmixed(opened.tower):
+        report = paint.probe(opened, features, ((200, 200),))
+    assert report.right == report.planned

@@ -111,7 +111,7 @@ def probe(
             painted = [_painted(picture, each.box) for each in some]
             asked = [Expression(i, "it") for i in range(len(some))]
             moved = features(opened, opened.prepare(painted, asked)) - blank
-            for each, by in zip(some, moved.norm(dim=-1).numpy(), strict=True):
+            for each, by in zip(some, moved.norm(dim=-1).numpy(force=True), strict=True):
                 _score(each, by, views, size, report)
     return report
 
