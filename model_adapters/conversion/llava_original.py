@@ -25,7 +25,6 @@ from vg_engine.core.errors import InputError, UnsupportedModelError
 from vg_engine.model_adapters.conversion import clip, vocabulary
 from vg_engine.model_adapters.conversion.configs import checked, text_config
 from vg_engine.model_adapters.conversion.protocol import Converter, Part, Plan, Request, Rule
-from vg_engine.model_adapters.conversion.source import Checkpoint
 
 _SCRIPT = "transformers: models/llava/convert_llava_weights_to_hf.py"
 _ORIGINAL = "haotian-liu/LLaVA: llava/model/llava.py"
@@ -80,11 +79,7 @@ class LlavaOriginal(Converter):
         vision = tower.config
         linear = "model.mm_projector.weight" in source.entries
         # The original cuts the prompt at <image> and tokenises each part as a text of its own.
-        tokenizer = vocabulary.load_tokenizer(source.folder, legacy=True)
-        vocabulary.add_special(tokenizer, "<image>")
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-        rows = max(_rows(source), vocabulary.rows_needed(tokenizer))
+        tokenizer, rows = vocabulary.with_picture(source, legacy=True)
         text = text_config(
             LlamaConfig, config, source=name, vocab_size=rows, tie_word_embeddings=False
         )
@@ -123,11 +118,6 @@ def _check_kind(config: Mapping[str, Any], name: str) -> None:
             f"{name} cuts pictures into tiles ({shape}): that is LLaVA-NeXT (1.6), which is not "
             "converted here; take its -hf form"
         )
-
-
-def _rows(source: Checkpoint) -> int:
-    entry = source.entries.get("model.embed_tokens.weight")
-    return entry.shape[0] if entry is not None and entry.shape else 0
 
 
 def _tower(request: Request) -> clip.Tower:

@@ -123,12 +123,7 @@ class MiniGemini(Converter):
             )
         gemma = config["architectures"][0] in _GEMMA
         tower, aux = _towers(request)
-        tokenizer = vocabulary.load_tokenizer(source.folder)
-        vocabulary.add_special(tokenizer, "<image>")
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-        entry = source.entries.get("model.embed_tokens.weight")
-        rows = max(entry.shape[0] if entry else 0, vocabulary.rows_needed(tokenizer))
+        tokenizer, rows = vocabulary.with_picture(source)
         text = text_config(
             GemmaConfig if gemma else LlamaConfig, config, source=name, vocab_size=rows
         )

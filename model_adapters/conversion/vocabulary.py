@@ -21,7 +21,7 @@ from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.conversion import sentencepiece
-from vg_engine.model_adapters.conversion.source import line, read_json
+from vg_engine.model_adapters.conversion.source import Checkpoint, line, read_json
 
 _ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
@@ -79,6 +79,21 @@ def add_special(tokenizer: Any, *tokens: str) -> int:
 def rows_needed(tokenizer: Any) -> int:
     """How many rows an embedding needs for every id of the tokenizer."""
     return 1 + max(int(index) for index in tokenizer.get_vocab().values())
+
+
+def with_picture(source: Checkpoint, *, legacy: bool = False) -> tuple[Any, int]:
+    """The tokenizer with `<image>` and padding, and how many rows the embeddings need.
+
+    Args:
+        source: a checkpoint in LLaVA's naming.
+        legacy: see `load_tokenizer`.
+    """
+    tokenizer = load_tokenizer(source.folder, legacy=legacy)
+    add_special(tokenizer, "<image>")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    entry = source.entries.get("model.embed_tokens.weight")
+    return tokenizer, max(entry.shape[0] if entry and entry.shape else 0, rows_needed(tokenizer))
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -74,12 +74,7 @@ class YiVL(Converter):
         """Our own Yi-VL."""
         source, config = request.source, request.source.config
         tower = _tower(request)
-        tokenizer = vocabulary.load_tokenizer(source.folder)
-        vocabulary.add_special(tokenizer, "<image>")
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-        entry = source.entries.get("model.embed_tokens.weight")
-        rows = max(entry.shape[0] if entry else 0, vocabulary.rows_needed(tokenizer))
+        tokenizer, rows = vocabulary.with_picture(source)
         native = checked(
             YiVLConfig,
             source=source.folder.name,
