@@ -30,7 +30,7 @@ class MuseGlimmerAdapter(HuggingFaceAdapter):
     def adapt_processor(
         self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
     ) -> tuple[Any, tuple[str, ...]]:
-        """Say how many tokens a picture may become."""
+        """State the most tokens of a picture."""
         del module, options
         images = processor.image_processor
         cell, most = images.patch_size * images.merge_size, images.max_image_tokens

@@ -12,7 +12,7 @@ from vg_engine.core.errors import TokenCountError
 from vg_engine.core.types import Expression, Prompt
 from vg_engine.model_adapters.inkling import InklingAdapter
 from vg_engine.model_adapters.loading import without_video
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import sharpen_norms
 
@@ -100,9 +100,12 @@ class TestInkling(AdapterContract):
         """Nothing mixes patches before the decoder does."""
 
 
-class TestEnlarged(TestInkling):
-    def build(self, folder: Path) -> None:
-        tiny(folder, grow=1.3)
+def test_cells_of_an_enlarged_picture_lie_where_they_are_said_to_lie(tmp_path):
+    opened = open_adapter(InklingAdapter(), str(tiny(tmp_path / "m", grow=1.3, layers=1)))
+    report = paint.probe(opened, paint.embeddings, [(120, 120), (101, 59), (50, 130)])
+    opened.model.close()
+    report.check()
+    assert report.right == report.planned >= 30
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from vg_engine.testing.tiny import (
 )
 from vg_engine.testing.tiny_qwen import sharpen_norms
 
-SHAPES = ((120, 120), (130, 60), (50, 110), (40, 60), (260, 200))
+SHAPES = ((120, 120), (130, 60), (50, 110), (40, 60), (200, 150))
 NAMED = {
     "image": "<|image_pad|>",
     "video": "<|video_pad|>",
@@ -77,9 +77,10 @@ def tiny(folder: Path, *, patch: int = 4, slices: int = 4, resolution: int = 64,
     }
     config = MiniCPMOcrConfig(
         text_config={
-            **text_sizes(tokenizer, layers=8),
+            **text_sizes(tokenizer, layers=4),
             **LINEAR,
             "model_type": "qwen3_5_text",
+            "layer_types": ["linear_attention", "full_attention"] * 2,
             "head_dim": 32,
             "rope_parameters": rope,
         },

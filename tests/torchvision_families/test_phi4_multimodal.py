@@ -21,7 +21,7 @@ from vg_engine.model_adapters.phi4_multimodal import Phi4MultimodalAdapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
-SHAPES = ((60, 60), (120, 70), (50, 110), (40, 30), (150, 130))
+SHAPES = ((60, 60), (100, 60), (50, 110), (40, 30), (150, 130))
 NAMED = {"image_token": "<|image|>", "audio_token": "<|audio|>"}
 TURNS = ("<|user|>", "<|assistant|>", "<|system|>", "<|end|>")
 # The marks of turns are those of public prompts for this model.

@@ -16,7 +16,7 @@ from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, pain
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import sharpen_norms
 
-SHAPES = ((120, 120), (75, 40), (50, 150), (60, 48), (300, 210))
+SHAPES = ((120, 120), (75, 40), (50, 150), (60, 48), (200, 150))
 SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<im_patch>", "<im_start>", "<im_end>"),
     *("<patch_start>", "<patch_end>", "<patch_newline>"),
