@@ -22,7 +22,22 @@ from vg_engine.model_adapters import frames
 from vg_engine.model_adapters.huggingface import Grid, HuggingFaceAdapter, tiles
 
 
-class Llama4Adapter(HuggingFaceAdapter):
+class HeadedAdapter(HuggingFaceAdapter):
+    """Of families whose language model holds an output head of its own."""
+
+    def language_model(self, module: Any) -> Any:
+        """Without the head."""
+        return module.language_model.model
+
+    def model_inputs(
+        self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Asking for words at one position alone: the head runs with every pass."""
+        first = torch.zeros(1, dtype=torch.long, device=model.device)
+        return {**tensors, "logits_to_keep": first}
+
+
+class Llama4Adapter(HeadedAdapter):
     """Models of type `llama4`."""
 
     name: ClassVar[str] = "llama4"
@@ -30,17 +45,6 @@ class Llama4Adapter(HuggingFaceAdapter):
     processor_class: ClassVar[Any] = Llama4Processor
     image_backend: ClassVar[Literal["pil", "torchvision"]] = "torchvision"
     layout: ClassVar[str] = "tiles row by row, padded; thumbnail last; patches merged 2 x 2"
-
-    def language_model(self, module: Any) -> Any:
-        """Inside of a model with an output head of its own."""
-        return module.language_model.model
-
-    def model_inputs(
-        self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
-        """Without words for every position: the output head sits inside the language model."""
-        first = torch.zeros(1, dtype=torch.long, device=model.device)
-        return {**tensors, "logits_to_keep": first}
 
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """A grid per tile and, where there are several, the whole picture's."""

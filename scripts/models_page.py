@@ -1,7 +1,8 @@
 """Write `docs/models.md` from the installed adapters and from what their contracts measured.
 
-    pytest -m "not slow" tests/model_adapters --contract-table contracts.json
-    python scripts/models_page.py --measured contracts.json     # keep the figures, write the page
+    pytest -m "not slow" tests/model_adapters --contract-table a.json
+    PYTHONPATH=tests/stand_in pytest tests/torchvision_families --contract-table b.json
+    python scripts/models_page.py --measured a.json b.json      # keep the figures, write the page
     python scripts/models_page.py                               # write the page anew
     python scripts/models_page.py --check                       # exit with 1 if it is out of date
 
@@ -15,6 +16,7 @@ import datetime as dt
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +69,11 @@ def model_types() -> dict[str, list[str]]:
     return found
 
 
-def keep(measured: Path) -> None:
-    """Turn a contract table into `registry/contracts.yaml`."""
-    table = json.loads(measured.read_text(encoding="utf-8"))
+def keep(measured: Sequence[Path]) -> None:
+    """Turn contract tables into `registry/contracts.yaml`."""
+    table = {}
+    for path in measured:
+        table |= json.loads(path.read_text(encoding="utf-8"))
     lines: dict[str, list[dict[str, Any]]] = {}
     for contract, line in table.items():
         parity, paint = line["vg_parity"], line["vg_paint"]
@@ -122,7 +126,7 @@ def page() -> str:
         planned = sum(int(line["cells"].split("/")[1]) for line in found)
         layout = adapter.layout
         if adapter.image_backend != "pil":
-            layout += f" (needs {adapter.image_backend})"
+            layout += f" (needs {adapter.image_backend}; proved with a stand-in for it)"
         count = f"{right}/{planned}" if found else "not run"
         parts.append(f"| `{name}` | {types} | {layout} | {error} | {count} | never seen |")
     parts.append("\n## Bare prompts\n")
@@ -159,7 +163,9 @@ def page() -> str:
 def main() -> int:
     """Write or check."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--measured", type=Path, metavar="FILE", help="a --contract-table")
+    parser.add_argument(
+        "--measured", type=Path, nargs="+", metavar="FILE", help="from --contract-table"
+    )
     parser.add_argument("--check", action="store_true", help="write nothing")
     asked = parser.parse_args()
     if asked.measured:

@@ -37,7 +37,11 @@ def run(*arguments: str, stand_in: bool = True) -> subprocess.CompletedProcess[s
     """Python in the project's folder, with or without the stand-in."""
     path = [str(STAND_IN)] if stand_in else []
     inherited = os.environ.get("PYTHONPATH")
-    settings = {"PYTHONPATH": os.pathsep.join(path + ([inherited] if inherited else []))}
+    settings = {
+        "PYTHONPATH": os.pathsep.join(path + ([inherited] if inherited else [])),
+        # Tiny models gain nothing by more, and threads that wait for each other lose much.
+        "OMP_NUM_THREADS": "1",
+    }
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -61,7 +65,8 @@ def adapters() -> dict[str, Any]:
             for each in vars(module).values()
             if isinstance(each, type) and each.__module__ == module.__name__
         ]
-        found |= {each.name: each for each in classes if hasattr(each, "vg_load_model")}
+        families = (each for each in classes if "model_types" in vars(each))
+        found |= {each.name: each for each in families}
     return found
 
 
