@@ -105,9 +105,13 @@ def installed(group: str) -> tuple[Entry, ...]:
     >>> any(entry.distribution == "vg-engine" for entry in installed("vg_engine.adapters"))
     True
     """
-    found = {
-        Entry(point.name, point.value, *_package(point.dist), group) for point in _points(group)
-    }
+    # A package's metadata is parsed once, not per entry; held, so that no other takes its id.
+    packages: dict[int, tuple[Any, tuple[str, str]]] = {}
+    found = set()
+    for point in _points(group):
+        if id(point.dist) not in packages:
+            packages[id(point.dist)] = point.dist, _package(point.dist)
+        found.add(Entry(point.name, point.value, *packages[id(point.dist)][1], group))
     return tuple(sorted(found))
 
 
