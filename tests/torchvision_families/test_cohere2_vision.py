@@ -22,7 +22,7 @@ from vg_engine.model_adapters.cohere2_vision import Cohere2VisionAdapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
-SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (420, 300))
+SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
 WINDOW = 40  # shorter than most sequences here
 TURN, END = "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>"
 NAMED = {

@@ -23,7 +23,7 @@ from vg_engine.model_adapters.loading import without_video
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
-SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (420, 300))
+SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
 # Gemma 4's template for a question about one picture, without thinking.
 CHAT = (
     "{{ bos_token }}{% for message in messages %}{{ '<|turn>' + message['role'] + '\n' }}"

@@ -14,7 +14,7 @@ from vg_engine.model_adapters.loading import without_video
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
-SHAPES = ((120, 120), (231, 110), (90, 207), (310, 30), (40, 61), (420, 300))
+SHAPES = ((120, 120), (231, 110), (90, 207), (310, 30), (40, 61), (300, 220))
 SPECIAL = (
     *("[PAD]", "[EOS]", "<|im_user|>", "<|im_assistant|>", "<|im_system|>", "<|im_middle|>"),
     *("<|im_end|>", "<|media_begin|>", "<|media_content|>", "<|media_pad|>", "<|media_end|>"),

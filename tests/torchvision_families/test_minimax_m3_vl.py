@@ -21,7 +21,7 @@ from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor, sharpen_norms
 
-SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (420, 300))
+SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
 IMAGE, VIDEO = "]<]image[>[", "]<]video[>["
 OPEN, CLOSE = "]<]start of image[>[", "]<]end of image[>["
 START, TURN, END = "]~!b[", "]~b]", "[e~["

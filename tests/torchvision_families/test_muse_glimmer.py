@@ -21,7 +21,7 @@ from vg_engine.model_adapters.muse_glimmer import MuseGlimmerAdapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
-SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (420, 300))
+SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
 SPECIAL = (
     *("<|begin_of_text|>", "<|eot|>", "<|header_start|>", "<|header_end|>", "<|patch|>"),
     *("<|image_start|>", "<|image_end|>", "<|video|>"),

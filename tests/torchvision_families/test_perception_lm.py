@@ -27,7 +27,7 @@ from vg_engine.model_adapters.perception_lm import PerceptionLMAdapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
-SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (420, 300))
+SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
 NAMED = {"image_token": "<|image|>", "video_token": "<|video|>"}
 HEADS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 # The turns are Llama 3's; from memory.

@@ -16,7 +16,7 @@ from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, pain
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import sharpen_norms
 
-SHAPES = ((120, 120), (75, 40), (50, 150), (60, 48), (200, 150))
+SHAPES = ((120, 120), (75, 40), (50, 150), (60, 48), (150, 115))
 SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<im_patch>", "<im_start>", "<im_end>"),
     *("<patch_start>", "<patch_end>", "<patch_newline>"),
@@ -42,7 +42,7 @@ GOLDEN = (
 )
 
 
-def tiny(folder: Path, *, side: int = 80, window: int = 48, patch: int = 4, most: int = 160):
+def tiny(folder: Path, *, side: int = 64, window: int = 48, patch: int = 4, most: int = 120):
     """A tiny Step 3.7; 728 and 504 pixels and patches of 14 are the real numbers."""
     tokenizer = byte_tokenizer(
         SPECIAL,
@@ -121,7 +121,7 @@ def test_an_even_division_of_the_picture_would_be_wrong(tmp_path, monkeypatch, e
     tower = opened.model.module.base_model.vision_model
     paint.unmix(tower)
     even_out(tower)
-    report = paint.probe(opened, paint.embeddings, [(80, 80), (78, 64)])
+    report = paint.probe(opened, paint.embeddings, [(64, 64), (62, 50)])
     opened.model.close()
     assert (not report.wrong) == right
 
