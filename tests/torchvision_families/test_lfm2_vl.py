@@ -24,7 +24,7 @@ NAMED = {
 }
 TILES = [f"<|img_row_{row}_col_{col}|>" for row in range(1, 7) for col in range(1, 7)]
 START = "<|startoftext|>"
-# The turns are those of public prompts for LFM2; what else the template may say is left out.
+# The turns are LFM2's, from memory; what else the template may say is left out.
 CHAT = (
     "{{ bos_token }}{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
     "{% for content in message['content'] %}{% if content['type'] == 'image' %}{{ '<image>' }}"

@@ -24,7 +24,7 @@ from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 SHAPES = ((60, 60), (100, 60), (50, 110), (40, 30), (150, 130))
 NAMED = {"image_token": "<|image|>", "audio_token": "<|audio|>"}
 TURNS = ("<|user|>", "<|assistant|>", "<|system|>", "<|end|>")
-# The marks of turns are those of public prompts for this model.
+# The marks of turns are from memory.
 CHAT = (
     "{% for message in messages %}<|{{ message['role'] }}|>"
     "{% for content in message['content'] %}{% if content['type'] == 'image' %}<|image|>"
