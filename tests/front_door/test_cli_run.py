@@ -135,7 +135,7 @@ def test_a_batch_that_all_succeeds_exits_with_0(folder: Path) -> None:
         (["--image", "a.png", "--text", "1,2", "--max-pixels", "9"], "raise --max-pixels"),
         (["--image", "a.png", "--text", "1,2", "--heads", "L9H1"], "L9H1 is out of range"),
         (["--image", "a.png", "--text", "1,2", "--heads", "nobodys"], "no head set 'nobodys'"),
-        (["--image", "a.png", "--text", "1,2", "--adapter", "sell"], "did you mean cell?"),
+        (["--image", "a.png", "--text", "1,2", "--adapter", "sell"], "did you mean cell"),
         (["--image", "a.png", "--text", "1,2", "--region", "papr"], "did you mean paper?"),
         (["--image", "a.png", "--text", "1,2", "--postprocess", "shur"], "did you mean sure?"),
         (["--image", "a.png", "--text", "1,2", "--prompt", "talk"], "choose bare, chat"),
