@@ -15,6 +15,7 @@ from transformers import GotOcr2Processor, PreTrainedModel
 
 from vg_engine.core.geometry import Frame
 from vg_engine.core.types import LoadedModel
+from vg_engine.model_adapters import frames
 from vg_engine.model_adapters.huggingface import Grid
 from vg_engine.model_adapters.internvl import InternVLAdapter
 
@@ -55,10 +56,4 @@ class GotOcr2Adapter(InternVLAdapter):
 
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """Cells around what their tokens see, which leaves a strip on the right and below."""
-        return [_centred(grid) for grid in super().grids(model, frame)]
-
-
-def _centred(grid: Grid) -> Grid:
-    width, height = grid.frame.width, grid.frame.height
-    left, top = -_SHIFT * width / grid.cols, -_SHIFT * height / grid.rows
-    return grid._replace(frame=grid.frame.crop(left, top, width, height))
+        return [frames.early(grid, _SHIFT) for grid in super().grids(model, frame)]

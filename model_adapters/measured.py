@@ -112,7 +112,8 @@ class Seen:
         )
 
     def _fits_axis(self, frame: Frame, axis: int) -> bool:
-        side, scale, offset = self.canvas[axis], frame.scale[axis], frame.offset[axis]  # type: ignore[index]
+        side = (frame.width, frame.height)[axis]  # the canvas's, by the layout's own account
+        scale, offset = frame.scale[axis], frame.offset[axis]
         expected = [min(side, max(0.0, at * scale + offset)) for at in (0, self.size[axis])]
         # A border that is less than a pixel wide blends with the picture.
         if max(abs(a - b) for a, b in zip(expected, self.spans[axis], strict=True)) > 2 * _PIXELS:

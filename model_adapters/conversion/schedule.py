@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -137,7 +138,7 @@ def make(plan: Plan) -> Schedule:
     for name, maker in plan.made.items():
         like = expected[name].to(dtype)
         output = Output(name, tuple(like.shape), dtype)
-        jobs.append(Job((output,), lambda maker=maker, like=like: [maker(like)]))  # type: ignore[misc]
+        jobs.append(Job((output,), partial(_made, maker, like)))
     problems.compare([output.name for job in jobs for output in job.outputs], expected)
     problems.report(plan.parts[0].checkpoint.folder.name)
     grown = [output.name for job in jobs for output in job.outputs if output.grown]
@@ -210,6 +211,12 @@ def _reader(checkpoint: Checkpoint, key: str, rule: Rule) -> Callable[[], Sequen
         return _changed(rule, checkpoint.tensor(key), key)
 
     return read
+
+
+def _made(
+    maker: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor
+) -> Sequence[torch.Tensor]:
+    return [maker(like)]
 
 
 def _main_dtype(jobs: Sequence[Job]) -> torch.dtype:

@@ -40,7 +40,7 @@ _CONVNEXT_LARGE: dict[str, Any] = {
 }
 
 
-class MiniGeminiConfig(LlavaConfig):  # type: ignore[no-untyped-call]
+class MiniGeminiConfig(LlavaConfig):  # type: ignore[no-untyped-call]  # its base has no types
     """LLaVA's config, and the tower of high resolution.
 
     Attributes:
@@ -144,7 +144,7 @@ def parts_of(
     return split.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
 
 
-class MiniGeminiPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
+class MiniGeminiPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]  # its base has no types
     """What both models below are."""
 
     config_class = MiniGeminiConfig
@@ -157,7 +157,7 @@ class MiniGeminiPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-cal
     _supports_attention_backend = True
 
 
-class MiniGeminiModel(MiniGeminiPreTrainedModel):  # type: ignore[no-untyped-call]
+class MiniGeminiModel(MiniGeminiPreTrainedModel):  # type: ignore[no-untyped-call]  # its base has no types
     """Towers, mining, projector and language model, without the output head."""
 
     def __init__(self, config: Any) -> None:
@@ -244,7 +244,7 @@ def _placed(embedded: Any, places: Any, features: torch.Tensor) -> torch.Tensor:
     return put
 
 
-class MiniGeminiForConditionalGeneration(  # type: ignore[no-untyped-call]
+class MiniGeminiForConditionalGeneration(  # type: ignore[no-untyped-call]  # its base has no types
     MiniGeminiPreTrainedModel, GenerationMixin
 ):
     """Mini-Gemini with its output head; keys `model.*` and `lm_head.weight`, which may be tied."""

@@ -18,7 +18,7 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaModel
 from vg_engine.model_adapters.modules.parts import finish
 
 
-class YiVLConfig(LlavaConfig):  # type: ignore[no-untyped-call]
+class YiVLConfig(LlavaConfig):  # type: ignore[no-untyped-call]  # its base has no types
     """LLaVA's config under a model type of its own."""
 
     model_type = "yi_vl"
@@ -47,7 +47,7 @@ class YiVLProjector(nn.Module):
         return projected
 
 
-class YiVLModel(LlavaModel):  # type: ignore[no-untyped-call]
+class YiVLModel(LlavaModel):  # type: ignore[no-untyped-call]  # its base has no types
     """Tower, projector and language model. A class of its own keeps its keys as they are named."""
 
     def __init__(self, config: Any) -> None:
@@ -57,7 +57,7 @@ class YiVLModel(LlavaModel):  # type: ignore[no-untyped-call]
         finish(self)
 
 
-class YiVLForConditionalGeneration(LlavaForConditionalGeneration):  # type: ignore[no-untyped-call]
+class YiVLForConditionalGeneration(LlavaForConditionalGeneration):  # type: ignore[no-untyped-call]  # its base has no types
     """Yi-VL with its output head; keys `model.*` and `lm_head.weight`."""
 
     config_class = YiVLConfig

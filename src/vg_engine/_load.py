@@ -87,9 +87,7 @@ def load(
     chosen = _heads(heads, found)
     fields = dict(entry.prompt) if entry else {}
 
-    # An entry's switches are its own adapter's; another may not know them.
-    theirs = entry is not None and (entry.adapter is None or name == entry.adapter)
-    stated = entry.options if entry is not None and theirs else {}
+    stated = _stated_options(found, name)
 
     def prompt_of(heads: HeadSet) -> Prompt:
         return _prompt(prompt, fields | _stated_prompt(heads))
@@ -140,11 +138,18 @@ def open_model(
     """
     found = _sources.resolve(source, None, None, spec.get("revision"), read=adapter is None)
     name, made = _adapter(adapter, found)
-    stated = found.entry.options if found.entry is not None and adapter is None else {}
+    stated = _stated_options(found, name)
     hooks = make_hooks(name, made, [])
     with _near(found):
         model = hooks.load_model(ModelSpec(found.source, options={**stated, **options}, **spec))
     return name, made, hooks, model
+
+
+def _stated_options(found: _sources.Source, adapter: str) -> Mapping[str, Any]:
+    """An entry's switches are its own adapter's; another may not know them."""
+    entry = found.entry
+    theirs = entry is not None and entry.adapter in (None, adapter)
+    return entry.options if entry is not None and theirs else {}
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typer.testing import CliRunner, Result
 
 from vg_engine.cli.main import app
 from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.plugins import entrypoints
 from vg_engine.testing.tiny import tiny_llava
 
 
@@ -85,3 +86,20 @@ def test_prompts_that_cannot_be_shown_stop_nothing(folder, monkeypatch):
     assert done.exit_code == 1
     assert "(RuntimeError: no prompt today)" in done.stdout
     assert "checks failed (prompts, " in done.stderr
+
+
+def test_an_adapter_that_is_offered_for_a_model_type_alone_is_examined(folder, monkeypatch):
+    """Its package is found by its class, not by a name that nobody gave it."""
+    ours = entrypoints.installed(entrypoints.MODEL_TYPES)
+    monkeypatch.setattr(
+        entrypoints, "installed", lambda group: ours if group == entrypoints.MODEL_TYPES else ()
+    )
+    done = call(folder, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["model"]["package"].startswith("vg-engine ")
+
+
+def test_an_entrys_switches_are_in_force_as_when_it_runs():
+    """The embedded model is padded, with its adapter named or not."""
+    for more in ((), ("--adapter", "llava")):
+        assert "padded to a square" in call(*more).stderr

@@ -74,7 +74,7 @@ def doctor(
         options["geometry"] = geometry
     with console.notes() as notes:
         with console.waiting("loading"):
-            name, _, hooks, loaded = open_model(
+            name, made, hooks, loaded = open_model(
                 model,
                 adapter=adapter,
                 options=options,
@@ -86,10 +86,10 @@ def doctor(
         notes.tell(loaded.statements)
         opened = Opened(hooks, loaded)
         patient = checks.Patient(opened)
-        facts = _facts(name, adapter, loaded)
-        shown = _rendered(checks, opened)
+        facts = _facts(name, adapter, made, loaded)
+        shown = checks.rendered(opened)
         findings = []
-        with console.waiting("examining") as _:
+        with console.waiting("examining"):
             for finding in checks.examine(patient):
                 findings.append(finding)
                 if as_json:
@@ -109,12 +109,17 @@ def doctor(
         raise typer.Exit(UNWELL)
 
 
-def _rendered(checks: Any, opened: Any) -> dict[str, str]:
-    shown: dict[str, str] = checks.rendered(opened)
-    return shown
+def _package(made: Any) -> str:
+    """Who brings an adapter: by its class, for it may be offered for model types alone."""
+    from vg_engine.plugins import entrypoints  # noqa: PLC0415 - for this alone
+
+    value = f"{type(made).__module__}:{type(made).__qualname__}"
+    groups = (entrypoints.ADAPTERS, entrypoints.MODEL_TYPES)
+    offers = (entry for group in groups for entry in entrypoints.installed(group))
+    return next((entry.package for entry in offers if entry.value == value), value)
 
 
-def _facts(name: str, asked: str | None, loaded: Any) -> dict[str, str]:
+def _facts(name: str, asked: str | None, made: Any, loaded: Any) -> dict[str, str]:
     """What a report needs beside the table."""
     import platform  # noqa: PLC0415 - for this alone
 
@@ -122,15 +127,13 @@ def _facts(name: str, asked: str | None, loaded: Any) -> dict[str, str]:
     import transformers  # noqa: PLC0415 - slow
 
     from vg_engine._version import __version__  # noqa: PLC0415 - for this alone
-    from vg_engine.plugins import entrypoints  # noqa: PLC0415 - the same
 
-    entry = entrypoints.find(entrypoints.ADAPTERS, name)
     return {
         "model": str(loaded.name),
         "revision": str(loaded.revision or "-"),
         "model type": str(getattr(loaded.module.config, "model_type", "?")),
         "adapter": name if asked is None else f"{name} (asked for)",
-        "package": entry.package,
+        "package": _package(made),
         "shape": f"{loaded.layers} layers x {loaded.heads} heads",
         "precision": str(loaded.dtype).removeprefix("torch."),
         "device": str(loaded.device),
