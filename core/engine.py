@@ -10,16 +10,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import groupby
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 from vg_engine.core import readout
-from vg_engine.core.errors import InputError, ModelError, VGError
+from vg_engine.core.errors import ModelError, VGError
 from vg_engine.core.heads import Head, HeadSet, check_heads
 from vg_engine.core.hooks import Hooks
-from vg_engine.core.regions import Region
-from vg_engine.core.selection import per_sample_heads
+from vg_engine.core.pending import Answer, Request, complete, refined
+from vg_engine.core.per_sample import per_sample_heads
+from vg_engine.core.settings import Settings
 from vg_engine.core.types import (
     AttentionRequest,
     Expression,
@@ -32,35 +32,11 @@ from vg_engine.core.types import (
     clean_expression,
 )
 
+__all__ = ["Engine", "Settings"]
+
 # The paper never takes heads from the first two layers (section 2).
 FIRST_LAYER = 2
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How an engine asks and reads; the defaults are the paper's.
-
-    Attributes:
-        prompt: how an expression is put to the model.
-        region, region_name: how the combined map becomes a region, and its name for provenance.
-        sigma, kernel: of the Gaussian that smooths each head's map, in cells.
-        k: heads to combine where they are selected per picture.
-        batch_size: queries per forward pass.
-    """
-
-    region: Region
-    region_name: str
-    prompt: Prompt = field(default_factory=Prompt)
-    sigma: float = 1.0
-    kernel: int = 7
-    k: int = 3
-    batch_size: int = 8
-
-    def __post_init__(self) -> None:
-        if self.sigma < 0 or self.kernel < 1 or self.kernel % 2 == 0:
-            raise InputError(f"sigma {self.sigma}, kernel {self.kernel}: sigma >= 0, kernel odd")
-        if self.k < 1 or self.batch_size < 1:
-            raise InputError(f"k {self.k} and batch size {self.batch_size} must be at least 1")
+AUTO_NOTE = "heads were selected on this picture alone (auto)"
 
 
 class Engine:
@@ -168,13 +144,13 @@ class Engine:
             errors: `yield` puts a `VGError` in the place of an answer instead of raising it.
         """
         keep = errors == "yield"
-        pending: list[_Answer] = []
+        pending: list[Answer] = []
         for batch in self._batches(requests, keep=keep):
             pending.extend(self._answer(batch, keep=keep))
-            ready = self._complete(pending)
-            yield from self._postprocess(pending[:ready])
+            ready = complete(pending, self._hooks)
+            yield from refined(self._hooks, pending[:ready])
             del pending[:ready]
-        yield from self._postprocess(pending)
+        yield from refined(self._hooks, pending)
 
     def maps(
         self,
@@ -194,12 +170,62 @@ class Engine:
         """
         texts = [expressions] if isinstance(expressions, str) else list(expressions)
         picture = self._picture(image)
-        chosen = self._checked(heads)
         observed: list[HeadMaps] = []
         for start in range(0, len(texts), self.settings.batch_size):
             batch = [(picture, text) for text in texts[start : start + self.settings.batch_size]]
-            observed.extend(self._observe(batch, chosen, prompt or self.settings.prompt)[0])
+            observed.extend(self.maps_many(batch, heads, prompt=prompt))
         return tuple(observed)
+
+    def maps_many(
+        self,
+        requests: Sequence[tuple[Any, str]],
+        heads: Sequence[Head] | None = None,
+        *,
+        prompt: Prompt | None = None,
+    ) -> tuple[HeadMaps, ...]:
+        """The maps of chosen heads for several (picture, text), in one forward pass.
+
+        Args:
+            requests: those about one picture should stand together and name the same `Picture`.
+            heads: all that can point at the picture, if None.
+            prompt: instead of the engine's own.
+
+        Raises:
+            HeadsError: a head out of range.
+        """
+        chosen = self._checked(heads)
+        asked = [(self._picture(image), text) for image, text in requests]
+        if not asked:
+            return ()
+        return tuple(self._observe(asked, chosen, prompt or self.settings.prompt)[0])
+
+    def read(self, maps: HeadMaps, image: Any, heads: Sequence[Head] | None = None) -> Grounding:
+        """The answer that maps give, as `ground` would read it; nothing is run anew.
+
+        Args:
+            maps: of `maps` or `maps_many`.
+            image: the same picture.
+            heads: which of the maps to combine; all of them, if None.
+        """
+        picture = self._picture(image)
+        chosen = maps if heads is None else readout.pick(maps, heads)
+        settings = self.settings
+        return readout.locate(
+            chosen,
+            picture.size,
+            settings.region,
+            sigma=settings.sigma,
+            kernel=settings.kernel,
+            notes=(*picture.notes, *self._notes),
+            provenance=self._stamp(),
+        )
+
+    def refine(self, groundings: Sequence[Grounding], image: Any) -> tuple[Grounding, ...]:
+        """Answers about one picture after the post-processors."""
+        picture = self._picture(image)
+        if not (self._hooks.postprocessors and groundings):
+            return tuple(groundings)
+        return tuple(self._hooks.postprocess(list(groundings), picture))
 
     def close(self) -> None:
         """Release the model; a model that was handed in is left as it was found. Idempotent.
@@ -249,26 +275,26 @@ class Engine:
 
     def _batches(
         self, requests: Iterable[tuple[Any, str]], *, keep: bool
-    ) -> Iterator[list[_Request]]:
-        batch: list[_Request] = []
+    ) -> Iterator[list[Request]]:
+        batch: list[Request] = []
         last: tuple[Any, Picture] | None = None
         for image, text in requests:
             try:
                 if last is None or last[0] is not image:
                     last = None
                     last = (image, self._picture(image))
-                batch.append(_Request(last[1], clean_expression(text)))
+                batch.append(Request(last[1], clean_expression(text)))
             except VGError as error:
                 if not keep:
                     raise
-                batch.append(_Request(last[1] if last else None, str(text), error))
+                batch.append(Request(last[1] if last else None, str(text), error))
             if len(batch) >= self.settings.batch_size:
                 yield batch
                 batch = []
         if batch:
             yield batch
 
-    def _answer(self, batch: Sequence[_Request], *, keep: bool) -> list[_Answer]:
+    def _answer(self, batch: Sequence[Request], *, keep: bool) -> list[Answer]:
         """Answer a batch; with `keep`, a batch that fails is tried again one by one."""
         good = [request for request in batch if request.error is None]
         asked = [(request.picture, request.text) for request in good if request.picture]
@@ -282,7 +308,7 @@ class Engine:
             else:
                 return [a for request in batch for a in self._answer([request], keep=True)]
         return [
-            _Answer(request.picture, next(answered) if request.error is None else request.error)
+            Answer(request.picture, next(answered) if request.error is None else request.error)
             for request in batch
         ]
 
@@ -293,19 +319,12 @@ class Engine:
         answers = []
         for (picture, _), seen in zip(asked, observed, strict=True):
             began = time.perf_counter()
-            maps, notes = seen, self._notes
-            if fixed is None:
-                maps = readout.pick(seen, per_sample_heads(seen, k=settings.k))
-                notes = (*notes, "heads were selected on this picture alone (auto)")
-            grounding = readout.locate(
-                maps,
-                picture.size,
-                settings.region,
-                sigma=settings.sigma,
-                kernel=settings.kernel,
-                notes=(*picture.notes, *notes),
-                provenance=self._stamp(),
-            )
+            if fixed is not None:
+                grounding = self.read(seen, picture)
+            else:
+                chosen = per_sample_heads(seen, k=settings.k)
+                grounding = self.read(seen, picture, chosen)
+                grounding = replace(grounding, notes=(*grounding.notes, AUTO_NOTE))
             read = time.perf_counter() - began
             answers.append(replace(grounding, timings={**spent, "read": read}))
         return answers
@@ -341,27 +360,6 @@ class Engine:
             "attend": (done - prepared) / len(asked),
         }
 
-    def _complete(self, pending: Sequence[_Answer]) -> int:
-        """How many answers can go: all, unless a post-processor waits for a picture's last."""
-        if not self._hooks.postprocessors or not pending:
-            return len(pending)
-        ready = len(pending)
-        while ready and pending[ready - 1].picture is pending[-1].picture:
-            ready -= 1
-        return ready
-
-    def _postprocess(self, answers: Sequence[_Answer]) -> Iterator[Grounding | VGError]:
-        if not self._hooks.postprocessors:
-            yield from (answer.outcome for answer in answers)
-            return
-        for _, run in groupby(answers, key=lambda answer: id(answer.picture)):
-            group = list(run)
-            good = [a.outcome for a in group if isinstance(a.outcome, Grounding)]
-            picture = group[0].picture
-            refined = iter(self._hooks.postprocess(good, picture) if picture and good else ())
-            for answer in group:
-                yield next(refined) if isinstance(answer.outcome, Grounding) else answer.outcome
-
     def _stamp(self) -> dict[str, Any]:
         model, settings, chosen = self._model, self.settings, self.head_set
         return {
@@ -385,16 +383,3 @@ class Engine:
 
 def _shape(model: LoadedModel) -> dict[str, Any]:
     return {"layers": model.layers, "per_layer": model.heads, "map_layers": model.map_layers}
-
-
-@dataclass(frozen=True, eq=False)
-class _Request:
-    picture: Picture | None
-    text: str
-    error: VGError | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Answer:
-    picture: Picture | None
-    outcome: Grounding | VGError

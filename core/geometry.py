@@ -352,3 +352,38 @@ def _overlap(
     high = np.minimum(a[1:, None], b[None, 1:])
     shared: Float[np.ndarray, "cells view_cells"] = np.clip(high - low, 0.0, None)
     return shared
+
+
+def share_inside(maps: SoftMap, boxes: Float[np.ndarray, "n 4"]) -> Float64[np.ndarray, " heads"]:
+    """Share of each map's mass that lies inside the union of boxes, in original pixels.
+
+    A cell counts by the part of it that is covered. A map without mass has 0.
+
+    Args:
+        maps: heads x rows x columns.
+        boxes: xyxy.
+    """
+    covered = _covered(maps, boxes)
+    values = maps.values.astype(np.float64)
+    total = values.sum(axis=(-2, -1))
+    inside = (values * covered).sum(axis=(-2, -1))
+    return np.asarray(np.divide(inside, total, out=np.zeros_like(total), where=total > 0))
+
+
+def _covered(maps: SoftMap, boxes: Float[np.ndarray, "n 4"]) -> Float64[np.ndarray, "rows cols"]:
+    """Part of each cell that the boxes cover: painted between all edges of cells and boxes."""
+    rows, cols = maps.shape
+    whole = [maps.to_original.inverse_box((a, b, c, d)) for a, b, c, d in boxes.tolist()]
+    grid = np.clip(np.array(whole).reshape(-1, 4), 0.0, np.array([cols, rows, cols, rows]))
+    across = np.unique(np.concatenate([np.arange(cols + 1.0), grid[:, 0], grid[:, 2]]))
+    down = np.unique(np.concatenate([np.arange(rows + 1.0), grid[:, 1], grid[:, 3]]))
+    painted = np.zeros((len(down) - 1, len(across) - 1))
+    for left, top, right, bottom in grid:
+        inside_x = (across[:-1] >= left) & (across[1:] <= right)
+        inside_y = (down[:-1] >= top) & (down[1:] <= bottom)
+        painted[np.ix_(inside_y, inside_x)] = 1.0
+    painted *= np.outer(np.diff(down), np.diff(across))
+    lines, columns = down[:-1].astype(np.int64), across[:-1].astype(np.int64)
+    covered = np.zeros((rows, cols))
+    np.add.at(covered, (lines[:, None], columns[None, :]), painted)
+    return covered

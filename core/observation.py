@@ -1,106 +1,175 @@
-"""What one picture with its expressions tells about every head, and running sums of it."""
+"""What is measured of every head on one picture (paper, section 3, and the rules beside it).
+
+`S_img` says whether a head looks at the picture at all, the spatial entropy whether it looks at
+one place, the sensitivity whether that place follows the words, the contrast what the words alone
+added, the share inside whether it is the right place. Every column holds one line per sample and
+one entry per head; NaN stands for what was not measured there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float, Float32, Float64
 
-from vg_engine.core.criteria import common_change, sensitivity, spatial_entropy
-from vg_engine.core.errors import HeadsError
+from vg_engine.core.criteria import (
+    CONNECTIVITIES,
+    Weighting,
+    common_change,
+    sensitivity,
+    spatial_entropy,
+)
+from vg_engine.core.errors import HeadsError, InputError
+from vg_engine.core.geometry import share_inside
 from vg_engine.core.heads import Head
+from vg_engine.core.maps import normalise
 from vg_engine.core.types import HeadMaps
+
+ATTENTION, ENTROPY = "image_attention", "entropy"
+INSIDE = "inside"
+SENSITIVITY, AGREEMENT = "sensitivity", "agreement"
+CONTRAST, CONTRAST_ENTROPY = "contrast", "contrast_entropy"
+IOU, HIT = "iou", "hit"
+COLUMNS: Mapping[str, str] = {
+    ATTENTION: "S_img: attention on the picture",
+    ENTROPY: "spatial entropy of the map; +inf where it has no component",
+    INSIDE: "share of the map inside the true boxes",
+    SENSITIVITY: "1 - overlap with the map of another sentence about the same picture",
+    AGREEMENT: "cosine of that change with the change of the other heads",
+    CONTRAST: "S_img times the share of the map that a neutral prompt does not have",
+    CONTRAST_ENTROPY: "spatial entropy of that share",
+    IOU: "IoU of the head's own box with the true one",
+    HIT: "1 where the head's own peak lies inside the true boxes",
+}
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """How the spatial entropy is taken; the defaults are the paper's.
+
+    Attributes:
+        cut: a cell counts when it lies above `cut` times its map's mean.
+        connectivity: 8 or 4.
+        weighting: `area` or `mass`.
+    """
+
+    cut: float = 1.0
+    connectivity: int = 8
+    weighting: Weighting = "area"
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.cut) and self.cut > 0):
+            raise InputError(f"the cut of the entropy must be above 0, got {self.cut}")
+        if self.connectivity not in CONNECTIVITIES:
+            raise InputError(f"connectivity must be 4 or 8, got {self.connectivity}")
+        if self.weighting not in get_args(Weighting):
+            raise InputError(f"weighting must be area or mass, got {self.weighting!r}")
+
+    def entropy(
+        self, maps: Float32[np.ndarray, "heads rows cols"]
+    ) -> Float64[np.ndarray, " heads"]:
+        """The spatial entropy of each map."""
+        return spatial_entropy(
+            maps, cut=self.cut, connectivity=self.connectivity, weighting=self.weighting
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What one picture with its expressions tells about every head.
+    """What some samples tell about every head.
 
     Attributes:
-        heads: whose columns these are; every head, not only candidates.
-        image_attention: S_img, a line per expression.
-        entropy: spatial entropy, a line per expression; +inf where the map has no component.
-        sensitivity: 1 - overlap, a line per pair of different expressions.
-        agreement: `common_change` of the same pairs.
+        heads: whose entries these are; every head, not only candidates.
+        columns: name (one of `COLUMNS`, or a rule's own) -> float32, samples x heads.
     """
 
     heads: tuple[Head, ...]
-    image_attention: Float32[np.ndarray, "samples heads"]
-    entropy: Float32[np.ndarray, "samples heads"]
-    sensitivity: Float32[np.ndarray, "pairs heads"]
-    agreement: Float32[np.ndarray, "pairs heads"]
+    columns: Mapping[str, Float32[np.ndarray, "_samples _heads"]]
+
+    def __post_init__(self) -> None:
+        shapes = {name: values.shape for name, values in self.columns.items()}
+        if len(set(shapes.values())) > 1 or any(s[1] != len(self.heads) for s in shapes.values()):
+            raise HeadsError(f"columns must be samples x {len(self.heads)} heads, got {shapes}")
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(next(iter(self.columns.values()), ()))
 
 
-def observe(maps: Sequence[HeadMaps], *, cut: float = 1.0) -> Observation:
-    """Measure one picture: `maps` holds one entry per expression about it, all of the same heads.
+def observe(
+    maps: Sequence[HeadMaps],
+    *,
+    criteria: Criteria | None = None,
+    boxes: Sequence[Float[np.ndarray, "_boxes 4"] | None] | None = None,
+    partners: Sequence[int | None] | None = None,
+    neutral: HeadMaps | None = None,
+) -> Observation:
+    """Measure one picture: `maps` holds one entry per sentence about it, all of the same heads.
 
     Args:
-        maps: at least one; a picture with two or more different expressions also tells how
-            sensitive each head is.
-        cut: of the entropy, in means of the map.
+        maps: at least one.
+        criteria: how the entropy is taken.
+        boxes: per sentence its true boxes, xyxy in original pixels; gives `inside`.
+        partners: per sentence the index of another one about something else, or None; gives
+            `sensitivity` and `agreement`.
+        neutral: the maps of the neutral prompt on the same picture; gives `contrast` and
+            `contrast_entropy`.
 
     Raises:
         HeadsError: no maps, or maps of different heads.
     """
-    if not maps or any(one.heads != maps[0].heads for one in maps):
+    every = [*maps, *([neutral] if neutral is not None else [])]
+    if not maps or any(one.heads != maps[0].heads for one in every):
         raise HeadsError("an observation needs the maps of the same heads for each expression")
-    heads = maps[0].heads
-    attention = np.stack([one.image_attention for one in maps])
-    entropy = np.stack([spatial_entropy(one.maps.values, cut=cut) for one in maps])
-    moved, agreed = [np.zeros((0, len(heads)))], [np.zeros((0, len(heads)))]
-    for (i, a), (j, b) in combinations(enumerate(maps), 2):
-        if a.expression != b.expression:
-            weights = (attention[i] + attention[j]) / 2
-            moved.append(sensitivity(a.maps.values, b.maps.values)[None])
-            agreed.append(common_change(a.maps.values, b.maps.values, weights)[None])
-    return Observation(
-        heads,
-        attention,
-        entropy.astype(np.float32),
-        np.concatenate(moved).astype(np.float32),
-        np.concatenate(agreed).astype(np.float32),
+    criteria = criteria or Criteria()
+    lines: dict[str, list[np.ndarray]] = {
+        ATTENTION: [one.image_attention for one in maps],
+        ENTROPY: [criteria.entropy(one.maps.values) for one in maps],
+    }
+    if boxes is not None:
+        lines[INSIDE] = [_inside(one, box) for one, box in zip(maps, boxes, strict=True)]
+    if partners is not None:
+        changes = [_change(maps, i, j) for i, j in enumerate(partners)]
+        lines[SENSITIVITY], lines[AGREEMENT] = map(list, zip(*changes, strict=True))
+    if neutral is not None:
+        contrasts = [_contrast(one, neutral, criteria) for one in maps]
+        lines[CONTRAST], lines[CONTRAST_ENTROPY] = map(list, zip(*contrasts, strict=True))
+    columns = {name: np.stack(values).astype(np.float32) for name, values in lines.items()}
+    return Observation(maps[0].heads, columns)
+
+
+def _unknown(maps: HeadMaps) -> Float64[np.ndarray, " heads"]:
+    return np.full(len(maps.heads), np.nan)
+
+
+def _inside(
+    maps: HeadMaps, boxes: Float[np.ndarray, "_boxes 4"] | None
+) -> Float64[np.ndarray, " heads"]:
+    if boxes is None or not len(boxes):
+        return _unknown(maps)
+    return share_inside(maps.maps, boxes)
+
+
+def _change(
+    maps: Sequence[HeadMaps], one: int, other: int | None
+) -> tuple[Float64[np.ndarray, " heads"], Float64[np.ndarray, " heads"]]:
+    if other is None:
+        return _unknown(maps[one]), _unknown(maps[one])
+    a, b = maps[one], maps[other]
+    weights = (a.image_attention + b.image_attention) / 2
+    return (
+        sensitivity(a.maps.values, b.maps.values),
+        common_change(a.maps.values, b.maps.values, weights),
     )
 
 
-@dataclass(eq=False)
-class Sums:
-    """Running sums over observations: memory O(heads)."""
-
-    heads: tuple[Head, ...] = ()
-    samples: int = 0
-    pairs: int = 0
-    attention: Float64[np.ndarray, " heads"] = field(default_factory=lambda: np.zeros(0))
-    moved: Float64[np.ndarray, " heads"] = field(default_factory=lambda: np.zeros(0))
-    agreed: Float64[np.ndarray, " heads"] = field(default_factory=lambda: np.zeros(0))
-
-    def add(self, seen: Observation) -> None:
-        """Take in one picture."""
-        if not self.heads:
-            self.heads = seen.heads
-            self.attention, self.moved, self.agreed = np.zeros((3, len(seen.heads)))
-        if seen.heads != self.heads:
-            raise HeadsError("every observation must be of the same heads in the same order")
-        self.samples += len(seen.image_attention)
-        self.pairs += len(seen.sensitivity)
-        self.attention = self.attention + seen.image_attention.sum(axis=0, dtype=np.float64)
-        self.moved = self.moved + seen.sensitivity.sum(axis=0, dtype=np.float64)
-        self.agreed = self.agreed + seen.agreement.sum(axis=0, dtype=np.float64)
-
-    def means(
-        self, *, pairs: bool = False
-    ) -> tuple[
-        Float64[np.ndarray, " heads"], Float64[np.ndarray, " heads"], Float64[np.ndarray, " heads"]
-    ]:
-        """Mean S_img, sensitivity and agreement; the last two 0 without pairs."""
-        if not self.samples:
-            raise HeadsError("no sample was observed; give at least one picture and expression")
-        if pairs and not self.pairs:
-            raise HeadsError(
-                "this rule compares expressions about one picture: give pictures with at least "
-                "two different expressions each"
-            )
-        count = max(self.pairs, 1)
-        return self.attention / self.samples, self.moved / count, self.agreed / count
+def _contrast(
+    maps: HeadMaps, neutral: HeadMaps, criteria: Criteria
+) -> tuple[Float64[np.ndarray, " heads"], Float64[np.ndarray, " heads"]]:
+    """What the words added: its attention, and the entropy of where it lies."""
+    added = np.clip(normalise(maps.maps.values) - normalise(neutral.maps.values), 0.0, None)
+    amount = added.sum(axis=(1, 2)) * maps.image_attention
+    return amount, criteria.entropy(added.astype(np.float32))

@@ -1,33 +1,160 @@
-"""Which heads point: rules that choose a few fixed heads from observations (paper, section 3).
+"""Which heads point: how a rule's scores over several draws become a few fixed heads (section 3).
 
-`observe` measures one picture with all its expressions once; every rule eats the observations one
-by one and answers at the end, so that several rules are compared in a single pass:
+A rule (`vg_engine.core.rules`) reads what was observed, as often as it likes and a block at a time,
+and answers with one score per draw and head. What follows is the same for every rule: scores are
+averaged over the draws, heads are ranked, the best k are fixed.
 
-    rule = PaperSelection(k=3)
-    for maps in pictures:              # maps: one HeadMaps per expression about this picture
-        rule.add(observe(maps))
-    rule.result().heads
-
-Only `PaperSelection` is the paper's. The other rules are label-free candidates, to be measured
-beside it and never trusted by name.
+    found = select(Paper(), observations, k=3)
+    found.heads
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float32, Float64, Int
 
-from vg_engine.core.criteria import elbow, ranked, spatial_entropy
+from vg_engine.core.criteria import ranked
+from vg_engine.core.errors import HeadsError
 from vg_engine.core.heads import Head
-from vg_engine.core.observation import Observation, Sums
-from vg_engine.core.types import HeadMaps
+from vg_engine.core.observation import ATTENTION, Observation
 
 TOP = 3
-PER_SAMPLE = 10
-SKIPPED_LAYERS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Some samples: their columns, and how often each stands in each draw."""
+
+    columns: Mapping[str, Float32[np.ndarray, "_samples _heads"]]
+    weights: Float64[np.ndarray, "_samples _draws"]
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """All that was observed, read a block at a time: memory does not grow with the samples.
+
+    Attributes:
+        heads: whose entries the columns hold.
+        draws: number of draws.
+        blocks: makes a fresh iterator over the same blocks each time.
+    """
+
+    heads: tuple[Head, ...]
+    draws: int
+    blocks: Callable[[], Iterator[Block]]
+
+    @classmethod
+    def of(
+        cls,
+        observed: Iterable[Observation],
+        weights: Float64[np.ndarray, "samples draws"] | None = None,
+    ) -> Observations:
+        """Observations that are held in memory.
+
+        Args:
+            observed: at least one, all of the same heads.
+            weights: how often each sample stands in each draw; by default once in the only one.
+
+        Raises:
+            HeadsError: none, or of different heads.
+        """
+        held = list(observed)
+        if not held or any(one.heads != held[0].heads for one in held):
+            raise HeadsError("every observation must be of the same heads in the same order")
+        count = sum(map(len, held))
+        times = np.ones((count, 1)) if weights is None else weights
+        cuts = np.cumsum([len(one) for one in held])[:-1]
+        parts = np.split(times, cuts)
+
+        def blocks() -> Iterator[Block]:
+            for one, part in zip(held, parts, strict=True):
+                yield Block(one.columns, part)
+
+        return cls(held[0].heads, times.shape[1], blocks)
+
+    def means(self, *columns: str) -> dict[str, Float64[np.ndarray, "draws heads"]]:
+        """Mean of columns per draw and head over the samples where they were measured.
+
+        NaN where a column was measured in no sample of a draw. One pass.
+
+        Raises:
+            HeadsError: a column was not observed, or there is no sample.
+        """
+        shape = (self.draws, len(self.heads))
+        sums = {name: np.zeros(shape) for name in columns}
+        counts = {name: np.zeros(shape) for name in columns}
+        empty = True
+        for block in self.blocks():
+            empty = False
+            for name in columns:
+                values = _column(block, name).astype(np.float64)
+                known = np.isfinite(values)
+                sums[name] += block.weights.T @ np.where(known, values, 0.0)
+                counts[name] += block.weights.T @ known.astype(np.float64)
+        if empty:
+            raise HeadsError("no sample was observed; give at least one picture and sentence")
+        return {
+            name: np.divide(sums[name], count, out=np.full(shape, np.nan), where=count > 0)
+            for name, count in counts.items()
+        }
+
+    @property
+    def samples(self) -> Int[np.ndarray, " draws"]:
+        """How many samples stand in each draw."""
+        total = np.zeros(self.draws)
+        for block in self.blocks():
+            total += block.weights.sum(axis=0)
+        return np.rint(total).astype(np.int64)
+
+
+def _column(block: Block, name: str) -> Float32[np.ndarray, "_samples _heads"]:
+    if name not in block.columns:
+        raise HeadsError(
+            f"{name!r} was not observed (there is {', '.join(block.columns)}); "
+            "observe again with the mode that needs it"
+        )
+    return block.columns[name]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a rule says of each head in each draw.
+
+    Attributes:
+        values: more is better; what a head is ranked by.
+        candidates: who may be chosen; None = all.
+        frequency: share of samples that voted for each head, where the rule counts votes.
+        criterion: what the elbow was taken of, where there is one.
+        thresholds: the elbow's value per draw; 0 where the rule has none.
+        notes: what the user should know.
+    """
+
+    values: Float64[np.ndarray, "draws heads"]
+    candidates: Bool[np.ndarray, "draws heads"] | None = None
+    frequency: Float64[np.ndarray, "draws heads"] | None = None
+    criterion: Float64[np.ndarray, "draws heads"] | None = None
+    thresholds: Float64[np.ndarray, " draws"] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Rule(Protocol):
+    """A selection mode. Its fields are the options that a user may set (`paper:per_sample=5`)."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The columns that it reads; what data must offer for it (boxes, pairs) follows."""
+
+    def score(self, seen: Observations) -> Scores:
+        """Score every head in every draw.
+
+        Raises:
+            HeadsError: what was observed tells it nothing.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,27 +165,32 @@ class Selection:
         rule: its name.
         k: how many of the ranked heads are chosen.
         ranked: the candidates, best first.
-        scores: what they were ranked by, aligned with `ranked`.
-        frequency: share of samples in which each was among the lowest entropies, aligned with
-            `ranked`; empty where the rule does not count.
-        threshold: tau, the least mean S_img of a candidate; 0 where the rule has no such bound.
+        scores, spread: mean and standard deviation over the draws, aligned with `ranked`.
+        frequency, frequency_spread: the same of the votes; empty where the rule does not count.
+        tops: the k best of each draw alone.
         all_heads: every head that was observed.
-        mean_attention: mean S_img, aligned with `all_heads`.
-        samples, pairs: how many were observed.
-        notes: what the user should know (criteria that left no candidate).
+        mean_attention: mean S_img over all draws, aligned with `all_heads`.
+        criterion: means of what the elbow was taken of, aligned with `all_heads`; empty without.
+        threshold, thresholds: tau: mean over the draws, and of each; 0 where there is no elbow.
+        samples: samples per draw.
+        notes: what the user should know.
     """
 
     rule: str
     k: int
     ranked: tuple[Head, ...]
     scores: Float64[np.ndarray, " ranked"]
-    frequency: Float64[np.ndarray, " counted"]
-    threshold: float
+    spread: Float64[np.ndarray, " ranked"]
+    frequency: Float64[np.ndarray, " _counted"]
+    frequency_spread: Float64[np.ndarray, " _counted"]
+    tops: tuple[tuple[Head, ...], ...]
     all_heads: tuple[Head, ...]
     mean_attention: Float64[np.ndarray, " all_heads"]
-    samples: int
-    pairs: int = 0
-    notes: tuple[str, ...] = ()
+    criterion: Float64[np.ndarray, " _curve"]
+    threshold: float
+    thresholds: tuple[float, ...]
+    samples: tuple[int, ...]
+    notes: tuple[str, ...] = field(default=())
 
     @property
     def heads(self) -> tuple[Head, ...]:
@@ -66,310 +198,85 @@ class Selection:
         return self.ranked[: self.k]
 
     @property
-    def curve(self) -> Float64[np.ndarray, " all_heads"]:
-        """Mean S_img sorted ascending, as the elbow sees it."""
-        return np.sort(self.mean_attention)
+    def curve(self) -> Float64[np.ndarray, " _curve"]:
+        """The elbow's criterion sorted ascending (mean S_img where the rule has no elbow)."""
+        return np.sort(self.criterion if len(self.criterion) else self.mean_attention)
+
+    @property
+    def stability(self) -> float:
+        """Mean share of the k best that two draws have in common; NaN with a single draw."""
+        sets = [set(top) for top in self.tops]
+        shared = [len(a & b) / max(len(a), len(b), 1) for i, a in enumerate(sets) for b in sets[:i]]
+        return float(np.mean(shared)) if shared else float("nan")
 
 
-class SelectionRule(Protocol):
-    """What every rule offers."""
+def select(rule: Rule, seen: Observations, *, name: str, k: int | None = TOP) -> Selection:
+    """Rank the heads by a rule and fix the best `k` (None: all candidates).
 
-    def add(self, observation: Observation) -> None:
-        """Take in one picture."""
+    Ties go to the larger mean S_img, then by layer and head.
 
-    def result(self) -> Selection:
-        """Rank the heads by all that was added.
-
-        Raises:
-            HeadsError: too little was added.
-        """
-
-
-def _candidates(
-    heads: tuple[Head, ...], kept: Bool[np.ndarray, " heads"], skipped_layers: int
-) -> tuple[Bool[np.ndarray, " heads"], tuple[str, ...]]:
-    """Heads that pass both criteria; where none does, the criteria give way, and a note says so."""
-    deep = np.array([head.layer >= skipped_layers for head in heads])
-    if (kept & deep).any():
-        return kept & deep, ()
-    if deep.any():
-        note = f"only layers below {skipped_layers} reach the elbow of S_img; it was not applied"
-        return deep, (note,)
-    return kept, (f"no layer from {skipped_layers} on was observed; all layers are candidates",)
-
-
-def _judge(
-    heads: tuple[Head, ...],
-    mean_attention: Float64[np.ndarray, " heads"],
-    skipped_layers: int,
-    exempt_layers: frozenset[int],
-) -> tuple[Bool[np.ndarray, " heads"], float, tuple[str, ...]]:
-    """Criterion 1: who reaches the elbow of S_img and lies deep enough; tau; notes."""
-    exempt = np.array([head.layer in exempt_layers for head in heads])
-    threshold, kept = 0.0, exempt
-    if not exempt.all():
-        found = elbow(mean_attention[~exempt])
-        threshold, kept = found.threshold, exempt | found.keeps(mean_attention)
-    candidates, notes = _candidates(heads, kept, skipped_layers)
-    return candidates, threshold, notes
-
-
-def _rank(
-    sums: Sums,
-    rule: str,
-    k: int | None,
-    candidates: Bool[np.ndarray, " heads"],
-    scores: Float64[np.ndarray, " heads"],
-    *,
-    frequency: Float64[np.ndarray, " heads"] | None = None,
-    threshold: float = 0.0,
-    notes: tuple[str, ...] = (),
-) -> Selection:
-    """Best score first; ties to the larger mean S_img, then by layer and head."""
-    attention = sums.means()[0]
-    layers, numbers = (np.array(part) for part in zip(*sums.heads, strict=True))
-    order = ranked(-scores, -attention, layers, numbers)
-    order = order[candidates[order]]
+    Raises:
+        HeadsError: nothing was observed, or it tells the rule nothing.
+    """
+    scores = rule.score(seen)
+    attention = seen.means(ATTENTION)[ATTENTION]
+    if np.isnan(scores.values).all():
+        raise HeadsError(f"mode {name} can tell nothing of any head; give it other data")
+    candidates = (
+        np.ones(scores.values.shape, dtype=bool) if scores.candidates is None else scores.candidates
+    )
+    known = candidates & ~np.isnan(scores.values)
+    # A head that was no candidate in a draw got nothing there; its mean counts that draw as 0.
+    values = np.where(known, scores.values, 0.0 if scores.frequency is not None else np.nan)
+    mean, spread = _over_draws(values)
+    overall = attention.mean(axis=0)
+    order = order_of(seen.heads, -mean, -overall)
+    order = order[known.any(axis=0)[order]]
+    chosen = len(order) if k is None else min(k, len(order))
+    tops = []
+    for draw in range(seen.draws):
+        row = np.where(known[draw], scores.values[draw], -np.inf)
+        own = order_of(seen.heads, -row, -attention[draw])
+        own = own[known[draw][own]][:chosen]
+        tops.append(tuple(seen.heads[i] for i in own))
+    frequency = frequency_spread = np.zeros(0)
+    if scores.frequency is not None:
+        frequency, frequency_spread = (part[order] for part in _over_draws(scores.frequency))
+    thresholds = () if scores.thresholds is None else tuple(map(float, scores.thresholds))
     return Selection(
-        rule,
-        len(order) if k is None else min(k, len(order)),
-        tuple(sums.heads[i] for i in order),
-        scores[order],
-        np.zeros(0) if frequency is None else frequency[order],
-        threshold,
-        sums.heads,
-        attention,
-        sums.samples,
-        sums.pairs,
-        notes,
+        rule=name,
+        k=chosen,
+        ranked=tuple(seen.heads[i] for i in order),
+        scores=mean[order],
+        spread=spread[order],
+        frequency=frequency,
+        frequency_spread=frequency_spread,
+        tops=tuple(tops),
+        all_heads=seen.heads,
+        mean_attention=overall,
+        criterion=np.zeros(0) if scores.criterion is None else scores.criterion.mean(axis=0),
+        threshold=float(np.mean(thresholds)) if thresholds else 0.0,
+        thresholds=thresholds,
+        samples=tuple(map(int, seen.samples)),
+        notes=scores.notes,
     )
 
 
-def lowest_entropies(
-    entropy: Float[np.ndarray, " heads"],
-    attention: Float[np.ndarray, " heads"],
-    heads: tuple[Head, ...],
-    candidates: Bool[np.ndarray, " heads"],
-    most: int,
-) -> Int[np.ndarray, " chosen"]:
-    """Indices of at most `most` candidates of lowest finite entropy in one sample.
+def _over_draws(
+    values: Float64[np.ndarray, "draws heads"],
+) -> tuple[Float64[np.ndarray, " heads"], Float64[np.ndarray, " heads"]]:
+    """Mean and standard deviation over the draws in which a value is known."""
+    known = ~np.isnan(values)
+    count = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, values, 0.0).sum(axis=0) / count
+    away = np.where(known, values - mean, 0.0)
+    spread = np.sqrt((away**2).sum(axis=0) / count)
+    return np.where(known.any(axis=0), mean, np.nan), spread
 
-    Many heads tie at 0: the larger S_img of the sample goes first, then layer, then head.
-    """
+
+def order_of(
+    heads: tuple[Head, ...], *keys: Float64[np.ndarray, " heads"]
+) -> Int[np.ndarray, " heads"]:
+    """Indices of the heads by ascending keys, ties by the next, then by layer and head."""
     layers, numbers = (np.array(part) for part in zip(*heads, strict=True))
-    order = ranked(entropy, -attention, layers, numbers)
-    chosen = candidates[order] & np.isfinite(entropy[order])
-    return np.asarray(order[chosen][:most])
-
-
-@dataclass(eq=False)
-class PaperSelection:
-    """The paper's rule (section 3): elbow on mean S_img, then frequency of lowest entropy.
-
-    Keeps two float32 arrays of samples x heads, for tau is known only at the end.
-
-    Args:
-        k: how many heads are fixed.
-        per_sample: N, how many heads of lowest entropy each sample votes for.
-        skipped_layers: the first layers, never candidates.
-        exempt_layers: layers that the elbow does not judge (cross-attention: their rows hold
-            nothing but the picture).
-        draws, draw_size, seed: the frequency may be averaged over random draws of the samples,
-            each without replacement and with its own elbow (the paper: 5 draws of 1,000). By
-            default all samples are taken once.
-    """
-
-    k: int = TOP
-    per_sample: int = PER_SAMPLE
-    skipped_layers: int = SKIPPED_LAYERS
-    exempt_layers: frozenset[int] = frozenset()
-    draws: int = 1
-    draw_size: int | None = None
-    seed: int = 0
-    name: str = "paper"
-    _sums: Sums = field(default_factory=Sums, init=False, repr=False)
-    _attention: list[np.ndarray] = field(default_factory=list, init=False, repr=False)
-    _entropy: list[np.ndarray] = field(default_factory=list, init=False, repr=False)
-
-    def add(self, observation: Observation) -> None:
-        """Take in one picture; each of its expressions is one sample."""
-        self._sums.add(observation)
-        self._attention.append(observation.image_attention)
-        self._entropy.append(observation.entropy)
-
-    def result(self) -> Selection:
-        """Rank by selection frequency.
-
-        Raises:
-            HeadsError: nothing was added.
-        """
-        candidates, frequency, threshold, notes = self._count()
-        return _rank(
-            self._sums,
-            self.name,
-            self.k,
-            candidates,
-            frequency,
-            frequency=frequency,
-            threshold=threshold,
-            notes=notes,
-        )
-
-    def _count(
-        self,
-    ) -> tuple[Bool[np.ndarray, " heads"], Float64[np.ndarray, " heads"], float, tuple[str, ...]]:
-        """Who was a candidate in any draw, mean frequency and tau over the draws, notes."""
-        self._sums.means()
-        heads = self._sums.heads
-        attention, entropy = np.concatenate(self._attention), np.concatenate(self._entropy)
-        size = min(self.draw_size or len(attention), len(attention))
-        rng = np.random.default_rng(self.seed)
-        ever = np.zeros(len(heads), dtype=bool)
-        frequency, taus, notes = np.zeros(len(heads)), [], dict[str, None]()
-        for _ in range(self.draws):
-            drawn = rng.permutation(len(attention))[:size]
-            mean = attention[drawn].mean(axis=0, dtype=np.float64)
-            candidates, tau, told = _judge(heads, mean, self.skipped_layers, self.exempt_layers)
-            for sample in drawn:
-                votes = lowest_entropies(
-                    entropy[sample], attention[sample], heads, candidates, self.per_sample
-                )
-                frequency[votes] += 1.0
-            ever |= candidates
-            taus.append(tau)
-            notes.update(dict.fromkeys(told))
-        return ever, frequency / (self.draws * size), float(np.mean(taus)), tuple(notes)
-
-
-@dataclass(eq=False)
-class PaperSensitivitySelection(PaperSelection):
-    """The paper's two criteria with a third: frequency x mean sensitivity."""
-
-    name: str = "paper+sensitivity"
-
-    def result(self) -> Selection:
-        """Rank by frequency x sensitivity.
-
-        Raises:
-            HeadsError: nothing was added, or no picture with two expressions.
-        """
-        candidates, frequency, threshold, notes = self._count()
-        _, moved, _ = self._sums.means(pairs=True)
-        return _rank(
-            self._sums,
-            self.name,
-            self.k,
-            candidates,
-            frequency * moved,
-            frequency=frequency,
-            threshold=threshold,
-            notes=notes,
-        )
-
-
-@dataclass(eq=False)
-class SensitivitySelection:
-    """Label-free: heads that look at the picture, and elsewhere when other words are said.
-
-    Score: mean over picture pairs of (1 - overlap), times mean S_img. Memory O(heads).
-    """
-
-    k: int = TOP
-    skipped_layers: int = SKIPPED_LAYERS
-    name: str = "sensitivity"
-    _sums: Sums = field(default_factory=Sums, init=False, repr=False)
-
-    def add(self, observation: Observation) -> None:
-        """Take in one picture; only pictures with two or more expressions tell something."""
-        self._sums.add(observation)
-
-    def result(self) -> Selection:
-        """Rank by sensitivity x S_img.
-
-        Raises:
-            HeadsError: no picture with two different expressions was added.
-        """
-        attention, moved, agreed = self._sums.means(pairs=True)
-        every = np.ones(len(attention), dtype=bool)
-        candidates, notes = _candidates(self._sums.heads, every, self.skipped_layers)
-        scores = self._score(attention, moved, agreed)
-        return _rank(self._sums, self.name, self.k, candidates, scores, notes=notes)
-
-    def _score(
-        self,
-        attention: Float64[np.ndarray, " heads"],
-        moved: Float64[np.ndarray, " heads"],
-        agreed: Float64[np.ndarray, " heads"],  # noqa: ARG002 - a further rule weighs it
-    ) -> Float64[np.ndarray, " heads"]:
-        return np.asarray(moved * attention)
-
-
-@dataclass(eq=False)
-class ConsensusSelection(SensitivitySelection):
-    """`sensitivity`, times how far a head's change is the change of the other heads.
-
-    A head that changes at random is sensitive, too; its changes agree with nobody's.
-    """
-
-    name: str = "consensus"
-
-    def _score(
-        self,
-        attention: Float64[np.ndarray, " heads"],
-        moved: Float64[np.ndarray, " heads"],
-        agreed: Float64[np.ndarray, " heads"],
-    ) -> Float64[np.ndarray, " heads"]:
-        return np.asarray(moved * attention * agreed)
-
-
-@dataclass(eq=False)
-class MeanOfAll:
-    """Every head from layer `skipped_layers` on, by mean S_img: the control, and a rule."""
-
-    k: int | None = None
-    skipped_layers: int = SKIPPED_LAYERS
-    name: str = "mean_all"
-    _sums: Sums = field(default_factory=Sums, init=False, repr=False)
-
-    def add(self, observation: Observation) -> None:
-        """Take in one picture."""
-        self._sums.add(observation)
-
-    def result(self) -> Selection:
-        """All candidates, by mean S_img.
-
-        Raises:
-            HeadsError: nothing was added.
-        """
-        attention = self._sums.means()[0]
-        every = np.ones(len(attention), dtype=bool)
-        candidates, notes = _candidates(self._sums.heads, every, self.skipped_layers)
-        return _rank(self._sums, self.name, self.k, candidates, attention, notes=notes)
-
-
-def per_sample_heads(maps: HeadMaps, k: int = TOP) -> tuple[Head, ...]:
-    """The heads of `per_sample_selection` with its defaults, best first."""
-    return per_sample_selection(maps, k).heads
-
-
-def per_sample_selection(
-    maps: HeadMaps,
-    k: int = TOP,
-    *,
-    cut: float = 1.0,
-    skipped_layers: int = SKIPPED_LAYERS,
-    exempt_layers: frozenset[int] = frozenset(),
-) -> Selection:
-    """`auto`: the paper's criteria on this one query alone, for a model without known heads.
-
-    Its ablation (section 4) scores this far below fixed heads; results must say that it was used.
-    The heads are the `k` of lowest entropy among those that reach the elbow of S_img; ties to the
-    larger S_img, then by layer and head. Scores are negative entropies.
-    """
-    attention = maps.image_attention.astype(np.float64)
-    entropy = spatial_entropy(maps.maps.values, cut=cut).astype(np.float32)
-    candidates, threshold, notes = _judge(maps.heads, attention, skipped_layers, exempt_layers)
-    none = np.zeros_like(attention)
-    sums = Sums(maps.heads, 1, 0, attention, none, none)
-    scores = -entropy.astype(np.float64)
-    return _rank(sums, "auto", k, candidates, scores, threshold=threshold, notes=notes)
+    return ranked(*keys, layers, numbers)
