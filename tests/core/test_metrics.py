@@ -143,7 +143,7 @@ def test_same_seed_same_interval_in_any_chunking(monkeypatch: pytest.MonkeyPatch
     whole = bootstrap_interval(values, range(500), seed=7)
     assert bootstrap_interval(values, range(500), seed=7) == whole
     assert bootstrap_interval(values, range(500), seed=8) != whole
-    monkeypatch.setattr("vg_engine.core.metrics._CHUNK", 5000)
+    monkeypatch.setattr("vg_engine.core.statistics._CHUNK", 5000)
     assert bootstrap_interval(values, range(500), seed=7) == whole
 
 

@@ -1,0 +1,375 @@
+"""How sure a number is: intervals, paired differences and rank correlation.
+
+Every metric here is a ratio of sums over samples: a mean is a sum of values over a count, cIoU a
+sum of intersections over a sum of unions. Samples of one picture are not independent, so whole
+pictures ("clusters") are drawn and exchanged, each with all its samples. Numerators may be means
+over several draws of a random contestant, so they need not be whole numbers.
+
+What has no sample is NaN, never 0. The same seed draws the same pictures wherever the same
+pictures come in the same order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int, UInt8
+from scipy.special import bdtr
+
+from vg_engine.core.errors import InputError
+
+_CHUNK = 1 << 20  # numbers drawn at a time: 8 MB
+_EXACT = 12  # so many pictures or fewer: every exchange is tried
+_TIE = 1e-10  # two statistics that differ by less are equal but for rounding
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval.
+
+    Attributes:
+        value: NaN without samples.
+        low, high: NaN with fewer than two pictures.
+        n: number of samples.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        """Read by people: `0.853 [0.826, 0.879]`, `0.853` without an interval, else `n/a`."""
+        if math.isnan(self.value):
+            return "n/a"
+        if math.isnan(self.low):
+            return f"{self.value:.3f}"
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How much better contestant A is than B on the same samples.
+
+    Attributes:
+        difference: A - B; NaN where one of the two has no sample.
+        low, high: bootstrap interval of the difference; NaN with fewer than two pictures.
+        p: two-sided; how often an exchange of A and B, picture by picture, is as far apart. NaN
+            where the difference is.
+        n: number of samples.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+    def __str__(self) -> str:
+        """Read by people: `+0.031 [+0.010, +0.052], p = 0.004`, else `n/a`."""
+        if math.isnan(self.difference):
+            return "n/a"
+        bounds = "" if math.isnan(self.low) else f" [{self.low:+.3f}, {self.high:+.3f}]"
+        return f"{self.difference:+.3f}{bounds}, p = {self.p:.3g}"
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """McNemar's exact test of two contestants' hits.
+
+    Attributes:
+        only_a, only_b: samples that only A, only B got right.
+        p: two-sided, binomial; 1 where both are right on the same samples, NaN without samples.
+    """
+
+    only_a: int
+    only_b: int
+    p: float
+
+
+def ratio_interval(
+    numerators: Float[np.ndarray, " n"],
+    denominators: Float[np.ndarray, " n"],
+    clusters: Sequence[Hashable],
+    *,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """A ratio of sums with a percentile bootstrap interval, **clustered by picture**.
+
+    Args:
+        numerators, denominators: one each per sample. A sample whose denominator is 0 is left
+            out: its picture is not drawn for its sake, and it is not counted.
+        clusters: the picture of each sample.
+        resamples: how often a set of pictures is drawn.
+        level: share of the resampled ratios inside the interval.
+        seed: same seed, same pictures, same interval.
+
+    Returns:
+        sum(numerators) / sum(denominators): NaN throughout without samples; NaN bounds with one
+        picture, which tells no spread.
+
+    Raises:
+        InputError: lengths differ, a value is not finite, a denominator below 0, a level outside
+            (0, 1), no resample.
+    """
+    columns = _columns(clusters, numerators, denominators)
+    _check(columns[1:], level, resamples)
+    kept = columns[1] > 0
+    if not kept.any():
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    sums = _sums(columns[:, kept], clusters, kept)
+    above, below = sums
+    value, n = float(above.sum() / below.sum()), int(kept.sum())
+    if len(above) == 1:
+        return Estimate(value, math.nan, math.nan, n)
+    ratios = [
+        above[drawn].sum(axis=1) / below[drawn].sum(axis=1)
+        for drawn in _draws(len(above), resamples, seed)
+    ]
+    low, high = _bounds(np.concatenate(ratios), level)
+    return Estimate(value, low, high, n)
+
+
+def paired(
+    numerators_a: Float[np.ndarray, " n"],
+    denominators_a: Float[np.ndarray, " n"],
+    numerators_b: Float[np.ndarray, " n"],
+    denominators_b: Float[np.ndarray, " n"],
+    clusters: Sequence[Hashable],
+    *,
+    resamples: int = 2000,
+    permutations: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Paired:
+    """The difference of two contestants' ratios of sums on the same samples, row by row.
+
+    The interval is a percentile bootstrap by picture. For the p-value A and B change places in
+    whole pictures; with equal denominators that is the sign-flip test of the pictures'
+    differences. With up to 12 pictures on which the two differ every exchange is tried, else
+    `permutations` random ones, and p = (as far apart + 1) / (permutations + 1).
+
+    Args:
+        numerators_a, denominators_a: contestant A, one each per sample.
+        numerators_b, denominators_b: contestant B on the same samples in the same order. A sample
+            is left out where both denominators are 0. Where only one is, it still counts for the
+            other: so it must be for unions of masks, but hand in no sample that only one of the
+            two was asked about.
+        clusters: the picture of each sample.
+        resamples, level: of the interval.
+        permutations: random exchanges.
+        seed: same seed, same pictures.
+
+    Raises:
+        InputError: as in `ratio_interval`, or no permutation.
+    """
+    columns = _columns(clusters, numerators_a, denominators_a, numerators_b, denominators_b)
+    _check(columns[[1, 3]], level, resamples)
+    if permutations < 1:
+        raise InputError(f"permutations must be above 0, got {permutations}")
+    kept = (columns[1] > 0) | (columns[3] > 0)
+    n = int(kept.sum())
+    if not (columns[1].any() and columns[3].any()):
+        return Paired(math.nan, math.nan, math.nan, math.nan, n)
+    sums = _sums(columns[:, kept], clusters, kept)
+    difference = float(_difference(sums.sum(axis=1, keepdims=True))[0])
+    p = _exchange(sums, permutations, seed)
+    if sums.shape[1] == 1:
+        return Paired(difference, math.nan, math.nan, p, n)
+    differences = [
+        _difference(np.stack([column[drawn].sum(axis=1) for column in sums]))
+        for drawn in _draws(sums.shape[1], resamples, seed)
+    ]
+    low, high = _bounds(np.concatenate(differences), level)
+    return Paired(difference, low, high, p, n)
+
+
+def mcnemar(a: Bool[np.ndarray, " n"], b: Bool[np.ndarray, " n"]) -> McNemar:
+    """McNemar's exact test: whether A and B are right equally often where they disagree.
+
+    It takes samples for independent, so it is right with one sentence per picture and too sure
+    of itself with more; `paired` is not.
+    """
+    only_a, only_b = int(np.count_nonzero(a & ~b)), int(np.count_nonzero(b & ~a))
+    if not len(a):
+        return McNemar(0, 0, math.nan)
+    tail = float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))
+    return McNemar(only_a, only_b, min(1.0, 2.0 * tail))
+
+
+def spearman(
+    x: Float[np.ndarray, " n"],
+    y: Float[np.ndarray, " n"],
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """Spearman's rank correlation with a percentile bootstrap interval; ties have mean ranks.
+
+    Ranks are taken anew in every resample. What is drawn are the items (heads, say), or whole
+    clusters of them (layers) where they are given.
+
+    Returns:
+        NaN throughout where `x` or `y` is constant or has fewer than two items; NaN bounds with
+        one cluster. Resamples that are constant are left out.
+
+    Raises:
+        InputError: lengths differ, a value is not finite, a level outside (0, 1), no resample.
+    """
+    names: Sequence[Hashable] = range(len(x)) if clusters is None else clusters
+    columns = _columns(names, x, y)
+    _check(columns[:0], level, resamples)
+    n = len(names)
+    if any(np.unique(column).size < 2 for column in columns):
+        return Estimate(math.nan, math.nan, math.nan, n)
+    owner, count = _owners(names)
+    value = float(_rank_correlation(columns, np.ones((1, n)))[0])
+    if count == 1:
+        return Estimate(value, math.nan, math.nan, n)
+    found = [
+        _rank_correlation(columns, _times(drawn)[:, owner])
+        for drawn in _draws(count, resamples, seed, width=n)
+    ]
+    low, high = _bounds(np.concatenate(found), level)
+    return Estimate(value, low, high, n)
+
+
+def _columns(
+    clusters: Sequence[Hashable], *columns: Float[np.ndarray, " _"]
+) -> Float64[np.ndarray, "columns n"]:
+    for column in columns:
+        if len(column) != len(clusters):
+            raise InputError(f"{len(column)} values but {len(clusters)} clusters")
+    table = np.stack([column.astype(np.float64) for column in columns])
+    if not np.isfinite(table).all():
+        raise InputError("a value is not finite; leave out what was not measured")
+    return table
+
+
+def _check(denominators: Float64[np.ndarray, "columns n"], level: float, resamples: int) -> None:
+    if not 0 < level < 1 or resamples < 1:
+        raise InputError(f"level must lie in (0, 1) and resamples above 0: {level}, {resamples}")
+    if (denominators < 0).any():
+        raise InputError("a denominator is below 0; they are counts or areas")
+
+
+def _owners(clusters: Sequence[Hashable]) -> tuple[Int[np.ndarray, " n"], int]:
+    """The number of each sample's cluster, in the order in which they first appear."""
+    index: dict[Hashable, int] = {}
+    owner = [index.setdefault(cluster, len(index)) for cluster in clusters]
+    return np.array(owner, dtype=np.int64), len(index)
+
+
+def _sums(
+    columns: Float64[np.ndarray, "columns kept"],
+    clusters: Sequence[Hashable],
+    kept: Bool[np.ndarray, " n"],
+) -> Float64[np.ndarray, "columns pictures"]:
+    owner, _ = _owners([c for c, keep in zip(clusters, kept.tolist(), strict=True) if keep])
+    return np.stack([np.bincount(owner, weights=column) for column in columns])
+
+
+def _draws(
+    pictures: int, resamples: int, seed: int, *, width: int | None = None
+) -> Iterator[Int[np.ndarray, "part pictures"]]:
+    """Pictures drawn with replacement, some resamples at a time; chunks change nothing."""
+    rng = np.random.default_rng(seed)
+    step = max(1, _CHUNK // (width or pictures))
+    for start in range(0, resamples, step):
+        part = min(step, resamples - start)
+        yield rng.integers(0, pictures, size=(part, pictures))
+
+
+def _times(drawn: Int[np.ndarray, "part pictures"]) -> Int[np.ndarray, "part pictures"]:
+    """How often each picture was drawn."""
+    part, pictures = drawn.shape
+    places = drawn + np.arange(part)[:, None] * pictures
+    return np.bincount(places.ravel(), minlength=drawn.size).reshape(part, pictures)
+
+
+def _bounds(values: Float64[np.ndarray, " resamples"], level: float) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return math.nan, math.nan
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _difference(sums: Float64[np.ndarray, "4 part"]) -> Float64[np.ndarray, " part"]:
+    """A's ratio - B's; NaN where one of the two has nothing to divide by."""
+    some = (sums[1] > 0) & (sums[3] > 0)
+    a, b = (
+        np.divide(sums[i], sums[i + 1], out=np.full(len(some), math.nan), where=some)
+        for i in (0, 2)
+    )
+    return np.asarray(a - b)
+
+
+def _exchange(sums: Float64[np.ndarray, "4 pictures"], permutations: int, seed: int) -> float:
+    """How often the two are as far apart when they change places in some pictures."""
+    totals = sums.sum(axis=1)
+    gain = sums[[2, 3, 0, 1]] - sums  # what each sum gains when a picture is exchanged
+    # A picture on which the two agree changes nothing, whether exchanged or not.
+    gain = gain[:, (gain != 0).any(axis=0)]
+    pictures = gain.shape[1]
+    observed = abs(float(_difference(totals[:, None])[0]))
+    exact = pictures <= _EXACT
+    as_far = tried = 0
+    for flips in _all_flips(pictures) if exact else _random_flips(pictures, permutations, seed):
+        apart = np.abs(_difference(totals[:, None] + gain @ flips.T.astype(np.float64)))
+        # What cannot be told (nothing to divide by) counts against a difference.
+        as_far += int(np.count_nonzero(~(apart < observed - _TIE)))
+        tried += len(flips)
+    return as_far / tried if exact else (as_far + 1) / (tried + 1)
+
+
+def _all_flips(pictures: int) -> Iterator[UInt8[np.ndarray, "part pictures"]]:
+    numbers = np.arange(2**pictures)
+    yield ((numbers[:, None] >> np.arange(pictures)) & 1).astype(np.uint8)
+
+
+def _random_flips(
+    pictures: int, permutations: int, seed: int
+) -> Iterator[UInt8[np.ndarray, "part pictures"]]:
+    rng = np.random.default_rng([seed, 1])  # apart from the bootstrap's draws
+    step = max(1, _CHUNK // pictures)
+    for start in range(0, permutations, step):
+        part = min(step, permutations - start)
+        yield rng.integers(0, 2, size=(part, pictures), dtype=np.uint8)
+
+
+def _rank_correlation(
+    columns: Float64[np.ndarray, "2 n"],
+    times: Float[np.ndarray, "part n"] | Int[np.ndarray, "part n"],
+) -> Float64[np.ndarray, " part"]:
+    """Pearson's correlation of the mean ranks when item i is there times[i] times."""
+    total = times.sum(axis=1, keepdims=True)
+    apart = []
+    for column in columns:
+        ranks = _mean_ranks(column, times)
+        apart.append(ranks - (times * ranks).sum(axis=1, keepdims=True) / total)
+    x, y = apart
+    spread = (times * x * x).sum(axis=1) * (times * y * y).sum(axis=1)
+    along = (times * x * y).sum(axis=1)
+    found = np.divide(along, np.sqrt(spread), out=np.full(len(along), math.nan), where=spread > 0)
+    return np.asarray(np.clip(found, -1.0, 1.0))
+
+
+def _mean_ranks(
+    values: Float64[np.ndarray, " n"],
+    times: Float[np.ndarray, "part n"] | Int[np.ndarray, "part n"],
+) -> Float64[np.ndarray, "part n"]:
+    """Each item's rank among all, the mean of the ranks that its equals take up."""
+    _, group = np.unique(values, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(group.max() + 1))
+    sizes = np.add.reduceat(times[:, order], starts, axis=1).astype(np.float64)
+    middle = np.cumsum(sizes, axis=1) - (sizes - 1) / 2
+    return np.asarray(middle[:, group])
