@@ -53,7 +53,7 @@ class Sample:
 
 def _scene_with(
     seed: int, index: int, kinds: tuple[Kind, Kind]
-) -> tuple[Scene, tuple[Expression, ...]]:
+) -> tuple[Scene, tuple[Expression, Expression]]:
     """A scene and one expression of each wanted kind, about different objects.
 
     The number of objects is drawn once, so that redrawing does not favour easy
@@ -75,28 +75,28 @@ def _scene_with(
             return draw(layout, rng), chosen
 
 
+def scene_samples(seed: int, name: str, index: int) -> tuple[Sample, Sample]:
+    """The two samples of one scene, drawn anew: a pure function of its arguments.
+
+    `index` counts the scenes of the stream `seed`; `name` begins their `scene_id`.
+    """
+    position = index * _PER_SCENE
+    kinds = (KINDS[position % len(KINDS)], KINDS[(position + 1) % len(KINDS)])
+    scene, (first, second) = _scene_with(seed, index, kinds)
+    scene_id = f"{name}-{index:05d}"
+    return _sample(scene_id, scene, first), _sample(scene_id, scene, second)
+
+
+def _sample(scene_id: str, scene: Scene, said: Expression) -> Sample:
+    thing = scene.objects[said.target]
+    return Sample(
+        scene_id, scene.image, said.text, said.kind, said.target, thing.box, thing.mask, scene
+    )
+
+
 def _samples(seed: int, name: str, count: int) -> tuple[Sample, ...]:
-    samples: list[Sample] = []
-    for index in range((count + _PER_SCENE - 1) // _PER_SCENE):
-        first = index * _PER_SCENE
-        kinds = (KINDS[first % len(KINDS)], KINDS[(first + 1) % len(KINDS)])
-        scene, chosen = _scene_with(seed, index, kinds)
-        for expression in chosen:
-            thing = scene.objects[expression.target]
-            scene_id = f"{name}-{index:05d}"
-            samples.append(
-                Sample(
-                    scene_id,
-                    scene.image,
-                    expression.text,
-                    expression.kind,
-                    expression.target,
-                    thing.box,
-                    thing.mask,
-                    scene,
-                )
-            )
-    return tuple(samples[:count])
+    scenes = range((count + _PER_SCENE - 1) // _PER_SCENE)
+    return tuple(each for index in scenes for each in scene_samples(seed, name, index))[:count]
 
 
 def exam() -> tuple[Sample, ...]:
