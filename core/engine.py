@@ -217,7 +217,7 @@ class Engine:
             sigma=settings.sigma,
             kernel=settings.kernel,
             notes=(*picture.notes, *self._notes),
-            provenance=self._stamp(),
+            provenance=self.stamp(),
         )
 
     def refine(self, groundings: Sequence[Grounding], image: Any) -> tuple[Grounding, ...]:
@@ -360,7 +360,8 @@ class Engine:
             "attend": (done - prepared) / len(asked),
         }
 
-    def _stamp(self) -> dict[str, Any]:
+    def stamp(self) -> dict[str, Any]:
+        """What every answer's provenance says: model, adapter, heads, prompt, region, tool."""
         model, settings, chosen = self._model, self.settings, self.head_set
         return {
             **self._provenance,

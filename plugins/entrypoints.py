@@ -21,7 +21,9 @@ MODEL_TYPES = "vg_engine.model_types"
 PLUGINS = "vg_engine.plugins"
 REGIONS = "vg_engine.regions"
 CONVERTERS = "vg_engine.converters"
-GROUPS = (ADAPTERS, MODEL_TYPES, PLUGINS, REGIONS, CONVERTERS)
+DATASETS = "vg_engine.datasets"
+RULES = "vg_engine.rules"
+GROUPS = (ADAPTERS, MODEL_TYPES, PLUGINS, REGIONS, CONVERTERS, DATASETS, RULES)
 _LOG = logging.getLogger("vg_engine")
 
 # What a group holds, in words, and the error for a name that it does not hold.
@@ -31,6 +33,8 @@ _KINDS: dict[str, tuple[str, type[NotFoundError], str]] = {
     PLUGINS: ("plugin", NotFoundError, " (is its package installed here?)"),
     REGIONS: ("region", NotFoundError, ""),
     CONVERTERS: ("converter", NotFoundError, ""),
+    DATASETS: ("data set", NotFoundError, " (write READER:PATH, as refcoco:/data/refer)"),
+    RULES: ("selection mode", NotFoundError, ""),
 }
 
 

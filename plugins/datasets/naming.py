@@ -1,0 +1,86 @@
+"""Data sets by name: `refcoco:/data/refer?by=unc&split=testA`.
+
+The part before the colon is the reader, found among the entry points `vg_engine.datasets`; then
+comes where the files are, then the reader's options. A reader is a function of a path (None where
+none was given) and of options that have defaults; it returns a `DataSet`:
+
+    def birds(path: Path | None, *, split: str = "val") -> DataSet: ...
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from vg_engine.core.errors import InputError, NotFoundError, PluginError, VGError
+from vg_engine.core.samples import DataSet
+from vg_engine.plugins import entrypoints, options
+
+
+class DataName(NamedTuple):
+    """The parts of a data set's name."""
+
+    reader: str
+    path: Path | None
+    options: dict[str, str]
+
+
+def parse_name(text: str) -> DataName:
+    """The parts of a name.
+
+    >>> parse_name("refcoco:/data/refer?by=unc&split=testA").options
+    {'by': 'unc', 'split': 'testA'}
+
+    Raises:
+        InputError: it names no reader, or holds an option without a value.
+    """
+    front, mark, stated = text.rpartition("?")
+    if not mark:
+        front, stated = text, ""
+    reader, _, place = front.partition(":")
+    if not reader.strip():
+        raise InputError(f"--data {text!r} names no reader; write jsonl:samples.jsonl, for one")
+    found = {key: unquote(value) for key, value in options.pairs(stated, "&").items()}
+    return DataName(reader.strip(), Path(place).expanduser() if place else None, found)
+
+
+def open_data(text: str) -> DataSet:
+    """The data set of that name.
+
+    Raises:
+        NotFoundError: there is no such reader; the nearest names are in the message.
+        InputError: an option that it has not got, or whatever it finds wrong with the files.
+        PluginError: a reader that breaks or returns something else.
+    """
+    name = parse_name(text)
+    entry = _entry(name, text)
+    reader = entry.load()
+    values = options.parse(f"data set {name.reader!r}", reader, name.options)
+    try:
+        found = reader(name.path, **values)
+    except VGError:
+        raise
+    except Exception as error:
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise PluginError(
+            f"the reader {name.reader!r} of {entry.package} broke on {text!r} ({cause}); "
+            "check the files, or tell its authors"
+        ) from error
+    if not isinstance(found, DataSet):
+        raise PluginError(
+            f"the reader {name.reader!r} of {entry.package} returned "
+            f"{type(found).__name__} instead of a DataSet; tell its authors"
+        )
+    return replace(found, name=text)
+
+
+def _entry(name: DataName, text: str) -> entrypoints.Entry:
+    try:
+        return entrypoints.find(entrypoints.DATASETS, name.reader)
+    except NotFoundError as error:
+        suffix = Path(text.partition("?")[0]).suffix.lstrip(".")
+        if suffix in ("jsonl", "parquet"):
+            raise NotFoundError(f"{error}; for a file say {suffix}:{text}") from error
+        raise

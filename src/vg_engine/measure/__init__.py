@@ -1,0 +1,1 @@
+"""Work over whole data sets: finding heads, scoring them, ablations; it can be stopped anywhere."""

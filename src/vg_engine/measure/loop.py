@@ -1,0 +1,142 @@
+"""Going through a data set a batch at a time, so that any moment is a good one to stop.
+
+Which samples share a batch follows from the list of samples alone. A batch whose pictures or
+sentences fail is taken apart, and what fails alone is a fault: recorded, counted, never dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from vg_engine.core.engine import Engine
+from vg_engine.core.errors import InputError, VGError
+from vg_engine.core.samples import DataSet, Fault, Sample, as_fault, fit_boxes
+from vg_engine.core.types import Picture
+from vg_engine.plugins.pictures import decode
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
+
+class Told(Protocol):
+    """What is told of the work as it goes on."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` sentences are behind us."""
+
+
+def quiet(done: int, total: int) -> None:
+    """Tell nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """A data set's records."""
+
+    samples: tuple[Sample, ...]
+    faults: tuple[Fault, ...]
+
+
+def read(data: DataSet, *, strict: bool = False) -> Read:
+    """All records of a data set; samples are light, their pictures stay where they are.
+
+    Raises:
+        InputError: with `strict`, the first fault; else a data set without any sample.
+    """
+    samples, faults = [], []
+    for record in data:
+        if isinstance(record, Sample):
+            samples.append(record)
+            continue
+        if strict:
+            raise InputError(f"{record.id}: {record.error} (--strict stops at the first fault)")
+        faults.append(record)
+    if not samples:
+        first = f"; the first of {len(faults)} faults: {faults[0].error}" if faults else ""
+        raise InputError(f"{data.name} holds no sample that can be used{first}")
+    return Read(tuple(samples), tuple(faults))
+
+
+def open_picture(sample: Sample) -> Picture:
+    """The decoded picture of a sample, after checking that its true boxes lie in it.
+
+    Raises:
+        VGError: the picture cannot be used, or a box does not fit.
+    """
+    picture = decode(sample.open())
+    if sample.boxes is not None:
+        fit_boxes(sample.boxes, picture.size)
+    return picture
+
+
+def guarded(
+    work: Callable[[Sequence[Item]], Found], items: Sequence[Item]
+) -> Iterator[tuple[Sequence[Item], Found | VGError]]:
+    """Do a batch whole; if it fails, in halves, and so on until what fails stands alone.
+
+    What runs out of memory is halved as well. Each part comes with what became of it, in order.
+    """
+    try:
+        found = work(items)
+    except VGError as error:
+        failed: VGError = error
+    except torch.OutOfMemoryError:
+        failed = InputError("out of memory, even alone; use a smaller picture or another device")
+    else:
+        yield items, found
+        return
+    if len(items) == 1:
+        yield items, failed
+        return
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle = len(items) // 2
+    for part in (items[:middle], items[middle:]):
+        yield from guarded(work, part)
+
+
+def fault_records(faults: Sequence[Fault]) -> list[dict[str, Any]]:
+    """Faults as records keep them."""
+    return [{"id": fault.id, "error": fault.error} for fault in faults]
+
+
+def stop_if_strict(faults: Sequence[Fault], *, strict: bool) -> None:
+    """With `strict` the first fault ends the work.
+
+    Raises:
+        InputError: there is one.
+    """
+    if strict and faults:
+        raise InputError(f"{faults[0].id}: {faults[0].error} (--strict stops at the first fault)")
+
+
+def told(error: VGError, samples: Sequence[Sample]) -> list[Fault]:
+    """The faults of samples that failed together."""
+    return [as_fault(sample.id, error) for sample in samples]
+
+
+def asking(engine: Engine) -> dict[str, Any]:
+    """How the engine asks, as far as maps depend on it: model, adapter, prompt, precision."""
+    prompt = engine.settings.prompt
+    stamp = engine.stamp()
+    return {
+        "model": stamp["model"],
+        "revision": stamp["revision"],
+        "entry": stamp.get("entry"),
+        "adapter": stamp["adapter"],
+        "dtype": stamp["dtype"],
+        "device": stamp["device"],
+        "layers": engine.model.layers,
+        "heads_per_layer": engine.model.heads,
+        "statements": list(engine.model.statements),
+        "prompt": {
+            "form": prompt.form,
+            "template": prompt.template,
+            "query_row": prompt.query_row,
+            **({"system": prompt.system} if prompt.system else {}),
+        },
+    }

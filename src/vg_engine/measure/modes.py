@@ -1,0 +1,56 @@
+"""Selection modes by name: `paper`, `supervised`, `paper:per_sample=5`."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from vg_engine.core.errors import InputError, PluginError
+from vg_engine.core.observation import ATTENTION
+from vg_engine.core.selection import Rule
+from vg_engine.plugins import entrypoints, options
+
+
+class Mode(NamedTuple):
+    """A rule as the user named it."""
+
+    text: str
+    name: str
+    rule: Rule
+    options: dict[str, Any]
+
+
+def find_mode(text: str, **defaults: str) -> Mode:
+    """The mode that a text names, among the entry points `vg_engine.rules`.
+
+    Args:
+        text: a name, with options after a colon.
+        defaults: options for every rule that knows them; the text wins.
+
+    Raises:
+        NotFoundError: there is no such mode; the nearest names are in the message.
+        InputError: an option that it has not got.
+        PluginError: what was found is no rule.
+    """
+    name, _, stated = text.partition(":")
+    entry = entrypoints.find(entrypoints.RULES, name.strip())
+    made = entry.load()
+    known = options.settable(made)
+    wanted = {key: value for key, value in defaults.items() if key in known}
+    wanted |= options.pairs(stated)
+    values = options.parse(f"mode {name!r}", made, wanted)
+    try:
+        rule = made(**values)
+    except InputError as error:
+        raise InputError(f"mode {text!r}: {error}") from error
+    needs = getattr(rule, "needs", None)
+    if not isinstance(needs, tuple) or not callable(getattr(rule, "score", None)):
+        raise PluginError(
+            f"mode {name!r} of {entry.package} is no rule: it lacks `needs` or `score`; update or "
+            "remove that package"
+        )
+    return Mode(text, name.strip(), rule, values)
+
+
+def needed(modes: tuple[Mode, ...]) -> frozenset[str]:
+    """The columns that the modes read; mean S_img is always told."""
+    return frozenset({ATTENTION}).union(*(mode.rule.needs for mode in modes))
