@@ -6,8 +6,9 @@ out; where nothing is left, the chart says `no data`.
 
 from __future__ import annotations
 
-from vg_engine.report.curves import Mark, Series, elbow, line, scatter, spark
+from vg_engine.report.curves import Mark, Series, line
 from vg_engine.report.grids import heat, stability
+from vg_engine.report.points import elbow, scatter, spark
 from vg_engine.report.rows import Row, bars, dots_with_intervals
 
 __all__ = [

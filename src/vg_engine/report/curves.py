@@ -1,12 +1,39 @@
-"""Lines and clouds: series with intervals, the elbow of a sorted curve, one number against another."""
+"""Lines: one or several series, with intervals, marks and chords."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from vg_engine.report.frame import (
+    Axes,
+    Labels,
+    apart,
+    axes,
+    dot,
+    drawing,
+    fitted,
+    nothing,
+    path,
+    rule,
+    words,
+)
 from vg_engine.report.markup import Markup
-from vg_engine.report.scales import Numbers
+from vg_engine.report.scales import (
+    Numbers,
+    covering,
+    finite,
+    floats,
+    same_length,
+    spread,
+    width_of,
+)
+
+_COLOURS: Final = 6
+_END = 150.0  # pixels that the name of a line may take
+_LINE = 15.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,62 +96,148 @@ def line(
     Raises:
         InputError: lists of different lengths.
     """
-    raise NotImplementedError
+    curves = [_Curve.of(one, i) for i, one in enumerate(_several(series))]
+    extra = [*marks, *(mark for pair in segments for mark in pair)]
+    across = finite([x for curve in curves for x in curve.used] + [mark.x for mark in extra])
+    along = finite([y for curve in curves for y in curve.heights] + [mark.y for mark in extra])
+    if not any(curve.used for curve in curves) or not across or not along:
+        return nothing(title, width)
+    named = [curve for curve in curves if curve.used and curve.name and len(curves) > 1]
+    room = min(_END, max((width_of(curve.name) for curve in named), default=0.0))
+    tall = max(float(height), _LINE * len(named) + 110)
+    y_range = spread([*along, 0.0] if from_zero else along)
+    frame = axes(
+        _padded(spread(across)) if x_ticks is not None else spread(across),
+        covering(*y_range),
+        width=float(width),
+        height=tall,
+        x_label=x_label,
+        y_label=y_label,
+        names=x_ticks,
+        right=room + 24 if named else 0.0,
+    )
+    drawn = [part for curve in reversed(curves) for part in curve.drawn(frame, dots=dots)]
+    drawn += [part for pair in segments for part in _segment(frame, *pair)]
+    drawn += _marks(frame, marks, [point for curve in curves for point in curve.placed(frame)])
+    drawn += _ends(frame, named, room)
+    return drawing(title, width, tall, *frame.parts, *drawn, says=_told(curves))
 
 
-def elbow(
-    values: Numbers,
-    *,
-    index: int,
-    threshold: float,
-    title: str,
-    x_label: str = "heads, sorted",
-    y_label: str = "mean S_img",
-    width: int = 640,
-    height: int = 320,
-) -> Markup:
-    """The S_img curve sorted ascending, with its chord, the elbow, tau, and what is kept.
-
-    Args:
-        values: in any order; they are sorted.
-        index, threshold: as `core.criteria.elbow` found them; 0 keeps everything.
-        title: stands above, and is the alternative text.
-        x_label, y_label: of the axes.
-        width, height: in CSS pixels.
-    """
-    raise NotImplementedError
+def _several(series: Series | Sequence[Series]) -> Sequence[Series]:
+    return [series] if isinstance(series, Series) else series
 
 
-def scatter(
-    x: Numbers,
-    y: Numbers,
-    *,
-    title: str,
-    labels: Sequence[str] = (),
-    highlight: Sequence[str] = (),
-    note: str = "",
-    x_label: str = "",
-    y_label: str = "",
-    width: int = 480,
-    height: int = 360,
-) -> Markup:
-    """One number against another, a dot per label.
-
-    Args:
-        x, y: aligned; a pair with a value that is not finite is left out.
-        title: stands above, and is the alternative text.
-        labels: shown on hovering.
-        highlight: labels that are drawn in the accent colour and written.
-        note: in the corner (`Spearman's rho = 0.81`).
-        x_label, y_label: of the axes.
-        width, height: in CSS pixels.
-
-    Raises:
-        InputError: lists of different lengths.
-    """
-    raise NotImplementedError
+def _padded(ends: tuple[float, float]) -> tuple[float, float]:
+    """Named places stand a little off the ends."""
+    room = (ends[1] - ends[0]) * 0.04
+    return ends[0] - room, ends[1] + room
 
 
-def spark(values: Numbers, *, title: str, width: int = 120, height: int = 28) -> Markup:
-    """A line without axes, for the cell of a table."""
-    raise NotImplementedError
+@dataclass(frozen=True, eq=False)
+class _Curve:
+    """A series in plain floats."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    bounds: Sequence[tuple[float, float, float]]
+    colour: str
+
+    @classmethod
+    def of(cls, series: Series, place: int) -> _Curve:
+        y = floats(series.y)
+        x = floats(series.x) if series.x is not None else [float(i) for i in range(len(y))]
+        low = floats(series.low) if series.low is not None else [math.nan] * len(y)
+        high = floats(series.high) if series.high is not None else [math.nan] * len(y)
+        same_length(f"x, y and bounds of {series.name!r}", x, y, low, high)
+        colour = "cm" if series.muted else f"c{place % _COLOURS}"
+        return cls(
+            series.name,
+            list(zip(x, y, strict=True)),
+            list(zip(x, low, high, strict=True)),
+            colour,
+        )
+
+    @property
+    def used(self) -> list[float]:
+        """Abscissas of what can be drawn."""
+        return [x for x, y in self.points if math.isfinite(x) and math.isfinite(y)]
+
+    @property
+    def heights(self) -> list[float]:
+        """Values, and bounds that can be drawn."""
+        return [y for _, y in self.points] + [
+            b for run in _runs(self.bounds) for p in run for b in p[1:]
+        ]
+
+    def placed(self, frame: Axes) -> list[tuple[float, float]]:
+        """The points in pixels."""
+        return [(frame.x(x), frame.y(y)) for run in _runs(self.points) for x, y in run]
+
+    def drawn(self, frame: Axes, *, dots: bool) -> Iterator[Markup]:
+        """The band, the line, the dots."""
+        for run in _runs(self.bounds):
+            upper = [(frame.x(x), frame.y(high)) for x, _, high in run]
+            lower = [(frame.x(x), frame.y(low)) for x, low, _ in reversed(run)]
+            yield path([*upper, *lower], f"band {self.colour}", closed=True)
+        muted = " dash" if self.colour == "cm" else ""
+        for run in _runs(self.points):
+            places = [(frame.x(x), frame.y(y)) for x, y in run]
+            if len(run) > 1:
+                yield path(places, f"s {self.colour}{muted}")
+            if dots or len(run) == 1:
+                for (across, down), (x, y) in zip(places, run, strict=True):
+                    tip = f"{self.name} {x:g}: {y:.4g}".strip()
+                    yield dot(across, down, 4.0, f"f ring {self.colour}", tip)
+
+
+def _runs(points: Sequence[tuple[float, ...]]) -> list[list[tuple[float, ...]]]:
+    """Stretches without a gap."""
+    runs: list[list[tuple[float, ...]]] = [[]]
+    for point in points:
+        if all(map(math.isfinite, point)):
+            runs[-1].append(point)
+        elif runs[-1]:
+            runs.append([])
+    return [run for run in runs if run]
+
+
+def _segment(frame: Axes, start: Mark, stop: Mark) -> Iterator[Markup]:
+    ends = frame.x(start.x), frame.y(start.y), frame.x(stop.x), frame.y(stop.y)
+    yield rule(*ends, "s thin dash cq")
+    if start.label:
+        middle = (ends[0] + ends[2]) / 2, (ends[1] + ends[3]) / 2
+        yield words(start.label, middle[0] - 8, middle[1] - 8, "halo", "end")
+
+
+def _marks(
+    frame: Axes, marks: Sequence[Mark], points: Sequence[tuple[float, float]]
+) -> Iterator[Markup]:
+    labels = Labels(frame.left, frame.top - 8, frame.right, frame.bottom, points)
+    for mark in marks:
+        if not (math.isfinite(mark.x) and math.isfinite(mark.y)):
+            continue
+        x, y = frame.x(mark.x), frame.y(mark.y)
+        yield dot(x, y, 5.0, "f ring c0", mark.label)
+        label = labels.put(mark.label, x, y, "strong") if mark.label else None
+        if label is not None:
+            yield label
+
+
+def _ends(frame: Axes, curves: Sequence[_Curve], room: float) -> Iterator[Markup]:
+    """Each line's name, beside its last value."""
+    lasts = [_runs(curve.points)[-1][-1] for curve in curves]
+    wanted = [frame.y(y) for _, y in lasts]
+    for curve, place in zip(curves, apart(wanted, _LINE, frame.top, frame.bottom), strict=True):
+        name = fitted(curve.name, room, frame.right + 14, place + 4, f"named {curve.colour}")
+        yield name
+
+
+def _told(curves: Sequence[_Curve]) -> str:
+    """What a reader hears: each line's ends."""
+    told = []
+    for curve in curves:
+        runs = _runs(curve.points)
+        if runs:
+            first, last = runs[0][0][1], runs[-1][-1][1]
+            told.append(f"{curve.name} from {first:.3g} to {last:.3g}".strip())
+    return "; ".join(told)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float
 
-from vg_engine.report.markup import Markup
+from vg_engine.report.colours import colour_at, is_light
+from vg_engine.report.frame import TITLE, dot, drawing, fitted, nothing, rule, shape, words
+from vg_engine.report.markup import Markup, tag
+from vg_engine.report.scales import Scale, finite, floats, spread, ticks, width_of, written
+
+_SMALLEST, _LARGEST = 5.0, 40.0  # sides of a cell, CSS pixels
+_ROOMY: Final = 34.0  # a cell of this side holds its value
+_BAR: Final = 160.0
+_NAME: Final = 120.0
+_WIDEST_STEP, _NUMBERED = 44.0, 17.0  # between draws; from here on a dot holds its rank
 
 
 def heat(
@@ -34,7 +44,114 @@ def heat(
         low, high: ends of the colour bar; None: the data's.
         width: at most, in CSS pixels; the height follows.
     """
-    raise NotImplementedError
+    known = finite(floats(matrix.ravel()))
+    if not known:
+        return nothing(title, width)
+    rows, cols = matrix.shape
+    ends = spread(known)
+    scale = (ends[0] if low is None else low, ends[1] if high is None else high)
+    left = max(width_of(str(rows - 1)), width_of(row_label)) + 10
+    side = min(_LARGEST, max(_SMALLEST, float(int((width - left - 2) / cols))))
+    top = TITLE + 4
+    right, bottom = left + side * cols, top + side * rows
+    parts: list[Markup | None] = [*_cells(matrix, scale, name, (left, top, side))]
+    parts += _counted(rows, cols, (left, top, side))
+    parts.append(words(row_label, left - 8, top - 8, "", "end"))
+    parts.append(words(col_label, (left + right) / 2, bottom + 34, "", "middle"))
+    inside = [(r, c) for r, c in marks if 0 <= r < rows and 0 <= c < cols]
+    for r, c in inside:
+        for class_ in ("casing", "outline"):
+            parts.append(_square(left + side * c, top + side * r, side, class_))
+    names = ", ".join(name.format(row=r, col=c) for r, c in inside)
+    foot = bottom + 58
+    total = max(right + 8, left + _BAR + 40, width_of(title, 14.0) if title else 0.0)
+    total = min(max(total, 300.0), max(float(width), right + 8))
+    parts += _colour_bar(scale, value_label, left, foot, total - left)
+    height = foot + 30 + (22 if names else 0)
+    if names:
+        parts.append(_square(left + 0.5, height - 14.5, 11.0, "outlined"))
+        parts.append(fitted(names, total - left - 20, left + 19, height - 4, "strong"))
+    says = f"{rows} x {cols} values from {min(known):.3g} to {max(known):.3g}"
+    says += f"; outlined: {names}" if names else ""
+    return drawing(title, total, height, *parts, says=says)
+
+
+def _cells(
+    matrix: Float[np.ndarray, "rows cols"],
+    scale: tuple[float, float],
+    name: str,
+    place: tuple[float, float, float],
+) -> Iterator[Markup]:
+    left, top, side = place
+    gap = 1.0 if side >= 8 else 0.0
+    for (r, c), value in np.ndenumerate(matrix):
+        x, y = left + side * c, top + side * r
+        called = name.format(row=r, col=c)
+        if not np.isfinite(value):
+            tip = tag("title", f"{called}: no data")
+            yield tag(
+                "g", tip, _square(x + 0.5, y + 0.5, side - gap - 0.5, "empty"), *_hatch(x, y, side)
+            )
+            continue
+        share = (float(value) - scale[0]) / (scale[1] - scale[0] or 1.0)
+        fill = colour_at(share)
+        yield shape(
+            "rect",
+            tag("title", f"{called}: {value:.4g}"),
+            x=x,
+            y=y,
+            width=side - gap,
+            height=side - gap,
+            fill=fill,
+        )
+        if side >= _ROOMY:
+            ink = "on-light" if is_light(share) else "on-dark"
+            yield words(f"{value:.2g}"[:5], x + side / 2 - 0.5, y + side / 2 + 4, ink, "middle")
+
+
+def _hatch(x: float, y: float, side: float) -> Iterator[Markup]:
+    yield rule(x + 1.5, y + side - 2.5, x + side - 2.5, y + 1.5, "axis")
+
+
+def _square(x: float, y: float, side: float, class_: str) -> Markup:
+    return shape("rect", x=x, y=y, width=side, height=side, class_=class_)
+
+
+def _counted(rows: int, cols: int, place: tuple[float, float, float]) -> Iterator[Markup]:
+    """Numbers of rows and columns, as many as there is room for."""
+    left, top, side = place
+    for r in _every(rows, side, 16.0):
+        yield words(str(r), left - 8, top + side * (r + 0.5) + 4, "", "end")
+    for c in _every(cols, side, width_of(str(cols)) + 8):
+        yield words(str(c), left + side * (c + 0.5), top + side * rows + 16, "", "middle")
+
+
+def _every(count: int, side: float, room: float) -> range:
+    step = next((s for s in (1, 2, 4, 5, 8, 10, 16, 20) if s * side >= room), 32)
+    return range(0, count, step)
+
+
+def _colour_bar(
+    scale: tuple[float, float], label: str, left: float, top: float, room: float
+) -> Iterator[Markup]:
+    steps = 40
+    for i in range(steps):
+        yield shape(
+            "rect",
+            x=left + _BAR * i / steps,
+            y=top - 8.0,
+            width=_BAR / steps + 0.3,
+            height=10.0,
+            fill=colour_at((i + 0.5) / steps),
+        )
+    ends = spread(scale)
+    x = Scale(*ends, left, left + _BAR)
+    marks = ticks(*ends, 3)
+    for mark, text in zip(marks, written(marks), strict=True):
+        yield rule(x(mark), top + 2, x(mark), top + 6, "axis")
+        yield words(text, x(mark), top + 19, "", "middle")
+    if label:
+        yield fitted(label, room - _BAR - 24, left + _BAR + 24, top + 1)
 
 
 def stability(
@@ -54,4 +171,55 @@ def stability(
         x_label: of the axis.
         width: at most, in CSS pixels; the height follows from the number of names.
     """
-    raise NotImplementedError
+    names = _by_presence(draws)
+    if not names:
+        return nothing(title, width)
+    shown = {n for n in names if all(n in draw for draw in draws)}
+    chosen = set(highlight) or shown
+    counts = {n: sum(n in draw for draw in draws) for n in names}
+    told = {n: f"{counts[n]} of {len(draws)}" for n in names}
+    left = min(_NAME, max(map(width_of, names))) + 14
+    after = max(map(width_of, told.values())) + 18
+    step = min(_WIDEST_STEP, (width - left - after) / len(draws))
+    radius = min(10.0, step / 2 - 0.5)
+    line, top = 26.0, TITLE + 2
+    right, bottom = left + step * len(draws), top + line * len(names)
+    parts: list[Markup] = []
+    for i, n in enumerate(names):
+        y = top + line * (i + 0.5)
+        style = "strong" if n in chosen else "ink"
+        parts.append(fitted(n, left - 14, left - 14, y + 4, style, "end"))
+        parts.append(rule(left, y, right, y, "grid"))
+        colour = "c0" if n in chosen else "cm"
+        for j, draw in enumerate(draws):
+            if n in draw:
+                rank, x = list(draw).index(n) + 1, left + step * (j + 0.5)
+                tip = f"{n}: rank {rank} in {x_label} {j + 1}"
+                parts += _ranked(x, y, radius, colour, rank, tip)
+        parts.append(words(told[n], right + 14, y + 4, style))
+    for j in _every(len(draws), step, width_of(str(len(draws))) + 8):
+        parts.append(words(str(j + 1), left + step * (j + 0.5), bottom + 15, "", "middle"))
+    if x_label:
+        parts.append(words(x_label, (left + right) / 2, bottom + 34, "", "middle"))
+    total = max(right + after, min(float(width), width_of(title, 14.0)))
+    says = ", ".join(f"{n} in {told[n]}" for n in names)
+    return drawing(title, total, bottom + (42 if x_label else 24), *parts, says=says)
+
+
+def _by_presence(draws: Sequence[Sequence[str]]) -> list[str]:
+    """All names: the most often drawn first, then by their ranks, then in order of appearance."""
+    ranks: dict[str, list[int]] = {}
+    for draw in draws:
+        for rank, n in enumerate(dict.fromkeys(draw)):
+            ranks.setdefault(n, []).append(rank)
+    return sorted(ranks, key=lambda n: (-len(ranks[n]), sum(ranks[n]) / len(ranks[n])))
+
+
+def _ranked(
+    x: float, y: float, radius: float, colour: str, rank: int, tip: str
+) -> Iterator[Markup]:
+    if 2 * radius < _NUMBERED:
+        yield dot(x, y, radius, f"f {colour}", tip)
+        return
+    yield dot(x, y, radius, f"{'f' if colour == 'c0' else 'hollow'} {colour}", tip)
+    yield words(str(rank), x, y + 4, "inside" if colour == "c0" else "", "middle")

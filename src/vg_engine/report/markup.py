@@ -8,7 +8,7 @@ from typing import Final
 
 # HTML knows neither control characters nor halves of characters.
 _UNWRITABLE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-_VOID: Final = frozenset({"br", "hr", "img", "meta"})
+_VOID: Final = frozenset({"br", "hr", "img", "link", "meta"})
 
 
 class Markup(str):

@@ -1,4 +1,4 @@
-"""Small pictures for a page: drawn at the size they are shown, so that lines and words stay crisp."""
+"""Small pictures for a page: drawn at the size they are shown, so that lines stay crisp."""
 
 from __future__ import annotations
 

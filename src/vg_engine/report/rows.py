@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from vg_engine.core.errors import InputError
 from vg_engine.core.metrics import Estimate
-from vg_engine.report.markup import Markup
-from vg_engine.report.scales import Numbers
+from vg_engine.report.frame import TITLE, dot, drawing, fitted, nothing, rule, shape, words
+from vg_engine.report.markup import Markup, tag
+from vg_engine.report.scales import (
+    Numbers,
+    Scale,
+    covering,
+    finite,
+    floats,
+    same_length,
+    spread,
+    ticks,
+    width_of,
+    written,
+)
+
+_BAR: Final = 14.0
+_STEP: Final = 26.0  # from one row to the next
+_NAME: Final = 180.0  # pixels that a name may take
+_CAP: Final = 3.5  # half the height of a whisker's end
 
 
 @dataclass(frozen=True)
@@ -57,7 +77,74 @@ def bars(
     Raises:
         InputError: lists of different lengths.
     """
-    raise NotImplementedError
+    lengths = floats(values)
+    spreads = floats(errors) if errors is not None else [math.nan] * len(lengths)
+    same_length("labels, values and errors", labels, lengths, spreads)
+    if any(value < 0 for value in finite(lengths)):
+        raise InputError("bars begin at 0; draw negative values with dots_with_intervals")
+    if not finite(lengths):
+        return nothing(title, width)
+    tops = [v + (e if math.isfinite(e) else 0.0) for v, e in zip(lengths, spreads, strict=True)]
+    end = limit or covering(0.0, max(finite(tops)) or 1.0)[1]
+    texts = [f"{value:,.{decimals}f}" if math.isfinite(value) else "n/a" for value in lengths]
+    left = min(_NAME, max(map(width_of, labels))) + 10
+    x = Scale(0.0, end, left, width - max(map(width_of, texts)) - 14)
+    top = TITLE + 2
+    bottom = top + _STEP * len(lengths)
+    parts = list(_ground(x, top, bottom, x_label))
+    chosen = set(highlight)
+    for i, (label, value, error) in enumerate(zip(labels, lengths, spreads, strict=True)):
+        middle = top + _STEP * (i + 0.5)
+        stressed = label in chosen
+        colour = "c0" if stressed or not chosen else "cm"
+        parts.append(
+            fitted(label, left - 10, left - 10, middle + 4, "strong" if stressed else "ink", "end")
+        )
+        after = left
+        if math.isfinite(value):
+            parts.append(_bar(x, value, middle, colour, f"{label}: {texts[i]}"))
+            after = x(value)
+        if math.isfinite(value) and math.isfinite(error):
+            ends = x(max(0.0, value - error)), x(value + error)
+            parts += _whisker(*ends, middle, "s thin cq")
+            after = max(after, ends[1])
+        parts.append(words(texts[i], after + 7, middle + 4, "strong" if stressed else ""))
+    says = ", ".join(f"{label} {text}" for label, text in zip(labels, texts, strict=True))
+    return drawing(title, width, bottom + (44 if x_label else 26), *parts, says=says)
+
+
+def _bar(x: Scale, value: float, middle: float, colour: str, tip: str) -> Markup:
+    return shape(
+        "rect",
+        tag("title", tip),
+        x=x.start,
+        y=middle - _BAR / 2,
+        width=max(1.0, x(value) - x.start),
+        height=_BAR,
+        rx=2.0,
+        class_=f"f {colour}",
+    )
+
+
+def _whisker(start: float, stop: float, middle: float, class_: str) -> Iterator[Markup]:
+    yield rule(start, middle, stop, middle, class_)
+    for end in (start, stop):
+        yield rule(end, middle - _CAP, end, middle + _CAP, class_)
+
+
+def _ground(x: Scale, top: float, bottom: float, label: str) -> Iterator[Markup]:
+    """The axis below, with thin lines upwards."""
+    room = x.stop - x.start
+    for most in range(6, 0, -1):
+        marks = ticks(x.low, x.high, most)
+        texts = written(marks)
+        if len(marks) * (max(map(width_of, texts), default=0.0) + 12) <= room:
+            break
+    for mark, text in zip(marks, texts, strict=True):
+        yield rule(x(mark), top, x(mark), bottom, "axis" if mark == 0 else "grid")
+        yield words(text, x(mark), bottom + 17, "", "middle")
+    if label:
+        yield fitted(label, room, (x.start + x.stop) / 2, bottom + 37, "", "middle")
 
 
 def dots_with_intervals(
@@ -80,4 +167,35 @@ def dots_with_intervals(
         reference: a value with a vertical line of its own.
         width: in CSS pixels; the height follows from the number of rows.
     """
-    raise NotImplementedError
+    estimates = [row.estimate for row in rows]
+    known = finite([v for each in estimates for v in (each.value, each.low, each.high)])
+    if not finite([each.value for each in estimates]):
+        return nothing(title, width)
+    ends = covering(*spread(known if reference is None else [*known, reference]))
+    x_range = ends[0] if low is None else low, ends[1] if high is None else high
+    texts = [str(each) for each in estimates]
+    left = min(_NAME, max(width_of(row.label) for row in rows)) + 16
+    x = Scale(*spread(x_range), left, width - max(map(width_of, texts)) - 20)
+    top = TITLE + 2
+    bottom = top + _STEP * len(rows)
+    parts = list(_ground(x, top, bottom, x_label))
+    if reference is not None and math.isfinite(reference):
+        parts.append(rule(x(reference), top, x(reference), bottom, "s thin dash cq"))
+    for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
+        parts += _contestant(row, text, x, top + _STEP * (i + 0.5), float(width))
+    says = ", ".join(f"{row.label} {text}" for row, text in zip(rows, texts, strict=True))
+    return drawing(title, width, bottom + (44 if x_label else 26), *parts, says=says)
+
+
+def _contestant(row: Row, text: str, x: Scale, middle: float, width: float) -> Iterator[Markup]:
+    colour = "c0" if row.highlight else "cm" if row.control else "cq"
+    style = "strong" if row.highlight else "" if row.control else "ink"
+    yield fitted(row.label, x.start - 16, 0.0, middle + 4, style)
+    yield words(text, width, middle + 4, style, "end")
+    each = row.estimate
+    if not math.isfinite(each.value):
+        return
+    if math.isfinite(each.low) and math.isfinite(each.high):
+        yield rule(x(each.low), middle, x(each.high), middle, f"s {colour}")
+    tip = ", ".join(filter(None, (f"{row.label}: {text}", row.note)))
+    yield dot(x(each.value), middle, 5.0, f"f ring {colour}", tip)

@@ -2,9 +2,143 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import unicodedata
 from collections.abc import Sequence
-from typing import SupportsFloat
+from dataclasses import dataclass
+from typing import Final, SupportsFloat
 
 import numpy as np
 
+from vg_engine.core.errors import InputError
+
 Numbers = Sequence[SupportsFloat] | np.ndarray
+
+SIZE: Final = 12.0  # of the text in charts, CSS pixels
+_NARROW: Final = frozenset("iljtfrI.,:;'|!()[] -")
+_WIDE: Final = frozenset("mwMWO@%QGDNHUA&+=<>~")
+_FLAT: Final = 1e-9  # a range below this share of its values is a single value
+_LARGE, _FINE = 1e7, 6  # from here on, ticks are written with an exponent
+
+
+def floats(values: Numbers) -> list[float]:
+    """Plain floats, those that are not finite among them."""
+    return [float(value) for value in values]
+
+
+def finite(values: Sequence[float]) -> list[float]:
+    """Those that can be drawn."""
+    return [value for value in values if math.isfinite(value)]
+
+
+def same_length(what: str, *lists: Sequence[object]) -> None:
+    """Refuse lists that do not belong together.
+
+    Raises:
+        InputError: their lengths differ.
+    """
+    lengths = [len(each) for each in lists]
+    if len(set(lengths)) > 1:
+        raise InputError(f"{what} must be equally long, got {' and '.join(map(str, lengths))}")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where the values of one axis lie on the drawing.
+
+    Attributes:
+        low, high: values at its ends, low < high.
+        start, stop: the ends in CSS pixels; `stop` may lie before `start`.
+    """
+
+    low: float
+    high: float
+    start: float
+    stop: float
+
+    def __call__(self, value: float) -> float:
+        """A value's place; beyond the ends, the end."""
+        share = (value - self.low) / (self.high - self.low)
+        return self.start + min(max(share, 0.0), 1.0) * (self.stop - self.start)
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Least and largest of at least one finite value, kept apart where they are one."""
+    low, high = min(values), max(values)
+    if high - low <= _FLAT * max(abs(low), abs(high)):
+        room = abs(low) * 0.1 or 0.5
+        return low - room, high + room
+    return low, high
+
+
+def step_of(low: float, high: float, most: int, *, whole: bool = False) -> float:
+    """The distance of at most about `most` round numbers between two values."""
+    raw = (high - low) / max(1, most)
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))
+    return max(1.0, step) if whole else step
+
+
+def covering(low: float, high: float, most: int = 5) -> tuple[float, float]:
+    """The range, widened to round numbers."""
+    step = step_of(low, high, most)
+    return math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+
+
+def ticks(low: float, high: float, most: int = 5, *, whole: bool = False) -> list[float]:
+    """Round numbers inside a range, both ends included.
+
+    >>> ticks(0.0, 1.0)
+    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    >>> ticks(3, 1023, 6)
+    [200.0, 400.0, 600.0, 800.0, 1000.0]
+    """
+    step = step_of(low, high, most, whole=whole)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
+
+
+def written(marks: Sequence[float]) -> list[str]:
+    """The labels of ticks: as many decimals as tell them apart, the same for all.
+
+    >>> written([0.0, 0.05, 0.1]), written([-2000.0, 0.0, 2000.0])
+    (['0.00', '0.05', '0.10'], ['−2,000', '0', '2,000'])
+    """
+    step = min((b - a for a, b in itertools.pairwise(marks)), default=1.0)
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 0
+    if decimals > _FINE or any(abs(mark) >= _LARGE for mark in marks):
+        texts = [f"{mark:.3g}" for mark in marks]
+    else:
+        texts = [f"{mark:,.{decimals}f}" for mark in marks]
+    return [text.replace("-", "−") for text in texts]
+
+
+def width_of(text: str, size: float = SIZE) -> float:
+    """About how wide a text is drawn, rather too wide; fonts differ."""
+    return size * sum(_em(character) for character in text)
+
+
+def _em(character: str) -> float:
+    if character in _NARROW:
+        return 0.36
+    if unicodedata.combining(character):
+        return 0.0
+    if unicodedata.east_asian_width(character) in "WF":
+        return 1.05
+    if character in _WIDE:
+        return 0.84
+    return 0.68 if character.isupper() else 0.6
+
+
+def shorten(text: str, room: float, size: float = SIZE) -> str:
+    """The text, or as much of it as fits into `room` pixels, and an ellipsis.
+
+    >>> shorten("L14H24", 60), shorten("the second cup from the left", 60)
+    ('L14H24', 'the seco…')
+    """
+    if width_of(text, size) <= room:
+        return text
+    while text and width_of(text + "…", size) > room:
+        text = text[:-1]
+    return text.rstrip() + "…"
