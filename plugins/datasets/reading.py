@@ -32,7 +32,10 @@ def written(scheme: str, path: Path | None = None, **options: object) -> str:
     'jsonl:x.jsonl?boxes=xywh'
     """
     place = "" if path is None else f":{path}"
-    asked = "&".join(f"{key}={value}" for key, value in options.items() if value != "")
+    escaped = str.maketrans({mark: f"%{ord(mark):02X}" for mark in "%&?"})
+    asked = "&".join(
+        f"{key}={str(value).translate(escaped)}" for key, value in options.items() if value != ""
+    )
     return f"{scheme}{place}{'?' if asked else ''}{asked}"
 
 
