@@ -1,0 +1,208 @@
+"""A COCO file of instances (`instances.json`), read once and held small.
+
+Only what grounding needs is kept, and outlines are packed while the file is parsed: the files
+of COCO hold tens of millions of coordinates.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from vg_engine.core.errors import InputError
+from vg_engine.plugins.datasets import reading
+
+_LEFT_OUT = object()  # stands where an annotation was that nobody asked for
+
+
+@dataclass(frozen=True, slots=True)
+class CocoImage:
+    """A picture: the name of its file, and its width and height in pixels."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.width, self.height
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CocoAnnotation:
+    """One object of a picture.
+
+    Attributes:
+        id, image_id: its own number and its picture's.
+        category_id: what it is; None = not said.
+        bbox: x, y, width, height in pixels, unchecked (see `xyxy`); None = not known.
+        iscrowd: it outlines a group, not one object.
+        outline: what `segmentation` is made from.
+    """
+
+    id: int
+    image_id: int
+    category_id: int | None
+    bbox: object
+    iscrowd: bool
+    outline: object
+
+    @property
+    def segmentation(self) -> object:
+        """A list of polygons or a mapping of run lengths, unchecked; None = not known."""
+        if isinstance(self.outline, tuple):
+            return [polygon.tolist() for polygon in self.outline]
+        return self.outline
+
+
+def xyxy(bbox: object) -> tuple[float, float, float, float]:
+    """A COCO box (x, y, width, height) as xyxy, right and bottom exclusive, in pixels.
+
+    Raises:
+        InputError: it is not four finite numbers, or has no area.
+
+    >>> xyxy([1, 2, 3, 4])
+    (1.0, 2.0, 4.0, 6.0)
+    """
+    return reading.box(bbox, "xywh")
+
+
+@dataclass(frozen=True, eq=False)
+class CocoFile:
+    """What a COCO file of instances holds, by number.
+
+    Attributes:
+        images, annotations, categories: by their ids; a category is its name.
+        revision: SHA-256 of the file's bytes.
+    """
+
+    images: Mapping[int, CocoImage]
+    annotations: Mapping[int, CocoAnnotation]
+    categories: Mapping[int, str]
+    revision: str
+
+    @classmethod
+    def read(cls, path: Path, *, annotations: Collection[int] | None = None) -> CocoFile:
+        """Read a file.
+
+        Args:
+            path: the JSON file.
+            annotations: the ids that are wanted; the others are not held. None = all.
+
+        Raises:
+            InputError: it cannot be read, is no JSON, is no file of instances, or gives an id
+                twice.
+        """
+        data = reading.read_bytes(path)
+        kept = None if annotations is None else frozenset(annotations)
+        held = _parsed(path, data, kept)
+        return cls(
+            images=_images(path, _rows(path, held, "images")),
+            annotations=_annotations(path, _rows(path, held, "annotations")),
+            categories=_categories(path, held),
+            revision=reading.digest(data),
+        )
+
+
+def _parsed(path: Path, data: bytes, kept: frozenset[int] | None) -> dict[str, Any]:
+    def small(record: dict[str, Any]) -> object:
+        if "image_id" not in record:
+            return record
+        if kept is not None and record.get("id") not in kept:
+            return _LEFT_OUT
+        record["segmentation"] = _packed(record.get("segmentation"))
+        return record
+
+    try:
+        held = json.loads(data, object_hook=small)
+    # Files that end early, bytes that are no text, numbers and nesting without end.
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} is no JSON ({' '.join(str(error).split())}); download it again"
+        ) from error
+    if not isinstance(held, dict):
+        raise InputError(f"{path} holds no mapping with images and annotations; is it COCO's?")
+    return held
+
+
+def _packed(segmentation: object) -> object:
+    """Polygons as packed numbers; whatever else as it is, for whoever draws it to refuse."""
+    if not isinstance(segmentation, list):
+        return segmentation
+    try:
+        return tuple(array("d", polygon) for polygon in segmentation)
+    except (TypeError, OverflowError):
+        return segmentation
+
+
+def _rows(path: Path, held: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    rows = held.get(key)
+    if not isinstance(rows, list):
+        raise InputError(f"{path} has no list {key!r}; it should be COCO's file of instances")
+    found = [row for row in rows if row is not _LEFT_OUT]
+    for place, row in enumerate(found):
+        if not isinstance(row, dict):
+            raise InputError(f"{path}: {key} hold what is no mapping, at {place}; mend the file")
+    return found
+
+
+def _whole(path: Path, what: str, row: dict[str, Any], key: str) -> int:
+    value = row.get(key)
+    if type(value) is not int:
+        raise InputError(f"{path}: {key!r} of {what} is no whole number; mend the file")
+    return value
+
+
+def _images(path: Path, rows: list[dict[str, Any]]) -> Mapping[int, CocoImage]:
+    found: dict[int, CocoImage] = {}
+    for place, row in enumerate(rows):
+        number = _whole(path, f"picture {place}", row, "id")
+        what = f"the picture of id {number}"
+        name = row.get("file_name")
+        if not isinstance(name, str) or not name:
+            raise InputError(f"{path}: {what} has no 'file_name'; mend the file")
+        width, height = (_whole(path, what, row, key) for key in ("width", "height"))
+        if width < 1 or height < 1:
+            raise InputError(f"{path}: {what} is {width} x {height} pixels; mend the file")
+        if number in found:
+            raise InputError(f"{path}: two pictures have the id {number}; give each its own")
+        found[number] = CocoImage(number, name, width, height)
+    return MappingProxyType(found)
+
+
+def _annotations(path: Path, rows: list[dict[str, Any]]) -> Mapping[int, CocoAnnotation]:
+    found: dict[int, CocoAnnotation] = {}
+    for place, row in enumerate(rows):
+        number = _whole(path, f"annotation {place}", row, "id")
+        if number in found:
+            raise InputError(f"{path}: two annotations have the id {number}; give each its own")
+        category = row.get("category_id")
+        found[number] = CocoAnnotation(
+            id=number,
+            image_id=_whole(path, f"the annotation of id {number}", row, "image_id"),
+            category_id=category if type(category) is int else None,
+            bbox=row.get("bbox"),
+            iscrowd=bool(row.get("iscrowd")),
+            outline=row.get("segmentation"),
+        )
+    return MappingProxyType(found)
+
+
+def _categories(path: Path, held: dict[str, Any]) -> Mapping[int, str]:
+    if "categories" not in held:
+        return MappingProxyType({})
+    found: dict[int, str] = {}
+    for place, row in enumerate(_rows(path, held, "categories")):
+        number = _whole(path, f"category {place}", row, "id")
+        name = row.get("name")
+        if not isinstance(name, str) or not name:
+            raise InputError(f"{path}: the category of id {number} has no 'name'; mend the file")
+        found[number] = name
+    return MappingProxyType(found)
