@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
@@ -49,9 +51,13 @@ def parse_heads(text: str | Iterable[str]) -> tuple[Head, ...]:
     heads = tuple(Head.parse(part) for part in parts if part)
     if not heads:
         raise HeadsError("no head is named; write for example --heads L14H24,L14H13")
+    _check_once(heads)
+    return heads
+
+
+def _check_once(heads: Sequence[Head]) -> None:
     if len(set(heads)) != len(heads):
         raise HeadsError(f"a head is named twice in {', '.join(map(str, heads))}")
-    return heads
 
 
 def check_heads(
@@ -75,9 +81,11 @@ def check_heads(
     checked = tuple(heads)
     for head in checked:
         if not (0 <= head.layer < layers and 0 <= head.head < per_layer):
+            one_over = head.layer <= layers and head.head <= per_layer
+            hint = "; does the list count from 1? a file then says index_base: 1"
             raise HeadsError(
                 f"{head} is out of range: the model has layers 0 to {layers - 1} "
-                f"with heads 0 to {per_layer - 1} (both count from 0)"
+                f"with heads 0 to {per_layer - 1} (both count from 0{hint if one_over else ''})"
             )
         if map_layers is not None and head.layer not in map_layers:
             seeing = ", ".join(map(str, map_layers))
@@ -95,8 +103,14 @@ class HeadSet:
         mode: the rule that chose them (`paper`, `sensitivity`, `published`, `given`, `auto`).
         model: model ids that the set was made for.
         layers, heads_per_layer: the shape that a model must have for the set to fit; 0 = unchecked.
-        frequency: selection frequency per head where known, aligned with `heads`, else empty.
+        frequency: selection frequency per head (0 to 1) where known, aligned with `heads`, else
+            empty.
+        spread: standard deviation of the frequency over the draws, aligned likewise or empty.
+        score: what the rule ranked by, aligned likewise or empty.
         provenance: everything else that the entry states (data, n, seed, prompt, source, date).
+
+    Raises:
+        HeadsError: no head, one named twice, or a column that is not aligned or out of range.
     """
 
     name: str
@@ -106,16 +120,37 @@ class HeadSet:
     layers: int = 0
     heads_per_layer: int = 0
     frequency: tuple[float, ...] = ()
+    spread: tuple[float, ...] = ()
+    score: tuple[float, ...] = ()
     provenance: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
         if not self.heads:
             raise HeadsError(f"head set {self.name!r} names no heads")
-        if self.frequency and len(self.frequency) != len(self.heads):
-            raise HeadsError(
-                f"head set {self.name!r}: {len(self.frequency)} frequencies "
-                f"for {len(self.heads)} heads"
-            )
+        try:
+            _check_once(self.heads)
+        except HeadsError as error:
+            raise HeadsError(f"head set {self.name!r}: {error}") from error
+        for column, most in (("frequency", 1.0), ("spread", math.inf), ("score", math.inf)):
+            values: tuple[float, ...] = getattr(self, column)
+            least = -math.inf if column == "score" else 0.0
+            if values and len(values) != len(self.heads):
+                raise HeadsError(
+                    f"head set {self.name!r}: {len(values)} x {column} for {len(self.heads)} heads"
+                )
+            for head, value in zip(self.heads, values, strict=False):
+                if not (math.isfinite(value) and least <= value <= most):
+                    bounds = " between 0 and 1" if most == 1 else " from 0 on" if not least else ""
+                    raise HeadsError(
+                        f"head set {self.name!r}: {column} of {head} is {value}; it is a "
+                        f"finite number{bounds}"
+                    )
+
+    @property
+    def columns(self) -> dict[str, tuple[float, ...]]:
+        """What is known of each head, by name: those of frequency, spread and score that are."""
+        every = {"frequency": self.frequency, "spread": self.spread, "score": self.score}
+        return {name: values for name, values in every.items() if values}
 
     def check_fits(
         self, *, layers: int, per_layer: int, map_layers: tuple[int, ...] | None = None
@@ -133,3 +168,45 @@ class HeadSet:
                 "a set made for this model (vg-engine heads lists them)"
             )
         check_heads(self.heads, layers=layers, per_layer=per_layer, map_layers=map_layers)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How alike two lists of heads are.
+
+    Attributes:
+        shared: heads in both, in the order of the first.
+        jaccard: shared heads over all heads of either.
+        kendall: Kendall's tau of the two orders of the shared heads: 1 the same order, -1 the
+            reverse; None where fewer than two are shared.
+    """
+
+    shared: tuple[Head, ...]
+    jaccard: float
+    kendall: float | None
+
+
+def agreement(first: Sequence[Head], second: Sequence[Head]) -> Agreement:
+    """Compare two lists of heads, best first, none named twice in its list.
+
+    >>> a, b = parse_heads("L1H1,L2H2,L3H3"), parse_heads("L3H3,L1H1,L9H9")
+    >>> agreement(a, b)
+    Agreement(shared=(Head(layer=1, head=1), Head(layer=3, head=3)), jaccard=0.5, kendall=-1.0)
+    """
+    place = {head: rank for rank, head in enumerate(second)}
+    shared = tuple(head for head in first if head in place)
+    either = len(set(first) | set(second))
+    pairs = len(shared) * (len(shared) - 1) // 2
+    # Pairs that the second list has the other way round: for each head, those before it here
+    # that stand behind it there.
+    seen: list[int] = []
+    turned = 0
+    for head in shared:
+        at = bisect.bisect(seen, place[head])
+        turned += len(seen) - at
+        seen.insert(at, place[head])
+    return Agreement(
+        shared,
+        len(shared) / either if either else 0.0,
+        1.0 - 2.0 * turned / pairs if pairs else None,
+    )

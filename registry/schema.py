@@ -1,38 +1,58 @@
-"""The one strict schema of the registry's YAML: head sets and models.
+"""The one strict schema of the registry's entries: head sets and models.
 
-Whatever is misspelt, missing or of another type is refused, with the file, the key and the nearest
-key that exists. Values are read with `yaml.safe_load` alone.
+`vg_engine.registry.strict` reads the YAML; here is what it may hold.
 """
 
 from __future__ import annotations
 
-import datetime as dt
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
+from vg_engine.core.errors import HeadsError, InputError
+from vg_engine.core.heads import Head, HeadSet, check_heads, parse_heads
+from vg_engine.registry import strict
 
-from vg_engine.core.errors import HeadsError, InputError, nearest
-from vg_engine.core.heads import Head, HeadSet, check_heads
-
-MODES = ("paper", "paper+sensitivity", "sensitivity", "consensus", "mean_all", "published", "given")
+# Who chose the heads: the name of a selection rule, and others may bring rules; or one of these.
+PUBLISHED, GIVEN = "published", "given"
+_MODE = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
+AUTO = "auto"
+HOLE = "{expression}"
 FORMS = ("bare", "chat")
 # The same names as `vg_engine.core.types.QUERY_ROWS`, which would import torch; a test compares.
 QUERY_ROWS = ("expression_last", "expression_all", "prompt_last")
+# The same as in `vg_engine.core.criteria`, which would import numpy; a test compares.
+WEIGHTINGS = ("area", "mass")
+CONNECTIVITIES = (4, 8)
+BASES = (0, 1)
 
 _PROMPT = {"form": str, "template": str, "system": str, "query_row": str}
-_HEAD = {"head": str, "frequency": float}
+_PROMPT_CHOICES = {"form": FORMS, "query_row": QUERY_ROWS}
+_HEAD = {"head": str, "frequency": float, "spread": float, "score": float}
 # What a head set states beside its heads; every key here goes into the provenance as it stands.
 _PROVENANCE: dict[str, type] = {
     "revision": str,  # of the model
+    "model_fingerprint": str,
+    "adapter": str,
+    "dtype": str,
     "data": str,
+    "data_revision": str,
     "split": str,
-    "n": int,
-    "seed": int,
+    "n": int,  # samples that there were
+    "samples": int,  # drawn of them in each draw
     "draws": int,
+    "seed": int,
+    "k": int,  # heads that were chosen
+    "per_sample": int,  # N: heads of lowest entropy that a sample votes for
+    "threshold": float,  # tau: least mean attention to the picture
+    "cut": float,
+    "weighting": str,
+    "connectivity": int,
+    "neutral": str,  # the prompt that says nothing, where the rule compares with one
+    "faults": int,  # samples that could not be read
     "prompt": dict,
     "region": str,
     "tool_version": str,
@@ -40,6 +60,7 @@ _PROVENANCE: dict[str, type] = {
     "source": str,
     "controls": dict,
     "licence": str,
+    "index_base": int,
     "notes": list,
 }
 _HEAD_SET: dict[str, type] = {
@@ -51,6 +72,12 @@ _HEAD_SET: dict[str, type] = {
     "heads": list,
     **_PROVENANCE,
 }
+_CHOICES: dict[str, Sequence[object]] = {
+    "weighting": WEIGHTINGS,
+    "connectivity": CONNECTIVITIES,
+    "index_base": BASES,
+}
+SHIFTED = "counted from 1 in its file; here layers and heads count from 0"
 _MODEL: dict[str, type] = {
     "name": str,
     "aliases": list,
@@ -107,33 +134,15 @@ class ModelEntry:
 
 
 def read_head_set(path: Path) -> HeadSet:
-    """Read one head set.
+    """Read one head set; its heads count from 0, whatever the file's `index_base`.
+
+    A set that counts from 1 is shifted, and its notes then say so.
 
     Raises:
         InputError: the file is not what the schema says; file and key are named.
     """
-    data = _mapping(path, _HEAD_SET, required=("name", "models", "mode", "heads"))
-    where = _shown(path)
-    _choice(where, "mode", data["mode"], MODES)
-    if "prompt" in data:
-        data["prompt"] = _prompt(where, data["prompt"])
-    shape = (data.get("layers", 0), data.get("heads_per_layer", 0))
-    try:
-        heads, frequency = _heads(where, data["heads"])
-        if all(shape):
-            check_heads(heads, layers=shape[0], per_layer=shape[1])
-        return HeadSet(
-            name=data["name"],
-            heads=heads,
-            mode=data["mode"],
-            model=_texts(where, "models", data["models"]),
-            layers=shape[0],
-            heads_per_layer=shape[1],
-            frequency=frequency,
-            provenance=MappingProxyType({key: data[key] for key in _PROVENANCE if key in data}),
-        )
-    except HeadsError as error:
-        raise InputError(f"{where}: {error}") from error
+    data = strict.mapping(path, _HEAD_SET, required=("name", "models", "mode", "heads"))
+    return _head_set(strict.shown(path), data)
 
 
 def read_model(path: Path, root: Path) -> ModelEntry:
@@ -142,10 +151,12 @@ def read_model(path: Path, root: Path) -> ModelEntry:
     Raises:
         InputError: the file is not what the schema says; file and key are named.
     """
-    data = _mapping(path, _MODEL, required=("name",))
-    where = _shown(path)
+    data = strict.mapping(path, _MODEL, required=("name",))
+    where = strict.shown(path)
     lists: dict[str, Any] = {
-        key: _texts(where, key, data.pop(key)) for key in ("aliases", "ids", "notes") if key in data
+        key: strict.texts(where, key, data.pop(key))
+        for key in ("aliases", "ids", "notes")
+        if key in data
     }
     prompt = _prompt(where, data.pop("prompt", {}))
     folder = data.pop("folder", None)
@@ -163,111 +174,131 @@ def dump_head_set(heads: HeadSet) -> str:
     """The YAML of a head set; `read_head_set` reads the same set back.
 
     Raises:
-        InputError: the set states what the schema does not know.
+        InputError: the set states what the schema does not know, or could not be read back.
     """
-    for key in heads.provenance:
-        if key not in _PROVENANCE:
-            raise InputError(f"head set {heads.name!r}: {key!r}; {nearest(key, _PROVENANCE)}")
-    frequency: Sequence[float | None] = heads.frequency or (None,) * len(heads.heads)
+    where = f"head set {heads.name!r}"
     data: dict[str, Any] = {"name": heads.name, "models": list(heads.model)}
-    if heads.layers and heads.heads_per_layer:
-        data |= {"layers": heads.layers, "heads_per_layer": heads.heads_per_layer}
+    if heads.layers:
+        data["layers"] = heads.layers
+    if heads.heads_per_layer:
+        data["heads_per_layer"] = heads.heads_per_layer
     data["mode"] = heads.mode
+    columns = heads.columns
     data["heads"] = [
-        {"head": str(head)} if share is None else {"head": str(head), "frequency": share}
-        for head, share in zip(heads.heads, frequency, strict=True)
+        {"head": str(head), **{key: values[place] for key, values in columns.items()}}
+        for place, head in enumerate(heads.heads)
     ]
-    data |= {key: heads.provenance[key] for key in _PROVENANCE if key in heads.provenance}
-    text: str = yaml.safe_dump(_plain(data), sort_keys=False, allow_unicode=True, width=100)
-    return text
+    if heads.provenance.get("index_base"):
+        raise InputError(f"{where}: index_base is of files; heads in memory count from 0")
+    stated = strict.checked(where, heads.provenance, _PROVENANCE)
+    data = strict.plain(where, data)
+    data |= {key: stated[key] for key in _PROVENANCE if key in stated}
+    _head_set(where, strict.checked(where, data, _HEAD_SET))
+    return strict.dump(data)
 
 
-def _mapping(path: Path, schema: Mapping[str, type], required: Sequence[str]) -> dict[str, Any]:
-    where = _shown(path)
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        cause = " ".join(str(error).split())
-        raise InputError(f"{where} cannot be read ({cause}); mend or remove it") from error
-    data = _checked(where, data, schema)
-    missing = [key for key in required if key not in data]
-    if missing:
-        raise InputError(f"{where}: {', '.join(missing)} missing; add it")
-    if data["name"] != path.stem:
-        raise InputError(f"{where}: name is {data['name']!r}; name it {path.stem!r} as the file")
-    return data
-
-
-def _checked(where: str, data: object, schema: Mapping[str, type]) -> dict[str, Any]:
-    """The mapping without its empty keys, every other one known and of its type."""
-    if not isinstance(data, dict):
-        raise InputError(f"{where}: expected keys and values, got {type(data).__name__}")
-    checked: dict[str, Any] = {}
-    for key, value in data.items():
-        if key not in schema:
-            raise InputError(f"{where}: unknown key {key!r}; {nearest(str(key), schema)}")
-        if value is None:
-            continue
-        given = value.isoformat() if isinstance(value, dt.date) else value
-        wanted = schema[key]
-        if wanted is float and isinstance(given, int) and not isinstance(given, bool):
-            given = float(given)
-        if not isinstance(given, wanted) or (wanted is int and isinstance(given, bool)):
-            raise InputError(
-                f"{where}: {key} must be {wanted.__name__}, got {type(given).__name__} {given!r}"
-            )
-        if isinstance(given, int) and given < 0:
-            raise InputError(f"{where}: {key} must not be negative, got {given}")
-        checked[key] = given
-    return checked
-
-
-def _heads(where: str, items: Sequence[object]) -> tuple[tuple[Head, ...], tuple[float, ...]]:
-    heads, shares = [], []
-    for number, item in enumerate(items, start=1):
-        entry = _checked(f"{where}, head {number}", item, _HEAD)
-        if "head" not in entry:
-            raise InputError(f"{where}, head {number}: head missing; write head: L14H24")
-        heads.append(Head.parse(entry["head"]))
-        if "frequency" in entry:
-            shares.append(entry["frequency"])
-    if len(set(heads)) != len(heads):
-        raise InputError(f"{where}: a head is named twice in {', '.join(map(str, heads))}")
-    if shares and len(shares) != len(heads):
+def _head_set(where: str, data: dict[str, Any]) -> HeadSet:
+    """The head set of checked keys and values."""
+    _check_name(where, data["name"])
+    if not _MODE.fullmatch(data["mode"]):
         raise InputError(
-            f"{where}: a frequency for {len(shares)} of {len(heads)} heads; all or none"
+            f"{where}: mode {data['mode']!r} is no name of a selection rule (small letters, "
+            f"digits, _ . + -); choose {PUBLISHED}, {GIVEN}, or the rule that chose the heads"
         )
-    return tuple(heads), tuple(shares)
+    for key, choices in _CHOICES.items():
+        if key in data:
+            strict.choice(where, key, data[key], choices)
+    if "prompt" in data:
+        data["prompt"] = _prompt(where, data["prompt"])
+    if "notes" in data:
+        data["notes"] = list(strict.texts(where, "notes", data["notes"]))
+    base = data.get("index_base", 0)
+    shape = (data.get("layers", 0), data.get("heads_per_layer", 0))
+    try:
+        heads, columns = _heads(where, data["heads"], base)
+        if base:
+            data |= {"index_base": 0, "notes": [*data.get("notes", ()), SHIFTED]}
+        if all(shape):
+            _check_range(where, heads, shape, base)
+        return HeadSet(
+            name=data["name"],
+            heads=heads,
+            mode=data["mode"],
+            model=strict.texts(where, "models", data["models"]),
+            layers=shape[0],
+            heads_per_layer=shape[1],
+            **columns,
+            provenance=MappingProxyType({key: data[key] for key in _PROVENANCE if key in data}),
+        )
+    except HeadsError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
-def _prompt(where: str, value: Mapping[str, object]) -> dict[str, str]:
-    prompt = _checked(f"{where}, prompt", value, _PROMPT)
-    if "form" in prompt:
-        _choice(where, "prompt form", prompt["form"], FORMS)
-    if "query_row" in prompt:
-        _choice(where, "query_row", prompt["query_row"], QUERY_ROWS)
+def _heads(
+    where: str, items: Sequence[object], base: int
+) -> tuple[tuple[Head, ...], dict[str, tuple[float, ...]]]:
+    """The heads, counted from 0, and what is stated of each: all or none of a column."""
+    heads: list[Head] = []
+    columns: dict[str, list[float]] = {key: [] for key in _HEAD if key != "head"}
+    for number, item in enumerate(items, start=1):
+        place = f"{where}, head {number}"
+        if isinstance(item, str):
+            raise InputError(f"{place}: write it as a key and its value: head: {item:.20}")
+        entry = strict.checked(place, item, _HEAD)
+        if "head" not in entry:
+            raise InputError(f"{place}: head missing; write head: L14H24")
+        heads.append(_counted_from_0(place, Head.parse(entry["head"]), base))
+        for key in columns.keys() & entry.keys():
+            columns[key].append(entry[key])
+    for key, values in columns.items():
+        if values and len(values) != len(heads):
+            raise InputError(
+                f"{where}: a {key} for {len(values)} of {len(heads)} heads; all or none"
+            )
+    return tuple(heads), {key: tuple(values) for key, values in columns.items() if values}
+
+
+def _counted_from_0(place: str, head: Head, base: int) -> Head:
+    if base and not (head.layer and head.head):
+        raise InputError(
+            f"{place}: {head} in a list that counts from 1 (index_base: 1); count layers and "
+            "heads from 1, or say index_base: 0"
+        )
+    return Head(head.layer - base, head.head - base)
+
+
+def _check_range(where: str, heads: Sequence[Head], shape: tuple[int, int], base: int) -> None:
+    """Refuse a head that lies outside, in the words of the file, which may count from 1."""
+    outside = [head for head in heads if head.layer >= shape[0] or head.head >= shape[1]]
+    if base and outside:
+        written = Head(outside[0].layer + base, outside[0].head + base)
+        raise InputError(
+            f"{where}: {written} is out of range: counted from 1, layers are 1 to {shape[0]} "
+            f"and heads 1 to {shape[1]}"
+        )
+    check_heads(heads, layers=shape[0], per_layer=shape[1])
+
+
+def _prompt(where: str, value: object) -> dict[str, str]:
+    prompt = strict.checked(f"{where}, prompt", value, _PROMPT)
+    for key, choices in _PROMPT_CHOICES.items():
+        if key in prompt:
+            strict.choice(where, f"prompt {key}", prompt[key], choices)
+    if prompt.get("template", HOLE).count(HOLE) != 1:
+        raise InputError(
+            f"{where}: prompt template {prompt['template']!r} must hold {HOLE} exactly once"
+        )
     return prompt
 
 
-def _choice(where: str, key: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InputError(f"{where}: {key} {value!r}; choose {', '.join(choices)}")
-
-
-def _texts(where: str, key: str, values: Sequence[object]) -> tuple[str, ...]:
-    if not all(isinstance(value, str) for value in values):
-        raise InputError(f"{where}: {key} must be a list of text, got {values!r}")
-    return tuple(map(str, values))
-
-
-def _plain(value: object) -> Any:
-    """Mappings and sequences as the safe dumper takes them."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return value
-
-
-def _shown(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}" if "vg_engine" in path.parts else str(path)
+def _check_name(where: str, name: str) -> None:
+    """Refuse names that `--heads` would take for something else."""
+    try:
+        parse_heads(name)
+    except HeadsError:
+        if name != AUTO and name == name.strip() and not re.search(r"[,/\\]", name):
+            return
+    raise InputError(
+        f"{where}: name {name!r} reads as a list of heads, a file or a choice of --heads; take "
+        "another name"
+    )

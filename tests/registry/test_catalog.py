@@ -132,8 +132,8 @@ def test_a_set_of_the_users_wins_over_our_entrys_choice(home: Path) -> None:
 
 
 def test_a_broken_file_of_the_user_is_named(home: Path) -> None:
-    add_heads(home, "mine", mode="wrong")
-    with pytest.raises(InputError, match=r"mine\.yaml: mode 'wrong'"):
+    add_heads(home, "mine", mode="Wrong!")
+    with pytest.raises(InputError, match=r"mine\.yaml: mode 'Wrong!'"):
         catalog.head_sets()
 
 
