@@ -24,11 +24,11 @@ _WIDEST, _TWO_BY_TWO = 3, 4
 _NAMED = 4  # heads that a caption names
 _SHARP = 3  # enlarged more than this, a picture's own pixels are worth seeing
 
-_PAPER = (19, 21, 26)
-_INK = (245, 246, 248)
-_QUIET = (163, 170, 184)
-_BOX = (64, 224, 208)
-_CASING = (12, 14, 18)
+PAPER = (19, 21, 26)
+INK = (245, 246, 248)
+QUIET = (163, 170, 184)
+BOX = (64, 224, 208)
+CASING = (12, 14, 18)
 _HEAT = 0.66  # opacity where the map is strongest
 
 
@@ -72,7 +72,7 @@ def sheet(
     top = _GAP
     for row, height in zip(rows, heights, strict=True):
         for column, card in enumerate(row):
-            backed = Image.new("RGB", (width, height), _PAPER)
+            backed = Image.new("RGB", (width, height), PAPER)
             backed.paste(card, ((width - card.width) // 2, 0))
             paper.paste(backed, (_GAP + column * (width + _GAP), top))
         top += height + _GAP
@@ -85,26 +85,32 @@ def _card(grounding: Grounding, picture: Picture, smallest: int, largest: int) -
             f"the answer is about a picture of {grounding.size}, this one is {picture.size}; "
             "draw it on the picture that was grounded"
         )
-    canvas = _Canvas.of(picture, smallest, largest)
-    pixels = _with_heat(canvas, grounding.heatmap)
+    canvas = Canvas.of(picture, smallest, largest)
+    pixels = with_heat(canvas, grounding.heatmap)
     for number, mask in reversed(list(enumerate(grounding.masks))):
         _outline(pixels, canvas, mask, first=number == 0)
     for number, box in reversed(list(enumerate(grounding.boxes))):
-        _frame(pixels, canvas, [float(v) for v in box], first=number == 0)
-    _dot(pixels, canvas, grounding.point)
+        frame(pixels, canvas, [float(v) for v in box], first=number == 0)
+    dot(pixels, canvas, grounding.point)
     return _captioned(Image.fromarray(pixels), grounding)
 
 
 @dataclass(frozen=True, eq=False)
-class _Canvas:
-    """The picture at the size it is drawn, and the factors that lead there."""
+class Canvas:
+    """The picture at the size it is drawn, and the factors that lead there.
+
+    Attributes:
+        pixels: as drawn.
+        across, down: drawn pixels per original pixel.
+    """
 
     pixels: UInt8[np.ndarray, "height width 3"]
     across: float
     down: float
 
     @classmethod
-    def of(cls, picture: Picture, smallest: int, largest: int) -> _Canvas:
+    def of(cls, picture: Picture, smallest: int, largest: int) -> Canvas:
+        """The picture with its longer side between two lengths, in pixels."""
         width, height = picture.size
         longer = max(width, height)
         factor = min(max(longer, smallest), largest) / longer
@@ -118,6 +124,7 @@ class _Canvas:
 
     @property
     def size(self) -> tuple[int, int]:
+        """(width, height) as drawn."""
         return self.pixels.shape[1], self.pixels.shape[0]
 
     @property
@@ -130,10 +137,15 @@ class _Canvas:
         return round((x * self.across - 0.5) * 16), round((y * self.down - 0.5) * 16)
 
 
-def _with_heat(
-    canvas: _Canvas, heat: Float32[np.ndarray, "height width"]
+def with_heat(
+    canvas: Canvas, heat: Float32[np.ndarray, "height width"]
 ) -> UInt8[np.ndarray, "drawn_height drawn_width 3"]:
-    """Lay the map over the picture: the floor of the map is clear, its peak nearly opaque."""
+    """Lay the map over the picture: the floor of the map is clear, its peak nearly opaque.
+
+    Args:
+        canvas: what it is laid on.
+        heat: not negative, of any size.
+    """
     fitted = np.asarray(
         cv2.resize(heat, canvas.size, interpolation=cv2.INTER_LINEAR), dtype=np.float32
     )
@@ -152,7 +164,7 @@ def _with_heat(
 
 def _outline(
     pixels: UInt8[np.ndarray, "drawn_height drawn_width 3"],
-    canvas: _Canvas,
+    canvas: Canvas,
     mask: Bool[np.ndarray, "height width"],
     *,
     first: bool,
@@ -164,34 +176,36 @@ def _outline(
     border = cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
     contours, _ = cv2.findContours(border, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(-1, -1))
     thin = max(1, round(canvas.unit * (1.3 if first else 0.9)))
-    cv2.drawContours(pixels, contours, -1, _CASING, thin + 2, cv2.LINE_AA)
-    cv2.drawContours(pixels, contours, -1, _INK, thin, cv2.LINE_AA)
+    cv2.drawContours(pixels, contours, -1, CASING, thin + 2, cv2.LINE_AA)
+    cv2.drawContours(pixels, contours, -1, INK, thin, cv2.LINE_AA)
 
 
-def _frame(
+def frame(
     pixels: UInt8[np.ndarray, "drawn_height drawn_width 3"],
-    canvas: _Canvas,
+    canvas: Canvas,
     box: Sequence[float],
     *,
     first: bool,
 ) -> None:
+    """Draw a box, xyxy in original pixels; the first one's line is stronger."""
     line = max(1, round(canvas.unit * (2.4 if first else 1.5)))
     # Kept whole where the box touches the picture's edge.
     keep_x, keep_y = line / canvas.across / 2 + 1e-9, line / canvas.down / 2 + 1e-9
     width, height = canvas.size[0] / canvas.across, canvas.size[1] / canvas.down
     start = canvas.place(max(box[0], keep_x), max(box[1], keep_y))
     stop = canvas.place(min(box[2], width - keep_x), min(box[3], height - keep_y))
-    for colour, wide in ((_CASING, line + 2), (_BOX, line)):
+    for colour, wide in ((CASING, line + 2), (BOX, line)):
         cv2.rectangle(pixels, start, stop, colour, wide, cv2.LINE_AA, shift=4)
 
 
-def _dot(
+def dot(
     pixels: UInt8[np.ndarray, "drawn_height drawn_width 3"],
-    canvas: _Canvas,
+    canvas: Canvas,
     point: tuple[float, float],
 ) -> None:
+    """Draw a point (x, y) of the original."""
     centre = canvas.place(*point)
-    for colour, radius in ((_CASING, 6.2), (_INK, 5.0), (_BOX, 3.0)):
+    for colour, radius in ((CASING, 6.2), (INK, 5.0), (BOX, 3.0)):
         size = round(16 * radius * max(1.0, canvas.unit * 0.75))
         cv2.circle(pixels, centre, size, colour, -1, cv2.LINE_AA, shift=4)
 
@@ -206,16 +220,16 @@ def _captioned(image: Image.Image, grounding: Grounding) -> Image.Image:
     step, small_step = round(large.size * 1.32), round(small.size * 1.4)
     gap = margin // 5
     bar = round(margin * 0.7) * 2 + step * len(lines) + gap + small_step * len(below)
-    card = Image.new("RGB", (width, image.height + bar), _PAPER)
+    card = Image.new("RGB", (width, image.height + bar), PAPER)
     card.paste(image, ((width - image.width) // 2, 0))
     pen = ImageDraw.Draw(card)
     top = image.height + round(margin * 0.7)
     for line in lines:
-        pen.text((margin, top), line, font=large, fill=_INK)
+        pen.text((margin, top), line, font=large, fill=INK)
         top += step
     top += gap
     for line in below:
-        pen.text((margin, top), line, font=small, fill=_QUIET)
+        pen.text((margin, top), line, font=small, fill=QUIET)
         top += small_step
     return card
 

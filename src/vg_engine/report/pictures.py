@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+import base64
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal, get_args
 
-from PIL import Image
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image, ImageDraw
 
-from vg_engine.core.geometry import Box, SoftMap
+from vg_engine import _text as text
+from vg_engine.core.errors import HeadsError
+from vg_engine.core.geometry import Affine, Box, SoftMap
 from vg_engine.core.heads import Head
 from vg_engine.core.types import HeadMaps, Picture
-from vg_engine.report.markup import Markup
+from vg_engine.render import BOX, CASING, INK, Canvas, dot, frame, with_heat
+from vg_engine.report.markup import Markup, tag
 
 Style = Literal["answer", "truth", "other"]
+
+_AMBER: Final = (255, 176, 64)
+_COLOURS: Final = {"answer": BOX, "truth": INK, "other": _AMBER}
+_SAID: Final = {"answer": "answer", "truth": "true box", "other": "other box"}
+_DASH, _HOLE = 7.0, 5.0  # of a dashed line, drawn pixels
+_DIM = 0.42  # of a picture's brightness under a head's map
+_LABEL = 12  # size of a word at a box, drawn pixels
+_QUALITY = 85
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,15 @@ def overlay(
     Raises:
         InputError: `heat` holds several maps.
     """
-    raise NotImplementedError
+    canvas = Canvas.of(picture, max_side, max_side)
+    pixels = canvas.pixels.copy() if heat is None else with_heat(canvas, _rendered(heat, canvas))
+    _boxes(pixels, canvas, boxes)
+    if peak is not None:
+        dot(pixels, canvas, peak)
+    image = Image.fromarray(pixels)
+    for outline in reversed(boxes):
+        _word(image, canvas, outline)
+    return image
 
 
 def head_tiles(
@@ -87,19 +112,143 @@ def head_tiles(
     Raises:
         HeadsError: a head that `maps` does not hold.
     """
-    raise NotImplementedError
+    known = {head: i for i, head in enumerate(maps.heads)}
+    wanted = tuple(maps.heads if heads is None else heads)
+    if missing := [str(head) for head in wanted if head not in known]:
+        raise HeadsError(f"no map of {', '.join(missing)} was read; ask for maps of these heads")
+    canvas = Canvas.of(picture, max_side, max_side)
+    dimmed = replace(canvas, pixels=(canvas.pixels * _DIM).astype(np.uint8))
+    tiles = []
+    for head in wanted:
+        one = SoftMap(maps.maps.values[known[head]], maps.maps.to_original)
+        pixels = with_heat(dimmed, _rendered(one, canvas))
+        _boxes(pixels, canvas, boxes)
+        tiles.append(Tile(str(head), Image.fromarray(pixels)))
+    return tuple(tiles)
+
+
+def _rendered(heat: SoftMap, canvas: Canvas) -> Float32[np.ndarray, "height width"]:
+    """One map at the size that is drawn: a large picture's own size would be work for nothing."""
+    scale, offset = heat.to_original.scale, heat.to_original.offset
+    shrunk = Affine(
+        (scale[0] * canvas.across, scale[1] * canvas.down),
+        (offset[0] * canvas.across, offset[1] * canvas.down),
+    )
+    return SoftMap(heat.values, shrunk).render(canvas.size)
+
+
+def _boxes(
+    pixels: UInt8[np.ndarray, "height width 3"], canvas: Canvas, boxes: Sequence[Outline]
+) -> None:
+    for outline in reversed(boxes):
+        if not all(map(math.isfinite, outline.box)):
+            continue
+        if outline.style == "answer":
+            frame(pixels, canvas, outline.box, first=True)
+        else:
+            _lines(pixels, canvas, outline)
+
+
+def _lines(pixels: UInt8[np.ndarray, "height width 3"], canvas: Canvas, outline: Outline) -> None:
+    """A box of dashes (the truth), or a thin one."""
+    dashed = outline.style == "truth"
+    wide = 2 if dashed else 1
+    width, height = canvas.size
+    left, top, right, bottom = outline.box
+    # Kept whole where the box touches the picture's edge.
+    x = [min(max(v * canvas.across, 1.0), width - 1.0) for v in (left, right)]
+    y = [min(max(v * canvas.down, 1.0), height - 1.0) for v in (top, bottom)]
+    corners = [(x[0], y[0]), (x[1], y[0]), (x[1], y[1]), (x[0], y[1])]
+    pieces = [
+        piece
+        for start, stop in zip(corners, [*corners[1:], corners[0]], strict=True)
+        for piece in (_dashes(start, stop) if dashed else [(start, stop)])
+    ]
+    for colour, thick in ((CASING, wide + 2), (_COLOURS[outline.style], wide)):
+        for start, stop in pieces:
+            ends = [(round((a - 0.5) * 16), round((b - 0.5) * 16)) for a, b in (start, stop)]
+            cv2.line(pixels, ends[0], ends[1], colour, thick, cv2.LINE_AA, shift=4)
+
+
+def _dashes(
+    start: tuple[float, float], stop: tuple[float, float]
+) -> Iterator[tuple[tuple[float, float], tuple[float, float]]]:
+    """A side in dashes that begin and end at its corners."""
+    length = math.dist(start, stop)
+    if length <= _DASH:
+        yield start, stop
+        return
+    count = max(1, round((length - _DASH) / (_DASH + _HOLE)))
+    step = (length - _DASH) / count
+    for i in range(count + 1):
+        a, b = step * i / length, (step * i + _DASH) / length
+        yield _between(start, stop, a), _between(start, stop, b)
+
+
+def _between(
+    start: tuple[float, float], stop: tuple[float, float], share: float
+) -> tuple[float, float]:
+    return start[0] + (stop[0] - start[0]) * share, start[1] + (stop[1] - start[1]) * share
+
+
+def _word(image: Image.Image, canvas: Canvas, outline: Outline) -> None:
+    """A box's label on a plate above its corner, or inside where there is no room above."""
+    if not outline.label or not all(map(math.isfinite, outline.box)):
+        return
+    font = text.font_for(outline.label, _LABEL)
+    words = text.wrap(outline.label, font, max(24, image.width - 10), most=1)[0]
+    wide, tall = math.ceil(font.getlength(words)) + 8, _LABEL + 5
+    left = min(max(0, round(outline.box[0] * canvas.across)), max(0, image.width - wide))
+    top = round(outline.box[1] * canvas.down) - tall - 1
+    if top < 0:
+        top = min(max(0, round(outline.box[1] * canvas.down) + 2), max(0, image.height - tall))
+    pen = ImageDraw.Draw(image)
+    pen.rounded_rectangle((left, top, left + wide - 1, top + tall - 1), 3, fill=CASING)
+    pen.text(
+        (left + 4, top + tall / 2), words, font=font, fill=_COLOURS[outline.style], anchor="lm"
+    )
 
 
 def data_uri(image: Image.Image, kind: Literal["jpeg", "png"] = "jpeg") -> str:
     """The picture inside a URI: JPEG of quality 85 for photographs, PNG for maps."""
-    raise NotImplementedError
+    stream = io.BytesIO()
+    if kind == "jpeg":
+        # Colours at full resolution: thin coloured lines would bleed.
+        image.convert("RGB").save(stream, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
+    else:
+        image.save(stream, "PNG", optimize=True)
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
 
 
 def img(image: Image.Image, alt: str, kind: Literal["jpeg", "png"] = "jpeg") -> Markup:
     """The picture as an element of HTML, shown at its own size or smaller."""
-    raise NotImplementedError
+    return tag("img", src=data_uri(image, kind), alt=alt, width=image.width, height=image.height)
 
 
 def key(*styles: Style, peak: bool = True) -> Markup:
     """What the lines on the pictures mean, for the reader; all styles by default."""
-    raise NotImplementedError
+    wanted = styles or get_args(Style)
+    entries = [tag("li", _sample(style), _SAID[style]) for style in wanted]
+    if peak:
+        disc = (("#0c0e12", 6.2), ("#f5f6f8", 5.0), (_hex(BOX), 3.0))
+        circles = [tag("circle", cx=13, cy=9, r=radius, fill=fill) for fill, radius in disc]
+        entries.append(tag("li", _swatch(*circles), "peak of the map"))
+    return tag("ul", *entries, class_="key")
+
+
+def _sample(style: Style) -> Markup:
+    dashes = f"{_DASH:g} {_HOLE:g}" if style == "truth" else None
+    line = {"x": 4, "y": 3.5, "width": 18, "height": 11, "fill": "none", "stroke_dasharray": dashes}
+    wide = 1 if style == "other" else 2
+    return _swatch(
+        tag("rect", stroke=_hex(CASING), stroke_width=wide + 2, **line),
+        tag("rect", stroke=_hex(_COLOURS[style]), stroke_width=wide, **line),
+    )
+
+
+def _swatch(*parts: Markup) -> Markup:
+    return tag("svg", *parts, width=26, height=18, viewBox="0 0 26 18", aria_hidden="true")
+
+
+def _hex(colour: tuple[int, int, int]) -> str:
+    return "#" + "".join(f"{channel:02x}" for channel in colour)
