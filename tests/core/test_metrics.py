@@ -11,6 +11,8 @@ from vg_engine.core.metrics import (
     Estimate,
     accuracy_at,
     bootstrap_interval,
+    generalised_iou,
+    grec_f1,
     iou,
     mask_iou,
     mean_iou,
@@ -51,6 +53,43 @@ def test_iou_has_no_extra_pixel_and_no_zero_division() -> None:
     assert iou(one, np.array([2.0, 2.0, 1.5, 1.5])) == 0.0, "an inverted box has no area"
     assert iou(np.zeros((0, 4)), np.zeros((0, 4))).shape == (0,)
     assert iou(one.astype(np.float32), one.astype(np.float32)).dtype == np.float64
+
+
+def test_generalised_iou_by_hand_and_by_a_plain_loop() -> None:
+    one = np.array([0.0, 0.0, 2.0, 2.0])
+    for other, expected in (
+        (one, 1.0),
+        (np.array([1.0, 0.0, 3.0, 2.0]), 2 / 6),  # the hull is the union
+        (np.array([1.0, 1.0, 3.0, 3.0]), 1 / 7 - 2 / 9),
+        (np.array([2.0, 0.0, 4.0, 2.0]), 0.0),  # they touch
+        (np.array([4.0, 0.0, 6.0, 2.0]), -4 / 12),
+        (np.array([2.0, 2.0, 2.0, 2.0]), 0.0),  # a point on the corner: the hull is the box
+        (np.array([4.0, 1.0, 4.0, 1.0]), -4 / 8),
+    ):
+        assert generalised_iou(one, other) == pytest.approx(expected)
+        assert generalised_iou(other, one) == pytest.approx(expected)
+    point = np.array([3.0, 3.0, 3.0, 3.0])
+    assert generalised_iou(point, point) == 0.0
+    rng = np.random.default_rng(6)
+    a, b = boxes_of(rng, 2000), boxes_of(rng, 2000)
+    expected = []
+    for x, y in zip(a, b, strict=True):
+        hull = (max(x[2], y[2]) - min(x[0], y[0])) * (max(x[3], y[3]) - min(x[1], y[1]))
+        fit, areas = plain_iou(x, y), sum((z[2] - z[0]) * (z[3] - z[1]) for z in (x, y))
+        union = areas / (1 + fit)
+        expected.append(fit - (hull - union) / hull)
+    assert generalised_iou(a, b) == pytest.approx(expected)
+    assert (generalised_iou(a, b) <= iou(a, b) + 1e-12).all()
+    assert generalised_iou(a[:7, None], b[None, :5]).shape == (7, 5)
+
+
+def test_grec_f1_takes_its_thresholds() -> None:
+    true, near = np.array([[0.0, 0.0, 10.0, 10.0]]), np.array([[0.0, 0.0, 10.0, 4.0]])
+    assert grec_f1(near, None, true) == 0.0
+    assert grec_f1(near, None, true, iou_threshold=0.4) == 1.0, "the threshold itself is enough"
+    score = np.array([0.3], dtype=np.float32)
+    assert grec_f1(near, score, true, iou_threshold=0.4) == 0.0
+    assert grec_f1(near, score, true, iou_threshold=0.4, score_threshold=0.2) == 1.0
 
 
 def test_mask_iou_agrees_with_pycocotools() -> None:

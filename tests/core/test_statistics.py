@@ -1,0 +1,369 @@
+"""Intervals, paired tests and rank correlation against plain loops, full enumeration and scipy."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from vg_engine.core.errors import InputError
+from vg_engine.core.metrics import bootstrap_interval
+from vg_engine.core.statistics import Estimate, Paired, mcnemar, paired, ratio_interval, spearman
+
+
+def clustered(
+    rng: np.random.Generator, pictures: int, samples: int
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Intersections and unions whose ratio hangs on the picture."""
+    clusters = [f"p{i}" for i in rng.integers(0, pictures, samples)]
+    level = {name: rng.uniform(0.2, 0.9) for name in sorted(set(clusters))}
+    unions = rng.integers(1, 500, samples).astype(float)
+    inters = np.floor(unions * [level[name] for name in clusters])
+    return inters, unions, clusters
+
+
+def by_picture(clusters: list[str]) -> list[list[int]]:
+    """Places of the samples of each picture, pictures in the order of their first sample."""
+    return [
+        [i for i, c in enumerate(clusters) if c == name] for name in list(dict.fromkeys(clusters))
+    ]
+
+
+def drawn_rows(clusters: list[str], resamples: int, seed: int) -> list[list[int]]:
+    """The rows of each resample, as a plain reading of "draw whole pictures"."""
+    groups = by_picture(clusters)
+    draws = np.random.default_rng(seed).integers(0, len(groups), (resamples, len(groups)))
+    return [[row for picture in draw for row in groups[picture]] for draw in draws.tolist()]
+
+
+def ratio(above: np.ndarray, below: np.ndarray, rows: list[int]) -> float:
+    total = sum(float(below[row]) for row in rows)
+    return sum(float(above[row]) for row in rows) / total if total else math.nan
+
+
+def test_the_interval_is_a_plain_loop_over_the_same_pictures() -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(5):
+        above, below, clusters = clustered(rng, 12, 60)
+        found = ratio_interval(above, below, clusters, resamples=300, seed=seed, level=0.9)
+        ratios = [ratio(above, below, rows) for rows in drawn_rows(clusters, 300, seed)]
+        low, high = np.quantile(ratios, [0.05, 0.95])
+        assert found.value == pytest.approx(ratio(above, below, list(range(60))))
+        assert (found.low, found.high) == pytest.approx((low, high), rel=1e-12)
+        assert found.n == 60
+
+
+def test_a_ratio_with_ones_below_is_the_mean() -> None:
+    rng = np.random.default_rng(1)
+    values, clusters = rng.random(200), rng.integers(0, 30, 200).tolist()
+    ones = np.ones(200)
+    assert ratio_interval(values, ones, clusters) == bootstrap_interval(values, clusters)
+
+
+def test_samples_without_denominator_are_left_out_with_their_pictures() -> None:
+    rng = np.random.default_rng(2)
+    above, below, clusters = clustered(rng, 10, 50)
+    silent = rng.random(50) < 0.4
+    gone = [f"empty{i}" for i in range(7)]
+    found = ratio_interval(
+        np.concatenate([np.where(silent, 0.0, above), np.zeros(7)]),
+        np.concatenate([np.where(silent, 0.0, below), np.zeros(7)]),
+        [*clusters, *gone],
+    )
+    kept = [c for c, out in zip(clusters, silent.tolist(), strict=True) if not out]
+    assert found == ratio_interval(above[~silent], below[~silent], kept)
+    assert found.n == int((~silent).sum())
+
+
+def test_whole_numbers_averaged_over_draws_stay_exact() -> None:
+    rng = np.random.default_rng(3)
+    draws = rng.random((20, 100)) < 0.3
+    clusters = (np.arange(100) // 4).tolist()
+    found = ratio_interval(draws.mean(axis=0), np.ones(100), clusters)
+    assert found.value == pytest.approx(draws.mean())
+    one = ratio_interval(draws[0].astype(float), np.ones(100), clusters)
+    assert found.high - found.low < one.high - one.low, "the mean of draws varies less"
+
+
+@pytest.mark.parametrize("chunk", [1, 64, 1000])
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    rng = np.random.default_rng(4)
+    a, below, clusters = clustered(rng, 40, 200)
+    b = np.floor(a * rng.uniform(0.8, 1.2, 200))
+    whole = ratio_interval(a, below, clusters, resamples=100)
+    both = paired(a, below, b, below, clusters, resamples=100, permutations=300)
+    monkeypatch.setattr("vg_engine.core.statistics._CHUNK", chunk)
+    assert ratio_interval(a, below, clusters, resamples=100) == whole
+    again = paired(a, below, b, below, clusters, resamples=100, permutations=300)
+    assert again == both
+
+
+def test_the_interval_of_a_ratio_covers_what_it_promises() -> None:
+    rng = np.random.default_rng(5)
+    inside = 0
+    for trial in range(300):
+        owner = np.repeat(np.arange(80), rng.integers(1, 5, 80))
+        below = rng.uniform(1, 100, len(owner))
+        # The picture's level does not hang on the size, so the ratio of means is 0.6.
+        above = below * rng.beta(3, 2, 80)[owner]
+        found = ratio_interval(above, below, owner.tolist(), resamples=400, seed=trial)
+        inside += found.low <= 0.6 <= found.high
+    assert 0.90 <= inside / 300 <= 0.98
+
+
+def test_the_interval_of_a_difference_covers_and_the_test_keeps_its_level() -> None:
+    rng = np.random.default_rng(6)
+    inside = alarms = 0
+    for trial in range(300):
+        owner = np.repeat(np.arange(60), rng.integers(1, 5, 60))
+        ones, clusters = np.ones(len(owner)), owner.tolist()
+        base = rng.beta(3, 2, 60)[owner]
+        # What helps A helps it on the whole picture, and by nothing on average.
+        help_a = rng.choice([-0.2, 0.2], 60)[owner]
+        a = np.clip(base + help_a, 0, 1)
+        b = np.clip(base - help_a, 0, 1)
+        found = paired(a, ones, b, ones, clusters, resamples=400, permutations=400, seed=trial)
+        inside += found.low <= 0.0 <= found.high
+        alarms += found.p < 0.05
+    assert 0.90 <= inside / 300 <= 0.98
+    assert 0.02 <= alarms / 300 <= 0.09
+
+
+def test_a_difference_is_a_plain_loop_over_the_same_pictures() -> None:
+    rng = np.random.default_rng(7)
+    for seed in range(5):
+        a, below_a, clusters = clustered(rng, 9, 40)
+        b, below_b, _ = clustered(rng, 9, 40)
+        below_b[rng.random(40) < 0.2] = 0.0
+        b[below_b == 0] = 0.0
+        found = paired(a, below_a, b, below_b, clusters, resamples=200, seed=seed)
+        everything = list(range(40))
+        differences = [
+            ratio(a, below_a, rows) - ratio(b, below_b, rows)
+            for rows in drawn_rows(clusters, 200, seed)
+        ]
+        low, high = np.quantile(differences, [0.025, 0.975])
+        expected = ratio(a, below_a, everything) - ratio(b, below_b, everything)
+        assert found.difference == pytest.approx(expected)
+        assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9)
+
+
+def enumerated(
+    a: np.ndarray, below_a: np.ndarray, b: np.ndarray, below_b: np.ndarray, clusters: list[str]
+) -> float:
+    """The p-value over all 2^pictures exchanges, one by one."""
+
+    def apart(swapped: set[int]) -> float:
+        sums = [0.0] * 4
+        for row in range(len(a)):
+            values = [a[row], below_a[row], b[row], below_b[row]]
+            if row in swapped:
+                values = values[2:] + values[:2]
+            sums = [total + float(value) for total, value in zip(sums, values, strict=True)]
+        return abs(sums[0] / sums[1] - sums[2] / sums[3])
+
+    groups = by_picture(clusters)
+    observed = apart(set())
+    every = [
+        apart({row for group, flip in zip(groups, flips, strict=True) if flip for row in group})
+        for flips in itertools.product([False, True], repeat=len(groups))
+    ]
+    return sum(one >= observed - 1e-9 for one in every) / len(every)
+
+
+def test_few_pictures_are_exchanged_in_every_way() -> None:
+    rng = np.random.default_rng(8)
+    for pictures in (1, 2, 5, 7):
+        for _ in range(4):
+            clusters = [f"p{i}" for i in [*range(pictures), *rng.integers(0, pictures, 10)]]
+            hits = (rng.random((2, len(clusters))) < [[0.8], [0.4]]).astype(float)
+            ones = np.ones(len(clusters))
+            same = paired(hits[0], ones, hits[1], ones, clusters, resamples=1)
+            assert same.p == pytest.approx(enumerated(hits[0], ones, hits[1], ones, clusters))
+            unions = rng.integers(1, 40, (2, len(clusters))).astype(float)
+            inters = np.floor(unions * rng.random((2, len(clusters))))
+            masks = (inters[0], unions[0], inters[1], unions[1], clusters)
+            assert paired(*masks, resamples=1).p == pytest.approx(enumerated(*masks))
+
+
+def test_exchanges_by_hand() -> None:
+    # A is better in all of 5 pictures: of 32 exchanges only none and all are as far apart.
+    five, ones = list("abcde"), np.ones(5)
+    assert paired(ones, ones, np.zeros(5), ones, five).p == 2 / 32
+    # Two sentences of one picture change places together: 2 pictures, 4 exchanges, all but the
+    # mixed two as far apart.
+    pairs = list("aabb")
+    assert paired(np.ones(4), np.ones(4), np.zeros(4), np.ones(4), pairs).p == 2 / 4
+    # Pictures on which both agree do not count, so that this is exact in spite of 1,000 of them.
+    many = [*five, *(f"same{i}" for i in range(1000))]
+    a = np.concatenate([ones, np.full(1000, 0.5)])
+    b = np.concatenate([np.zeros(5), np.full(1000, 0.5)])
+    assert paired(a, np.ones(1005), b, np.ones(1005), many, resamples=10).p == 2 / 32
+
+
+def test_many_pictures_are_exchanged_at_random() -> None:
+    rng = np.random.default_rng(9)
+    n, ones = 14, np.ones(14)
+    a, b = rng.random(n) + 0.2, rng.random(n)
+    changes = np.abs(np.array(list(itertools.product([-1, 1], repeat=n))) @ (a - b))
+    exact = float(np.mean(changes >= abs((a - b).sum()) - 1e-9))
+    found = paired(a, ones, b, ones, range(n), permutations=20_000).p
+    assert found == pytest.approx(exact, abs=4 * math.sqrt(exact / 20_000))
+    # All exchanges but 2 of 2^300 are less far apart: p is never 0.
+    sure = paired(np.ones(300), np.ones(300), np.zeros(300), np.ones(300), range(300))
+    assert sure.p == 1 / 10_001
+    assert (sure.difference, sure.low, sure.high) == (1.0, 1.0, 1.0)
+
+
+def test_a_contestant_does_not_differ_from_itself() -> None:
+    above, below, clusters = clustered(np.random.default_rng(10), 20, 100)
+    assert paired(above, below, above, below, clusters) == Paired(0.0, 0.0, 0.0, 1.0, 100)
+
+
+def test_sides_change_the_sign_alone() -> None:
+    rng = np.random.default_rng(11)
+    a, below, clusters = clustered(rng, 30, 90)
+    b = np.floor(a * rng.uniform(0.7, 1.1, 90))
+    ab, ba = (paired(x, below, y, below, clusters) for x, y in ((a, b), (b, a)))
+    assert ab.difference == pytest.approx(-ba.difference)
+    assert (ab.low, ab.high) == pytest.approx((-ba.high, -ba.low))
+    assert ab.p == ba.p
+
+
+def test_nothing_is_not_a_number() -> None:
+    none: np.ndarray = np.zeros(0)
+    one, zero = np.ones(3), np.zeros(3)
+    for found in (
+        ratio_interval(none, none, []),
+        ratio_interval(zero, zero, "abc"),
+        spearman(none, none),
+    ):
+        assert math.isnan(found.value)
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+        assert str(found) == "n/a"
+    assert ratio_interval(zero, zero, "abc").n == 0
+    for lacking in (
+        paired(none, none, none, none, []),
+        paired(one, one, zero, zero, "abc"),
+        paired(zero, zero, one, one, "abc"),
+    ):
+        numbers = (lacking.difference, lacking.low, lacking.high, lacking.p)
+        assert all(math.isnan(number) for number in numbers)
+        assert str(lacking) == "n/a"
+
+
+def test_one_picture_tells_no_spread() -> None:
+    a, b, ones = np.array([1.0, 0.0, 1.0]), np.array([0.0, 0.0, 1.0]), np.ones(3)
+    found = ratio_interval(a, ones, ["x"] * 3)
+    assert found.value == pytest.approx(2 / 3)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    both = paired(a, ones, b, ones, ["x"] * 3)
+    assert both.difference == pytest.approx(1 / 3)
+    assert math.isnan(both.low)
+    assert math.isnan(both.high)
+    assert both.p == 1.0
+
+
+def test_numbers_read_well() -> None:
+    assert str(Estimate(0.8534, 0.8261, 0.879, 600)) == "0.853 [0.826, 0.879]"
+    assert str(Paired(0.0314, -0.01, 0.052, 0.0421, 9)) == "+0.031 [-0.010, +0.052], p = 0.0421"
+    assert str(Paired(-0.5, math.nan, math.nan, 1.0, 2)) == "-0.500, p = 1"
+
+
+def test_what_makes_no_interval_is_refused() -> None:
+    two, names = np.array([0.5, 0.7]), ["a", "b"]
+    bad = np.array([0.5, math.inf])
+    with pytest.raises(InputError, match="clusters"):
+        ratio_interval(two, two, ["a"])
+    with pytest.raises(InputError, match="finite"):
+        ratio_interval(bad, two, names)
+    with pytest.raises(InputError, match="finite"):
+        paired(two, two, two, bad, names)
+    with pytest.raises(InputError, match="below 0"):
+        ratio_interval(two, -two, names)
+    with pytest.raises(InputError, match="below 0"):
+        paired(two, two, two, -two, names)
+    with pytest.raises(InputError, match="permutations"):
+        paired(two, two, two, two, names, permutations=0)
+    with pytest.raises(InputError, match="finite"):
+        spearman(two, bad)
+    for wrong in ({"level": 1.0}, {"level": 0.0}, {"resamples": 0}):
+        with pytest.raises(InputError, match="level"):
+            ratio_interval(two, two, names, **wrong)
+        with pytest.raises(InputError, match="level"):
+            paired(two, two, two, two, names, **wrong)
+
+
+def test_mcnemar_is_a_binomial_test_of_what_differs() -> None:
+    rng = np.random.default_rng(12)
+    for n in (1, 5, 40, 1000):
+        a, b = rng.random((2, n)) < [[0.6], [0.5]]
+        found = mcnemar(a, b)
+        assert found.only_a == sum(x and not y for x, y in zip(a, b, strict=True))
+        assert found.only_b == sum(y and not x for x, y in zip(a, b, strict=True))
+        total = found.only_a + found.only_b
+        if total:
+            expected = scipy.stats.binomtest(found.only_a, total).pvalue
+            assert found.p == pytest.approx(expected, rel=1e-9)
+    # 8 to 1 of 9: 2 * (1 + 9) / 512.
+    a, b = np.array([True] * 8 + [False, True]), np.array([False] * 8 + [True, True])
+    assert mcnemar(a, b).p == pytest.approx(20 / 512)
+    assert mcnemar(a, a).p == 1.0
+    assert math.isnan(mcnemar(a[:0], b[:0]).p)
+
+
+def test_mcnemar_is_the_exchange_test_where_each_sample_is_a_picture() -> None:
+    a = np.array([1, 1, 1, 1, 1, 0, 1, 0, 1, 1], bool)
+    b = np.array([0, 0, 0, 0, 0, 1, 1, 0, 0, 1], bool)
+    ones = np.ones(10)
+    both = paired(a.astype(float), ones, b.astype(float), ones, range(10))
+    assert both.p == pytest.approx(mcnemar(a, b).p)
+
+
+def test_rank_correlation_agrees_with_scipy() -> None:
+    rng = np.random.default_rng(13)
+    for n in (2, 3, 10, 57):
+        for values in (1000, 4):
+            x, y = rng.integers(0, values, (2, n)).astype(float)
+            if np.ptp(x) and np.ptp(y):
+                expected = scipy.stats.spearmanr(x, y)[0]
+                assert spearman(x, y).value == pytest.approx(expected, abs=1e-12)
+
+
+def test_ties_have_their_mean_rank() -> None:
+    # Ranks 1, 2.5, 2.5, 4 against 1, 3, 2, 4: r = 4.5 / sqrt(4.5 * 5).
+    found = spearman(np.array([1.0, 5.0, 5.0, 9.0]), np.array([0.1, 0.3, 0.2, 0.4]))
+    assert found.value == pytest.approx(4.5 / math.sqrt(4.5 * 5))
+    assert math.isnan(found.low), "four items have no interval"
+
+
+def test_a_constant_correlates_with_nothing() -> None:
+    line, constant = np.arange(20.0), np.full(20, 3.0)
+    for found in (spearman(line, constant), spearman(constant, line)):
+        assert math.isnan(found.value)
+        assert found.n == 20
+    perfect = spearman(line, -(line**3))
+    assert perfect.value == pytest.approx(-1.0)
+    assert math.isnan(perfect.low)
+
+
+def test_the_interval_of_a_rank_correlation_by_hand_and_by_coverage() -> None:
+    rng = np.random.default_rng(14)
+    x = rng.random(50)
+    y = x + rng.random(50)
+    found = spearman(x, y, level=0.9)
+    reach = 1.6448536 * math.sqrt((1 + found.value**2 / 2) / 47)
+    bounds = [math.tanh(math.atanh(found.value) + sign * reach) for sign in (-1, 1)]
+    assert (found.low, found.high) == pytest.approx(tuple(bounds), abs=1e-6)
+    for ties, least, most in ((False, 0.90, 0.98), (True, 0.92, 1.0)):  # ties: on the safe side
+        draws = rng.multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], (301, 40))
+        big = rng.multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], 100_000)
+        if ties:  # four of five are equal, as heads that were never chosen are
+            draws[..., 0], big[:, 0] = np.maximum(draws[..., 0], 0.84), np.maximum(big[:, 0], 0.84)
+        true = scipy.stats.spearmanr(big[:, 0], big[:, 1])[0]
+        each = [spearman(draw[:, 0].copy(), draw[:, 1].copy()) for draw in draws]
+        inside = sum(one.low <= true <= one.high for one in each)
+        assert least <= inside / len(each) <= most
