@@ -1,0 +1,197 @@
+"""`coco:/data/instances.json?images=/data/pics`: any detection set in COCO's format.
+
+What is asked comes from the name of the category, or from a sentence that each annotation brings:
+
+- `text=category` asks `zebra`, `text=the {category}` asks `the zebra`;
+- `text=caption`, `text=text` or `text=description` asks the annotation's field of that name.
+
+`each=annotation` makes a sample of every annotation: one box is its truth, though the picture may
+hold others of its category. `each=category` makes a sample of every category of a picture: all
+boxes of the category are its truth. Groups of things outlined as one (`iscrowd`) are left out and
+counted.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from vg_engine.core.errors import InputError, VGError
+from vg_engine.core.samples import DataSet, Fault, Sample, TrueMask, as_fault
+from vg_engine.plugins.datasets import masks, reading
+from vg_engine.plugins.datasets.coco_file import CocoAnnotation, CocoFile, CocoImage, xyxy
+
+EACH = ("annotation", "category")
+FIELDS = ("caption", "text", "description")
+_EXAMPLE = "coco:/data/instances.json?images=/data/pictures"
+_HOLE = "{category}"
+_TRIED = 20  # pictures that are looked for before the folder is called the wrong one
+
+
+def coco(
+    path: Path | None, *, images: str = "", each: str = "annotation", text: str = "category"
+) -> DataSet:
+    """The objects of a COCO file, or the categories of its pictures.
+
+    Args:
+        path: the JSON file.
+        images: the folder of the pictures; by default the file's own.
+        each: what a sample is, `annotation` or `category` (of a picture).
+        text: `category`, a template that holds `{category}`, or the annotations' own field
+            `caption`, `text` or `description`.
+
+    Raises:
+        InputError: no such file or folder, a file that is not COCO's, no picture in the folder, or
+            unknown options.
+    """
+    reading.chosen("each", each, EACH)
+    field = _field(text, each)
+    file = reading.need_file("coco", path, _EXAMPLE)
+    folder = reading.need_folder(
+        "coco", Path(images).expanduser() if images else file.parent, _EXAMPLE
+    )
+    data = CocoFile.read(file)
+    _look_for(data, folder)
+    asked = functools.partial(_asked, data, text, _sentences(file, field) if field else None)
+    read = _by_annotation if each == "annotation" else _by_category
+    crowds = sum(annotation.iscrowd for annotation in data.annotations.values())
+    return DataSet(
+        name=reading.written("coco", file, images=images, each=each, text=text),
+        records=lambda: read(data, folder, asked),
+        revision=reading.digest("coco", each, text, data.revision),
+        statements=_statements(crowds, each),
+    )
+
+
+def _statements(crowds: int, each: str) -> tuple[str, ...]:
+    said = []
+    if crowds:
+        said.append(f"{crowds} annotations of crowds (iscrowd) are left out")
+    if each == "annotation":
+        said.append("each annotation is asked alone, even where others fit its words as well")
+    return tuple(said)
+
+
+def _field(text: str, each: str) -> str:
+    """The annotations' field that sentences come from; empty if they come from the category."""
+    if text in FIELDS:
+        if each == "category":
+            raise InputError(
+                f"text={text} is an annotation's own; ask each=annotation, or text=category"
+            )
+        return text
+    if text != "category" and text.count(_HOLE) != 1:
+        known = ", ".join(("category", *FIELDS))
+        raise InputError(f"text={text}: write {known}, or a phrase that holds {_HOLE} once")
+    return ""
+
+
+def _look_for(data: CocoFile, folder: Path) -> None:
+    """Refuse a folder that holds none of the first pictures: every sample would fail later."""
+    names = [image.file_name for _, image in zip(range(_TRIED), data.images.values(), strict=False)]
+    if names and not any((folder / name).is_file() for name in names):
+        raise InputError(
+            f"{folder} holds no {names[0]} (nor the {len(names) - 1} after it); name the folder of "
+            "the pictures with images="
+        )
+
+
+def _sentences(file: Path, field: str) -> dict[int, object]:
+    """The annotations' own sentences by their ids; the file is read again for these alone."""
+
+    def small(record: dict[str, Any]) -> dict[str, Any]:
+        if "image_id" in record:
+            return {"id": record.get("id"), field: record.get(field)}
+        return record if "annotations" in record else {}
+
+    rows = json.loads(reading.read_bytes(file), object_hook=small)["annotations"]
+    return {row["id"]: row[field] for row in rows}
+
+
+def _asked(
+    data: CocoFile,
+    text: str,
+    sentences: dict[int, object] | None,
+    annotation: CocoAnnotation,
+) -> tuple[str, str | None]:
+    """What is asked of an annotation, and its category.
+
+    Raises:
+        InputError: nothing is.
+    """
+    number = annotation.category_id
+    category = None if number is None else data.categories.get(number)
+    if sentences is not None:
+        sentence = sentences.get(annotation.id)
+        if not isinstance(sentence, str):
+            raise InputError(f"it has no {text}; ask text=category")
+        return sentence, category
+    if category is None:
+        raise InputError(f"its category {number} is not in the file; mend the file")
+    return text.replace(_HOLE, category) if text != "category" else category, category
+
+
+_Asked = functools.partial[tuple[str, str | None]]
+
+
+def _by_annotation(data: CocoFile, folder: Path, asked: _Asked) -> Iterator[Sample | Fault]:
+    for annotation in data.annotations.values():
+        if annotation.iscrowd:
+            continue
+        name = str(annotation.id)
+        try:
+            yield _sample(name, data, folder, asked, [annotation])
+        except VGError as error:
+            yield as_fault(f"annotation {name}", error)
+
+
+def _by_category(data: CocoFile, folder: Path, asked: _Asked) -> Iterator[Sample | Fault]:
+    found: dict[tuple[int, int | None], list[CocoAnnotation]] = {}
+    for annotation in data.annotations.values():
+        if not annotation.iscrowd:
+            key = annotation.image_id, annotation.category_id
+            found.setdefault(key, []).append(annotation)
+    for (image, category), together in found.items():
+        name = f"{image}-{category}"
+        try:
+            yield _sample(name, data, folder, asked, together)
+        except VGError as error:
+            yield as_fault(f"category {category} of picture {image}", error)
+
+
+def _sample(
+    name: str, data: CocoFile, folder: Path, asked: _Asked, together: Sequence[CocoAnnotation]
+) -> Sample:
+    """One sample whose truth is all of the annotations together."""
+    image = data.images.get(together[0].image_id)
+    if image is None:
+        raise InputError(f"its picture {together[0].image_id} is not in the file; mend the file")
+    text, category = asked(together[0])
+    drawn = all(annotation.outline for annotation in together)
+    return Sample(
+        id=name,
+        picture=image.file_name,
+        image=str(folder / image.file_name),
+        text=text,
+        boxes=reading.boxes_array([xyxy(annotation.bbox) for annotation in together]),
+        mask=functools.partial(_mask, together, image) if drawn else None,
+        target=name,
+        groups={} if category is None else {"category": category},
+    )
+
+
+def _mask(together: Sequence[CocoAnnotation], image: CocoImage) -> TrueMask:
+    first, *others = (_pixels(annotation, image) for annotation in together)
+    for other in others:
+        first |= other
+    return TrueMask(first)
+
+
+def _pixels(annotation: CocoAnnotation, image: CocoImage) -> Bool[np.ndarray, "height width"]:
+    return masks.from_segmentation(annotation.segmentation, image.size)

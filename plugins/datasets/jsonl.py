@@ -1,0 +1,226 @@
+"""`jsonl:/data/questions.jsonl`: a user's own data set, one JSON object a line.
+
+```
+{"image": "pics/a.jpg", "text": "the red cup", "box": [10, 20, 110, 140]}
+{"image": "pics/a.jpg", "text": "both cups", "boxes": [[10, 20, 110, 140], [150, 20, 240, 140]]}
+{"image": "pics/a.jpg", "text": "a giraffe", "boxes": []}
+{"image": "pics/b.jpg", "text": "the dog", "mask": "masks/b.png", "groups": {"kind": "animal"}}
+```
+
+`image` and `text` are needed. `box` is one box, `boxes` are several; none at all means that nothing
+in the picture is meant; without either key the place is not known. `mask` is a COCO run-length
+mask, a list of polygons, or the path of a one-channel picture whose pixels of 0 are background.
+`id` is the line's number where it is not given. `picture` and `target` are names, by default the
+image's path and nothing. Paths are relative to the file. Boxes are in pixels of the upright
+picture.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from PIL import Image
+
+from vg_engine.core.errors import InputError, PictureError, VGError, nearest
+from vg_engine.core.samples import DataSet, Fault, Sample, TrueMask, as_fault
+from vg_engine.plugins.datasets import masks, reading
+from vg_engine.plugins.pictures import decode
+
+KEYS = ("id", "image", "text", "box", "boxes", "mask", "picture", "target", "groups")
+_EXAMPLE = "jsonl:/data/questions.jsonl"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_BOM = b"\xef\xbb\xbf"
+_EXACT = ("PNG", "BMP", "TIFF", "GIF")  # formats that keep a mask's values as they are
+
+
+def jsonl(path: Path | None, *, boxes: str = "xyxy") -> DataSet:
+    """The lines of a JSONL file. Lines that cannot be used become faults with their number.
+
+    Args:
+        path: the file, in UTF-8.
+        boxes: how boxes are written, `xyxy` (right and bottom exclusive) or `xywh`; never guessed.
+
+    Raises:
+        InputError: no such file, no line in it, not UTF-8, or boxes of an unknown form.
+    """
+    form = reading.chosen("boxes", boxes, reading.BOX_FORMS)
+    file = reading.need_file("jsonl", path, _EXAMPLE)
+    state, strange = hashlib.sha256(), dict[str, int]()
+    count = 0
+    for number, line in _lines(file, state):
+        count += 1
+        for key in _keys(line):
+            strange.setdefault(key, number)
+    if not count:
+        raise InputError(f'{file} is empty; write lines of {{"image": ..., "text": ...}}')
+    return DataSet(
+        name=reading.written("jsonl", file, boxes="" if form == "xyxy" else form),
+        records=lambda: _records(file, form),
+        revision=reading.digest("jsonl", form, state.hexdigest()),
+        statements=tuple(
+            f"line {number} has a key {key!r} that is not read ({nearest(key, KEYS)})"
+            for key, number in strange.items()
+        ),
+    )
+
+
+def _lines(file: Path, state: Any = None) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of every line that is not blank; all bytes also go into `state`."""
+    try:
+        with file.open("rb") as opened:
+            for number, line in enumerate(opened, start=1):
+                if number == 1 and line.startswith(_UTF16):
+                    raise InputError(f"{file} is UTF-16; save it as UTF-8")
+                if state is not None:
+                    state.update(line)
+                text = line.removeprefix(_BOM) if number == 1 else line
+                if text.strip():
+                    yield number, text
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}); check its rights") from error
+
+
+def _keys(line: bytes) -> list[str]:
+    """The keys of a line that nobody reads; a broken line is spoken of later."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return []
+    return [key for key in record if key not in KEYS] if isinstance(record, dict) else []
+
+
+def _records(file: Path, form: str) -> Iterator[Sample | Fault]:
+    for number, line in _lines(file):
+        try:
+            yield _sample(number, _parsed(line), file.parent, form)
+        except VGError as error:
+            yield as_fault(f"line {number}", InputError(f"line {number}: {error}"))
+
+
+def _parsed(line: bytes) -> Mapping[str, Any]:
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError("it is not UTF-8; save the file as UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"it is no JSON ({error}); mend it") from error
+    if not isinstance(record, dict):
+        raise InputError('it is no record; write {"image": ..., "text": ...}')
+    return record
+
+
+def _sample(number: int, record: Mapping[str, Any], folder: Path, form: str) -> Sample:
+    image = _text(record, "image", "a path, relative to the file")
+    if not image:
+        raise InputError("it names no image; add a path, relative to the file")
+    if record.get("text") is None:
+        raise InputError("it names no text; add what is meant")
+    place = folder / image
+    return Sample(
+        id=_name(record.get("id"), "id") or str(number),
+        picture=_name(record.get("picture"), "picture") or os.path.normpath(image),
+        image=str(place),
+        text=_text(record, "text", "a sentence"),
+        boxes=_boxes(record, form),
+        mask=_mask(record.get("mask"), folder, place),
+        target=_name(record.get("target"), "target"),
+        groups=_groups(record.get("groups")),
+    )
+
+
+def _text(record: Mapping[str, Any], key: str, kind: str) -> str:
+    value = record.get(key) or ""
+    if not isinstance(value, str):
+        raise InputError(f"its {key} is no text ({value!r}); write {kind}")
+    return value
+
+
+def _name(value: object, key: str) -> str | None:
+    """A name; numbers are names too."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise InputError(f"its {key} is neither text nor a whole number ({value!r}); write a name")
+    return str(value)
+
+
+def _groups(value: object) -> Mapping[str, str]:
+    if value is None:
+        return MappingProxyType({})
+    if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
+        raise InputError('its groups are no names of text; write {"kind": "colour"}')
+    return MappingProxyType(dict(value))
+
+
+def _boxes(record: Mapping[str, Any], form: str) -> Float64[np.ndarray, "n 4"] | None:
+    one, many = record.get("box"), record.get("boxes")
+    if one is not None and many is not None:
+        raise InputError("it has both box and boxes; leave one of them out")
+    if one is not None:
+        return reading.boxes_array([reading.box(one, form)])
+    if many is None:
+        return None
+    if not isinstance(many, list) or any(not isinstance(each, list) for each in many):
+        raise InputError(f"its boxes are no list of lists ({many!r}); one box alone is called box")
+    return reading.boxes_array([reading.box(each, form) for each in many])
+
+
+def _mask(value: Any, folder: Path, image: Path) -> Callable[[], TrueMask] | None:
+    """What draws the mask; that it can be drawn is seen to now as far as no file is opened."""
+    if value is None:
+        return None
+    if isinstance(value, str) and value:
+        file = folder / value
+        if not file.is_file():
+            raise InputError(f"its mask {value} is no file; check the path")
+        return functools.partial(_from_picture, file)
+    if isinstance(value, dict) and _is_pair(value.get("size")) and value.get("counts"):
+        return functools.partial(_from_rle, value)
+    if isinstance(value, list) and value and all(map(_is_polygon, value)):
+        return functools.partial(_from_polygons, value, image)
+    raise InputError(
+        'its mask is unknown; write a run-length mask {"size": [height, width], "counts": ...}, '
+        "polygons [[x, y, x, y, x, y], ...] or the path of a picture"
+    )
+
+
+def _is_pair(size: object) -> bool:
+    return isinstance(size, list) and [type(side) for side in size] == [int, int]
+
+
+def _is_polygon(part: object) -> bool:
+    values = reading.numbers(part)
+    return len(values) >= 6 and len(values) % 2 == 0
+
+
+def _from_rle(rle: dict[str, Any]) -> TrueMask:
+    height, width = rle["size"]
+    return TrueMask(masks.from_segmentation(rle, (width, height)))
+
+
+def _from_polygons(polygons: list[Any], image: Path) -> TrueMask:
+    return TrueMask(masks.from_segmentation(polygons, decode(str(image)).size))
+
+
+def _from_picture(file: Path) -> TrueMask:
+    """A mask that is a picture of one channel: 0 is background, all else is meant."""
+    try:
+        with Image.open(file, formats=_EXACT) as opened:
+            pixels = np.asarray(opened)
+    # Whatever the decoders of broken files raise.
+    except Exception as error:
+        raise PictureError(
+            f"mask {file} is no picture of {', '.join(_EXACT)}; save it anew"
+        ) from error
+    if pixels.ndim != 2:
+        raise PictureError(f"mask {file} has {pixels.shape[2]} channels; save it in grey")
+    return TrueMask(pixels != 0)
