@@ -110,7 +110,8 @@ def observe(
     """Measure one picture: `maps` holds one entry per sentence about it, all of the same heads.
 
     Args:
-        maps: at least one.
+        maps: at least one. Those beyond the length of `boxes` or `partners` are only compared
+            with, and get no line of their own.
         criteria: how the entropy is taken.
         boxes: per sentence its true boxes, xyxy in original pixels; gives `inside`.
         partners: per sentence the index of another one about something else, or None; gives
@@ -125,17 +126,21 @@ def observe(
     if not maps or any(one.heads != maps[0].heads for one in every):
         raise HeadsError("an observation needs the maps of the same heads for each expression")
     criteria = criteria or Criteria()
+    stated = {len(given) for given in (boxes, partners) if given is not None} or {len(maps)}
+    if len(stated) > 1 or not 0 < min(stated) <= len(maps):
+        raise HeadsError(f"{len(maps)} maps, but boxes or partners for {sorted(stated)}")
+    measured = maps[: min(stated)]
     lines: dict[str, list[np.ndarray]] = {
-        ATTENTION: [one.image_attention for one in maps],
-        ENTROPY: [criteria.entropy(one.maps.values) for one in maps],
+        ATTENTION: [one.image_attention for one in measured],
+        ENTROPY: [criteria.entropy(one.maps.values) for one in measured],
     }
     if boxes is not None:
-        lines[INSIDE] = [_inside(one, box) for one, box in zip(maps, boxes, strict=True)]
+        lines[INSIDE] = [_inside(one, box) for one, box in zip(measured, boxes, strict=True)]
     if partners is not None:
         changes = [_change(maps, i, j) for i, j in enumerate(partners)]
         lines[SENSITIVITY], lines[AGREEMENT] = map(list, zip(*changes, strict=True))
     if neutral is not None:
-        contrasts = [_contrast(one, neutral, criteria) for one in maps]
+        contrasts = [_contrast(one, neutral, criteria) for one in measured]
         lines[CONTRAST], lines[CONTRAST_ENTROPY] = map(list, zip(*contrasts, strict=True))
     columns = {name: np.stack(values).astype(np.float32) for name, values in lines.items()}
     return Observation(maps[0].heads, columns)

@@ -8,14 +8,16 @@ from jaxtyping import Float, Float32, Float64
 from vg_engine.core import geometry, maps
 from vg_engine.core.errors import InputError
 from vg_engine.core.metrics import iou
-from vg_engine.core.regions import Region, peak_of
+from vg_engine.core.regions import Region
 from vg_engine.core.types import HeadMaps
 
 
-def own_boxes(
+def own_answers(
     observed: HeadMaps, size: tuple[int, int], region: Region, *, sigma: float, kernel: int
-) -> Float64[np.ndarray, "heads 4"]:
-    """The box that each head alone would answer, xyxy in original pixels; NaN where it has none.
+) -> tuple[Float64[np.ndarray, "heads 4"], Float64[np.ndarray, "heads 2"]]:
+    """The box and the peak that each head alone would answer, in original pixels.
+
+    Boxes are xyxy, NaN where a head has none (a region finer than a cell, in the padding).
 
     Args:
         observed: maps of any heads.
@@ -24,25 +26,15 @@ def own_boxes(
         sigma, kernel: of the Gaussian, in cells.
     """
     seen = observed.maps.with_values(maps.smooth(observed.maps.values, sigma, kernel)).inside(size)
-    boxes = np.full((len(observed.heads), 4), np.nan)
+    boxes, points = np.full((len(observed.heads), 4), np.nan), np.zeros((len(observed.heads), 2))
     for number, values in enumerate(seen.values):
         found = region(np.ascontiguousarray(values))
+        points[number] = geometry.clip_point(seen.to_original.point(*found.peak), size)
         try:
             boxes[number] = geometry.clip_box(seen.to_original.box(found.box), size)
-        except InputError:  # finer than a cell, in the padded part of one
+        except InputError:
             continue
-    return boxes
-
-
-def own_points(
-    observed: HeadMaps, size: tuple[int, int], *, sigma: float, kernel: int
-) -> Float64[np.ndarray, "heads 2"]:
-    """The peak of each head's smoothed map, (x, y) in original pixels."""
-    seen = observed.maps.with_values(maps.smooth(observed.maps.values, sigma, kernel)).inside(size)
-    peaks = [peak_of(np.ascontiguousarray(values)) for values in seen.values]
-    return np.array(
-        [geometry.clip_point(seen.to_original.point(*peak), size) for peak in peaks]
-    ).reshape(-1, 2)
+    return boxes, points
 
 
 def best_iou(
@@ -50,7 +42,7 @@ def best_iou(
 ) -> Float32[np.ndarray, " heads"]:
     """IoU of each box with the true box that it fits best; 0 where a box is NaN."""
     pairs = iou(np.nan_to_num(boxes)[:, None], truth[None].astype(np.float64))
-    return pairs.max(axis=1).astype(np.float32)
+    return np.asarray(pairs.max(axis=1), dtype=np.float32)
 
 
 def inside_any(
@@ -59,4 +51,4 @@ def inside_any(
     """1 where a point lies inside one of the true boxes, else 0."""
     x, y = points[:, None, 0], points[:, None, 1]
     inside = (x >= truth[:, 0]) & (x < truth[:, 2]) & (y >= truth[:, 1]) & (y < truth[:, 3])
-    return inside.any(axis=1).astype(np.float32)
+    return np.asarray(inside.any(axis=1), dtype=np.float32)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from vg_engine.core.engine import Engine
 from vg_engine.core.errors import InputError, VGError
 from vg_engine.core.samples import DataSet, Fault, Sample, as_fault, fit_boxes
 from vg_engine.core.types import Picture
+from vg_engine.measure.identity import fingerprint
 from vg_engine.plugins.pictures import decode
 
 Item = TypeVar("Item")
@@ -123,8 +125,12 @@ def asking(engine: Engine) -> dict[str, Any]:
     """How the engine asks, as far as maps depend on it: model, adapter, prompt, precision."""
     prompt = engine.settings.prompt
     stamp = engine.stamp()
+    # A folder counts by its name and what is in it, wherever it lies.
+    folder = Path(stamp["model"])
+    name = folder.resolve().name if folder.is_dir() else stamp["model"]
     return {
-        "model": stamp["model"],
+        "model": stamp.get("entry") or name,
+        "fingerprint": fingerprint(stamp["model"]),
         "revision": stamp["revision"],
         "entry": stamp.get("entry"),
         "adapter": stamp["adapter"],

@@ -1,0 +1,190 @@
+"""Looking at a batch of pictures with all heads: what discovery writes down of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from vg_engine.core import observation, singles
+from vg_engine.core.engine import Engine
+from vg_engine.core.errors import VGError
+from vg_engine.core.observation import Criteria, observe
+from vg_engine.core.samples import Fault, Sample, as_fault
+from vg_engine.core.sampling import Unit
+from vg_engine.core.types import HeadMaps, Picture
+from vg_engine.measure.loop import fault_records, guarded, open_picture, told
+from vg_engine.plugins.journal import pack
+
+SAMPLES, COLUMNS, FAULTS = "samples", "columns", "faults"
+_PAIRS = (observation.SENSITIVITY, observation.AGREEMENT)
+_CONTRASTS = (observation.CONTRAST, observation.CONTRAST_ENTROPY)
+_SINGLES = (observation.IOU, observation.HIT)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is measured.
+
+    Attributes:
+        columns: their names (`vg_engine.core.observation.COLUMNS`).
+        criteria: how the entropy is taken.
+        neutral: the neutral prompt of the contrast.
+        singles: of the first so many samples each head's own box is measured as well.
+    """
+
+    columns: frozenset[str]
+    criteria: Criteria
+    neutral: str
+    singles: int
+
+    @property
+    def pairs(self) -> bool:
+        """Whether sentences about one picture are compared."""
+        return not self.columns.isdisjoint(_PAIRS)
+
+    @property
+    def contrasts(self) -> bool:
+        """Whether the neutral prompt is asked as well."""
+        return not self.columns.isdisjoint(_CONTRASTS)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A unit whose picture could be opened; `samples` and `partners` as in `Unit`."""
+
+    picture: Picture
+    samples: tuple[Sample, ...]
+    places: tuple[int, ...]
+    counted: int
+    partners: tuple[int | None, ...]
+
+
+def look(
+    engine: Engine, samples: Sequence[Sample], batch: Sequence[Unit], what: Look, before: int
+) -> tuple[dict[str, Any], tuple[Fault, ...]]:
+    """One record of the journal: what a batch of units tells, and its faults.
+
+    Args:
+        engine: whose model looks, with its own prompt.
+        samples: the data set.
+        batch: units of it.
+        what: what is measured.
+        before: how many samples were looked at before this batch.
+    """
+    faults: list[Fault] = []
+    asked = []
+    for unit in batch:
+        opened, wrong = _open(samples, unit)
+        faults += wrong
+        asked += [opened] if opened is not None else []
+    places: list[int] = []
+    parts: list[Mapping[str, np.ndarray]] = []
+    for some, found in guarded(lambda units: _maps(engine, units, what), asked):
+        if isinstance(found, VGError):
+            faults += told(found, some[0].samples[: some[0].counted])
+            continue
+        for one, (maps, neutral) in zip(some, found, strict=True):
+            parts.append(_columns(engine, one, maps, neutral, what, before + len(places)))
+            places += one.places[: one.counted]
+    columns = {
+        name: pack(np.concatenate([part[name] for part in parts]))
+        for name in (sorted(parts[0]) if parts else ())
+    }
+    return {SAMPLES: places, COLUMNS: columns, FAULTS: fault_records(faults)}, tuple(faults)
+
+
+def _open(samples: Sequence[Sample], unit: Unit) -> tuple[_Asked | None, list[Fault]]:
+    """The unit with its picture, without the samples whose boxes do not fit."""
+    faults: list[Fault] = []
+    picture: Picture | None = None
+    good: list[int] = []
+    for number, place in enumerate(unit.samples):
+        try:
+            # The same picture, decoded once: only the boxes are checked again.
+            opened = open_picture(
+                samples[place] if picture is None else replace(samples[place], image=picture)
+            )
+        except VGError as error:
+            if number < unit.counted:
+                faults.append(as_fault(samples[place].id, error))
+            continue
+        picture = picture or opened
+        good.append(number)
+    counted = [number for number in good if number < unit.counted]
+    if picture is None or not counted:
+        return None, faults
+    found = {number: place for place, number in enumerate(good)}
+    partners = []
+    for number in counted:
+        partner = unit.partners[number]
+        partners.append(None if partner is None else found.get(partner))
+    return (
+        _Asked(
+            picture,
+            tuple(samples[unit.samples[number]] for number in good),
+            tuple(unit.samples[number] for number in good),
+            len(counted),
+            tuple(partners),
+        ),
+        faults,
+    )
+
+
+def _maps(
+    engine: Engine, asked: Sequence[_Asked], what: Look
+) -> list[tuple[tuple[HeadMaps, ...], HeadMaps | None]]:
+    """The maps of every sentence of some units, and of the neutral prompt on each picture."""
+    requests = [(unit.picture, sample.text) for unit in asked for sample in unit.samples]
+    found = iter(engine.maps_many(requests))
+    grouped = [tuple(next(found) for _ in unit.samples) for unit in asked]
+    neutral: Sequence[HeadMaps | None] = [None] * len(asked)
+    if what.contrasts:
+        prompt = replace(engine.settings.prompt, template="{expression}")
+        pictures = [(unit.picture, what.neutral) for unit in asked]
+        neutral = engine.maps_many(pictures, prompt=prompt)
+    return list(zip(grouped, neutral, strict=True))
+
+
+def _columns(
+    engine: Engine,
+    unit: _Asked,
+    maps: Sequence[HeadMaps],
+    neutral: HeadMaps | None,
+    what: Look,
+    before: int,
+) -> Mapping[str, np.ndarray]:
+    counted = unit.samples[: unit.counted]
+    boxes = [sample.boxes for sample in counted]
+    seen = observe(
+        maps,
+        criteria=what.criteria,
+        boxes=boxes if observation.INSIDE in what.columns else None,
+        partners=unit.partners if what.pairs else None,
+        neutral=neutral,
+    )
+    columns = dict(seen.columns)
+    if not what.columns.isdisjoint(_SINGLES):
+        own = [
+            _own(engine, one, unit.picture, sample if before + n < what.singles else None)
+            for n, (one, sample) in enumerate(zip(maps, counted, strict=False))
+        ]
+        columns[observation.IOU] = np.stack([one for one, _ in own])
+        columns[observation.HIT] = np.stack([hit for _, hit in own])
+    return columns
+
+
+def _own(
+    engine: Engine, maps: HeadMaps, picture: Picture, sample: Sample | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """How well each head alone does on one sample; NaN where nobody asks or the truth is open."""
+    if sample is None or sample.boxes is None or not len(sample.boxes):
+        none = np.full(len(maps.heads), np.nan, dtype=np.float32)
+        return none, none
+    how = engine.settings
+    boxes, points = singles.own_answers(
+        maps, picture.size, how.region, sigma=how.sigma, kernel=how.kernel
+    )
+    return singles.best_iou(boxes, sample.boxes), singles.inside_any(points, sample.boxes)
