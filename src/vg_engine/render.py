@@ -138,13 +138,14 @@ class Canvas:
 
 
 def with_heat(
-    canvas: Canvas, heat: Float32[np.ndarray, "height width"]
+    canvas: Canvas, heat: Float32[np.ndarray, "height width"], *, opacity: float = _HEAT
 ) -> UInt8[np.ndarray, "drawn_height drawn_width 3"]:
     """Lay the map over the picture: the floor of the map is clear, its peak nearly opaque.
 
     Args:
         canvas: what it is laid on.
         heat: not negative, of any size.
+        opacity: where the map is strongest.
     """
     fitted = np.asarray(
         cv2.resize(heat, canvas.size, interpolation=cv2.INTER_LINEAR), dtype=np.float32
@@ -154,11 +155,11 @@ def with_heat(
     # From a third of the colour map on: its dark end would only dirty the picture.
     shade = (85 + 165 * strength).astype(np.uint8)
     colours = cv2.applyColorMap(shade, cv2.COLORMAP_INFERNO)[..., ::-1].astype(np.float32)
-    opacity = (_HEAT * strength**0.8)[..., None]
+    cover = (opacity * strength**0.8)[..., None]
     grey = canvas.pixels.mean(axis=2, keepdims=True)
     # A little of the picture's own colour goes, so that the map's colours are the map's.
     base = canvas.pixels + (grey - canvas.pixels) * 0.25
-    blended = base * (1 - opacity) + colours * opacity
+    blended = base * (1 - cover) + colours * cover
     return np.ascontiguousarray(np.rint(blended).clip(0, 255), dtype=np.uint8)
 
 

@@ -103,7 +103,7 @@ def line(
     if not any(curve.used for curve in curves) or not across or not along:
         return nothing(title, width)
     named = [curve for curve in curves if curve.used and curve.name and len(curves) > 1]
-    room = min(_END, max((width_of(curve.name) for curve in named), default=0.0))
+    room = min(_END, max((width_of(curve.name, strong=True) for curve in named), default=0.0))
     tall = max(float(height), _LINE * len(named) + 110)
     y_range = spread([*along, 0.0] if from_zero else along)
     frame = axes(
@@ -114,7 +114,8 @@ def line(
         x_label=x_label,
         y_label=y_label,
         names=x_ticks,
-        right=room + 24 if named else 0.0,
+        right=room + 18 if named else 0.0,
+        whole=all(x.is_integer() for x in across),
     )
     drawn = [part for curve in reversed(curves) for part in curve.drawn(frame, dots=dots)]
     drawn += [part for pair in segments for part in _segment(frame, *pair)]
@@ -227,9 +228,11 @@ def _ends(frame: Axes, curves: Sequence[_Curve], room: float) -> Iterator[Markup
     """Each line's name, beside its last value."""
     lasts = [_runs(curve.points)[-1][-1] for curve in curves]
     wanted = [frame.y(y) for _, y in lasts]
-    for curve, place in zip(curves, apart(wanted, _LINE, frame.top, frame.bottom), strict=True):
-        name = fitted(curve.name, room, frame.right + 14, place + 4, f"named {curve.colour}")
-        yield name
+    placed = apart(wanted, _LINE, frame.top, frame.bottom)
+    for curve, (x, _), y, place in zip(curves, lasts, wanted, placed, strict=True):
+        if abs(place - y) > _LINE / 4:
+            yield rule(frame.x(x) + 6, y, frame.right + 13, place, f"s thin {curve.colour}")
+        yield fitted(curve.name, room, frame.right + 16, place + 4, f"named {curve.colour}")
 
 
 def _told(curves: Sequence[_Curve]) -> str:

@@ -12,9 +12,10 @@ from vg_engine.report.scales import Scale, shorten, ticks, width_of, written
 
 TITLE: Final = 34.0  # the height that a title takes
 _TITLE_SIZE = 14.0
-_NARROWEST = 440  # CSS pixels: below, a drawing scrolls, for its words could not be read
+_NARROWEST = 420  # CSS pixels: below, a drawing scrolls, for its words could not be read
 _LINE = 15.0  # from one line of text to the next
 _APART = 10.0  # between two tick labels
+_BOLD: Final = 1.12  # as much wider are strong words
 
 
 def number(value: float) -> str:
@@ -76,7 +77,7 @@ def drawing(
         parts: what is drawn.
         says: told after the title to those who do not see the drawing.
     """
-    short = shorten(title, width, _TITLE_SIZE)
+    short = shorten(title, width / _BOLD, _TITLE_SIZE)
     heading = shape(
         "text",
         short,
@@ -162,6 +163,7 @@ def axes(
     names: Sequence[str] | None = None,
     right: float = 0.0,
     upright: bool = False,
+    whole: bool = False,
 ) -> Axes:
     """The frame of a chart with two axes of numbers.
 
@@ -172,11 +174,16 @@ def axes(
         names: of x = 0, 1, 2 ... in place of numbers.
         right: pixels kept free beside the field.
         upright: grid lines for x, too.
+        whole: x counts something: no fractions.
     """
     down = ticks(*y_range)
     down_texts = written(down)
     left = max(map(width_of, down_texts), default=0.0) + 10
-    along = _named(names, x_range) if names is not None else _numbered(x_range, width - left)
+    along = (
+        _named(names, x_range)
+        if names is not None
+        else _numbered(x_range, width - left, whole=whole)
+    )
     ends = width_of(along[-1][1]) / 2 if along else 0.0
     top = TITLE + (22 if y_label else 6)
     bottom = height - (24 + (20 if x_label else 0))
@@ -199,9 +206,9 @@ def axes(
     return Axes(x, y, tuple(parts))
 
 
-def _numbered(x_range: tuple[float, float], room: float) -> list[tuple[float, str]]:
+def _numbered(x_range: tuple[float, float], room: float, *, whole: bool) -> list[tuple[float, str]]:
     for most in range(8, 0, -1):
-        marks = ticks(*x_range, most)
+        marks = ticks(*x_range, most, whole=whole)
         texts = written(marks)
         if len(marks) * (max(map(width_of, texts), default=0.0) + _APART) <= room:
             break
@@ -247,9 +254,9 @@ class Labels:
     def put(self, text: str, x: float, y: float, class_: str = "ink") -> Markup | None:
         """The label of a point, or None where there is no room."""
         for strict in (True, False):
-            for gap in (9.0, 16.0, 26.0):
+            for gap in (10.0, 17.0, 26.0):
                 for across, down in _AROUND:
-                    box = self._box(text, x + across * gap, y + down * gap, across)
+                    box = self._box(text, x + across * gap, y + down * gap, across, class_)
                     if self._free(box, strict=strict):
                         self._taken.append(box)
                         return words(text, box[0], box[3] - 4, f"halo {class_}")
@@ -257,7 +264,7 @@ class Labels:
 
     def corner(self, text: str, class_: str = "ink") -> Markup:
         """A remark in the corner that covers least."""
-        size = width_of(text), _LINE
+        size = width_of(text, strong=class_ == "strong"), _LINE
         corners = [
             (x, y, x + size[0], y + size[1])
             for y in (self.top + 4, self.bottom - _LINE - 6)
@@ -267,10 +274,15 @@ class Labels:
         self._taken.append(box)
         return words(text, box[0], box[3] - 4, f"halo {class_}")
 
+    def at(self, text: str, left: float, top: float, class_: str = "ink") -> Markup:
+        """A text in its own place, which others leave free."""
+        self._taken.append((left, top, left + width_of(text), top + _LINE))
+        return words(text, left, top + _LINE - 4, f"halo {class_}".strip())
+
     def _box(
-        self, text: str, x: float, y: float, across: float
+        self, text: str, x: float, y: float, across: float, class_: str
     ) -> tuple[float, float, float, float]:
-        size = width_of(text)
+        size = width_of(text, strong=class_ == "strong")
         start = x - size * (1 - across) / 2
         return start, y - _LINE / 2, start + size, y + _LINE / 2
 

@@ -14,6 +14,7 @@ from vg_engine.report.markup import Markup, tag
 from vg_engine.report.scales import Scale, finite, floats, spread, ticks, width_of, written
 
 _SMALLEST, _LARGEST = 5.0, 40.0  # sides of a cell, CSS pixels
+_GAPPED: Final = 10.0  # smaller cells touch each other
 _ROOMY: Final = 34.0  # a cell of this side holds its value
 _BAR: Final = 160.0
 _NAME: Final = 120.0
@@ -52,7 +53,7 @@ def heat(
     scale = (ends[0] if low is None else low, ends[1] if high is None else high)
     left = max(width_of(str(rows - 1)), width_of(row_label)) + 10
     side = min(_LARGEST, max(_SMALLEST, float(int((width - left - 2) / cols))))
-    top = TITLE + 4
+    top = TITLE + 14
     right, bottom = left + side * cols, top + side * rows
     parts: list[Markup | None] = [*_cells(matrix, scale, name, (left, top, side))]
     parts += _counted(rows, cols, (left, top, side))
@@ -83,7 +84,9 @@ def _cells(
     place: tuple[float, float, float],
 ) -> Iterator[Markup]:
     left, top, side = place
-    gap = 1.0 if side >= 8 else 0.0
+    largest = float(np.nanmax(np.abs(np.where(np.isfinite(matrix), matrix, np.nan))))
+    decimals = 0 if largest >= 100 else 1 if largest >= 10 else 2
+    gap = 1.0 if side >= _GAPPED else 0.0
     for (r, c), value in np.ndenumerate(matrix):
         x, y = left + side * c, top + side * r
         called = name.format(row=r, col=c)
@@ -106,7 +109,9 @@ def _cells(
         )
         if side >= _ROOMY:
             ink = "on-light" if is_light(share) else "on-dark"
-            yield words(f"{value:.2g}"[:5], x + side / 2 - 0.5, y + side / 2 + 4, ink, "middle")
+            yield words(
+                f"{value:.{decimals}f}", x + side / 2 - 0.5, y + side / 2 + 4, ink, "middle"
+            )
 
 
 def _hatch(x: float, y: float, side: float) -> Iterator[Markup]:
@@ -135,18 +140,19 @@ def _colour_bar(
     scale: tuple[float, float], label: str, left: float, top: float, room: float
 ) -> Iterator[Markup]:
     steps = 40
+    # Each reaches to the end, below the next: no seams.
     for i in range(steps):
         yield shape(
             "rect",
             x=left + _BAR * i / steps,
             y=top - 8.0,
-            width=_BAR / steps + 0.3,
+            width=_BAR * (steps - i) / steps,
             height=10.0,
             fill=colour_at((i + 0.5) / steps),
         )
     ends = spread(scale)
     x = Scale(*ends, left, left + _BAR)
-    marks = ticks(*ends, 3)
+    marks = ticks(*ends, 4)
     for mark, text in zip(marks, written(marks), strict=True):
         yield rule(x(mark), top + 2, x(mark), top + 6, "axis")
         yield words(text, x(mark), top + 19, "", "middle")
@@ -178,7 +184,7 @@ def stability(
     chosen = set(highlight) or shown
     counts = {n: sum(n in draw for draw in draws) for n in names}
     told = {n: f"{counts[n]} of {len(draws)}" for n in names}
-    left = min(_NAME, max(map(width_of, names))) + 14
+    left = min(_NAME, max(width_of(n, strong=True) for n in names)) + 14
     after = max(map(width_of, told.values())) + 18
     step = min(_WIDEST_STEP, (width - left - after) / len(draws))
     radius = min(10.0, step / 2 - 0.5)
@@ -188,7 +194,7 @@ def stability(
     for i, n in enumerate(names):
         y = top + line * (i + 0.5)
         style = "strong" if n in chosen else "ink"
-        parts.append(fitted(n, left - 14, left - 14, y + 4, style, "end"))
+        parts.append(fitted(n, left - 14, 0.0, y + 4, style))
         parts.append(rule(left, y, right, y, "grid"))
         colour = "c0" if n in chosen else "cm"
         for j, draw in enumerate(draws):

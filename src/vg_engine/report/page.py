@@ -17,6 +17,7 @@ from vg_engine.report.values import value
 
 # Nothing is fetched and nothing runs, whatever the data holds.
 _POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_LONG = 12  # characters
 _SEVERAL = 3  # sections from which a table of contents helps
 
 
@@ -138,18 +139,18 @@ def facts(pairs: Mapping[str, object]) -> Markup:
 
 def numbers(*figures: tuple[str, object, str]) -> Markup:
     """The few numbers that matter, large: (name, value, a few words)."""
+    return tag("div", *(_number(*each) for each in figures), class_="numbers")
+
+
+def _number(name: str, thing: object, said: str) -> Markup:
+    shown = value(thing)
+    # Words would be too loud at the size of a number.
+    long = not isinstance(thing, Estimate) and len(shown) > _LONG
     return tag(
         "div",
-        *(
-            tag(
-                "div",
-                tag("div", name, class_="name"),
-                tag("div", value(thing), class_="big"),
-                tag("div", said, class_="words") if said else None,
-            )
-            for name, thing, said in figures
-        ),
-        class_="numbers",
+        tag("div", name, class_="name"),
+        tag("div", shown, class_="big long" if long else "big"),
+        tag("div", said, class_="words") if said else None,
     )
 
 
@@ -233,7 +234,7 @@ def gallery(cards: Sequence[Card]) -> Markup:
 
 def _card(card: Card) -> Markup:
     small = join(*map(value, card.facts), by=" · ")
-    said = {"good": "right", "bad": "wrong"}.get(card.tone)
+    said = {"good": "hit", "bad": "miss"}.get(card.tone)
     return tag(
         "article",
         card.picture,

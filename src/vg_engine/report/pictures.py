@@ -28,7 +28,8 @@ _AMBER: Final = (255, 176, 64)
 _COLOURS: Final = {"answer": BOX, "truth": INK, "other": _AMBER}
 _SAID: Final = {"answer": "answer", "truth": "true box", "other": "other box"}
 _DASH, _HOLE = 7.0, 5.0  # of a dashed line, drawn pixels
-_DIM = 0.42  # of a picture's brightness under a head's map
+_DIM = 0.5  # of a picture's brightness under a head's map
+_STRONG: Final = 0.94  # opacity of a head's map at its peak
 _LABEL = 12  # size of a word at a box, drawn pixels
 _QUALITY = 85
 
@@ -121,7 +122,7 @@ def head_tiles(
     tiles = []
     for head in wanted:
         one = SoftMap(maps.maps.values[known[head]], maps.maps.to_original)
-        pixels = with_heat(dimmed, _rendered(one, canvas))
+        pixels = with_heat(dimmed, _rendered(one, canvas), opacity=_STRONG)
         _boxes(pixels, canvas, boxes)
         tiles.append(Tile(str(head), Image.fromarray(pixels)))
     return tuple(tiles)

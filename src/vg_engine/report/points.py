@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from vg_engine.report.frame import Labels, axes, dot, drawing, nothing, path, rule
+from vg_engine.report.frame import Axes, Labels, axes, dot, drawing, nothing, path, rule
 from vg_engine.report.markup import Markup, tag
-from vg_engine.report.scales import Numbers, Scale, covering, finite, floats, same_length, spread
+from vg_engine.report.scales import (
+    Numbers,
+    Scale,
+    covering,
+    finite,
+    floats,
+    same_length,
+    spread,
+    width_of,
+)
+
+_DENSE = 6.0  # pixels between the points of a line
 
 
 def elbow(
@@ -41,36 +52,59 @@ def elbow(
         height=float(height),
         x_label=x_label,
         y_label=y_label,
+        whole=True,
     )
     places = [(frame.x(float(i)), frame.y(v)) for i, v in enumerate(curve)]
-    kept = sum(value >= threshold for value in curve)
-    share = f"{kept:,} of {count:,} kept"
+    share = f"{sum(value >= threshold for value in curve):,} of {count:,} kept"
     x, y = frame.x(float(index)), frame.y(threshold)
     found = f"index {index:,}, τ = {threshold:.3g}" if index else "no elbow: all are kept"
-    labels = Labels(frame.left, frame.top, frame.right, frame.bottom, places)
     (x0, y0), (x1, y1) = places[0], places[-1]
     chord_y = y0 + (y1 - y0) * (x - x0) / (x1 - x0) if x1 > x0 else y0
+    lines = [((frame.left, y), (frame.right, y)), ((x0, y0), (x1, y1)), ((x, chord_y), (x, y))]
+    labels = Labels(
+        frame.left, frame.top, frame.right, frame.bottom, [*places, *_along(lines if index else [])]
+    )
+    band = [
+        (x, frame.top),
+        (frame.right, frame.top),
+        (frame.right, frame.bottom),
+        (x, frame.bottom),
+    ]
     parts = [
-        path(
-            [
-                (x, frame.top),
-                (frame.right, frame.top),
-                (frame.right, frame.bottom),
-                (x, frame.bottom),
-            ],
-            "band c0",
-            closed=True,
-        ),
+        path(band, "band c0", closed=True),
         rule(frame.left, y, frame.right, y, "s thin dash c0"),
-        rule(x0, y0, x1, y1, "s thin dash cq"),
-        rule(x, chord_y, x, y, "s thin cq") if index else None,
+        *(rule(*start, *stop, "s thin dash cq") for start, stop in lines[1:2] if index),
+        *(rule(*start, *stop, "s thin cq") for start, stop in lines[2:] if index),
         path(places, "s c0") if count > 1 else None,
         dot(x, y, 5.0, "f ring c0", found),
+        _kept(labels, share, x, frame) if index else None,
         labels.put(found, x, y, "strong"),
-        labels.put("chord", (x0 + x1) / 2, (y0 + y1) / 2, ""),
-        labels.put(share, (x + frame.right) / 2, frame.top + 12, "") or labels.corner(share),
+        labels.put("chord", (x0 + x1) / 2, (y0 + y1) / 2, "") if index else None,
     ]
     return drawing(title, width, height, *frame.parts, *parts, says=f"{found}, {share}")
+
+
+def _along(
+    lines: Sequence[tuple[tuple[float, float], tuple[float, float]]],
+) -> Iterator[tuple[float, float]]:
+    """Points on lines, near enough to keep words off them."""
+    for start, stop in lines:
+        count = int(math.dist(start, stop) / _DENSE) + 1
+        for i in range(count + 1):
+            share = i / count
+            yield (
+                start[0] + (stop[0] - start[0]) * share,
+                start[1] + (stop[1] - start[1]) * share,
+            )
+
+
+def _kept(labels: Labels, text: str, edge: float, frame: Axes) -> Markup:
+    """How many lie right of the elbow: above them where there is room, else before them."""
+    size = width_of(text)
+    if frame.right - edge >= size + 16:
+        return labels.at(text, (edge + frame.right - size) / 2, frame.top + 6, "")
+    text = f"{text} →"
+    return labels.at(text, max(frame.left, edge - width_of(text) - 6), frame.top + 6, "")
 
 
 def scatter(

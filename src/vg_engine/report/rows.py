@@ -26,7 +26,7 @@ from vg_engine.report.scales import (
 
 _BAR: Final = 14.0
 _STEP: Final = 26.0  # from one row to the next
-_NAME: Final = 180.0  # pixels that a name may take
+_NAME: Final = 230.0  # pixels that a name may take
 _CAP: Final = 3.5  # half the height of a whisker's end
 
 
@@ -87,8 +87,8 @@ def bars(
     tops = [v + (e if math.isfinite(e) else 0.0) for v, e in zip(lengths, spreads, strict=True)]
     end = limit or covering(0.0, max(finite(tops)) or 1.0)[1]
     texts = [f"{value:,.{decimals}f}" if math.isfinite(value) else "n/a" for value in lengths]
-    left = min(_NAME, max(map(width_of, labels))) + 10
-    x = Scale(0.0, end, left, width - max(map(width_of, texts)) - 14)
+    left = min(_NAME, max(width_of(label, strong=True) for label in labels)) + 10
+    x = Scale(0.0, end, left, width - max(width_of(text, strong=True) for text in texts) - 10)
     top = TITLE + 2
     bottom = top + _STEP * len(lengths)
     parts = list(_ground(x, top, bottom, x_label))
@@ -97,9 +97,7 @@ def bars(
         middle = top + _STEP * (i + 0.5)
         stressed = label in chosen
         colour = "c0" if stressed or not chosen else "cm"
-        parts.append(
-            fitted(label, left - 10, left - 10, middle + 4, "strong" if stressed else "ink", "end")
-        )
+        parts.append(fitted(label, left - 10, 0.0, middle + 4, "strong" if stressed else "ink"))
         after = left
         if math.isfinite(value):
             parts.append(_bar(x, value, middle, colour, f"{label}: {texts[i]}"))
@@ -155,7 +153,7 @@ def dots_with_intervals(
     low: float | None = None,
     high: float | None = None,
     reference: float | None = None,
-    width: int = 640,
+    width: int = 760,
 ) -> Markup:
     """A forest plot: a dot per contestant, its 95 % interval as a line, the numbers beside it.
 
@@ -174,8 +172,10 @@ def dots_with_intervals(
     ends = covering(*spread(known if reference is None else [*known, reference]))
     x_range = ends[0] if low is None else low, ends[1] if high is None else high
     texts = [str(each) for each in estimates]
-    left = min(_NAME, max(width_of(row.label) for row in rows)) + 16
-    x = Scale(*spread(x_range), left, width - max(map(width_of, texts)) - 20)
+    left = min(_NAME, max(width_of(row.label, strong=True) for row in rows)) + 16
+    x = Scale(
+        *spread(x_range), left, width - max(width_of(text, strong=True) for text in texts) - 16
+    )
     top = TITLE + 2
     bottom = top + _STEP * len(rows)
     parts = list(_ground(x, top, bottom, x_label))
@@ -198,4 +198,4 @@ def _contestant(row: Row, text: str, x: Scale, middle: float, width: float) -> I
     if math.isfinite(each.low) and math.isfinite(each.high):
         yield rule(x(each.low), middle, x(each.high), middle, f"s {colour}")
     tip = ", ".join(filter(None, (f"{row.label}: {text}", row.note)))
-    yield dot(x(each.value), middle, 5.0, f"f ring {colour}", tip)
+    yield dot(x(each.value), middle, 4.5, f"f ring {colour}", tip)

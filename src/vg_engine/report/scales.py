@@ -105,8 +105,10 @@ def written(marks: Sequence[float]) -> list[str]:
     >>> written([0.0, 0.05, 0.1]), written([-2000.0, 0.0, 2000.0])
     (['0.00', '0.05', '0.10'], ['−2,000', '0', '2,000'])
     """
+    if len(marks) == 1:
+        return [f"{marks[0]:.6g}".replace("-", "−")]
     step = min((b - a for a, b in itertools.pairwise(marks)), default=1.0)
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 0
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     if decimals > _FINE or any(abs(mark) >= _LARGE for mark in marks):
         texts = [f"{mark:.3g}" for mark in marks]
     else:
@@ -114,28 +116,28 @@ def written(marks: Sequence[float]) -> list[str]:
     return [text.replace("-", "−") for text in texts]
 
 
-def width_of(text: str, size: float = SIZE) -> float:
+def width_of(text: str, size: float = SIZE, *, strong: bool = False) -> float:
     """About how wide a text is drawn, rather too wide; fonts differ."""
-    return size * sum(_em(character) for character in text)
+    return size * sum(_em(character) for character in text) * (1.12 if strong else 1.0)
 
 
 def _em(character: str) -> float:
     if character in _NARROW:
-        return 0.36
+        return 0.39
     if unicodedata.combining(character):
         return 0.0
     if unicodedata.east_asian_width(character) in "WF":
         return 1.05
     if character in _WIDE:
-        return 0.84
-    return 0.68 if character.isupper() else 0.6
+        return 0.86
+    return 0.7 if character.isupper() else 0.635
 
 
 def shorten(text: str, room: float, size: float = SIZE) -> str:
     """The text, or as much of it as fits into `room` pixels, and an ellipsis.
 
     >>> shorten("L14H24", 60), shorten("the second cup from the left", 60)
-    ('L14H24', 'the seco…')
+    ('L14H24', 'the se…')
     """
     if width_of(text, size) <= room:
         return text

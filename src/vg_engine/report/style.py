@@ -27,8 +27,8 @@ font-variant-numeric:tabular-nums}
 .chart .grid{stroke:var(--grid);stroke-width:1}.chart .axis{stroke:var(--axis);stroke-width:1}
 .chart .s{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
 .chart .thin{stroke-width:1.25}.chart .dash{stroke-dasharray:4 4;stroke-linecap:butt}
-.chart .f{fill:var(--c)}.chart .soft{fill:var(--c);opacity:.5}
-.chart .band{fill:var(--c);opacity:.13}.chart .ring{stroke:var(--paper);stroke-width:2}
+.chart .f{fill:var(--c)}.chart .soft{fill:var(--c);opacity:.6}
+.chart .band{fill:var(--c);opacity:.13}.chart .ring{stroke:var(--paper);stroke-width:1.5}
 .chart .hollow{fill:var(--paper);stroke:var(--c);stroke-width:1.5}
 .chart .inside{fill:var(--paper);font-weight:600}
 .chart .empty{fill:none;stroke:var(--axis);stroke-width:1}
@@ -55,12 +55,11 @@ font-size:.92rem}
 a{color:var(--accent);text-decoration:none}a:hover{text-decoration:underline}
 section{margin-top:3.25rem}
 h2{margin:0 0 1rem;font-size:1.3rem;line-height:1.3;font-weight:650;letter-spacing:-.01em}
-p{margin:0 0 1rem;max-width:46rem}
-section>*{margin-bottom:1.5rem}section>:last-child{margin-bottom:0}section>p{margin-bottom:1rem}
+p{margin:0;max-width:46rem}
 code{font:.88em/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;
 overflow-wrap:anywhere}
 .scroll{overflow-x:auto;overflow-y:hidden}
-figure{margin:0}figure+figure{margin-top:1.5rem}
+figure{margin:0}
 figcaption{margin-top:.6rem;color:var(--quiet);font-size:.9rem;line-height:1.5;max-width:42rem}
 .columns{display:flex;flex-wrap:wrap;gap:2rem 2.5rem;align-items:flex-start}
 .columns>*{flex:1 1 420px;min-width:0;margin:0}
@@ -71,7 +70,7 @@ border-bottom:1px solid var(--line)}
 th:first-child,td:first-child{padding-left:.6rem}
 thead th{color:var(--quiet);font-weight:500;font-size:.85rem;border-color:var(--axis);
 vertical-align:bottom}
-td{max-width:26rem}
+td{max-width:26rem}td>.chart{display:inline-block;vertical-align:middle}
 .r{text-align:right;white-space:nowrap}.c{text-align:center}
 .interval{color:var(--quiet);font-size:.92em}
 tr.on td{background:var(--wash);font-weight:600}tr.on .interval{font-weight:400}
@@ -85,6 +84,7 @@ font-size:.92rem}
 .numbers .big{font-size:2rem;line-height:1.25;font-weight:600;letter-spacing:-.02em}
 .numbers .big .interval{display:block;font-size:.9rem;line-height:1.5;font-weight:400;
 letter-spacing:0}
+.numbers .long{font-size:1.15rem;line-height:1.4;letter-spacing:0;padding:.25rem 0}
 .numbers .words{color:var(--quiet);font-size:.88rem;line-height:1.4}
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(230px,100%),1fr));gap:1.25rem}
 .card{display:flex;flex-direction:column;background:var(--card);border:1px solid var(--line);
@@ -112,6 +112,8 @@ details[open]>summary{margin-bottom:.8rem}
 color:var(--quiet);font-size:.88rem}
 .key li{display:flex;align-items:center;gap:.5rem}
 .key svg{background:#5b6270;border-radius:3px}
+section>:not(h2)+*,details>:not(summary)+*{margin-top:2rem}
+section>p+*,details>p+*{margin-top:1rem}section>.key+*{margin-top:1rem}
 footer{margin-top:4rem;padding-top:1rem;border-top:1px solid var(--line);color:var(--quiet);
 font-size:.85rem}
 footer p{margin:.2rem 0;max-width:none}

@@ -17,11 +17,11 @@ _TINY, _LARGE = 5e-4, 1e4  # three decimals would show nothing, or too much
 def value(thing: object) -> Markup:
     """Any value as it is written on a page.
 
-    Estimates as `0.853 [0.826, 0.879]`, floats with three decimals, whole numbers with commas,
-    NaN and None as `n/a`, lists with commas, everything else as its text.
+    Estimates as `0.853 [0.826, 0.879]`, floats with three decimals, large whole numbers with
+    commas, NaN and None as `n/a`, lists with commas, everything else as its text.
 
-    >>> value(1234), value(0.5), value(True), value(["L14H24", "L14H13"])
-    ('1,234', '0.500', 'yes', 'L14H24, L14H13')
+    >>> value(12345), value(0.5), value(True), value(["L14H24", "L14H13"])
+    ('12,345', '0.500', 'yes', 'L14H24, L14H13')
     """
     if thing is None:
         return tag("span", "n/a", class_="interval")
@@ -48,7 +48,7 @@ def _number(thing: Real | np.bool_) -> Markup:
     if isinstance(thing, bool | np.bool_):
         return escape("yes" if thing else "no")
     if isinstance(thing, Integral):
-        return escape(f"{int(thing):,}")
+        return escape(f"{int(thing):,}" if abs(int(thing)) >= _LARGE else str(int(thing)))
     number = float(thing)
     if math.isnan(number):
         return value(None)
