@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float, Float32, Float64, Int, UInt32, UInt64
 
 from vg_engine.core.criteria import elbow
 from vg_engine.core.errors import HeadsError, InputError
@@ -30,6 +30,7 @@ PER_SAMPLE = 10
 SKIPPED_LAYERS = 2
 # Rows of a cross-attention layer hold nothing but the picture: all its heads have S_img 1.
 _ALL_PICTURE = 1.0 - 1e-3
+_NEVER = np.uint64(np.iinfo(np.uint64).max)
 
 
 def deep_enough(heads: tuple[Head, ...], skipped_layers: int) -> Bool[np.ndarray, " heads"]:
@@ -92,19 +93,71 @@ def votes(
     Draws with the same candidates share their votes. Memory O(heads), one pass.
     """
     kinds, which = np.unique(candidates, axis=0, return_inverse=True)
-    which = which.reshape(-1)
+    # Of equal keys the first counts, so the columns stand by layer, then head.
+    standing = order_of(seen.heads)
+    groups = [
+        (standing[kind[standing]], np.flatnonzero(which.reshape(-1) == number))
+        for number, kind in enumerate(kinds)
+    ]
     counts = np.zeros(candidates.shape)
     totals = np.zeros(len(candidates))
-    for block in seen.blocks():
-        totals += block.weights.sum(axis=0)
-        entropies, attentions = (block.columns[name] for name in columns)
-        for entropy, attention, weights in zip(entropies, attentions, block.weights, strict=True):
-            for kind, allowed in enumerate(kinds):
-                draws = np.flatnonzero((which == kind) & (weights > 0))
-                if len(draws):
-                    elected = lowest(entropy, attention, seen.heads, allowed, most)
-                    counts[np.ix_(draws, elected)] += weights[draws, None]
+    for piece in seen.pieces():
+        totals += piece.weights.sum(axis=0)
+        keys = _keys(*(piece.column(name) for name in columns))
+        for places, draws in groups:
+            rows = np.flatnonzero(piece.weights[:, draws].any(axis=1))
+            row, place = np.nonzero(_smallest(keys[np.ix_(rows, places)], most))
+            for draw in draws:
+                times = piece.weights[rows[row], draw]
+                counts[draw, places] += np.bincount(place, times, minlength=len(places))
     return counts / np.maximum(totals, 1.0)[:, None]
+
+
+def _keys(
+    entropy: Float32[np.ndarray, "samples heads"], attention: Float32[np.ndarray, "samples heads"]
+) -> UInt64[np.ndarray, "samples heads"]:
+    """Whole numbers in the order of votes: entropy first, then the larger attention.
+
+    What has no finite entropy has the largest number of all.
+    """
+    high, low = (_whole(values).astype(np.uint64) for values in (entropy, -attention))
+    keys = np.asarray(high << np.uint64(32) | low)
+    keys[~np.isfinite(entropy)] = _NEVER
+    return keys
+
+
+def _whole(
+    values: Float32[np.ndarray, "samples heads"],
+) -> UInt32[np.ndarray, "samples heads"]:
+    """The bits of the values, turned so that they count up with them; NaN comes last."""
+    bits = (values + np.float32(0)).view(np.uint32)  # -0 becomes 0
+    turned = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+    turned[np.isnan(values)] = np.iinfo(np.uint32).max
+    return turned
+
+
+def _smallest(
+    keys: UInt64[np.ndarray, "samples places"], most: int
+) -> Bool[np.ndarray, "samples places"]:
+    """The `most` smallest keys of each sample, the first of equal ones, without `_NEVER`."""
+    if most >= keys.shape[1]:
+        return np.asarray(keys < _NEVER)
+    last = np.partition(keys, most - 1, axis=1)[:, most - 1 : most]
+    chosen = keys <= last
+    crowded = np.flatnonzero(chosen.sum(axis=1) > most)
+    below, level = keys[crowded] < last[crowded], keys[crowded] == last[crowded]
+    room = most - below.sum(axis=1, keepdims=True)
+    chosen[crowded] = below | (level & (np.cumsum(level, axis=1) <= room))
+    return np.asarray(chosen & (keys < _NEVER))
+
+
+def _check(skipped_layers: int, per_sample: int = 1) -> None:
+    """Refuse options that mean nothing."""
+    if skipped_layers < 0 or per_sample < 1:
+        raise InputError(
+            f"skipped_layers must be at least 0 and per_sample at least 1, got {skipped_layers} "
+            f"and {per_sample}"
+        )
 
 
 @dataclass(frozen=True)
@@ -120,8 +173,7 @@ class Paper:
     skipped_layers: int = SKIPPED_LAYERS
 
     def __post_init__(self) -> None:
-        if self.per_sample < 1 or self.skipped_layers < 0:
-            raise InputError(f"per_sample must be at least 1, skipped_layers at least 0: {self}")
+        _check(self.skipped_layers, self.per_sample)
 
     needs: ClassVar[tuple[str, ...]] = (ATTENTION, ENTROPY)
 
@@ -189,6 +241,9 @@ class Supervised:
 
     skipped_layers: int = SKIPPED_LAYERS
 
+    def __post_init__(self) -> None:
+        _check(self.skipped_layers)
+
     needs: ClassVar[tuple[str, ...]] = (ATTENTION, INSIDE)
 
     def score(self, seen: Observations) -> Scores:
@@ -211,6 +266,9 @@ class Sensitivity:
     """
 
     skipped_layers: int = SKIPPED_LAYERS
+
+    def __post_init__(self) -> None:
+        _check(self.skipped_layers)
 
     needs: ClassVar[tuple[str, ...]] = (ATTENTION, SENSITIVITY)
 
@@ -242,6 +300,9 @@ class AttentionOnly:
 
     skipped_layers: int = SKIPPED_LAYERS
 
+    def __post_init__(self) -> None:
+        _check(self.skipped_layers)
+
     needs: ClassVar[tuple[str, ...]] = (ATTENTION,)
 
     def score(self, seen: Observations) -> Scores:
@@ -258,6 +319,9 @@ class EntropyOnly:
 
     per_sample: int = PER_SAMPLE
     skipped_layers: int = SKIPPED_LAYERS
+
+    def __post_init__(self) -> None:
+        _check(self.skipped_layers, self.per_sample)
 
     needs: ClassVar[tuple[str, ...]] = (ATTENTION, ENTROPY)
 

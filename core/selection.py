@@ -23,6 +23,10 @@ from vg_engine.core.heads import Head
 from vg_engine.core.observation import ATTENTION, Observation
 
 TOP = 3
+# Samples that are worked on at once: 1,024 heads of them are 2 MiB in float64.
+_PIECE = 256
+# Values that differ by less than this share of the largest are equal but for rounding.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +35,19 @@ class Block:
 
     columns: Mapping[str, Float32[np.ndarray, "_samples _heads"]]
     weights: Float64[np.ndarray, "_samples _draws"]
+
+    def column(self, name: str) -> Float32[np.ndarray, "_samples _heads"]:
+        """One of the columns.
+
+        Raises:
+            HeadsError: it was not observed.
+        """
+        if name not in self.columns:
+            raise HeadsError(
+                f"{name!r} was not observed (there is {', '.join(self.columns)}); "
+                "observe again with the mode that needs it"
+            )
+        return self.columns[name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +77,15 @@ class Observations:
             weights: how often each sample stands in each draw; by default once in the only one.
 
         Raises:
-            HeadsError: none, or of different heads.
+            HeadsError: none, of different heads, or another number of weights than samples.
         """
         held = list(observed)
         if not held or any(one.heads != held[0].heads for one in held):
             raise HeadsError("every observation must be of the same heads in the same order")
         count = sum(map(len, held))
         times = np.ones((count, 1)) if weights is None else weights
+        if len(times) != count:
+            raise HeadsError(f"{len(times)} weights for {count} samples; give one per sample")
         cuts = np.cumsum([len(one) for one in held])[:-1]
         parts = np.split(times, cuts)
 
@@ -75,6 +94,14 @@ class Observations:
                 yield Block(one.columns, part)
 
         return cls(held[0].heads, times.shape[1], blocks)
+
+    def pieces(self) -> Iterator[Block]:
+        """The blocks once more, cut so small that work on one needs little memory."""
+        for block in self.blocks():
+            for start in range(0, len(block.weights), _PIECE):
+                part = slice(start, start + _PIECE)
+                columns = {name: values[part] for name, values in block.columns.items()}
+                yield Block(columns, block.weights[part])
 
     def means(self, *columns: str) -> dict[str, Float64[np.ndarray, "draws heads"]]:
         """Mean of columns per draw and head over the samples where they were measured.
@@ -88,13 +115,18 @@ class Observations:
         sums = {name: np.zeros(shape) for name in columns}
         counts = {name: np.zeros(shape) for name in columns}
         empty = True
-        for block in self.blocks():
+        for piece in self.pieces():
             empty = False
             for name in columns:
-                values = _column(block, name).astype(np.float64)
+                values = piece.column(name).astype(np.float64)
                 known = np.isfinite(values)
-                sums[name] += block.weights.T @ np.where(known, values, 0.0)
-                counts[name] += block.weights.T @ known.astype(np.float64)
+                values[~known] = 0.0
+                for draw, times in enumerate(piece.weights.T):
+                    # One sample after the other, so that blocks do not show in the last digit.
+                    rows = np.flatnonzero(times)
+                    parts = (sums[name][draw : draw + 1], values[rows] * times[rows, None])
+                    sums[name][draw] = np.add.reduce(np.concatenate(parts), axis=0)
+                    counts[name][draw] += times[rows] @ known[rows]
         if empty:
             raise HeadsError("no sample was observed; give at least one picture and sentence")
         return {
@@ -109,15 +141,6 @@ class Observations:
         for block in self.blocks():
             total += block.weights.sum(axis=0)
         return np.rint(total).astype(np.int64)
-
-
-def _column(block: Block, name: str) -> Float32[np.ndarray, "_samples _heads"]:
-    if name not in block.columns:
-        raise HeadsError(
-            f"{name!r} was not observed (there is {', '.join(block.columns)}); "
-            "observe again with the mode that needs it"
-        )
-    return block.columns[name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,23 +243,23 @@ def select(rule: Rule, seen: Observations, *, name: str, k: int | None = TOP) ->
     """
     scores = rule.score(seen)
     attention = seen.means(ATTENTION)[ATTENTION]
-    if np.isnan(scores.values).all():
-        raise HeadsError(f"mode {name} can tell nothing of any head; give it other data")
     candidates = (
         np.ones(scores.values.shape, dtype=bool) if scores.candidates is None else scores.candidates
     )
     known = candidates & ~np.isnan(scores.values)
+    if not known.any():
+        raise HeadsError(f"mode {name} can tell nothing of any head; give it other data")
     # A head that was no candidate in a draw got nothing there; its mean counts that draw as 0.
     values = np.where(known, scores.values, 0.0 if scores.frequency is not None else np.nan)
     mean, spread = _over_draws(values)
     overall = attention.mean(axis=0)
-    order = order_of(seen.heads, -mean, -overall)
+    order = order_of(seen.heads, -_levels(mean), -_levels(overall))
     order = order[known.any(axis=0)[order]]
     chosen = len(order) if k is None else min(k, len(order))
     tops = []
     for draw in range(seen.draws):
         row = np.where(known[draw], scores.values[draw], -np.inf)
-        own = order_of(seen.heads, -row, -attention[draw])
+        own = order_of(seen.heads, -row, -_levels(attention[draw]))
         own = own[known[draw][own]][:chosen]
         tops.append(tuple(seen.heads[i] for i in own))
     frequency = frequency_spread = np.zeros(0)
@@ -274,8 +297,20 @@ def _over_draws(
     return np.where(known.any(axis=0), mean, np.nan), spread
 
 
+def _levels(values: Float64[np.ndarray, " heads"]) -> Int[np.ndarray, " heads"]:
+    """Whole numbers in the order of the values; what rounding alone sets apart is level."""
+    order = np.argsort(values, kind="stable")
+    known = values[order][np.isfinite(values[order])]
+    least = _ROUNDING * np.abs(known).max(initial=0.0)
+    levels = np.zeros(len(values), dtype=np.int64)
+    with np.errstate(invalid="ignore"):  # between two infinities there is no step
+        levels[order[1:]] = np.cumsum(np.diff(values[order]) > least)
+    return levels
+
+
 def order_of(
-    heads: tuple[Head, ...], *keys: Float64[np.ndarray, " heads"]
+    heads: tuple[Head, ...],
+    *keys: Float64[np.ndarray, " heads"] | Int[np.ndarray, " heads"],
 ) -> Int[np.ndarray, " heads"]:
     """Indices of the heads by ascending keys, ties by the next, then by layer and head."""
     layers, numbers = (np.array(part) for part in zip(*heads, strict=True))
