@@ -1,11 +1,17 @@
 """Look-up of head sets and models: what ships with the engine, and the user's own, which win.
 
 Users' entries lie in `heads/` and `models/` of their data folder (`user_folder`), one YAML file
-each, of the same schema as ours. Nothing is cached: a file that was just written counts.
+each, of the same schema as ours; `defaults.yaml` there says which head set a model takes. Nothing
+is cached: a file that was just written counts.
+
+Which heads a model takes, where nobody names any: what `defaults.yaml` says; what the user's own
+model entry says; a set of the user's that lists the model; what our model entry says; a set of ours
+that lists it. With none of them, heads are selected on each picture.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +21,7 @@ import platformdirs
 
 from vg_engine.core.errors import HeadSetNotFoundError, ModelNotFoundError, nearest
 from vg_engine.core.heads import HeadSet
+from vg_engine.registry import own
 from vg_engine.registry.schema import ModelEntry, read_head_set, read_model
 
 HOME = "VG_ENGINE_HOME"
@@ -64,6 +71,12 @@ def head_set(name: str) -> HeadSet:
     return found
 
 
+def file_of(name: str) -> Path:
+    """Where the head set of that name lies, or would lie among the user's own."""
+    mine, ours = (root / "heads" / f"{name}.yaml" for root in (user_folder(), OURS))
+    return ours if ours.is_file() and not mine.is_file() else mine
+
+
 def find_model(source: str) -> ModelEntry | None:
     """The entry whose name, alias, hub id or folder is `source`; the user's go first."""
     known = models()
@@ -102,16 +115,22 @@ def for_model(
 ) -> HeadSet | None:
     """The head set that was made for a model of this name and shape; None where there is none.
 
-    A model entry's choice goes first, then a set that lists the model's id; but whatever the user
-    keeps goes before what is ours. A local folder counts as the model that its own name or `names`
-    (what its config says it was) says.
+    The order is the module's. A local folder counts as the model that its own name or `names` (what
+    its config says it was) says.
 
     Args:
         source: name, alias, hub id or folder.
-        layers: of the loaded model; a set of another shape is passed over.
+        layers: of the loaded model; a set of another shape is passed over, unless the user made it
+            the default of just this source.
         heads_per_layer: the same.
         names: other names of the same model.
+
+    Raises:
+        HeadSetNotFoundError: the model's default does not exist any more.
     """
+    default = default_of(source)
+    if default is not None:
+        return default
     said = [source, *names]
     wanted = {name.lower() for name in (*said, *(Path(name).name for name in said)) if name}
     entries = [entry for entry in models() if any(map(entry.answers_to, wanted))]
@@ -125,6 +144,8 @@ def for_model(
     ]
     wanted |= {name.lower() for entry in entries for name in (entry.name, *entry.ids)}
     ranked += [(1 if s.name in users_sets else 3, s) for s in known if wanted & _known_as(s)]
+    chosen = {name for key, name in defaults().items() if wanted & _called(key)}
+    ranked += [(-1, s) for s in known if s.name in chosen]
     shape = (layers, heads_per_layer)
     return next(
         (
@@ -137,15 +158,14 @@ def for_model(
 
 
 def for_entry(entry: ModelEntry) -> HeadSet | None:
-    """The head set of a known model: one of the user's that lists it, else the one it names.
-
-    A set that a user's *own* entry names stands. None where the entry names none.
+    """The head set of a known model, in the module's order; None where its entry names none.
 
     Raises:
         HeadSetNotFoundError: the set that it names does not exist.
     """
-    if entry.heads is None:
-        return None
+    default = default_of(entry.name)
+    if default is not None or entry.heads is None:
+        return default
     theirs = _users("heads")
     if entry.name not in _users("models") and entry.heads not in theirs:
         names = {name.lower() for name in (entry.name, *entry.aliases, *entry.ids)}
@@ -157,6 +177,93 @@ def for_entry(entry: ModelEntry) -> HeadSet | None:
             if known.name in theirs and names & _known_as(known) and fits:
                 return known
     return head_set(entry.heads)
+
+
+def defaults() -> dict[str, str]:
+    """Model (as `model_key` writes it) -> name of the head set that the user made its default.
+
+    Raises:
+        InputError: the file is broken; it is named.
+    """
+    return own.read_defaults(user_folder())
+
+
+def set_default(key: str, name: str | None) -> Path:
+    """Make a head set the default of a model, or (None) let the model have none again.
+
+    Args:
+        key: the model, as `model_key` writes it.
+        name: of the head set.
+
+    Returns:
+        The file that says so.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    chosen = {known: held for known, held in defaults().items() if known.lower() != key.lower()}
+    return own.write_defaults(user_folder(), chosen if name is None else chosen | {key: name})
+
+
+def model_key(source: str) -> str:
+    """One way to write a model: its entry's name, a folder's whole path, or the hub id."""
+    entry = find_model(source)
+    if entry is not None:
+        return entry.name
+    # Unlike Path's, these raise nothing, whatever a model in memory is called.
+    folder = os.path.expanduser(source)  # noqa: PTH111
+    return str(Path(folder).resolve()) if os.path.isdir(folder) else source  # noqa: PTH112
+
+
+def default_of(source: str) -> HeadSet | None:
+    """The head set that the user made the default of just this model.
+
+    Raises:
+        HeadSetNotFoundError: it does not exist any more.
+    """
+    key = model_key(source).lower()
+    name = next((held for known, held in defaults().items() if known.lower() == key), None)
+    if name is None:
+        return None
+    found = next((known for known in head_sets() if known.name == name), None)
+    if found is None:
+        file = user_folder() / own.DEFAULTS
+        raise HeadSetNotFoundError(
+            f"the default head set of {source}, {name!r}, is gone (it stands in {file}); "
+            f"vg-engine heads use --reset {source}, or choose another"
+        )
+    return found
+
+
+def used_for() -> dict[str, tuple[str, ...]]:
+    """Head set -> the models that take it where nobody names any, as far as names tell."""
+    entries, known = models(), head_sets()
+    users: dict[str, list[str]] = {}
+    spoken = {name.lower() for entry in entries for name in (entry.name, *entry.ids)}
+    for entry in entries:
+        with contextlib.suppress(HeadSetNotFoundError):  # whoever asks for that model is told
+            found = for_entry(entry)
+            if found is not None:
+                users.setdefault(found.name, []).append(entry.name)
+    for key, name in defaults().items():
+        if key.lower() not in spoken:
+            users.setdefault(name, []).append(key)
+            spoken.add(key.lower())
+    for heads in known:
+        for id_ in heads.model:
+            if id_.lower() not in spoken:
+                users.setdefault(heads.name, []).append(id_)
+                spoken.add(id_.lower())
+    return {name: tuple(models_) for name, models_ in users.items()}
+
+
+def _called(key: str) -> set[str]:
+    """All names of the model that a line of `defaults.yaml` is about; a folder has but one."""
+    if Path(key).is_absolute():
+        return {key.lower()}
+    entry = find_model(key)
+    names = (key,) if entry is None else (entry.name, *entry.aliases, *entry.ids)
+    return {said.lower() for name in names for said in (name, name.rpartition("/")[2])}
 
 
 def _users(folder: str) -> set[str]:
