@@ -24,9 +24,10 @@ def per_sample_heads(
     The heads are those of lowest entropy among those that reach the elbow of S_img; ties go to the
     larger S_img, then by layer and head. Where no map has a component, S_img alone decides.
     """
-    entropy = (criteria or Criteria()).entropy(maps.maps.values)
+    # float32 as in `observe`: components of the same sizes in another order are a tie.
+    entropy = (criteria or Criteria()).entropy(maps.maps.values).astype(np.float32)
     # Maps without a component come last; among them S_img alone decides.
-    entropy = np.nan_to_num(entropy, posinf=np.finfo(np.float64).max)
+    entropy = np.nan_to_num(entropy, posinf=np.finfo(np.float32).max)
     attention = maps.image_attention.astype(np.float64)
     candidates, _, _ = judge(maps.heads, attention, skipped_layers)
     chosen = lowest(entropy, attention, maps.heads, candidates, k)
