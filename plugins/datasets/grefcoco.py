@@ -62,7 +62,7 @@ def grefcoco(
 
 
 def _held(file: Path) -> object:
-    """What the file of references holds; a first release was a pickle."""
+    """What the file of references holds; its authors' reader takes a pickle as well."""
     if file.suffix == ".p":
         return unpickling.load(file)
     try:

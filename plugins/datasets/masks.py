@@ -82,9 +82,7 @@ def _filled(polygons: list[list[float]], size: tuple[int, int]) -> Bool[np.ndarr
             f"masks of polygons need pycocotools ({error}); pip install 'vg-engine[data]'"
         ) from error
     # Merged, not summed: where two polygons of one object overlap, a sum is 2.
-    runs = coco.merge(coco.frPyObjects(polygons, size[1], size[0]))
-    mask: Bool[np.ndarray, "height width"] = coco.decode(runs).astype(np.bool_, order="C")
-    return mask
+    return _from_runs(coco.merge(coco.frPyObjects(polygons, size[1], size[0])), size)
 
 
 def _from_runs(runs: dict[str, Any], size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
