@@ -10,6 +10,7 @@ from typing import Final
 from vg_engine.report.frame import (
     Axes,
     Labels,
+    along,
     apart,
     axes,
     dot,
@@ -99,13 +100,13 @@ def line(
     curves = [_Curve.of(one, i) for i, one in enumerate(_several(series))]
     extra = [*marks, *(mark for pair in segments for mark in pair)]
     across = finite([x for curve in curves for x in curve.used] + [mark.x for mark in extra])
-    along = finite([y for curve in curves for y in curve.heights] + [mark.y for mark in extra])
-    if not any(curve.used for curve in curves) or not across or not along:
+    heights = finite([y for curve in curves for y in curve.heights] + [mark.y for mark in extra])
+    if not any(curve.used for curve in curves) or not across or not heights:
         return nothing(title, width)
     named = [curve for curve in curves if curve.used and curve.name and len(curves) > 1]
     room = min(_END, max((width_of(curve.name, strong=True) for curve in named), default=0.0))
     tall = max(float(height), _LINE * len(named) + 110)
-    y_range = spread([*along, 0.0] if from_zero else along)
+    y_range = spread([*heights, 0.0] if from_zero else heights)
     frame = axes(
         _padded(spread(across)) if x_ticks is not None else spread(across),
         covering(*y_range),
@@ -119,7 +120,7 @@ def line(
     )
     drawn = [part for curve in reversed(curves) for part in curve.drawn(frame, dots=dots)]
     drawn += [part for pair in segments for part in _segment(frame, *pair)]
-    drawn += _marks(frame, marks, [point for curve in curves for point in curve.placed(frame)])
+    drawn += _marks(frame, marks, [point for curve in curves for point in curve.covered(frame)])
     drawn += _ends(frame, named, room)
     return drawing(title, width, tall, *frame.parts, *drawn, says=_told(curves))
 
@@ -170,9 +171,11 @@ class _Curve:
             b for run in _runs(self.bounds) for p in run for b in p[1:]
         ]
 
-    def placed(self, frame: Axes) -> list[tuple[float, float]]:
-        """The points in pixels."""
-        return [(frame.x(x), frame.y(y)) for run in _runs(self.points) for x, y in run]
+    def covered(self, frame: Axes) -> Iterator[tuple[float, float]]:
+        """Pixels that the line runs through."""
+        for run in _runs(self.points):
+            places = [(frame.x(x), frame.y(y)) for x, y in run]
+            yield from [*places, *along(places)]
 
     def drawn(self, frame: Axes, *, dots: bool) -> Iterator[Markup]:
         """The band, the line, the dots."""

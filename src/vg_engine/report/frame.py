@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from vg_engine.report.markup import Markup, tag
-from vg_engine.report.scales import Scale, shorten, ticks, width_of, written
+from vg_engine.report.scales import Scale, fitting, shorten, ticks, width_of, written
 
 TITLE: Final = 34.0  # the height that a title takes
 _TITLE_SIZE = 14.0
 _NARROWEST = 420  # CSS pixels: below, a drawing scrolls, for its words could not be read
 _LINE = 15.0  # from one line of text to the next
 _APART = 10.0  # between two tick labels
+_DENSE = 6.0  # between the points of a line
 _BOLD: Final = 1.12  # as much wider are strong words
 
 
@@ -182,7 +184,7 @@ def axes(
     along = (
         _named(names, x_range)
         if names is not None
-        else _numbered(x_range, width - left, whole=whole)
+        else fitting(*x_range, width - left, whole=whole)
     )
     ends = width_of(along[-1][1]) / 2 if along else 0.0
     top = TITLE + (22 if y_label else 6)
@@ -204,15 +206,6 @@ def axes(
     if y_label:
         parts.append(fitted(y_label, width, 0.0, TITLE + 8, ""))
     return Axes(x, y, tuple(parts))
-
-
-def _numbered(x_range: tuple[float, float], room: float, *, whole: bool) -> list[tuple[float, str]]:
-    for most in range(8, 0, -1):
-        marks = ticks(*x_range, most, whole=whole)
-        texts = written(marks)
-        if len(marks) * (max(map(width_of, texts), default=0.0) + _APART) <= room:
-            break
-    return list(zip(marks, texts, strict=True))
 
 
 def _named(names: Sequence[str], x_range: tuple[float, float]) -> list[tuple[float, str]]:
@@ -254,7 +247,7 @@ class Labels:
     def put(self, text: str, x: float, y: float, class_: str = "ink") -> Markup | None:
         """The label of a point, or None where there is no room."""
         for strict in (True, False):
-            for gap in (10.0, 17.0, 26.0):
+            for gap in (10.0, 17.0, 26.0, 40.0):
                 for across, down in _AROUND:
                     box = self._box(text, x + across * gap, y + down * gap, across, class_)
                     if self._free(box, strict=strict):
@@ -311,6 +304,18 @@ _AROUND: Final = (
     (1.0, 1.0),
     (-1.0, 1.0),
 )
+
+
+def along(points: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
+    """Points on the lines between points, dense enough to keep words off them."""
+    for start, stop in itertools.pairwise(points):
+        count = int(math.dist(start, stop) / _DENSE) + 1
+        for i in range(count + 1):
+            share = i / count
+            yield (
+                start[0] + (stop[0] - start[0]) * share,
+                start[1] + (stop[1] - start[1]) * share,
+            )
 
 
 def _holds(box: tuple[float, float, float, float], point: tuple[float, float]) -> bool:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from vg_engine.report.colours import colour_at, is_light
 from vg_engine.report.frame import TITLE, dot, drawing, fitted, nothing, rule, shape, words
 from vg_engine.report.markup import Markup, tag
-from vg_engine.report.scales import Scale, finite, floats, spread, ticks, width_of, written
+from vg_engine.report.scales import Scale, finite, fitting, floats, spread, width_of
 
 _SMALLEST, _LARGEST = 5.0, 40.0  # sides of a cell, CSS pixels
 _GAPPED: Final = 10.0  # smaller cells touch each other
@@ -152,8 +152,7 @@ def _colour_bar(
         )
     ends = spread(scale)
     x = Scale(*ends, left, left + _BAR)
-    marks = ticks(*ends, 4)
-    for mark, text in zip(marks, written(marks), strict=True):
+    for mark, text in fitting(*ends, _BAR, most=5):
         yield rule(x(mark), top + 2, x(mark), top + 6, "axis")
         yield words(text, x(mark), top + 19, "", "middle")
     if label:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from vg_engine.report.frame import Axes, Labels, axes, dot, drawing, nothing, path, rule
+from vg_engine.report.frame import Axes, Labels, along, axes, dot, drawing, nothing, path, rule
 from vg_engine.report.markup import Markup, tag
 from vg_engine.report.scales import (
     Numbers,
@@ -17,8 +17,6 @@ from vg_engine.report.scales import (
     spread,
     width_of,
 )
-
-_DENSE = 6.0  # pixels between the points of a line
 
 
 def elbow(
@@ -62,7 +60,11 @@ def elbow(
     chord_y = y0 + (y1 - y0) * (x - x0) / (x1 - x0) if x1 > x0 else y0
     lines = [((frame.left, y), (frame.right, y)), ((x0, y0), (x1, y1)), ((x, chord_y), (x, y))]
     labels = Labels(
-        frame.left, frame.top, frame.right, frame.bottom, [*places, *_along(lines if index else [])]
+        frame.left,
+        frame.top,
+        frame.right,
+        frame.bottom,
+        [*places, *(p for pair in lines if index for p in along(pair))],
     )
     band = [
         (x, frame.top),
@@ -82,20 +84,6 @@ def elbow(
         labels.put("chord", (x0 + x1) / 2, (y0 + y1) / 2, "") if index else None,
     ]
     return drawing(title, width, height, *frame.parts, *parts, says=f"{found}, {share}")
-
-
-def _along(
-    lines: Sequence[tuple[tuple[float, float], tuple[float, float]]],
-) -> Iterator[tuple[float, float]]:
-    """Points on lines, near enough to keep words off them."""
-    for start, stop in lines:
-        count = int(math.dist(start, stop) / _DENSE) + 1
-        for i in range(count + 1):
-            share = i / count
-            yield (
-                start[0] + (stop[0] - start[0]) * share,
-                start[1] + (stop[1] - start[1]) * share,
-            )
 
 
 def _kept(labels: Labels, text: str, edge: float, frame: Axes) -> Markup:

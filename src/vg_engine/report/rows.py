@@ -16,12 +16,11 @@ from vg_engine.report.scales import (
     Scale,
     covering,
     finite,
+    fitting,
     floats,
     same_length,
     spread,
-    ticks,
     width_of,
-    written,
 )
 
 _BAR: Final = 14.0
@@ -133,12 +132,7 @@ def _whisker(start: float, stop: float, middle: float, class_: str) -> Iterator[
 def _ground(x: Scale, top: float, bottom: float, label: str) -> Iterator[Markup]:
     """The axis below, with thin lines upwards."""
     room = x.stop - x.start
-    for most in range(6, 0, -1):
-        marks = ticks(x.low, x.high, most)
-        texts = written(marks)
-        if len(marks) * (max(map(width_of, texts), default=0.0) + 12) <= room:
-            break
-    for mark, text in zip(marks, texts, strict=True):
+    for mark, text in fitting(x.low, x.high, room, most=6):
         yield rule(x(mark), top, x(mark), bottom, "axis" if mark == 0 else "grid")
         yield words(text, x(mark), bottom + 17, "", "middle")
     if label:

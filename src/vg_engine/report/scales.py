@@ -18,6 +18,7 @@ Numbers = Sequence[SupportsFloat] | np.ndarray
 SIZE: Final = 12.0  # of the text in charts, CSS pixels
 _NARROW: Final = frozenset("iljtfrI.,:;'|!()[] -")
 _WIDE: Final = frozenset("mwMWO@%QGDNHUA&+=<>~")
+_APART: Final = 10.0  # pixels between two labels
 _FLAT: Final = 1e-9  # a range below this share of its values is a single value
 _LARGE, _FINE = 1e7, 6  # from here on, ticks are written with an exponent
 
@@ -105,8 +106,8 @@ def written(marks: Sequence[float]) -> list[str]:
     >>> written([0.0, 0.05, 0.1]), written([-2000.0, 0.0, 2000.0])
     (['0.00', '0.05', '0.10'], ['−2,000', '0', '2,000'])
     """
-    if len(marks) == 1:
-        return [f"{marks[0]:.6g}".replace("-", "−")]
+    if len(marks) <= 1:
+        return [f"{mark:.6g}".replace("-", "−") for mark in marks]
     step = min((b - a for a, b in itertools.pairwise(marks)), default=1.0)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     if decimals > _FINE or any(abs(mark) >= _LARGE for mark in marks):
@@ -131,6 +132,18 @@ def _em(character: str) -> float:
     if character in _WIDE:
         return 0.86
     return 0.7 if character.isupper() else 0.635
+
+
+def fitting(
+    low: float, high: float, room: float, *, most: int = 8, whole: bool = False
+) -> list[tuple[float, str]]:
+    """As many ticks with their labels as `room` pixels hold side by side, at most about `most`."""
+    for number in range(most, 0, -1):
+        marks = ticks(low, high, number, whole=whole)
+        texts = written(marks)
+        if len(marks) * (max(map(width_of, texts), default=0.0) + _APART) <= room:
+            break
+    return list(zip(marks, texts, strict=True))
 
 
 def shorten(text: str, room: float, size: float = SIZE) -> str:
