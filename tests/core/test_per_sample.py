@@ -38,16 +38,17 @@ def areas(values: np.ndarray, cut: float) -> list[int]:
 
 
 def plain_entropy(values: np.ndarray, cut: float) -> float:
-    """Of ascending areas, so that maps with the same areas have the same entropy to the digit."""
+    """To seven digits: (2, 1, 1) and (1, 2, 1) are a tie, and so are (4, 1, 1, 1, 1) and four."""
     sizes = areas(values, cut)
     if not sizes:
         return math.inf
-    return math.fsum(-size / sum(sizes) * math.log(size / sum(sizes)) for size in sizes)
+    shares = [size / sum(sizes) for size in sizes]
+    return round(math.fsum(-share * math.log(share) for share in shares), 7)
 
 
 def sparse_maps(rng: np.random.Generator, heads: int = len(HEADS)) -> np.ndarray:
     """Few cells of one value, so that many maps have the same areas in another order."""
-    values = (rng.random((heads, 7, 7)) < 0.2) * rng.beta(0.5, 1.5, (heads, 1, 1))
+    values = (rng.random((heads, 7, 7)) < 0.2) * rng.beta(0.5, 1.5, (heads, 1, 1)) / 20
     values[rng.random(heads) < 0.1] = 0.0
     return values
 
