@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vg_engine import _sources
+from vg_engine import _prompts, _sources
 from vg_engine._version import __version__
 from vg_engine.core.engine import Engine, Settings
 from vg_engine.core.errors import (
@@ -21,7 +21,6 @@ from vg_engine.core.errors import (
     ModelError,
     ModelNotFoundError,
     PluginError,
-    nearest,
 )
 from vg_engine.core.heads import Head, HeadSet, parse_heads
 from vg_engine.core.hooks import Hooks
@@ -30,11 +29,10 @@ from vg_engine.core.types import LoadedModel, ModelSpec, Prompt
 from vg_engine.plugins import entrypoints
 from vg_engine.plugins.manager import make_hooks
 from vg_engine.plugins.pictures import MAX_PIXELS, decode
-from vg_engine.registry import adapters, catalog, schema
+from vg_engine.registry import adapters, catalog
 
 AUTO = "auto"
 DEFAULT_REGION = "paper"
-_CHOICES = {"form": schema.FORMS, "query_row": schema.QUERY_ROWS}
 _LOG = logging.getLogger("vg_engine")
 
 
@@ -66,7 +64,8 @@ def load(
         region: `paper`, `otsu`, `mean_std`, ... (`mean_std:c=1.5` sets a parameter), or a function
             from a map to a region.
         prompt: a `Prompt`, its form (`bare`, `chat`), or some of its fields; the rest comes from
-            the head set or from the model's entry.
+            the model's entry. A head set that states the prompt that it was found with brings
+            that one, whole, and another is refused; heads that are listed carry none.
         device: `auto` takes CUDA, then MPS, then the CPU.
         dtype: `auto` takes the checkpoint's on an accelerator, float32 on the CPU.
         revision: of a hub id.
@@ -90,12 +89,13 @@ def load(
     stated = _stated_options(found, name)
 
     def prompt_of(heads: HeadSet) -> Prompt:
-        return _prompt(prompt, fields | _stated_prompt(heads))
+        return _prompts.of_heads(heads, prompt, fields)
 
     region_name, read = _region(region or (entry.region if entry else None) or DEFAULT_REGION)
+    hooks = make_hooks(name, made, [_postprocessor(plugin) for plugin in postprocessors])
     with _near(found):
-        return Engine(
-            make_hooks(name, made, [_postprocessor(plugin) for plugin in postprocessors]),
+        engine = Engine(
+            hooks,
             ModelSpec(
                 source=found.source,
                 revision=revision,
@@ -111,7 +111,7 @@ def load(
                 region_name=region_name,
                 prompt=prompt_of(chosen)
                 if isinstance(chosen, HeadSet)
-                else _prompt(prompt, fields),
+                else _prompts.of_fields(prompt, fields),
                 batch_size=batch_size,
             ),
             head_set=chosen,
@@ -120,6 +120,12 @@ def load(
             provenance={"tool": f"vg-engine {__version__}", "entry": entry.name if entry else None},
             notes=entry.notes if entry else (),
         )
+    try:
+        _prompts.check_asks(hooks, engine)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
 
 
 def open_model(
@@ -266,26 +272,6 @@ def _heads_of(found: _sources.Source, model: LoadedModel) -> HeadSet | None:
             found.label,
         )
     return chosen
-
-
-def _stated_prompt(chosen: HeadSet) -> dict[str, str]:
-    """The prompt that a set was found with: its heads answer to that one."""
-    stated = chosen.provenance.get("prompt")
-    return dict(stated) if isinstance(stated, Mapping) else {}
-
-
-def _prompt(given: Prompt | str | Mapping[str, str] | None, fields: Mapping[str, Any]) -> Prompt:
-    if isinstance(given, Prompt):
-        return given
-    changes: Mapping[str, Any] = {"form": given} if isinstance(given, str) else given or {}
-    known = set(Prompt.__dataclass_fields__)
-    for key, value in changes.items():
-        if key not in known:
-            raise InputError(f"a prompt has no field {key!r}; {nearest(key, known)}")
-        choices = _CHOICES.get(key)
-        if choices and value not in choices:
-            raise InputError(f"prompt {key} {value!r}: choose {', '.join(choices)}")
-    return Prompt(**{**fields, **changes})
 
 
 def _region(given: str | Region) -> tuple[str, Region]:

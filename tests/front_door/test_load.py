@@ -1,6 +1,7 @@
 import json
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from vg_engine import (
     Prompt,
 )
 from vg_engine.core.regions import GridRegion, otsu, paper
+from vg_engine.core.types import LoadedModel, ModelSpec
+from vg_engine.registry import catalog
 
 PIXELS = np.zeros((60, 90, 3), np.uint8)
 
@@ -118,7 +121,8 @@ def test_the_users_heads_and_prompt_are_found(package: Path) -> None:
     assert found is not None
     assert found.name == "mine"
     assert cells(heads="mine").settings.prompt == Prompt(form="chat", query_row="prompt_last")
-    assert cells(heads="mine", prompt="bare").settings.prompt == Prompt(query_row="prompt_last")
+    given = cells(heads="mine", prompt={"form": "chat", "template": "{expression}"})
+    assert given.settings.prompt == Prompt(form="chat", query_row="prompt_last")
 
 
 def test_a_users_model_entry_brings_its_settings(package: Path) -> None:
@@ -249,9 +253,94 @@ def test_heads_that_are_found_bring_their_own_prompt(package: Path) -> None:
     assert engine.head_set.name == "mine"
     assert engine.settings.prompt == Prompt(form="chat", query_row="prompt_last")
     assert engine.ground(PIXELS, "1,2").provenance["prompt"] == "chat"
-    asked = cells(prompt={"form": "bare"}).settings.prompt
-    assert asked == Prompt(form="bare", query_row="prompt_last")
-    assert cells(prompt=Prompt()).settings.prompt == Prompt()
+    assert cells(heads="L2H1", prompt="bare").settings.prompt == Prompt()
+
+
+@pytest.mark.parametrize("heads", [None, "mine", "the set itself"])
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("bare", "form 'chat', not 'bare'"),
+        ({"query_row": "expression_all"}, "query_row 'prompt_last', not 'expression_all'"),
+        ({"template": "find {expression}"}, "template '{expression}', not 'find {expression}'"),
+        (Prompt(), "form 'chat', not 'bare'; query_row 'prompt_last', not 'expression_last'"),
+    ],
+)
+def test_another_prompt_than_the_heads_were_found_with_is_refused(
+    package: Path, heads: str | None, prompt: Any, words: str
+) -> None:
+    stated = "prompt: {form: chat, query_row: prompt_last}\n"
+    kept_by_the_user(package, "mine", "cells", stated)
+    chosen = catalog.head_set("mine") if heads == "the set itself" else heads
+    before = len(kit().CellAdapter.specs)
+    with pytest.raises(HeadsError, match="'mine' was found with prompt") as caught:
+        cells(heads=chosen, prompt=prompt)
+    assert words in str(caught.value)
+    assert "--heads L2H1" in str(caught.value)
+    # What can be known before the model is loaded costs no loading.
+    assert len(kit().CellAdapter.specs) - before == (heads is None)
+
+
+def test_a_sets_prompt_is_not_mixed_with_the_entrys(package: Path) -> None:
+    models = package / "home" / "models"
+    models.mkdir(parents=True)
+    (models / "grid.yaml").write_text(
+        "name: grid\nids: [org/grid]\nadapter: cell\nheads: mine\n"
+        "prompt: {form: chat, template: 'the {expression}'}\n"
+    )
+    kept_by_the_user(package, "mine", "org/grid", "prompt: {query_row: prompt_last}\n")
+    assert vg_engine.load("grid").settings.prompt == Prompt(query_row="prompt_last")
+    assert vg_engine.load("grid", heads="L2H1").settings.prompt.template == "the {expression}"
+    kept_by_the_user(package, "mine", "org/grid")
+    assert vg_engine.load("grid").settings.prompt.template == "the {expression}"
+
+
+@pytest.mark.parametrize("heads", [None, "mine"])
+def test_a_prompt_that_the_model_cannot_be_asked_with_is_refused_at_once(
+    package: Path, monkeypatch: pytest.MonkeyPatch, heads: str | None
+) -> None:
+    closed: list[bool] = []
+
+    class Plain(kit().CellAdapter):  # type: ignore[misc]
+        def vg_load_model(self, spec: ModelSpec) -> LoadedModel:
+            return replace(super().vg_load_model(spec), close=lambda: closed.append(True))
+
+        def vg_prepare_inputs(self, images: Any, expressions: Any, prompt: Prompt) -> Any:
+            if prompt.form == "chat":
+                raise InputError("it has no chat template; use the bare prompt form")
+            return super().vg_prepare_inputs(images, expressions)
+
+    kept_by_the_user(package, "mine", "x", "prompt: {form: chat}\n")
+    with pytest.raises(HeadsError, match=r"'mine' does not fit: .*no chat template.*--heads L2H1"):
+        vg_engine.load("x", adapter=Plain, heads=heads)
+    assert closed == [True]
+    kept_by_the_user(package, "mine", "x", "prompt: {form: bare}\n")
+    assert vg_engine.load("x", adapter=Plain, heads=heads).ground(PIXELS, "1,2").heads
+    assert vg_engine.load("x", adapter=Plain, heads="L2H1", prompt="chat")
+
+
+def test_a_checkpoint_without_a_chat_template_refuses_heads_that_need_one(tmp_path: Path) -> None:
+    for file in (catalog.OURS / "embedded").iterdir():
+        if file.name != "chat_template.jinja":
+            (tmp_path / file.name).symlink_to(file)
+    with pytest.raises(HeadsError, match=r"'embedded' does not fit.*does not have a chat template"):
+        vg_engine.load(tmp_path, heads="embedded")
+    with vg_engine.load(tmp_path, heads="L3H1") as engine:
+        assert engine.settings.prompt == Prompt()
+
+
+@pytest.mark.parametrize("error", [InputError("no picture is good enough"), KeyError("a bug")])
+def test_an_adapter_that_complains_of_all_is_heard_when_it_is_asked(
+    package: Path, error: Exception
+) -> None:
+    class Difficult(kit().CellAdapter):  # type: ignore[misc]
+        def vg_prepare_inputs(self, images: Any, expressions: Any) -> Any:
+            raise error
+
+    kept_by_the_user(package, "mine", "x", "prompt: {form: chat}\n")
+    engine = vg_engine.load("x", adapter=Difficult)
+    with pytest.raises(type(error)):
+        engine.ground(PIXELS, "1,2")
 
 
 def test_the_users_heads_win_over_those_that_our_entry_names(package: Path) -> None:

@@ -1,0 +1,112 @@
+"""The prompt that an engine asks with: the user's, the model entry's, or what a head set states.
+
+Heads answer to the prompt that they were found with. A set that states one brings it whole: it is
+never mixed with another, and a model that cannot be asked so is refused as it is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vg_engine.core.engine import Engine
+from vg_engine.core.errors import HeadsError, InputError, VGError, nearest
+from vg_engine.core.heads import HeadSet
+from vg_engine.core.hooks import Hooks
+from vg_engine.core.types import Expression, Picture, Prompt
+from vg_engine.registry import schema
+
+Given = Prompt | str | Mapping[str, str] | None
+
+_CHOICES = {"form": schema.FORMS, "query_row": schema.QUERY_ROWS}
+_BLANK = 224  # pixels of the sides of a picture to try a prompt with
+_LISTED = 8  # heads of a set that a message spells out
+
+
+def of_fields(given: Given, fields: Mapping[str, Any]) -> Prompt:
+    """What the user gives, with `fields` where they give nothing.
+
+    Raises:
+        InputError: a prompt has no such field, or the field no such value.
+    """
+    if isinstance(given, Prompt):
+        return given
+    changes: Mapping[str, Any] = {"form": given} if isinstance(given, str) else given or {}
+    known = set(Prompt.__dataclass_fields__)
+    for key, value in changes.items():
+        if key not in known:
+            raise InputError(f"a prompt has no field {key!r}; {nearest(key, known)}")
+        choices = _CHOICES.get(key)
+        if choices and value not in choices:
+            raise InputError(f"prompt {key} {value!r}: choose {', '.join(choices)}")
+    return Prompt(**{**fields, **changes})
+
+
+def of_heads(chosen: HeadSet, given: Given, fields: Mapping[str, Any]) -> Prompt:
+    """The prompt that a head set states; where it states none, as `of_fields`.
+
+    Raises:
+        HeadsError: the user gives another than the set was found with.
+    """
+    stated = _stated(chosen)
+    if not stated:
+        return of_fields(given, fields)
+    asked, found_with = of_fields(given, stated), of_fields(None, stated)
+    differing = [
+        f"{name} {getattr(found_with, name)!r}, not {getattr(asked, name)!r}"
+        for name in Prompt.__dataclass_fields__
+        if getattr(asked, name) != getattr(found_with, name)
+    ]
+    if differing:
+        raise HeadsError(
+            f"head set {chosen.name!r} was found with prompt {'; '.join(differing)}; leave the "
+            f"prompt to the set, or list its heads, which carry no prompt: {_option(chosen)}"
+        )
+    return asked
+
+
+def check_asks(hooks: Hooks, engine: Engine) -> None:
+    """Find out now, not at the first picture, whether the model can be asked as its heads need it.
+
+    Only the adapter knows: it prepares a blank picture, and nothing is run. A complaint counts if
+    the plain prompt raises none; else it is about something else, and comes when it matters.
+
+    Raises:
+        HeadsError: the prompt that the head set states cannot be written for this model.
+    """
+    chosen = engine.head_set
+    if chosen is None or not _stated(chosen):
+        return
+    complaint = _complaint(hooks, engine, engine.settings.prompt)
+    if isinstance(complaint, VGError) and _complaint(hooks, engine, Prompt()) is None:
+        raise HeadsError(
+            f"head set {chosen.name!r} does not fit: it was found with the "
+            f"{engine.settings.prompt.form} prompt, and this model cannot be asked so "
+            f"({complaint}); choose heads with --heads auto, or list its heads, which carry no "
+            f"prompt: {_option(chosen)}"
+        ) from complaint
+
+
+def _complaint(hooks: Hooks, engine: Engine, prompt: Prompt) -> Exception | None:
+    """What the adapter says to a blank picture with that prompt."""
+    blank = Picture(np.full((_BLANK, _BLANK, 3), 127, np.uint8))
+    try:
+        hooks.prepare_inputs(engine.model, [blank], [Expression(0, "it")], prompt)
+    except Exception as error:  # noqa: BLE001 - whatever a stranger's adapter raises
+        return error
+    return None
+
+
+def _stated(chosen: HeadSet) -> dict[str, str]:
+    stated = chosen.provenance.get("prompt")
+    return dict(stated) if isinstance(stated, Mapping) else {}
+
+
+def _option(chosen: HeadSet) -> str:
+    """The option that lists the heads of a set."""
+    if len(chosen.heads) <= _LISTED:
+        return f"--heads {','.join(map(str, chosen.heads))}"
+    first = ",".join(map(str, chosen.heads[:2]))
+    return f"--heads {first},... (vg-engine heads show {chosen.name} has them all)"
