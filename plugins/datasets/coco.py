@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from vg_engine.core.errors import InputError, VGError
-from vg_engine.core.samples import DataSet, Fault, Sample, TrueMask, as_fault
+from vg_engine.core.samples import DataSet, Fault, Sample, TrueMask, as_fault, fit_boxes
 from vg_engine.plugins.datasets import masks, reading
 from vg_engine.plugins.datasets.coco_file import CocoAnnotation, CocoFile, CocoImage, xyxy
 
@@ -174,12 +174,13 @@ def _sample(
         raise InputError(f"its picture {together[0].image_id} is not in the file; mend the file")
     text, category = asked(together[0])
     drawn = all(annotation.outline for annotation in together)
+    boxes = reading.boxes_array([xyxy(annotation.bbox) for annotation in together])
     return Sample(
         id=name,
-        picture=image.file_name,
+        picture=str(image.id),
         image=str(folder / image.file_name),
         text=text,
-        boxes=reading.boxes_array([xyxy(annotation.bbox) for annotation in together]),
+        boxes=fit_boxes(boxes, image.size),
         mask=functools.partial(_mask, together, image) if drawn else None,
         target=name,
         groups={} if category is None else {"category": category},

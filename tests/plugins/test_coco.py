@@ -74,10 +74,10 @@ def drawn(sample: Sample) -> np.ndarray:
 def test_every_annotation_is_a_sample(tmp_path: Path) -> None:
     first, second = read(tmp_path, annotation(3), annotation(9, category_id=90, image_id=2))
     assert (first.id, first.text, first.groups) == ("3", "zebra", {"category": "zebra"})
-    assert first.picture == "pics/000000000001.jpg"
-    assert first.image == str(tmp_path / first.picture)
+    assert first.picture == "1"
+    assert first.image == str(tmp_path / "pics" / "000000000001.jpg")
     assert first.boxes.tolist() == [[3, 3, 8, 8]]
-    assert (second.text, second.picture) == ("fire hydrant", "pics/000000000002.jpg")
+    assert (second.text, second.picture) == ("fire hydrant", "2")
     assert not first.same_target(second)
 
 
@@ -165,6 +165,7 @@ def test_sentences_of_the_annotations(tmp_path: Path) -> None:
         ({"bbox": [1, 2, 0, 4]}, "is empty as xywh"),
         ({"bbox": [1, 2, 3]}, "four numbers"),
         ({"bbox": None}, "no list of numbers"),
+        ({"bbox": [38, 3, 9, 9]}, "lies outside its picture of 40 x 30"),
     ],
 )
 def test_one_broken_annotation_does_not_stop_the_others(
@@ -177,6 +178,11 @@ def test_one_broken_annotation_does_not_stop_the_others(
     assert isinstance(fault, Fault)
     assert fault.id == "annotation 5"
     assert words in fault.error
+
+
+def test_boxes_that_stick_out_by_rounding_are_cut(tmp_path: Path) -> None:
+    (one,) = read(tmp_path, annotation(3, bbox=[-0.4, 3, 40.9, 27.5]))
+    assert one.boxes.tolist() == [[0, 3, 40, 30]]
 
 
 def test_a_broken_box_spoils_its_category_alone(tmp_path: Path) -> None:
