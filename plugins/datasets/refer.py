@@ -106,5 +106,5 @@ def statements(name: str, by: str, split: str, chosen: refer_records.Selection) 
             f"them on val; {'by=umd' if name == 'refcocog' else 'by=unc'} shares none"
         )
     if chosen.silent:
-        said.append(f"{chosen.silent:,} references hold no sentence; no sample comes from them")
+        said.append(f"references without a sentence: {chosen.silent:,}; no sample comes from them")
     return tuple(said)
