@@ -148,7 +148,7 @@ class Scores:
     """What a rule says of each head in each draw.
 
     Attributes:
-        values: more is better; what a head is ranked by.
+        values: more is better; what a head is ranked by. What is not finite is not known.
         candidates: who may be chosen; None = all.
         frequency: share of samples that voted for each head, where the rule counts votes.
         criterion: what the elbow was taken of, where there is one.
@@ -246,7 +246,7 @@ def select(rule: Rule, seen: Observations, *, name: str, k: int | None = TOP) ->
     candidates = (
         np.ones(scores.values.shape, dtype=bool) if scores.candidates is None else scores.candidates
     )
-    known = candidates & ~np.isnan(scores.values)
+    known = candidates & np.isfinite(scores.values)
     if not known.any():
         raise HeadsError(f"mode {name} can tell nothing of any head; give it other data")
     # A head that was no candidate in a draw got nothing there; its mean counts that draw as 0.
@@ -303,8 +303,7 @@ def _levels(values: Float64[np.ndarray, " heads"]) -> Int[np.ndarray, " heads"]:
     known = values[order][np.isfinite(values[order])]
     least = _ROUNDING * np.abs(known).max(initial=0.0)
     levels = np.zeros(len(values), dtype=np.int64)
-    with np.errstate(invalid="ignore"):  # between two infinities there is no step
-        levels[order[1:]] = np.cumsum(np.diff(values[order]) > least)
+    levels[order[1:]] = np.cumsum(np.diff(values[order]) > least)
     return levels
 
 
