@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, SupportsFloat
 
 from vg_engine.report.frame import (
     Axes,
@@ -33,7 +33,7 @@ from vg_engine.report.scales import (
 )
 
 _COLOURS: Final = 6
-_END = 150.0  # pixels that the name of a line may take
+_END: Final = 0.36  # of the width may go to the names of lines
 _LINE = 15.0
 
 
@@ -61,9 +61,14 @@ class Series:
 class Mark:
     """A point that is drawn and named."""
 
-    x: float
-    y: float
+    x: SupportsFloat
+    y: SupportsFloat
     label: str = ""
+
+    @property
+    def at(self) -> tuple[float, float]:
+        """(x, y), in the units of the axes."""
+        return float(self.x), float(self.y)
 
 
 def line(
@@ -77,8 +82,8 @@ def line(
     from_zero: bool = False,
     x_ticks: Sequence[str] | None = None,
     dots: bool = False,
-    width: int = 640,
-    height: int = 320,
+    width: int = 560,
+    height: int = 300,
 ) -> Markup:
     """One or several lines, the first in the accent colour, each named at its end.
 
@@ -99,12 +104,17 @@ def line(
     """
     curves = [_Curve.of(one, i) for i, one in enumerate(_several(series))]
     extra = [*marks, *(mark for pair in segments for mark in pair)]
-    across = finite([x for curve in curves for x in curve.used] + [mark.x for mark in extra])
-    heights = finite([y for curve in curves for y in curve.heights] + [mark.y for mark in extra])
+    extra = [mark for mark in extra if all(map(math.isfinite, mark.at))]
+    across = finite([x for curve in curves for x in curve.used] + [mark.at[0] for mark in extra])
+    heights = finite(
+        [y for curve in curves for y in curve.heights] + [mark.at[1] for mark in extra]
+    )
     if not any(curve.used for curve in curves) or not across or not heights:
         return nothing(title, width)
     named = [curve for curve in curves if curve.used and curve.name and len(curves) > 1]
-    room = min(_END, max((width_of(curve.name, strong=True) for curve in named), default=0.0))
+    room = min(
+        _END * width, max((width_of(curve.name, strong=True) for curve in named), default=0.0)
+    )
     tall = max(float(height), _LINE * len(named) + 110)
     y_range = spread([*heights, 0.0] if from_zero else heights)
     frame = axes(
@@ -143,6 +153,7 @@ class _Curve:
     points: Sequence[tuple[float, float]]
     bounds: Sequence[tuple[float, float, float]]
     colour: str
+    again: bool
 
     @classmethod
     def of(cls, series: Series, place: int) -> _Curve:
@@ -157,6 +168,7 @@ class _Curve:
             list(zip(x, y, strict=True)),
             list(zip(x, low, high, strict=True)),
             colour,
+            place >= _COLOURS,
         )
 
     @property
@@ -183,7 +195,7 @@ class _Curve:
             upper = [(frame.x(x), frame.y(high)) for x, _, high in run]
             lower = [(frame.x(x), frame.y(low)) for x, low, _ in reversed(run)]
             yield path([*upper, *lower], f"band {self.colour}", closed=True)
-        muted = " dash" if self.colour == "cm" else ""
+        muted = " dash" if self.colour == "cm" else " dotted" if self.again else ""
         for run in _runs(self.points):
             places = [(frame.x(x), frame.y(y)) for x, y in run]
             if len(run) > 1:
@@ -206,7 +218,7 @@ def _runs(points: Sequence[tuple[float, ...]]) -> list[list[tuple[float, ...]]]:
 
 
 def _segment(frame: Axes, start: Mark, stop: Mark) -> Iterator[Markup]:
-    ends = frame.x(start.x), frame.y(start.y), frame.x(stop.x), frame.y(stop.y)
+    ends = frame.x(start.at[0]), frame.y(start.at[1]), frame.x(stop.at[0]), frame.y(stop.at[1])
     yield rule(*ends, "s thin dash cq")
     if start.label:
         middle = (ends[0] + ends[2]) / 2, (ends[1] + ends[3]) / 2
@@ -218,9 +230,9 @@ def _marks(
 ) -> Iterator[Markup]:
     labels = Labels(frame.left, frame.top - 8, frame.right, frame.bottom, points)
     for mark in marks:
-        if not (math.isfinite(mark.x) and math.isfinite(mark.y)):
+        if not all(map(math.isfinite, mark.at)):
             continue
-        x, y = frame.x(mark.x), frame.y(mark.y)
+        x, y = frame.x(mark.at[0]), frame.y(mark.at[1])
         yield dot(x, y, 5.0, "f ring c0", mark.label)
         label = labels.put(mark.label, x, y, "strong") if mark.label else None
         if label is not None:

@@ -13,7 +13,7 @@ from vg_engine.report.scales import Scale, fitting, shorten, ticks, width_of, wr
 
 TITLE: Final = 34.0  # the height that a title takes
 _TITLE_SIZE = 14.0
-_NARROWEST = 420  # CSS pixels: below, a drawing scrolls, for its words could not be read
+_LEAST = 0.6  # of its width: narrower, a drawing scrolls, for its words could not be read
 _LINE = 15.0  # from one line of text to the next
 _APART = 10.0  # between two tick labels
 _DENSE = 6.0  # between the points of a line
@@ -44,7 +44,8 @@ def fitted(
     text: str, room: float, x: float, y: float, class_: str = "", anchor: str | None = None
 ) -> Markup:
     """A text cut to `room` pixels; the whole of it appears on hovering."""
-    short = shorten(text, room)
+    strong = "strong" in class_ or "named" in class_
+    short = shorten(text, room / _BOLD if strong else room)
     if short == text:
         return words(text, x, y, class_, anchor)
     return shape(
@@ -98,7 +99,7 @@ def drawing(
         height=number(height),
         role="img",
         aria_label=": ".join(filter(None, (title, says))) or "chart",
-        style=f"min-width:{number(min(width, _NARROWEST))}px",
+        style=f"min-width:{number(width * _LEAST)}px",
     )
 
 
@@ -235,6 +236,7 @@ class Labels:
     Attributes:
         left, top, right, bottom: the field, in pixels.
         points: what labels should rather not cover.
+        reach: pixels from a point to the furthest place for its label.
     """
 
     left: float
@@ -242,12 +244,13 @@ class Labels:
     right: float
     bottom: float
     points: Sequence[tuple[float, float]] = ()
+    reach: float = 40.0
     _taken: list[tuple[float, float, float, float]] = field(default_factory=list)
 
     def put(self, text: str, x: float, y: float, class_: str = "ink") -> Markup | None:
         """The label of a point, or None where there is no room."""
         for strict in (True, False):
-            for gap in (10.0, 17.0, 26.0, 40.0):
+            for gap in (gap for gap in _GAPS if gap <= self.reach):
                 for across, down in _AROUND:
                     box = self._box(text, x + across * gap, y + down * gap, across, class_)
                     if self._free(box, strict=strict):
@@ -267,10 +270,14 @@ class Labels:
         self._taken.append(box)
         return words(text, box[0], box[3] - 4, f"halo {class_}")
 
-    def at(self, text: str, left: float, top: float, class_: str = "ink") -> Markup:
-        """A text in its own place, which others leave free."""
-        self._taken.append((left, top, left + width_of(text), top + _LINE))
-        return words(text, left, top + _LINE - 4, f"halo {class_}".strip())
+    def below(self, text: str, left: float, top: float, class_: str = "ink") -> Markup:
+        """A text at a place, or as far below it as something else stands there."""
+        size = width_of(text)
+        tops = [top + _LINE * step for step in range(int((self.bottom - top) / _LINE))] or [top]
+        boxes = [(left, place, left + size, place + _LINE) for place in tops]
+        box = next((each for each in boxes if self._free(each, strict=True)), boxes[0])
+        self._taken.append(box)
+        return words(text, box[0], box[3] - 4, f"halo {class_}".strip())
 
     def _box(
         self, text: str, x: float, y: float, across: float, class_: str
@@ -293,6 +300,7 @@ class Labels:
         return inside and clear and not (strict and any(_holds(box, p) for p in self.points))
 
 
+_GAPS: Final = (10.0, 17.0, 26.0, 40.0)
 # Where a label stands beside its point: right, left, above, below, and the corners between.
 _AROUND: Final = (
     (1.0, 0.0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, SupportsFloat
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from vg_engine.report.scales import Scale, finite, fitting, floats, spread, widt
 _SMALLEST, _LARGEST = 5.0, 40.0  # sides of a cell, CSS pixels
 _GAPPED: Final = 10.0  # smaller cells touch each other
 _ROOMY: Final = 34.0  # a cell of this side holds its value
+_SMALL, _BIG = 0.1, 1000.0  # values between them are legible with few digits
 _BAR: Final = 160.0
 _NAME: Final = 120.0
 _WIDEST_STEP, _NUMBERED = 44.0, 17.0  # between draws; from here on a dot holds its rank
@@ -30,8 +31,8 @@ def heat(
     value_label: str = "",
     marks: Sequence[tuple[int, int]] = (),
     name: str = "L{row}H{col}",
-    low: float | None = None,
-    high: float | None = None,
+    low: SupportsFloat | None = None,
+    high: SupportsFloat | None = None,
     width: int = 640,
 ) -> Markup:
     """A map of layers x heads (or any matrix), row 0 above, with its colour bar.
@@ -49,13 +50,18 @@ def heat(
     if not known:
         return nothing(title, width)
     rows, cols = matrix.shape
-    ends = spread(known)
-    scale = (ends[0] if low is None else low, ends[1] if high is None else high)
+    ends = min(known), max(known)
+    if ends[0] == ends[1]:
+        ends = min(0.0, ends[0]), max(0.0, ends[1]) or 1.0
+    scale = (ends[0] if low is None else float(low), ends[1] if high is None else float(high))
     left = max(width_of(str(rows - 1)), width_of(row_label)) + 10
     side = min(_LARGEST, max(_SMALLEST, float(int((width - left - 2) / cols))))
     top = TITLE + 14
     right, bottom = left + side * cols, top + side * rows
-    parts: list[Markup | None] = [*_cells(matrix, scale, name, (left, top, side))]
+    cells = _cells(matrix, scale, name, (left, top, side))
+    # Where cells touch, their edges must not be blended.
+    crisp = "crispEdges" if side < _GAPPED else None
+    parts: list[Markup] = [tag("g", *cells, shape_rendering=crisp)]
     parts += _counted(rows, cols, (left, top, side))
     parts.append(words(row_label, left - 8, top - 8, "", "end"))
     parts.append(words(col_label, (left + right) / 2, bottom + 34, "", "middle"))
@@ -86,6 +92,7 @@ def _cells(
     left, top, side = place
     largest = float(np.nanmax(np.abs(np.where(np.isfinite(matrix), matrix, np.nan))))
     decimals = 0 if largest >= 100 else 1 if largest >= 10 else 2
+    legible = side >= _ROOMY and _SMALL <= largest < _BIG
     gap = 1.0 if side >= _GAPPED else 0.0
     for (r, c), value in np.ndenumerate(matrix):
         x, y = left + side * c, top + side * r
@@ -107,7 +114,7 @@ def _cells(
             height=side - gap,
             fill=fill,
         )
-        if side >= _ROOMY:
+        if legible:
             ink = "on-light" if is_light(share) else "on-dark"
             yield words(
                 f"{value:.{decimals}f}", x + side / 2 - 0.5, y + side / 2 + 4, ink, "middle"

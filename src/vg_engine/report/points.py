@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import SupportsFloat
 
 from vg_engine.report.frame import Axes, Labels, along, axes, dot, drawing, nothing, path, rule
 from vg_engine.report.markup import Markup, tag
@@ -23,12 +24,12 @@ def elbow(
     values: Numbers,
     *,
     index: int,
-    threshold: float,
+    threshold: SupportsFloat,
     title: str,
     x_label: str = "heads, sorted",
     y_label: str = "mean S_img",
-    width: int = 640,
-    height: int = 320,
+    width: int = 560,
+    height: int = 300,
 ) -> Markup:
     """The S_img curve sorted ascending, with its chord, the elbow, tau, and what is kept.
 
@@ -40,7 +41,8 @@ def elbow(
         width, height: in CSS pixels.
     """
     curve = sorted(finite(floats(values)))
-    if not curve or not math.isfinite(threshold):
+    tau = float(threshold)
+    if not curve or not math.isfinite(tau):
         return nothing(title, width)
     count = len(curve)
     frame = axes(
@@ -53,9 +55,9 @@ def elbow(
         whole=True,
     )
     places = [(frame.x(float(i)), frame.y(v)) for i, v in enumerate(curve)]
-    share = f"{sum(value >= threshold for value in curve):,} of {count:,} kept"
-    x, y = frame.x(float(index)), frame.y(threshold)
-    found = f"index {index:,}, τ = {threshold:.3g}" if index else "no elbow: all are kept"
+    share = f"{sum(value >= tau for value in curve):,} of {count:,} kept"
+    x, y = frame.x(float(index)), frame.y(tau)
+    found = f"index {index:,}, τ = {tau:.3g}" if index else "no elbow: all are kept"
     (x0, y0), (x1, y1) = places[0], places[-1]
     chord_y = y0 + (y1 - y0) * (x - x0) / (x1 - x0) if x1 > x0 else y0
     lines = [((frame.left, y), (frame.right, y)), ((x0, y0), (x1, y1)), ((x, chord_y), (x, y))]
@@ -90,9 +92,9 @@ def _kept(labels: Labels, text: str, edge: float, frame: Axes) -> Markup:
     """How many lie right of the elbow: above them where there is room, else before them."""
     size = width_of(text)
     if frame.right - edge >= size + 16:
-        return labels.at(text, (edge + frame.right - size) / 2, frame.top + 6, "")
+        return labels.below(text, (edge + frame.right - size) / 2, frame.top + 6, "")
     text = f"{text} →"
-    return labels.at(text, max(frame.left, edge - width_of(text) - 6), frame.top + 6, "")
+    return labels.below(text, max(frame.left, edge - width_of(text) - 6), frame.top + 6, "")
 
 
 def scatter(
@@ -145,7 +147,7 @@ def scatter(
     places = [
         (name, frame.x(a), frame.y(b), f"{name} ({a:.3g}, {b:.3g})".strip()) for name, a, b in kept
     ]
-    room = Labels(frame.left, frame.top, frame.right, frame.bottom, [p[1:3] for p in places])
+    room = Labels(frame.left, frame.top, frame.right, frame.bottom, [p[1:3] for p in places], 17.0)
     quiet = "cm" if chosen else "c0"
     parts = [
         dot(a, b, 3.5, f"soft {quiet}", tip) for name, a, b, tip in places if name not in chosen

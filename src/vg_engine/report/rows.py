@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, SupportsFloat
 
 from vg_engine.core.errors import InputError
 from vg_engine.core.metrics import Estimate
@@ -57,7 +57,7 @@ def bars(
     errors: Numbers | None = None,
     highlight: Sequence[str] = (),
     decimals: int = 2,
-    limit: float | None = None,
+    limit: SupportsFloat | None = None,
     width: int = 560,
 ) -> Markup:
     """Horizontal bars from 0, in the order given, each with its value.
@@ -84,7 +84,7 @@ def bars(
     if not finite(lengths):
         return nothing(title, width)
     tops = [v + (e if math.isfinite(e) else 0.0) for v, e in zip(lengths, spreads, strict=True)]
-    end = limit or covering(0.0, max(finite(tops)) or 1.0)[1]
+    end = float(limit) if limit is not None else covering(0.0, max(finite(tops)) or 1.0)[1]
     texts = [f"{value:,.{decimals}f}" if math.isfinite(value) else "n/a" for value in lengths]
     left = min(_NAME, max(width_of(label, strong=True) for label in labels)) + 10
     x = Scale(0.0, end, left, width - max(width_of(text, strong=True) for text in texts) - 10)
@@ -144,9 +144,9 @@ def dots_with_intervals(
     *,
     title: str,
     x_label: str = "",
-    low: float | None = None,
-    high: float | None = None,
-    reference: float | None = None,
+    low: SupportsFloat | None = None,
+    high: SupportsFloat | None = None,
+    reference: SupportsFloat | None = None,
     width: int = 760,
 ) -> Markup:
     """A forest plot: a dot per contestant, its 95 % interval as a line, the numbers beside it.
@@ -155,7 +155,7 @@ def dots_with_intervals(
         rows: in the order drawn.
         title: stands above, and is the alternative text.
         x_label: of the axis.
-        low, high: ends of the axis; None: what the data needs.
+        low, high: ends of the axis, wider if a dot lies beyond; None: what the data needs.
         reference: a value with a vertical line of its own.
         width: in CSS pixels; the height follows from the number of rows.
     """
@@ -163,8 +163,14 @@ def dots_with_intervals(
     known = finite([v for each in estimates for v in (each.value, each.low, each.high)])
     if not finite([each.value for each in estimates]):
         return nothing(title, width)
-    ends = covering(*spread(known if reference is None else [*known, reference]))
-    x_range = ends[0] if low is None else low, ends[1] if high is None else high
+    line = math.nan if reference is None else float(reference)
+    ends = covering(*spread([*known, *finite([line])]))
+    # A dot beyond the ends would be drawn where it is not.
+    within = finite([each.value for each in estimates])
+    x_range = (
+        ends[0] if low is None else min(float(low), *within),
+        ends[1] if high is None else max(float(high), *within),
+    )
     texts = [str(each) for each in estimates]
     left = min(_NAME, max(width_of(row.label, strong=True) for row in rows)) + 16
     x = Scale(
@@ -173,8 +179,8 @@ def dots_with_intervals(
     top = TITLE + 2
     bottom = top + _STEP * len(rows)
     parts = list(_ground(x, top, bottom, x_label))
-    if reference is not None and math.isfinite(reference):
-        parts.append(rule(x(reference), top, x(reference), bottom, "s thin dash cq"))
+    if math.isfinite(line):
+        parts.append(rule(x(line), top, x(line), bottom, "s thin dash cq"))
     for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
         parts += _contestant(row, text, x, top + _STEP * (i + 0.5), float(width))
     says = ", ".join(f"{row.label} {text}" for row, text in zip(rows, texts, strict=True))

@@ -143,6 +143,9 @@ def fitting(
         texts = written(marks)
         if len(marks) * (max(map(width_of, texts), default=0.0) + _APART) <= room:
             break
+    if len(marks) < 2 and not whole:
+        marks = [low, high]
+        texts = [f"{mark:.3g}".replace("-", "−") for mark in marks]
     return list(zip(marks, texts, strict=True))
 
 

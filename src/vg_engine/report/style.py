@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 _LIGHT: Final = """
---paper:#fff;--card:#f6f7f9;--ink:#1a1e26;--quiet:#5a6575;--line:#e1e5eb;--grid:#eaedf1;
+--paper:#fff;--shade:#1a1e262e;--card:#f6f7f9;--ink:#1a1e26;--quiet:#5a6575;--line:#e1e5eb;--grid:#eaedf1;
 --axis:#c3cad4;--accent:#0b7f76;--wash:#0b7f7614;--control:#98a2b1;--good:#1f7a4d;--bad:#b93815;
 --warn:#a15c07;--s1:#4b57cf;--s2:#c2570c;--s3:#a3268f;--s4:#2874b4;--s5:#7a6a00;
 """
 _DARK: Final = """
---paper:#13151a;--card:#1b1e25;--ink:#e9ebef;--quiet:#a3aab8;--line:#2c313a;--grid:#23272f;
+--paper:#13151a;--shade:#ffffff26;--card:#1b1e25;--ink:#e9ebef;--quiet:#a3aab8;--line:#2c313a;--grid:#23272f;
 --axis:#4a515e;--accent:#40e0d0;--wash:#40e0d01a;--control:#727b8a;--good:#5ccb92;--bad:#ff8f6b;
 --warn:#f2b45c;--s1:#9aa5ff;--s2:#ffa561;--s3:#f08fe0;--s4:#7cc0f5;--s5:#d9c84a;
 """
@@ -27,6 +27,7 @@ font-variant-numeric:tabular-nums}
 .chart .grid{stroke:var(--grid);stroke-width:1}.chart .axis{stroke:var(--axis);stroke-width:1}
 .chart .s{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
 .chart .thin{stroke-width:1.25}.chart .dash{stroke-dasharray:4 4;stroke-linecap:butt}
+.chart .dotted{stroke-dasharray:1 5}
 .chart .f{fill:var(--c)}.chart .soft{fill:var(--c);opacity:.6}
 .chart .band{fill:var(--c);opacity:.13}.chart .ring{stroke:var(--paper);stroke-width:1.5}
 .chart .hollow{fill:var(--paper);stroke:var(--c);stroke-width:1.5}
@@ -58,7 +59,13 @@ h2{margin:0 0 1rem;font-size:1.3rem;line-height:1.3;font-weight:650;letter-spaci
 p{margin:0;max-width:46rem}
 code{font:.88em/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;
 overflow-wrap:anywhere}
-.scroll{overflow-x:auto;overflow-y:hidden}
+.scroll{overflow-x:auto;overflow-y:hidden;
+background:linear-gradient(90deg,var(--paper) 30%,transparent),
+linear-gradient(270deg,var(--paper) 30%,transparent) 100% 0,
+linear-gradient(90deg,var(--shade),transparent),
+linear-gradient(270deg,var(--shade),transparent) 100% 0;background-repeat:no-repeat;
+background-size:48px 100%,48px 100%,14px 100%,14px 100%;
+background-attachment:local,local,scroll,scroll}
 figure{margin:0}
 figcaption{margin-top:.6rem;color:var(--quiet);font-size:.9rem;line-height:1.5;max-width:42rem}
 .columns{display:flex;flex-wrap:wrap;gap:2rem 2.5rem;align-items:flex-start}
@@ -89,7 +96,7 @@ letter-spacing:0}
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(230px,100%),1fr));gap:1.25rem}
 .card{display:flex;flex-direction:column;background:var(--card);border:1px solid var(--line);
 border-radius:8px;overflow:hidden}
-.card>img{width:100%;max-height:340px;object-fit:contain;background:#13151a}
+.card>img{width:100%;max-height:26rem;object-fit:contain;background:#13151a}
 .card .says{margin:0;padding:.7rem .85rem 0;line-height:1.4}
 .card .small{margin:0;padding:.25rem .85rem .7rem;color:var(--quiet);font-size:.84rem;
 line-height:1.45}
@@ -118,11 +125,15 @@ footer{margin-top:4rem;padding-top:1rem;border-top:1px solid var(--line);color:v
 font-size:.85rem}
 footer p{margin:.2rem 0;max-width:none}
 @media (max-width:640px){body{padding:28px 16px 48px}h1{font-size:1.65rem}
-section{margin-top:2.5rem}.numbers{gap:1.25rem 2rem}
+section{margin-top:2.5rem}.numbers{display:grid;grid-template-columns:1fr 1fr;gap:1.25rem}
+.numbers div{min-width:0}.numbers .big{font-size:1.6rem}.numbers .long{font-size:1.05rem}
+td:first-child{min-width:8rem}
 .facts{grid-template-columns:minmax(0,1fr);gap:0}.facts dd{margin-bottom:.6rem}}
 @media print{body{max-width:none;padding:0;font-size:11pt}nav{display:none}
 figure,.card,tr,.note,.numbers{break-inside:avoid}h2{break-after:avoid}
-.scroll{overflow:visible}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
+.scroll{overflow:visible;background:none}.columns>*{flex-basis:300px}
+.chart{min-width:0!important}
+*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """
 
 PAGE: Final = (
