@@ -31,12 +31,13 @@ def value(name: str, outcomes: Sequence[Outcome]) -> float:
     return metric(name).parts(outcomes).value
 
 
-def drawn(text: str) -> np.ndarray:
+def drawn(text: str, letters: str = "#") -> np.ndarray:
     """A one-line mask: `#` belongs to it."""
-    return np.array([[letter == "#" for letter in text]])
+    return np.array([[letter in letters for letter in text]])
 
 
-# The conventions of masks, a row each. Truth: `#` meant, `?` ignored; answer: None = "nothing".
+# The conventions of masks, a row each. Truth: `#` meant, `?` ignored, `!` both; answer: None =
+# "nothing".
 #  truth     answer    I  U  LISA gives         GRES gives
 MASKS = [
     ("##..", "##..", 2, 2, 2 / 2.00001, 1.0),
@@ -50,12 +51,14 @@ MASKS = [
     ("##??", ".###", 1, 2, 1 / 2.00001, 1 / 2),  # ignored pixels are in neither I nor U
     ("..??", "..##", 0, 0, 1.0, 0.0),
     ("..??", None, 0, 0, 1.0, 1.0),
+    ("#!..", "##..", 1, 1, 1 / 1.00001, 1.0),  # what is both is ignored
+    ("!!..", "##..", 0, 0, 1.0, 0.0),
 ]
 
 
 def of_row(truth: str, answer: str | None) -> Outcome:
     return outcome(
-        true_mask=TrueMask(drawn(truth), drawn(truth.replace("#", ".").replace("?", "#"))),
+        true_mask=TrueMask(drawn(truth, "#!"), drawn(truth, "?!")),
         found=answer is not None,
         mask=drawn(answer or "#" * len(truth)),  # what was not found counts as empty
     )
@@ -67,7 +70,7 @@ def test_each_convention_of_masks(
 ) -> None:
     found = of_row(truth, answer)
     assert (found.inter, found.union) == (inter, union)
-    assert (found.target, found.found) == ("#" in truth, answer is not None)
+    assert (found.target, found.found) == ("#" in truth or "!" in truth, answer is not None)
     assert value("giou_lisa", [found]) == pytest.approx(lisa, abs=1e-12)
     assert value("giou_gres", [found]) == pytest.approx(gres, abs=1e-12)
     assert math.isnan(found.iou)
@@ -77,11 +80,11 @@ def test_each_convention_of_masks(
 
 def test_the_table_of_masks_as_one_set() -> None:
     outcomes = [of_row(truth, answer) for truth, answer, *_ in MASKS]
-    # I: 2 1 1; U: 2 3 4 2 2 2 2. Six targets, one called nothing; five without, two so called.
-    assert value("ciou", outcomes) == pytest.approx(4 / 17)
-    assert value("t_acc", outcomes) == pytest.approx(5 / 6)
+    # I: 2 1 1 1; U: 2 3 4 2 2 2 2 1. Of 8 targets one is called nothing, of 5 without two are.
+    assert value("ciou", outcomes) == pytest.approx(5 / 18)
+    assert value("t_acc", outcomes) == pytest.approx(7 / 8)
     assert value("n_acc", outcomes) == pytest.approx(2 / 5)
-    assert value("giou_gres", outcomes) == pytest.approx((1 + 1 / 3 + 1 + 1 / 2 + 1) / 11)
+    assert value("giou_gres", outcomes) == pytest.approx((1 + 1 / 3 + 1 + 1 / 2 + 1 + 1) / 13)
 
 
 # GREC, a row each: a box is told by its left edge, 10 wide and 10 high; scores of 0.9.
@@ -404,6 +407,9 @@ def test_what_cannot_be_scored_is_refused() -> None:
     tiny = outcome(true_boxes=BOX, true_mask=TrueMask(drawn("..")), mask=drawn(".#"))
     assert tiny.target, "an object may be too small for a pixel"
     assert value("giou_gres", [tiny]) == 0.0
+    unseen = outcome(true_boxes=BOX, true_mask=TrueMask(drawn("..")), mask=drawn(".."))
+    assert (unseen.union, value("giou_gres", [unseen])) == (0, 0.0), "GRES: a target without union"
+    assert value("giou_lisa", [unseen]) == 1.0
 
 
 def test_sizes_are_cocos() -> None:

@@ -181,6 +181,10 @@ def test_few_pictures_are_exchanged_in_every_way() -> None:
             ones = np.ones(len(clusters))
             same = paired(hits[0], ones, hits[1], ones, clusters, resamples=1)
             assert same.p == pytest.approx(enumerated(hits[0], ones, hits[1], ones, clusters))
+            # Means over draws: the mirror of an exchange is as far apart but for rounding.
+            means = rng.integers(0, 8, (2, len(clusters))) / 7
+            soft = paired(means[0], ones, means[1], ones, clusters, resamples=1)
+            assert soft.p == pytest.approx(enumerated(means[0], ones, means[1], ones, clusters))
             unions = rng.integers(1, 40, (2, len(clusters))).astype(float)
             inters = np.floor(unions * rng.random((2, len(clusters))))
             masks = (inters[0], unions[0], inters[1], unions[1], clusters)
