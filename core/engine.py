@@ -116,7 +116,7 @@ class Engine:
             ExpressionError: an expression is empty.
         """
         texts = [expression] if isinstance(expression, str) else list(expression)
-        picture = self._picture(image)
+        picture = self.picture(image)
         answers = tuple(self.ground_many((picture, text) for text in texts))
         return answers[0] if isinstance(expression, str) else answers
 
@@ -169,7 +169,7 @@ class Engine:
             HeadsError: a head out of range.
         """
         texts = [expressions] if isinstance(expressions, str) else list(expressions)
-        picture = self._picture(image)
+        picture = self.picture(image)
         observed: list[HeadMaps] = []
         for start in range(0, len(texts), self.settings.batch_size):
             batch = [(picture, text) for text in texts[start : start + self.settings.batch_size]]
@@ -194,7 +194,7 @@ class Engine:
             HeadsError: a head out of range.
         """
         chosen = self._checked(heads)
-        asked = [(self._picture(image), text) for image, text in requests]
+        asked = [(self.picture(image), text) for image, text in requests]
         if not asked:
             return ()
         return tuple(self._observe(asked, chosen, prompt or self.settings.prompt)[0])
@@ -207,7 +207,7 @@ class Engine:
             image: the same picture.
             heads: which of the maps to combine; all of them, if None.
         """
-        picture = self._picture(image)
+        picture = self.picture(image)
         chosen = maps if heads is None else readout.pick(maps, heads)
         settings = self.settings
         return readout.locate(
@@ -222,7 +222,7 @@ class Engine:
 
     def refine(self, groundings: Sequence[Grounding], image: Any) -> tuple[Grounding, ...]:
         """Answers about one picture after the post-processors."""
-        picture = self._picture(image)
+        picture = self.picture(image)
         if not (self._hooks.postprocessors and groundings):
             return tuple(groundings)
         return tuple(self._hooks.postprocess(list(groundings), picture))
@@ -260,7 +260,12 @@ class Engine:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _picture(self, image: Any) -> Picture:
+    def picture(self, image: Any) -> Picture:
+        """What the caller calls a picture, decoded as this engine decodes it.
+
+        Raises:
+            PictureError: it cannot be used.
+        """
         return image if isinstance(image, Picture) else self._decode(image)
 
     def _checked(self, heads: Sequence[Head] | None) -> tuple[Head, ...]:
@@ -282,7 +287,7 @@ class Engine:
             try:
                 if last is None or last[0] is not image:
                     last = None
-                    last = (image, self._picture(image))
+                    last = (image, self.picture(image))
                 batch.append(Request(last[1], clean_expression(text)))
             except VGError as error:
                 if not keep:

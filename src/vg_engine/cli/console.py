@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 _FEW = 2  # records from which a progress bar is worth its line
+_EVERY = 15.0  # seconds between lines where there is no terminal to draw a bar on
 
 
 def stderr() -> Console:
@@ -108,3 +120,85 @@ def progress(total: int) -> Iterator[Progress]:
     with bar:
         bar.add_task("grounding", total=total)
         yield bar
+
+
+class _Rate(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate of a task, once it is known."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f}/s")
+
+
+@contextmanager
+def working(words: str) -> Iterator[Callable[[int, int], None]]:
+    """Progress of long work: a bar with rate and time left, or a line now and then without one.
+
+    Yields:
+        to be called with (done, total); what was done before the first call does not count
+        for the rate.
+    """
+    screen = stderr()
+    if not screen.is_terminal:
+        yield _lines(words)
+        return
+    bar = Progress(
+        TextColumn(words),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=screen,
+        redirect_stdout=sys.stdout.isatty(),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(words, total=None)
+
+        def tell(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield tell
+
+
+def _lines(words: str) -> Callable[[int, int], None]:
+    began = said = time.monotonic()
+    first: int | None = None
+
+    def tell(done: int, total: int) -> None:
+        nonlocal said, first, began
+        now = time.monotonic()
+        if first is None:
+            first, began, said = done, now, now
+            if 0 < done < total:
+                say("note", f"{words}: goes on after {done:,} of {total:,}")
+        elif now - said >= _EVERY and done > first:
+            said = now
+            rate = (done - first) / (now - began)
+            left = (total - done) / rate
+            say("note", f"{words}: {done:,} of {total:,}, {rate:.1f}/s, {left / 60:.1f} min left")
+
+    return tell
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Without the bars and tables of other libraries: this command says it in a line of its own."""
+    from transformers.utils import logging as theirs  # noqa: PLC0415 - slow
+
+    others: Any = theirs
+    shown = others.is_progress_bar_enabled()
+    others.disable_progress_bar()
+    spoken = others.get_verbosity()
+    others.set_verbosity_error()
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)  # of retries, the last word is enough
+    try:
+        yield
+    finally:
+        hub.setLevel(level)
+        others.set_verbosity(spoken)
+        if shown and not os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
+            others.enable_progress_bar()

@@ -1,10 +1,9 @@
-"""`vg-engine adapters` and `vg-engine heads`: what there is."""
+"""`vg-engine adapters`: what there is; and tables of such lists."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -12,13 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from vg_engine.cli import console
-from vg_engine.core.errors import InputError, PluginError
-from vg_engine.core.heads import HeadSet
+from vg_engine.core.errors import PluginError
 from vg_engine.plugins import entrypoints
-from vg_engine.registry import catalog
 from vg_engine.registry.adapters import model_types
 
-_Json = Annotated[bool, typer.Option("--json", metavar="", help="One JSON record per line.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="One JSON record per line.")]
 MISTAKE = 2
 _WIDE = 200
 
@@ -28,7 +25,7 @@ def adapters(
     check: Annotated[
         bool, typer.Option("--check", metavar="", help="Import each, and say which are broken.")
     ] = False,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """List the installed adapters, without importing them."""
     with console.notes():  # metadata that cannot be read is told
@@ -43,7 +40,7 @@ def adapters(
             "model_types": list(model_types(entry, types)),
         }
         rows.append(row | _check(entry) if check else row)
-    _show(rows, ("name", "distribution", "version", "model_types"), as_json=as_json)
+    show_rows(rows, ("name", "distribution", "version", "model_types"), as_json=as_json)
     if any(row.get("error") for row in rows):
         raise typer.Exit(MISTAKE)
 
@@ -67,58 +64,7 @@ def _check(entry: entrypoints.Entry) -> dict[str, Any]:
     return {"error": None}
 
 
-class Action(StrEnum):
-    """What to do with head sets."""
-
-    list = "list"
-    show = "show"
-
-
-def heads(
-    *,
-    action: Annotated[Action, typer.Argument(help="list or show.")] = Action.list,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Which to show.")] = None,
-    as_json: _Json = False,
-) -> None:
-    """List head sets, or show one with where it comes from."""
-    if action is Action.list:
-        if name is not None:
-            raise InputError(
-                f"vg-engine heads list takes no name; try: vg-engine heads show {name}"
-            )
-        sets = [_summary(entry) for entry in catalog.head_sets()]
-        _show(sets, ("name", "heads", "mode", "models"), as_json=as_json)
-        return
-    if name is None:
-        raise InputError("which head set? vg-engine heads lists them, vg-engine heads show NAME")
-    found = catalog.head_set(name)
-    if as_json:
-        console.result(json.dumps(_whole(found), ensure_ascii=False))
-        return
-    for key, value in _whole(found).items():
-        words = ", ".join(map(str, value)) if isinstance(value, list) else value
-        if isinstance(words, dict):
-            words = ", ".join(f"{k}: {v}" for k, v in words.items())
-        if words not in (None, "", 0):
-            console.result(f"{key + ':':<18}{words}")
-
-
-def _summary(entry: HeadSet) -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "heads": [str(head) for head in entry.heads],
-        "mode": entry.mode,
-        "models": list(entry.model),
-        "layers": entry.layers,
-        "heads_per_layer": entry.heads_per_layer,
-    }
-
-
-def _whole(entry: HeadSet) -> dict[str, Any]:
-    return _summary(entry) | {"frequency": list(entry.frequency)} | dict(entry.provenance)
-
-
-def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+def show_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
     """A table for people, lines of JSON for programs."""
     if as_json:
         for row in rows:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,7 +54,7 @@ def ground(asked: Asked, wanted: Wanted, choices: Mapping[str, Any]) -> int:
             stack.enter_context(_folder(wanted.out))
             _spare(asked.queries, wanted.out / RESULTS)
         records = asked.records()
-        stack.enter_context(_quiet())
+        stack.enter_context(console.quiet_libraries())
         with console.waiting("loading the model"):
             engine = stack.enter_context(load(**choices))
         notes.tell(engine.model.statements)
@@ -235,25 +234,3 @@ def _inside(folder: Path, paths: Sequence[str]) -> Iterator[str]:
             found = Path(path).resolve()
             if found.parent == here:
                 yield found.name
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the bars and tables of other libraries: this command says it in a line of its own."""
-    from transformers.utils import logging as theirs  # noqa: PLC0415 - slow
-
-    others: Any = theirs
-    shown = others.is_progress_bar_enabled()
-    others.disable_progress_bar()
-    spoken = others.get_verbosity()
-    others.set_verbosity_error()
-    hub = logging.getLogger("huggingface_hub")
-    level = hub.level
-    hub.setLevel(logging.ERROR)  # of retries, the last word is enough
-    try:
-        yield
-    finally:
-        hub.setLevel(level)
-        others.set_verbosity(spoken)
-        if shown and not os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
-            others.enable_progress_bar()

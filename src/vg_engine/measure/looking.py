@@ -77,7 +77,7 @@ def look(
     faults: list[Fault] = []
     asked = []
     for unit in batch:
-        opened, wrong = _open(samples, unit)
+        opened, wrong = _open(engine, samples, unit)
         faults += wrong
         asked += [opened] if opened is not None else []
     places: list[int] = []
@@ -96,7 +96,9 @@ def look(
     return {SAMPLES: places, COLUMNS: columns, FAULTS: fault_records(faults)}, tuple(faults)
 
 
-def _open(samples: Sequence[Sample], unit: Unit) -> tuple[_Asked | None, list[Fault]]:
+def _open(
+    engine: Engine, samples: Sequence[Sample], unit: Unit
+) -> tuple[_Asked | None, list[Fault]]:
     """The unit with its picture, without the samples whose boxes do not fit."""
     faults: list[Fault] = []
     picture: Picture | None = None
@@ -105,7 +107,8 @@ def _open(samples: Sequence[Sample], unit: Unit) -> tuple[_Asked | None, list[Fa
         try:
             # The same picture, decoded once: only the boxes are checked again.
             opened = open_picture(
-                samples[place] if picture is None else replace(samples[place], image=picture)
+                engine,
+                samples[place] if picture is None else replace(samples[place], image=picture),
             )
         except VGError as error:
             if number < unit.counted:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -18,17 +18,11 @@ from vg_engine.core.errors import InputError, VGError
 from vg_engine.core.samples import DataSet, Fault, Sample, as_fault, fit_boxes
 from vg_engine.core.types import Picture
 from vg_engine.measure.identity import fingerprint
-from vg_engine.plugins.pictures import decode
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
-
-
-class Told(Protocol):
-    """What is told of the work as it goes on."""
-
-    def __call__(self, done: int, total: int) -> None:
-        """`done` of `total` sentences are behind us."""
+# Told of the work as it goes on: so many of so many sentences are behind us.
+Told = Callable[[int, int], None]
 
 
 def quiet(done: int, total: int) -> None:
@@ -63,13 +57,13 @@ def read(data: DataSet, *, strict: bool = False) -> Read:
     return Read(tuple(samples), tuple(faults))
 
 
-def open_picture(sample: Sample) -> Picture:
+def open_picture(engine: Engine, sample: Sample) -> Picture:
     """The decoded picture of a sample, after checking that its true boxes lie in it.
 
     Raises:
         VGError: the picture cannot be used, or a box does not fit.
     """
-    picture = decode(sample.open())
+    picture = engine.picture(sample.open())
     if sample.boxes is not None:
         fit_boxes(sample.boxes, picture.size)
     return picture

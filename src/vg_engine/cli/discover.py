@@ -1,0 +1,176 @@
+"""`vg-engine discover`: its options. The work is in `vg_engine.cli.discovering`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vg_engine.cli import options
+
+_WHAT, _WHICH, _HOW = "What to look at", "How heads are chosen", options.HOW
+
+
+def discover(
+    context: typer.Context,
+    *,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            rich_help_panel=_WHAT,
+            help="READER:PATH?options, as refcoco:/data/refer?split=train; drawn scenes without "
+            "it, for the embedded model.",
+        ),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Sentences per draw.", rich_help_panel=_WHAT)
+    ] = 1000,
+    draws: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Random draws.", rich_help_panel=_WHAT)
+    ] = 5,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Of the draws.", rich_help_panel=_WHAT)
+    ] = 0,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODE",
+            rich_help_panel=_WHICH,
+            help="paper, supervised, contrastive, sensitivity, consensus, paper+sensitivity, ...; "
+            "paper:per_sample=5 sets an option. Repeats: the first chooses the heads, the others "
+            "stand beside it in the report.",
+        ),
+    ] = None,
+    k: Annotated[
+        int, typer.Option("--k", min=1, metavar="K", help="Heads to fix.", rich_help_panel=_WHICH)
+    ] = 3,
+    per_sample: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            rich_help_panel=_WHICH,
+            help="Heads of lowest entropy that a sentence votes for; 10 without it.",
+        ),
+    ] = None,
+    cut: Annotated[
+        float,
+        typer.Option(
+            metavar="C",
+            rich_help_panel=_WHICH,
+            help="For the entropy a cell counts above C times its map's mean.",
+        ),
+    ] = 1.0,
+    connectivity: Annotated[
+        int, typer.Option(metavar="4|8", help="Of the entropy's parts.", rich_help_panel=_WHICH)
+    ] = 8,
+    weighting: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="The entropy weighs parts by area or by mass.",
+            rich_help_panel=_WHICH,
+        ),
+    ] = "area",
+    neutral: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="The neutral prompt of mode contrastive.",
+            rich_help_panel=_WHICH,
+        ),
+    ] = "describe the image",
+    singles: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            rich_help_panel=_WHICH,
+            help="Sentences on which each head's own box is measured, where boxes are known.",
+        ),
+    ] = 200,
+    model: options.Model = None,
+    adapter: options.Adapter = None,
+    revision: options.Revision = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    trust_remote_code: options.TrustRemoteCode = False,
+    region: options.Region = None,
+    prompt: options.PromptForm = None,
+    query_row: options.QueryRow = None,
+    template: options.Template = None,
+    geometry: options.Geometry = None,
+    batch_size: options.BatchSize = 8,
+    max_pixels: options.MaxPixels = 64_000_000,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            rich_help_panel=options.OUT,
+            help="Folder of head set, tables, report and journal; out/discover without it. A "
+            "stopped run goes on there.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of the head set; MODEL-MODE without it.",
+            rich_help_panel=options.OUT,
+        ),
+    ] = None,
+    strict: options.Strict = False,
+    as_json: options.Json = False,
+    _config: options.Config = None,
+) -> None:
+    """Find a model's localization heads.
+
+    Writes a head set (use it with vg-engine heads use FILE), discovery.json and report.html.
+    Without options it looks at the embedded model. It can be stopped at any moment; the same
+    command goes on where it stopped.
+
+    [dim]vg-engine discover --model checkpoints/llava-1.5-7b-hf --data
+    refcoco:/data/refer?split=train --out found[/dim]
+    """
+    from vg_engine.cli import discovering  # noqa: PLC0415 - torch, for the work alone
+
+    asked = discovering.Asked(
+        data=data,
+        modes=tuple(mode or ("paper",)),
+        out=out or Path("out/discover"),
+        name=name,
+        strict=strict,
+        as_json=as_json,
+        settings={
+            "samples": samples,
+            "draws": draws,
+            "seed": seed,
+            "k": k,
+            "per_sample": per_sample,
+            "neutral": neutral,
+            "singles": singles,
+        },
+        criteria={"cut": cut, "connectivity": connectivity, "weighting": weighting},
+    )
+    discovering.find(
+        asked,
+        {
+            "source": model,
+            "adapter": adapter,
+            "revision": revision,
+            "device": device,
+            "dtype": dtype,
+            "trust_remote_code": trust_remote_code,
+            "region": region,
+            "prompt": options.prompt_fields(
+                context, form=prompt, query_row=query_row, template=template
+            ),
+            "options": options.adapter_options(context, geometry),
+            "batch_size": batch_size,
+            "max_pixels": max_pixels,
+        },
+    )
