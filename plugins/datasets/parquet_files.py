@@ -24,6 +24,7 @@ _SHARD = re.compile(r"(.+?)-(\d{5})-of-(\d{5})(?:-[0-9a-f]+)?")
 _BATCH = 64  # rows without pictures that are held at once
 _PICTURES = 16  # pictures of one batch; two batches are held
 _END = 8  # bytes at the end of a file: the footer's length and the mark
+_BUFFER = 1 << 20  # bytes read ahead: without it a whole column of a row group is read at once
 _LFS = b"version https://git-lfs"
 
 
@@ -179,7 +180,7 @@ def rows(files: Sequence[Path], columns: Sequence[str]) -> Iterator[Row | Fault]
 
 def _opened(file: Path) -> Any:
     try:
-        return library().ParquetFile(file)
+        return library().ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{file} can no longer be read; was it moved or cut short?") from error
 

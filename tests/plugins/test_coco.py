@@ -95,7 +95,6 @@ def test_a_category_of_a_picture_means_all_its_boxes(tmp_path: Path) -> None:
     assert elsewhere.picture != both.picture == hydrant.picture
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_masks_of_overlapping_things_are_one(tmp_path: Path) -> None:
     runs = {
         "size": [HEIGHT, WIDTH],

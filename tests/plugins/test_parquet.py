@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,14 @@ def test_pictures_are_read_in_any_order(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for number in [*range(100), *reversed(range(100)), *rng.permutation(100).tolist()]:
         assert shade(found[number]) == number
+
+
+def test_pictures_are_read_by_several_threads(tmp_path: Path) -> None:
+    rows = [lmms(number) for number in range(60)]
+    found = good(parquet(write(tmp_path / "val.parquet", LMMS, *rows, group=25)))[::2]
+    order = np.random.default_rng(1).integers(0, 60, size=400).tolist()
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda number: shade(found[number]), order)) == order
 
 
 def held(objects: object) -> int:

@@ -279,7 +279,6 @@ def test_lmms_asks_the_answers(tmp_path: Path) -> None:
     assert (shade(first), shade(third)) == (5, 6)
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_lmms_outlines_are_masks_where_they_are_whole(tmp_path: Path) -> None:
     parts = [*square(3, 4, 2), *square(20, 4, 2)]
     first_of_two = lmms(1, segmentation=square(3, 4, 2), bbox=[3.0, 4.0, 19.0, 2.0])
@@ -299,7 +298,6 @@ def test_lmms_outlines_are_masks_where_they_are_whole(tmp_path: Path) -> None:
     assert [one.mask for one in others] == [None] * 5
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_refcoco_rows(tmp_path: Path, pictures: Path) -> None:
     file = write(tmp_path / "test.parquet", REFCOCO, refcoco())
     first, second = good(parquet(file, images=str(pictures)))
@@ -357,7 +355,6 @@ def test_refcoco_needs_its_pictures_and_no_other_form_does(tmp_path: Path) -> No
         parquet(inside, images=str(tmp_path))
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_benchmark_rows_are_pictures(tmp_path: Path) -> None:
     overlapping = {"segmentation": [square(3, 4, 5), square(5, 4, 5)], "bbox": [3, 4, 7, 5]}
     crowd = {"iscrowd": 1, "segmentation": [[4.0, 2.0, 1194.0]]}
