@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -94,7 +95,8 @@ def units(
     Args:
         samples: the data set.
         chosen: places of those to measure, ascending.
-        most: sentences in a unit; a picture with more becomes several.
+        most: sentences in a unit; a picture with more becomes several. A pair is never parted,
+            so that with `pairs` a unit may hold two.
         pairs: give each a partner about something else, if need be one that was not chosen.
     """
     groups: dict[str, list[int]] = {}
@@ -107,10 +109,15 @@ def units(
                 others.setdefault(sample.picture, []).append(place)
     made = []
     for picture, places in groups.items():
-        room = max(1, most - 1) if pairs and most > 1 else most
-        for start in range(0, len(places), room):
-            part = places[start : start + room]
-            made.append(_unit(samples, part, others.get(picture, [])))
+        start = 0
+        while start < len(places):
+            part = places[start : start + most]
+            unit = _unit(samples, part, others.get(picture, []))
+            while len(unit.samples) > most and len(part) > 1:  # make room for what it needs
+                part = part[:-1]
+                unit = _unit(samples, part, others.get(picture, []))
+            made.append(unit)
+            start += len(part)
     return tuple(made)
 
 
@@ -120,8 +127,9 @@ def _unit(samples: Sequence[Sample], part: Sequence[int], others: Sequence[int])
     partners: list[int | None] = []
     for number, place in enumerate(part):
         # Cyclic, so that three things about one picture are compared round about.
-        turn = [*part[number + 1 :], *part[:number], *looked[len(part) :], *others]
-        found = next((p for p in turn if not samples[place].same_target(samples[p])), None)
+        turn = (part[(number + step) % len(part)] for step in range(1, len(part)))
+        candidates = chain(turn, looked[len(part) :], others)
+        found = next((p for p in candidates if not samples[place].same_target(samples[p])), None)
         if found is None:
             partners.append(None)
             continue
