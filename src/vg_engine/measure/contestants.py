@@ -1,0 +1,346 @@
+"""Who stands in the table: head sets, and beside each the controls that it has to beat."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from vg_engine import _prompts
+from vg_engine.core.engine import AUTO_NOTE, FIRST_LAYER, Engine
+from vg_engine.core.errors import InputError
+from vg_engine.core.heads import Head, HeadSet
+from vg_engine.core.types import Prompt
+
+Kind = Literal["heads", "auto", "raw", "random", "mean", "single", "centre"]
+CENTRE_SHARE = 0.5  # of each side of the picture
+CENTRE = "centre box"
+_CONTROLS = ("random", "mean", "single", "centre")
+_MANY_SHARED = 0.3  # of random heads in the set itself: worth a note
+_NAMED = 4  # heads that a name lists
+_ATTEMPTS = 100  # per draw, to find one that was not drawn before
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One row of the table.
+
+    Attributes:
+        name: of the row, unique in its table.
+        kind: `heads` = fixed ones; `auto` = chosen on each picture; `raw` = the first row's answer
+            before the post-processors; the others are controls. `single` is the best head of
+            all, chosen on the evaluated data itself: an oracle.
+        heads: whose maps are combined (`heads`, `raw`, `mean`) or stand alone (`single`).
+        draws: of `random`.
+        prompt: index into the plan's prompts.
+        said: what it is, in a few words.
+    """
+
+    name: str
+    kind: Kind
+    heads: tuple[Head, ...] = ()
+    draws: tuple[tuple[Head, ...], ...] = ()
+    prompt: int = 0
+    said: str = ""
+
+    @property
+    def control(self) -> bool:
+        """Whether it only stands there to be beaten."""
+        return self.kind in _CONTROLS
+
+    @property
+    def several(self) -> bool:
+        """Whether a sample has several answers: one per draw, or per head."""
+        return self.kind in ("random", "single")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All rows, the one that is evaluated first, and what has to be read for them.
+
+    Attributes:
+        contestants: the first is the main one.
+        prompts: the distinct ones; each takes a forward pass of its own.
+        heads: per prompt, what is captured.
+        notes: what the reader of the table should know.
+    """
+
+    contestants: tuple[Contestant, ...]
+    prompts: tuple[Prompt, ...]
+    heads: tuple[tuple[Head, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def main(self) -> Contestant:
+        """The contestant that is evaluated."""
+        return self.contestants[0]
+
+    @property
+    def raw(self) -> Contestant | None:
+        """The main one's answer before the post-processors, where there are any."""
+        return next((c for c in self.contestants if c.kind == "raw"), None)
+
+    def of_prompt(self, index: int) -> tuple[Contestant, ...]:
+        """The rows that read maps of this prompt."""
+        return tuple(c for c in self.contestants if c.kind != "centre" and c.prompt == index)
+
+
+def make_plan(
+    engine: Engine,
+    others: Sequence[HeadSet | None] = (),
+    *,
+    given: Mapping[str, str] | None = None,
+    draws: int = 20,
+    seed: int = 0,
+    controls: bool = True,
+    oracle: bool = True,
+) -> Plan:
+    """Who is measured beside the engine's own heads.
+
+    Args:
+        engine: its own head set (or `auto`) is the main contestant.
+        others: further head sets; None is `auto`. A set that states a prompt is asked with it.
+        given: what the user says of the prompt; a set that was found with another is refused.
+        draws, seed: of random heads.
+        controls: random heads, the mean of all heads, the centre box.
+        oracle: the best single head.
+
+    Raises:
+        HeadsError: a set does not fit the model or the prompt.
+        InputError: a set is named twice, or there is no draw.
+    """
+    if controls and draws < 1:
+        raise InputError(f"random draws must be at least 1, got {draws}; or say --no-controls")
+    prompts: list[Prompt] = [engine.settings.prompt]
+    rows: list[Contestant] = []
+    for number, heads in enumerate((engine.head_set, *others)):
+        if number and heads is not None:
+            _check_fits(engine, heads)
+        prompt = engine.settings.prompt if not number else _prompt(engine, heads, given or {})
+        if prompt not in prompts:
+            prompts.append(prompt)
+        rows.append(_row(engine, heads, prompts.index(prompt), [row.name for row in rows]))
+        again = [(row.kind, row.heads, row.prompt) for row in rows[:-1]]
+        if (rows[-1].kind, rows[-1].heads, rows[-1].prompt) in again:
+            raise InputError(f"--heads {rows[-1].name} is in the table already; name it once")
+    mains = tuple(rows)
+    notes = [*_prompt_notes(prompts, mains)]
+    if engine.stamp()["postprocess"]:
+        notes.append("the post-processors refine the answers of the first row alone")
+        rows.append(_raw(mains[0], engine.stamp()["postprocess"]))
+    deep = candidates(engine)
+    if controls:
+        for row in mains:
+            drawn, said = _random(row, deep, engine.settings.k, draws=draws, seed=seed)
+            notes += said
+            rows += [drawn] if drawn is not None and drawn.name not in _names(rows) else []
+        rows += [_mean(deep, index) for index in range(len(prompts))]
+        if oracle:
+            rows += [_single(deep, index) for index in range(len(prompts))]
+        rows.append(_centre())
+    return Plan(
+        tuple(rows),
+        tuple(prompts),
+        tuple(_captured(engine, rows, index) for index in range(len(prompts))),
+        tuple(dict.fromkeys(notes)),
+    )
+
+
+def candidates(engine: Engine) -> tuple[Head, ...]:
+    """The heads from which localization heads are taken: those of layers 2 on (section 2)."""
+    every = engine.model.all_heads
+    return tuple(head for head in every if head.layer >= FIRST_LAYER) or every
+
+
+def as_settings(plan: Plan) -> dict[str, Any]:
+    """What records depend on."""
+    return {
+        "prompts": [
+            {"form": p.form, "template": p.template, "query_row": p.query_row, "system": p.system}
+            for p in plan.prompts
+        ],
+        "contestants": [
+            {
+                "name": c.name,
+                "kind": c.kind,
+                "prompt": c.prompt,
+                "said": c.said,
+                "heads": ",".join(map(str, c.heads)),
+                "draws": [",".join(map(str, draw)) for draw in c.draws],
+            }
+            for c in plan.contestants
+        ],
+    }
+
+
+def from_settings(settings: Mapping[str, Any]) -> tuple[Contestant, ...]:
+    """The contestants that a journal's settings tell of."""
+    return tuple(
+        Contestant(
+            c["name"],
+            c["kind"],
+            _heads(c["heads"]),
+            tuple(map(_heads, c["draws"])),
+            c["prompt"],
+            c["said"],
+        )
+        for c in settings["contestants"]
+    )
+
+
+def _heads(text: str) -> tuple[Head, ...]:
+    return tuple(map(Head.parse, text.split(","))) if text else ()
+
+
+def _check_fits(engine: Engine, heads: HeadSet) -> None:
+    model = engine.model
+    heads.check_fits(layers=model.layers, per_layer=model.heads, map_layers=model.map_layers)
+
+
+def _prompt(engine: Engine, heads: HeadSet | None, given: Mapping[str, str]) -> Prompt:
+    """The prompt that a further set is asked with: the one that it was found with, if it says."""
+    if heads is None or not heads.provenance.get("prompt"):
+        return engine.settings.prompt
+    return _prompts.of_heads(heads, given, {})
+
+
+def _row(engine: Engine, heads: HeadSet | None, prompt: int, taken: Sequence[str]) -> Contestant:
+    if heads is None:
+        k = engine.settings.k
+        return Contestant(
+            _free("auto", taken), "auto", prompt=prompt, said=f"{k} heads, {AUTO_NOTE}"
+        )
+    name = heads.name if heads.mode != "given" else _listed(heads.heads)
+    said = f"{_count(len(heads.heads))} of {_layers(heads.heads)}"
+    if heads.mode != "given":
+        said += f", chosen by {heads.mode}"
+    return Contestant(_free(name, taken), "heads", heads.heads, prompt=prompt, said=said)
+
+
+def _raw(main: Contestant, postprocess: Sequence[str]) -> Contestant:
+    return Contestant(
+        f"{main.name}, not refined", "raw", main.heads, said=f"before {', '.join(postprocess)}"
+    )
+
+
+def _random(
+    row: Contestant, deep: tuple[Head, ...], k: int, *, draws: int, seed: int
+) -> tuple[Contestant | None, list[str]]:
+    """As many random heads of the same layers; each draw once, and never the set itself."""
+    layers = {head.layer for head in row.heads}
+    pool = tuple(h for h in deep if h.layer in layers) if row.heads else deep
+    pool = pool or row.heads  # heads of layers 0 and 1 were named
+    size = min(len(row.heads) or k, len(pool))
+    where = _layers(pool)
+    possible = math.comb(len(pool), size) - (1 if row.heads else 0)
+    if possible < 1:
+        return None, [
+            f"{row.name} holds all {len(pool)} heads of {where}: there are no others to draw"
+        ]
+    found = _drawn(pool, row.heads, size, min(draws, possible), seed)
+    notes = []
+    if len(found) < draws:
+        notes.append(f"only {len(found)} draws of {size} heads of {where} differ from {row.name}")
+    shared = size / len(pool)
+    if row.heads and shared > _MANY_SHARED:
+        notes.append(
+            f"{row.name} holds {size} of the {len(pool)} heads of {where}: of the random heads "
+            f"{shared:.0%} are its own, so their score is no low bar"
+        )
+    name = f"random: {_count(size)} of {where}"
+    said = f"mean of {len(found)} draws, seed {seed}"
+    return Contestant(_with(name, row.prompt), "random", (), found, row.prompt, said), notes
+
+
+def _drawn(
+    pool: tuple[Head, ...], own: Iterable[Head], size: int, draws: int, seed: int
+) -> tuple[tuple[Head, ...], ...]:
+    rng = np.random.default_rng(seed)
+    seen = {frozenset(own)}
+    found: list[tuple[Head, ...]] = []
+    for _ in range(draws * _ATTEMPTS):
+        if len(found) == draws:
+            break
+        chosen = tuple(sorted(pool[i] for i in rng.permutation(len(pool))[:size].tolist()))
+        if frozenset(chosen) not in seen:
+            seen.add(frozenset(chosen))
+            found.append(chosen)
+    return tuple(found)
+
+
+def _mean(deep: tuple[Head, ...], prompt: int) -> Contestant:
+    said = f"{_count(len(deep))} of {_layers(deep)}"
+    return Contestant(_with("mean of all heads", prompt), "mean", deep, prompt=prompt, said=said)
+
+
+def _single(deep: tuple[Head, ...], prompt: int) -> Contestant:
+    said = "oracle: chosen on these very samples"
+    return Contestant(_with("best single head", prompt), "single", deep, prompt=prompt, said=said)
+
+
+def _centre() -> Contestant:
+    said = f"{CENTRE_SHARE:.0%} of each side, in the middle of every picture"
+    return Contestant(CENTRE, "centre", said=said)
+
+
+def _captured(engine: Engine, rows: Sequence[Contestant], prompt: int) -> tuple[Head, ...]:
+    """All heads whose maps these rows need, by layer, then head."""
+    wanted: set[Head] = set()
+    for row in rows:
+        if row.prompt != prompt or row.kind == "centre":
+            continue
+        wanted.update(row.heads, *row.draws)
+        if row.kind in ("auto", "raw") and not row.heads:
+            wanted.update(candidates(engine))
+    return tuple(sorted(wanted))
+
+
+def _prompt_notes(prompts: Sequence[Prompt], rows: Sequence[Contestant]) -> Iterable[str]:
+    if len(prompts) > 1:
+        for index, prompt in enumerate(prompts):
+            asked = ", ".join(row.name for row in rows if row.prompt == index)
+            yield (
+                f"prompt {index + 1} ({prompt.form}, {prompt.template!r}, {prompt.query_row}): "
+                f"{asked}"
+            )
+
+
+def _names(rows: Iterable[Contestant]) -> set[str]:
+    return {row.name for row in rows}
+
+
+def _free(name: str, taken: Sequence[str]) -> str:
+    """The name, with a number behind it if another row has it."""
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name} ({number})"
+    return free
+
+
+def _with(name: str, prompt: int) -> str:
+    return f"{name} (prompt {prompt + 1})" if prompt else name
+
+
+def _listed(heads: Sequence[Head]) -> str:
+    names = ",".join(map(str, heads[:_NAMED]))
+    return names if len(heads) <= _NAMED else f"{names},... ({len(heads)})"
+
+
+def _count(heads: int) -> str:
+    return "1 head" if heads == 1 else f"{heads} heads"
+
+
+def _layers(heads: Iterable[Head]) -> str:
+    """`layer 3`, `layers 2 to 5`, `layers 2, 4, 7`, `9 layers`."""
+    layers = sorted({head.layer for head in heads})
+    if len(layers) == 1:
+        return f"layer {layers[0]}"
+    if layers == list(range(layers[0], layers[-1] + 1)):
+        return f"layers {layers[0]} to {layers[-1]}"
+    if len(layers) <= _NAMED:
+        return f"layers {', '.join(map(str, layers))}"
+    return f"{len(layers)} layers"
