@@ -27,7 +27,7 @@ def per_sample_heads(
     # float32 as in `observe`: components of the same sizes in another order are a tie.
     entropy = (criteria or Criteria()).entropy(maps.maps.values).astype(np.float32)
     # Maps without a component come last; among them S_img alone decides.
-    entropy = np.nan_to_num(entropy, posinf=np.finfo(np.float32).max)
+    entropy = np.nan_to_num(entropy, posinf=float(np.finfo(np.float32).max))
     attention = maps.image_attention.astype(np.float64)
     candidates, _, _ = judge(maps.heads, attention, skipped_layers)
     chosen = lowest(entropy, attention, maps.heads, candidates, k)
