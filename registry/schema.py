@@ -191,14 +191,14 @@ def dump_head_set(heads: HeadSet) -> str:
     if heads.provenance.get("index_base"):
         raise InputError(f"{where}: index_base is of files; heads in memory count from 0")
     stated = strict.checked(where, heads.provenance, _PROVENANCE)
-    data = strict.plain(where, data)
     data |= {key: stated[key] for key in _PROVENANCE if key in stated}
-    _head_set(where, strict.checked(where, data, _HEAD_SET))
+    data = strict.checked(where, data, _HEAD_SET)
+    _head_set(where, data)
     return strict.dump(data)
 
 
 def _head_set(where: str, data: dict[str, Any]) -> HeadSet:
-    """The head set of checked keys and values."""
+    """The head set of checked keys and values; what can be put plainer in `data` then is."""
     _check_name(where, data["name"])
     if not _MODE.fullmatch(data["mode"]):
         raise InputError(

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from vg_engine.cli import console, convert, discover, doctor, lists, run
+from vg_engine.cli import console, convert, discover, doctor, heads, lists, run
 from vg_engine.core.errors import VGError
 
 MISTAKE, STOPPED = 2, 130
@@ -125,7 +125,7 @@ def _about(
 app.command("run", cls=Command)(run.run)
 app.command("discover", cls=Command)(discover.discover)
 app.command("adapters")(lists.adapters)
-app.command("heads")(lists.heads)
+app.add_typer(heads.app, name="heads")
 app.command("doctor", cls=Command)(doctor.doctor)
 app.command("convert", cls=Command)(convert.convert)
 
