@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, SupportsFloat
 
 from vg_engine.report.markup import Markup, tag
 from vg_engine.report.scales import Scale, fitting, shorten, ticks, width_of, written
@@ -70,16 +70,17 @@ def path(points: Iterable[tuple[float, float]], class_: str, *, closed: bool = F
 
 
 def drawing(
-    title: str, width: float, height: float, *parts: Markup | None, says: str = ""
+    title: str, wide: SupportsFloat, tall: SupportsFloat, *parts: Markup | None, says: str = ""
 ) -> Markup:
     """A whole chart.
 
     Args:
         title: stands above.
-        width, height: in CSS pixels, the title's line included.
+        wide, tall: in CSS pixels, the title's line included.
         parts: what is drawn.
         says: told after the title to those who do not see the drawing.
     """
+    width, height = float(wide), float(tall)
     short = shorten(title, width / _BOLD, _TITLE_SIZE)
     heading = shape(
         "text",
@@ -103,9 +104,9 @@ def drawing(
     )
 
 
-def nothing(title: str, width: float) -> Markup:
+def nothing(title: str, wide: SupportsFloat) -> Markup:
     """The chart of no data."""
-    height = 120.0
+    width, height = float(wide), 120.0
     return drawing(
         title,
         width,

@@ -111,10 +111,14 @@ def written(marks: Sequence[float]) -> list[str]:
     step = min((b - a for a, b in itertools.pairwise(marks)), default=1.0)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     if decimals > _FINE or any(abs(mark) >= _LARGE for mark in marks):
-        texts = [f"{mark:.3g}" for mark in marks]
+        texts = next(t for t in ([f"{m:.{d}g}" for m in marks] for d in range(2, 18)) if _differ(t))
     else:
         texts = [f"{mark:,.{decimals}f}" for mark in marks]
     return [text.replace("-", "−") for text in texts]
+
+
+def _differ(texts: Sequence[str]) -> bool:
+    return len(set(texts)) == len(texts)
 
 
 def width_of(text: str, size: float = SIZE, *, strong: bool = False) -> float:

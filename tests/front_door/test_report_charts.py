@@ -1,0 +1,329 @@
+"""Charts show what the numbers say, and every word of them can be read."""
+
+import math
+import re
+from itertools import pairwise
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+
+from vg_engine.core.errors import InputError
+from vg_engine.core.metrics import Estimate
+from vg_engine.report import charts
+from vg_engine.report.colours import colour_at
+from vg_engine.report.scales import ticks, written
+
+NAN = math.nan
+
+
+def estimate(value: float, half: float = 0.05) -> Estimate:
+    return Estimate(value, value - half, value + half, 100)
+
+
+def drawn(svg: str) -> ET.Element:
+    """A chart as XML; everything in it lies inside, and no two words touch."""
+    root = ET.fromstring(svg)
+    assert root.get("role") == "img"
+    assert root.get("aria-label")
+    _, _, width, height = map(float, str(root.get("viewBox")).split())
+    inside = {"x": width, "x1": width, "x2": width, "cx": width, "y": height, "cy": height}
+    for element in root.iter():
+        for key, limit in inside.items():
+            if key in element.attrib:
+                assert -1 <= float(element.attrib[key]) <= limit + 1, (element.tag, element.attrib)
+        for number in re.findall(r"[^ MLZ]+", element.get("d", "")):
+            assert -1 <= float(number) <= max(width, height) + 1
+    boxes = [box(each) for each in root.iter("text")]
+    for left, top, right, bottom, said in boxes:
+        assert left >= -1, said
+        assert right <= width + 1, said
+        assert 0 <= top <= bottom <= height, said
+    for i, a in enumerate(boxes):
+        for b in boxes[:i]:
+            apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+            assert apart, f"{a[4]!r} touches {b[4]!r}"
+    return root
+
+
+def box(text: ET.Element) -> tuple[float, float, float, float, str]:
+    """Where a word stands, by the widths of a font that the charts know nothing of."""
+    from PIL import ImageFont
+
+    size = 14 if text.get("class") == "title" else 12
+    said = text.text or ""
+    wide = ImageFont.load_default(size).getlength(said)
+    start = float(text.get("x", "0")) - wide * {"middle": 0.5, "end": 1}.get(
+        text.get("text-anchor", ""), 0
+    )
+    base = float(text.get("y", "0"))
+    return start, base - size * 0.72, start + wide, base + 2, said
+
+
+def said(root: ET.Element) -> list[str]:
+    return [element.text or "" for element in root.iter("text")]
+
+
+def of_class(root: ET.Element, name: str, wanted: str) -> list[ET.Element]:
+    """Elements of a name that have all wanted classes."""
+    return [e for e in root.iter(name) if set(wanted.split()) <= set(e.get("class", "").split())]
+
+
+def points(path: ET.Element) -> list[tuple[float, float]]:
+    pairs = [pair.split() for pair in path.get("d", "").strip("MZ").split("L")]
+    return [(float(x), float(y)) for x, y in pairs]
+
+
+@pytest.mark.parametrize(
+    "svg",
+    [
+        charts.line(charts.Series("", []), title="t"),
+        charts.line([], title="t"),
+        charts.line(charts.Series("", [NAN, math.inf]), title="t", marks=[charts.Mark(1, 1, "m")]),
+        charts.elbow([NAN], index=0, threshold=0, title="t"),
+        charts.scatter([1, NAN], [NAN, 2], title="t"),
+        charts.bars([], [], title="t"),
+        charts.bars(["a"], [NAN], title="t"),
+        charts.dots_with_intervals([], title="t"),
+        charts.dots_with_intervals([charts.Row("a", Estimate(NAN, NAN, NAN, 0))], title="t"),
+        charts.heat(np.full((2, 3), NAN), title="t"),
+        charts.heat(np.zeros((0, 3)), title="t"),
+        charts.stability([], title="t"),
+        charts.stability([[]], title="t"),
+    ],
+)
+def test_no_data_is_said(svg: str) -> None:
+    assert said(drawn(svg)) == ["t", "no data"]
+    assert "no data" in charts.spark([], title="t") or "n/a" in charts.spark([], title="t")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_all_charts_hold_any_numbers_and_words(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scale = 10.0 ** rng.integers(-7, 9)
+    count = int(rng.integers(1, 40))
+
+    def words(n: int) -> list[str]:
+        alphabet = list("abcdefgHILMW 0123456789.-漢")
+        return ["".join(rng.choice(alphabet, rng.integers(1, 45))).strip() or "x" for _ in range(n)]
+
+    def holed(values: np.ndarray) -> np.ndarray:
+        return np.where(rng.random(values.shape) < 0.1, rng.choice([NAN, math.inf]), values)
+
+    values = [holed(rng.normal(0, scale, count)) for _ in range(3)]
+    (title, x_label, y_label), names = words(3), [f"{w}{i}" for i, w in enumerate(words(count))]
+    wide = int(rng.integers(320, 900))
+    more = {"title": title, "width": wide}
+    both = more | {"x_label": x_label, "y_label": y_label}
+    ends = [charts.Mark(*rng.normal(0, scale, 2), w) for w in words(3)]
+    series = [
+        charts.Series(n, v, low=v - scale, high=v) for n, v in zip(words(3), values, strict=True)
+    ]
+    drawn(charts.line(series, marks=ends, dots=True, **both))
+    drawn(charts.line(series[0], x_ticks=names, from_zero=True, **both))
+    positive = np.abs(values[0])
+    drawn(charts.bars(names, positive, errors=[scale] * count, highlight=names[:2], **more))
+    drawn(charts.scatter(*values[:2], labels=names, highlight=names[:6], note="rho = 1", **both))
+    rows = [
+        charts.Row(n, Estimate(v, v - scale, v + scale, 3))
+        for n, v in zip(names, values[0], strict=True)
+    ]
+    drawn(
+        charts.dots_with_intervals(rows, x_label=x_label, reference=scale, title=title, width=800)
+    )
+    shape = tuple(rng.integers(1, 50, 2))
+    grid = holed(rng.normal(0, scale, shape))
+    drawn(charts.heat(grid, marks=[(0, 0), (99, 99)], value_label=x_label, **more))
+    draws = [list(rng.permutation(names)[:5]) for _ in range(int(rng.integers(1, 30)))]
+    drawn(charts.stability([list(map(str, draw)) for draw in draws], **more))
+    finite = positive[np.isfinite(positive)]
+    if len(finite):
+        cut = int(rng.integers(0, len(finite)))
+        drawn(charts.elbow(positive, index=cut, threshold=np.sort(finite)[cut], **both))
+
+
+def test_ticks_are_round_few_and_inside() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        low = float(rng.normal() * 10.0 ** rng.integers(-6, 7))
+        high = low + float(10.0 ** rng.uniform(-4, 6))
+        most = int(rng.integers(2, 9))
+        marks = ticks(low, high, most)
+        assert len(marks) <= most + 1
+        slack = (high - low) * 1e-6
+        assert all(low - slack <= mark <= high + slack for mark in marks)
+        steps = [b - a for a, b in pairwise(marks)]
+        if steps:
+            lead = f"{steps[0]:.3e}".split("e")[0]
+            assert lead in {"1.000", "2.000", "5.000"}
+            assert max(steps) - min(steps) < 1e-3 * steps[0]
+            assert len(set(written(marks))) == len(marks)
+    assert ticks(0.2, 3.4, 9, whole=True) == [1.0, 2.0, 3.0]
+
+
+def test_the_elbow_is_drawn_where_it_is() -> None:
+    values = [0.9, 0.01, 0.05, 0.02, 0.03, 0.6, 0.04, 0.5, 0.05]
+    ascending = sorted(values)
+    root = drawn(charts.elbow(values, index=5, threshold=0.05, title="S_img"))
+    curve = points(of_class(root, "path", "s c0")[0])
+    assert len(curve) == 9
+    assert [x for x, _ in curve] == sorted(x for x, _ in curve)
+    base, top = curve[0][1], curve[-1][1]
+    for (_, y), value in zip(curve, ascending, strict=True):
+        assert (y - base) / (top - base) == pytest.approx((value - 0.01) / 0.89, abs=1e-3)
+    (dot,) = of_class(root, "circle", "c0")
+    assert (float(dot.get("cx", "")), float(dot.get("cy", ""))) == pytest.approx(curve[5], abs=0.02)
+    lines = [
+        [float(line.get(k, "")) for k in ("x1", "y1", "x2", "y2")] for line in root.iter("line")
+    ]
+    assert [*curve[0], *curve[-1]] in lines, "the chord"
+    assert {"index 5, τ = 0.05", "chord"} <= set(said(root))
+    assert any(text.startswith("5 of 9 kept") for text in said(root))
+    flat = drawn(charts.elbow([1, 1, 1], index=0, threshold=1, title="flat"))
+    assert "no elbow: all are kept" in said(flat)
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    root = drawn(
+        charts.bars(
+            ["a", "b", "c"],
+            [2, np.float32(1), NAN],
+            errors=[0.5, NAN, 1],
+            title="t",
+            highlight=["b"],
+            limit=4,
+        )
+    )
+    first, second = of_class(root, "rect", "f")
+    assert float(first.get("width", "")) == pytest.approx(
+        2 * float(second.get("width", "")), abs=0.1
+    )
+    assert "c0" in second.get("class", "")
+    assert "cm" in first.get("class", "")
+    end = float(first.get("x", "")) + float(first.get("width", ""))
+    whisker, *_ = of_class(root, "line", "s thin cq")
+    middle = (float(whisker.get("x1", "")) + float(whisker.get("x2", ""))) / 2
+    assert middle == pytest.approx(end, abs=0.1)
+    assert {"2.00", "1.00", "n/a"} <= set(said(root))
+    assert [word for word in said(root) if word in "abc"] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: charts.bars(["a"], [1, 2], title="t"),
+        lambda: charts.bars(["a"], [-1], title="t"),
+        lambda: charts.bars(["a"], [1], errors=[1, 2], title="t"),
+        lambda: charts.scatter([1], [1, 2], title="t"),
+        lambda: charts.scatter([1], [1], labels=["a", "b"], title="t"),
+        lambda: charts.line(charts.Series("s", [1, 2], x=[1]), title="t"),
+        lambda: charts.line(charts.Series("s", [1, 2], low=[1], high=[2, 3]), title="t"),
+    ],
+)
+def test_numbers_that_do_not_belong_together_are_refused(call: object) -> None:
+    assert callable(call)
+    with pytest.raises(InputError, match=r"equally long|begin at 0"):
+        call()
+
+
+def test_a_line_breaks_where_nothing_was_measured() -> None:
+    series = charts.Series("s", [1, 2, NAN, 3, NAN, 4, 5], low=[0] * 7, high=[6] * 7)
+    root = drawn(charts.line(series, title="t"))
+    assert [len(points(path)) for path in of_class(root, "path", "s")] == [2, 2]
+    assert len(list(root.iter("circle"))) == 1, "a lone value is a dot"
+    (band,) = of_class(root, "path", "band")
+    assert len(points(band)) == 14
+    controlled = [charts.Series("ours", [2, 3]), charts.Series("random", [1, 1], muted=True)]
+    both = drawn(charts.line(controlled, title="t"))
+    assert {"ours", "random"} <= set(said(both))
+    assert len(of_class(both, "path", "cm dash")) == 1
+
+
+def test_the_scatter_shows_each_pair_and_names_the_chosen() -> None:
+    root = drawn(
+        charts.scatter(
+            [0.1, 0.5, NAN, 0.9],
+            [1, 3, 4, 2],
+            labels=["a", "b", "c", "d"],
+            highlight=["b"],
+            note="Spearman's ρ = 0.50",
+            title="t",
+        )
+    )
+    places = {
+        (dot.findtext("title") or "").split()[0]: (
+            float(dot.get("cx", "")),
+            float(dot.get("cy", "")),
+        )
+        for dot in root.iter("circle")
+    }
+    assert set(places) == {"a", "b", "d"}
+    share = (places["b"][0] - places["a"][0]) / (places["d"][0] - places["a"][0])
+    assert share == pytest.approx(0.5, abs=1e-2)
+    assert places["b"][1] < places["d"][1] < places["a"][1]
+    assert {"b", "Spearman's ρ = 0.50"} <= set(said(root))
+    assert "a" not in said(root)
+
+
+def test_intervals_lie_on_their_axis() -> None:
+    rows = [
+        charts.Row("ours", Estimate(0.8, 0.7, 0.9, 5), highlight=True),
+        charts.Row("random", Estimate(0.2, 0.1, 0.4, 5), control=True),
+        charts.Row("one picture", Estimate(0.5, NAN, NAN, 1)),
+    ]
+    root = drawn(charts.dots_with_intervals(rows, title="t", low=0, high=1, reference=0.5))
+    where = {
+        e.text: float(e.get("x", "")) for e in root.iter("text") if e.get("text-anchor") == "middle"
+    }
+
+    def place(value: float) -> float:
+        return where["0.0"] + value * (where["1.0"] - where["0.0"])
+
+    dots = [float(dot.get("cx", "")) for dot in root.iter("circle")]
+    assert dots == pytest.approx([place(0.8), place(0.2), place(0.5)], abs=0.1)
+    spans = [(float(s.get("x1", "")), float(s.get("x2", ""))) for s in of_class(root, "line", "s")]
+    assert spans[0] == pytest.approx((place(0.5), place(0.5)), abs=0.1)
+    assert spans[1] == pytest.approx((place(0.7), place(0.9)), abs=0.1)
+    assert spans[2] == pytest.approx((place(0.1), place(0.4)), abs=0.1)
+    assert {"0.800 [0.700, 0.900]", "0.500"} <= set(said(root))
+    outside = drawn(charts.dots_with_intervals([charts.Row("x", estimate(3.0))], title="t", low=0, high=1))
+    assert "3.0" in said(outside), "the axis reaches what is drawn on it"
+
+
+def test_the_heat_map_has_a_cell_per_head() -> None:
+    matrix = np.array([[0.0, 1.0, NAN], [0.25, 0.5, 0.75]])
+    root = drawn(charts.heat(matrix, title="t", marks=[(1, 2), (7, 7), (-1, 0)]))
+    cells = {c.findtext("title"): c for c in root.iter("rect") if c.find("title") is not None}
+    assert set(cells) == {"L0H0: 0", "L0H1: 1", "L1H0: 0.25", "L1H1: 0.5", "L1H2: 0.75"}
+    empty = [g.findtext("title") for g in root.iter("g") if g.find("title") is not None]
+    assert empty == ["L0H2: no data"]
+    assert cells["L0H0: 0"].get("fill") == "#440154"
+    assert cells["L0H1: 1"].get("fill") == "#fde725"
+    (outline,) = of_class(root, "rect", "outline")
+    assert [outline.get(k) for k in "xy"] == [cells["L1H2: 0.75"].get(k) for k in "xy"]
+    assert "L1H2" in said(root)
+
+
+def test_colours_grow_lighter_with_the_value() -> None:
+    def lightness(colour: str) -> float:
+        linear = [(int(colour[i : i + 2], 16) / 255) ** 2.2 for i in (1, 3, 5)]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    steps = [lightness(colour_at(i / 200)) for i in range(201)]
+    assert all(a < b for a, b in pairwise(steps))
+    assert colour_at(-3.0) == colour_at(0.0)
+    assert colour_at(9.0) == colour_at(1.0)
+
+
+def test_stability_counts_the_draws_of_each_name() -> None:
+    draws = [["a", "b"], ["b", "c"], ["b", "a"]]
+    root = drawn(charts.stability(draws, title="t"))
+    assert [word for word in said(root) if word in "abc"] == ["b", "a", "c"]
+    assert [word for word in said(root) if " of " in word] == ["3 of 3", "2 of 3", "1 of 3"]
+    tips = [dot.findtext("title") for dot in root.iter("circle")]
+    assert sorted(map(str, tips)) == sorted(
+        f"{name}: rank {rank} in draw {i}"
+        for i, draw in enumerate(draws, 1)
+        for rank, name in enumerate(draw, 1)
+    )
+    assert len(of_class(root, "circle", "c0")) == 3, "only b is in all of them"
