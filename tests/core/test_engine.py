@@ -287,3 +287,114 @@ def test_a_failed_text_does_not_part_the_answers_about_its_picture(make_engine: 
 def test_an_expression_must_be_text_that_shows_something(make_engine: Make, text: str) -> None:
     with pytest.raises(ExpressionError):
         make_engine().ground(PICTURE, text)
+
+
+# Maps first, answers later -----------------------------------------------------------------------
+
+OTHER = Picture(np.full((30, 90, 3), 7, np.uint8), "other", ("turned",))
+HERE = Picture(PICTURE)
+
+
+def test_maps_of_many_pictures_take_one_pass_and_keep_the_order(
+    make_engine: Make, adapter: Any
+) -> None:
+    shown: list[list[tuple[int, int]]] = []
+
+    class Counts(type(adapter)):  # type: ignore[misc]
+        def vg_prepare_inputs(self, images: Any, expressions: Any, prompt: Any) -> Any:
+            shown.append([picture.size for picture in images])
+            return adapter.vg_prepare_inputs(images, expressions, prompt)
+
+    requests = [(HERE, "0,1"), (HERE, " 2,3 "), (OTHER, "4,5"), (HERE, "5,0")]
+    engine = make_engine(batch_size=2, other=Counts())
+    many = engine.maps_many(requests)
+    assert adapter.batches == [4], "one pass, however many"
+    assert shown == [[(120, 60), (90, 30), (120, 60)]], "a picture once per run of its requests"
+    assert [one.expression for one in many] == ["0,1", "2,3", "4,5", "5,0"]
+    for (picture, text), one in zip(requests, many, strict=True):
+        (alone,) = engine.maps(picture, text)
+        assert one.heads == alone.heads == engine.model.all_heads
+        assert np.array_equal(one.maps.values, alone.maps.values)
+        assert one.maps.to_original == alone.maps.to_original
+        assert one.image_attention.tolist() == alone.image_attention.tolist()
+
+
+def test_maps_of_one_picture_are_cut_into_batches(make_engine: Make, adapter: Any) -> None:
+    found = make_engine(batch_size=2).maps(HERE, ["0,0", "1,1", "2,2", "3,3", "4,4"])
+    assert adapter.batches == [2, 2, 1]
+    assert [one.expression for one in found] == ["0,0", "1,1", "2,2", "3,3", "4,4"]
+
+
+def test_maps_of_many_ask_for_the_heads_and_the_prompt_that_are_named(
+    make_engine: Make, adapter: Any
+) -> None:
+    engine = make_engine()
+    (one,) = engine.maps_many(
+        [(HERE, "3,4")], [Head(3, 1), Head(2, 1)], prompt=Prompt(query_row="expression_all")
+    )
+    assert one.heads == adapter.requests[-1].heads == (Head(3, 1), Head(2, 1))
+    assert np.unravel_index(one.maps.values[1].argmax(), (6, 6)) == (3, 4)
+    for wrong in ([Head(9, 0)], [Head(0, 2)]):
+        with pytest.raises(HeadsError, match="out of range"):
+            engine.maps_many([(HERE, "0,0")], wrong)
+        with pytest.raises(HeadsError, match="out of range"):
+            engine.maps_many([], wrong)
+
+
+def test_maps_of_nothing_and_of_broken_requests(make_engine: Make, adapter: Any) -> None:
+    engine = make_engine()
+    assert engine.maps_many([]) == ()
+    assert adapter.batches == []
+    for request, error in (
+        (("lost.png", "0,0"), PictureError),
+        ((HERE, " "), ExpressionError),
+        ((HERE, "broken"), TokenCountError),
+    ):
+        with pytest.raises(error):
+            engine.maps_many([(HERE, "0,0"), request])
+    engine.close()
+    with pytest.raises(ModelError, match="closed"):
+        engine.maps_many([(HERE, "0,0")])
+
+
+def test_reading_maps_gives_the_answer_of_ground_without_another_pass(
+    make_engine: Make, adapter: Any
+) -> None:
+    engine = make_engine()
+    for picture, text in ((HERE, "1,4"), (OTHER, "5,5")):
+        expected = engine.ground(picture, text)
+        (maps,) = engine.maps_many([(picture, text)])
+        passes = len(adapter.batches)
+        found = engine.read(maps, picture, [Head(2, 1)])
+        assert len(adapter.batches) == passes
+        assert found.heads == expected.heads == (Head(2, 1),)
+        assert (found.box, found.point, found.size) == (expected.box, expected.point, expected.size)
+        assert np.array_equal(found.soft_map.values, expected.soft_map.values)
+        assert found.score == expected.score
+        assert found.notes == expected.notes
+        assert found.provenance == expected.provenance
+
+
+def test_reading_combines_all_maps_if_none_is_named(make_engine: Make) -> None:
+    engine = make_engine(sigma=0.0)
+    (maps,) = engine.maps_many([(HERE, "1,4")], [Head(2, 1), Head(3, 0)])
+    whole = engine.read(maps, HERE)
+    assert whole.heads == (Head(2, 1), Head(3, 0))
+    expected = maps.maps.values.sum(axis=0, dtype=np.float64)
+    assert whole.soft_map.values == pytest.approx(expected, rel=1e-6)
+    turned = engine.read(maps, HERE, [Head(3, 0), Head(2, 1)])
+    assert turned.heads == (Head(3, 0), Head(2, 1))
+    assert turned.soft_map.values == pytest.approx(expected, rel=1e-6)
+
+
+def test_refining_is_what_the_postprocessors_make_of_a_pictures_answers(make_engine: Make) -> None:
+    first, second = Renames("a"), Renames("b")
+    engine = make_engine([("first", first), ("second", second)])
+    answers = [engine.read(maps, HERE) for maps in engine.maps(HERE, ["0,0", "1,1"])]
+    assert first.seen == [], "reading alone refines nothing"
+    better = engine.refine(answers, HERE)
+    assert [answer.expression for answer in better] == ["0,0ab", "1,1ab"]
+    assert first.seen == [["0,0", "1,1"]]
+    assert engine.refine([], HERE) == ()
+    assert len(first.seen) == 1
+    assert make_engine().refine(answers, PICTURE) == tuple(answers)
