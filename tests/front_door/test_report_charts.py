@@ -286,7 +286,9 @@ def test_intervals_lie_on_their_axis() -> None:
     assert spans[1] == pytest.approx((place(0.7), place(0.9)), abs=0.1)
     assert spans[2] == pytest.approx((place(0.1), place(0.4)), abs=0.1)
     assert {"0.800 [0.700, 0.900]", "0.500"} <= set(said(root))
-    outside = drawn(charts.dots_with_intervals([charts.Row("x", estimate(3.0))], title="t", low=0, high=1))
+    outside = drawn(
+        charts.dots_with_intervals([charts.Row("x", estimate(3.0))], title="t", low=0, high=1)
+    )
     assert "3.0" in said(outside), "the axis reaches what is drawn on it"
 
 

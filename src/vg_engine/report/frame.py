@@ -201,7 +201,7 @@ def axes(
     if upright:
         parts += [rule(x(value), top, x(value), bottom, "grid") for value, _ in along]
     parts.append(rule(left, bottom, x.stop, bottom, "axis"))
-    parts += _below(along, x, bottom, width)
+    parts += under(along, x, bottom, width)
     if x_label:
         middle = (left + x.stop) / 2
         parts.append(fitted(x_label, x.stop - left, middle, height - 4, "", "middle"))
@@ -215,7 +215,7 @@ def _named(names: Sequence[str], x_range: tuple[float, float]) -> list[tuple[flo
     return [(float(i), name) for i, name in enumerate(names) if low <= i <= high]
 
 
-def _below(
+def under(
     along: Sequence[tuple[float, str]], x: Scale, bottom: float, width: float
 ) -> Iterable[Markup]:
     """The labels below an axis: each is cut to its share, and left out where it would touch."""

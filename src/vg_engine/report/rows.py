@@ -9,7 +9,7 @@ from typing import Final, SupportsFloat
 
 from vg_engine.core.errors import InputError
 from vg_engine.core.metrics import Estimate
-from vg_engine.report.frame import TITLE, dot, drawing, fitted, nothing, rule, shape, words
+from vg_engine.report.frame import TITLE, dot, drawing, fitted, nothing, rule, shape, under, words
 from vg_engine.report.markup import Markup, tag
 from vg_engine.report.scales import (
     Numbers,
@@ -26,6 +26,7 @@ from vg_engine.report.scales import (
 _BAR: Final = 14.0
 _STEP: Final = 26.0  # from one row to the next
 _NAME: Final = 230.0  # pixels that a name may take
+_SHARE: Final = 0.4  # of the width may go to names
 _CAP: Final = 3.5  # half the height of a whisker's end
 
 
@@ -86,11 +87,11 @@ def bars(
     tops = [v + (e if math.isfinite(e) else 0.0) for v, e in zip(lengths, spreads, strict=True)]
     end = float(limit) if limit is not None else covering(0.0, max(finite(tops)) or 1.0)[1]
     texts = [f"{value:,.{decimals}f}" if math.isfinite(value) else "n/a" for value in lengths]
-    left = min(_NAME, max(width_of(label, strong=True) for label in labels)) + 10
+    left = min(_NAME, width * _SHARE, max(width_of(label, strong=True) for label in labels)) + 10
     x = Scale(0.0, end, left, width - max(width_of(text, strong=True) for text in texts) - 10)
     top = TITLE + 2
     bottom = top + _STEP * len(lengths)
-    parts = list(_ground(x, top, bottom, x_label))
+    parts = list(_ground(x, top, bottom, x_label, float(width)))
     chosen = set(highlight)
     for i, (label, value, error) in enumerate(zip(labels, lengths, spreads, strict=True)):
         middle = top + _STEP * (i + 0.5)
@@ -129,12 +130,13 @@ def _whisker(start: float, stop: float, middle: float, class_: str) -> Iterator[
         yield rule(end, middle - _CAP, end, middle + _CAP, class_)
 
 
-def _ground(x: Scale, top: float, bottom: float, label: str) -> Iterator[Markup]:
+def _ground(x: Scale, top: float, bottom: float, label: str, width: float) -> Iterator[Markup]:
     """The axis below, with thin lines upwards."""
     room = x.stop - x.start
-    for mark, text in fitting(x.low, x.high, room, most=6):
+    marks = fitting(x.low, x.high, room, most=6)
+    for mark, _ in marks:
         yield rule(x(mark), top, x(mark), bottom, "axis" if mark == 0 else "grid")
-        yield words(text, x(mark), bottom + 17, "", "middle")
+    yield from under(marks, x, bottom, width)
     if label:
         yield fitted(label, room, (x.start + x.stop) / 2, bottom + 37, "", "middle")
 
@@ -172,13 +174,13 @@ def dots_with_intervals(
         ends[1] if high is None else max(float(high), *within),
     )
     texts = [str(each) for each in estimates]
-    left = min(_NAME, max(width_of(row.label, strong=True) for row in rows)) + 16
+    left = min(_NAME, width * _SHARE, max(width_of(row.label, strong=True) for row in rows)) + 16
     x = Scale(
         *spread(x_range), left, width - max(width_of(text, strong=True) for text in texts) - 16
     )
     top = TITLE + 2
     bottom = top + _STEP * len(rows)
-    parts = list(_ground(x, top, bottom, x_label))
+    parts = list(_ground(x, top, bottom, x_label, float(width)))
     if math.isfinite(line):
         parts.append(rule(x(line), top, x(line), bottom, "s thin dash cq"))
     for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
