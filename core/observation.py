@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
@@ -58,7 +58,7 @@ class Criteria:
 
     cut: float = 1.0
     connectivity: int = 8
-    weighting: Weighting = "area"
+    weighting: str = "area"
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.cut) and self.cut > 0):
@@ -72,8 +72,9 @@ class Criteria:
         self, maps: Float32[np.ndarray, "heads rows cols"]
     ) -> Float64[np.ndarray, " heads"]:
         """The spatial entropy of each map."""
+        weighting = cast("Weighting", self.weighting)
         return spatial_entropy(
-            maps, cut=self.cut, connectivity=self.connectivity, weighting=self.weighting
+            maps, cut=self.cut, connectivity=self.connectivity, weighting=weighting
         )
 
 

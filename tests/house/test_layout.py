@@ -118,9 +118,16 @@ def test_files_can_be_read_in_one_sitting() -> None:
 
 def test_adapters_are_registered_in_one_place(settings: dict[str, Any]) -> None:
     groups = settings["project"]["entry-points"]
-    assert set(groups) == {
-        f"vg_engine.{g}" for g in ("adapters", "converters", "model_types", "plugins", "regions")
-    }
+    known = (
+        "adapters",
+        "converters",
+        "datasets",
+        "model_types",
+        "plugins",
+        "regions",
+        "rules",
+    )
+    assert set(groups) == {f"vg_engine.{group}" for group in known}
     adapters = set(groups["vg_engine.adapters"].values())
     assert set(groups["vg_engine.model_types"].values()) <= adapters
     for group in groups.values():
