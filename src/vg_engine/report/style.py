@@ -56,7 +56,7 @@ font-size:.92rem}
 a{color:var(--accent);text-decoration:none}a:hover{text-decoration:underline}
 section{margin-top:3.25rem}
 h2{margin:0 0 1rem;font-size:1.3rem;line-height:1.3;font-weight:650;letter-spacing:-.01em}
-p{margin:0;max-width:46rem}
+ul,dl{margin:0}p{margin:0;max-width:46rem}
 code{font:.88em/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;
 overflow-wrap:anywhere}
 .scroll{overflow-x:auto;overflow-y:hidden;
@@ -82,7 +82,7 @@ td{max-width:26rem}td>.chart{display:inline-block;vertical-align:middle}
 .interval{color:var(--quiet);font-size:.92em}
 tr.on td{background:var(--wash);font-weight:600}tr.on .interval{font-weight:400}
 tr.off td{color:var(--quiet)}
-.facts{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.35rem 1.5rem;margin:0;
+.facts{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.35rem 1.5rem;
 font-size:.92rem}
 .facts dt{color:var(--quiet)}.facts dd{margin:0;overflow-wrap:anywhere}
 .numbers{display:flex;flex-wrap:wrap;gap:1.5rem 3rem}
@@ -115,7 +115,7 @@ background:var(--card);max-width:48rem}
 .note.warning{--k:var(--warn)}.note.error{--k:var(--bad)}
 details>summary{cursor:pointer;color:var(--accent);width:fit-content}
 details[open]>summary{margin-bottom:.8rem}
-.key{display:flex;flex-wrap:wrap;gap:.3rem 1.4rem;margin:0;padding:0;list-style:none;
+.key{display:flex;flex-wrap:wrap;gap:.3rem 1.4rem;padding:0;list-style:none;
 color:var(--quiet);font-size:.88rem}
 .key li{display:flex;align-items:center;gap:.5rem}
 .key svg{background:#5b6270;border-radius:3px}
