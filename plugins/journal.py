@@ -51,6 +51,16 @@ def unpack(packed: Mapping[str, Any]) -> np.ndarray:
     return flat.reshape(packed["shape"]).astype(np.float32)
 
 
+def header(path: Path) -> Mapping[str, Any] | None:
+    """The settings that a journal was begun with; None where there is none to be read."""
+    try:
+        with path.open("rb") as lines:
+            settings = json.loads(lines.readline())["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
 class Journal:
     """A file of whole batches, opened to go on where it ends.
 

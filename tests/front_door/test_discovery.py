@@ -131,6 +131,12 @@ def test_another_mode_over_the_same_journal_looks_at_nothing_anew() -> None:
     assert done.exit_code == 2
     assert "columns" in done.stderr
     assert "--out" in done.stderr
+    everything = [word for mode in MODES for word in ("--mode", mode)]
+    options = (*CELL, "--out", "all", "--neutral", "0,0")
+    assert discover(*options, *everything).exit_code == 0
+    before = Path("all/observations.jsonl").read_bytes()
+    assert discover(*options, "--mode", "sensitivity").exit_code == 0, "less than it holds"
+    assert Path("all/observations.jsonl").read_bytes() == before
 
 
 @pytest.mark.usefixtures("data")

@@ -8,7 +8,7 @@ time: memory does not grow with the samples, and another mode over the same jour
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from vg_engine.measure import loop
 from vg_engine.measure.looking import COLUMNS, FAULTS, SAMPLES, Look, look
 from vg_engine.measure.modes import Mode, find_mode, needed
 from vg_engine.plugins.export import prepare_folder
-from vg_engine.plugins.journal import Journal, unpack
+from vg_engine.plugins.journal import Journal, header, unpack
 
 JOURNAL = "observations.jsonl"
 NEUTRAL = "describe the image"
@@ -145,8 +145,10 @@ def discover(
         draws=settings.draws,
         seed=settings.seed,
     )
+    path = prepare_folder(out) / JOURNAL
+    what = _seen_more(path, what)
     kept = _kept(engine, data, settings, what)
-    with Journal(prepare_folder(out) / JOURNAL, "discover", kept, remarks=remarks) as journal:
+    with Journal(path, "discover", kept, remarks=remarks) as journal:
         faults = [*records.faults, *_old_faults(journal)]
         faults += _work(engine, records.samples, drawn, what, journal, strict=strict, told=told)
         seen = _observations(engine, journal, drawn)
@@ -205,6 +207,15 @@ def _look(modes: Mapping[str, Mode], settings: Settings, *, boxes: bool) -> Look
         columns |= {observation.INSIDE}
         columns |= {observation.IOU, observation.HIT} if settings.singles else set()
     return Look(columns, settings.criteria, settings.neutral, settings.singles)
+
+
+def _seen_more(path: Path, what: Look) -> Look:
+    """What a journal that is there has measured, where that holds all that is wanted now."""
+    there = header(path)
+    columns = frozenset(there.get("columns", ())) if there else frozenset()
+    if not columns.issuperset(what.columns) or not columns.issubset(KNOWN):
+        return what
+    return replace(what, columns=columns)
 
 
 def _kept(engine: Engine, data: DataSet, settings: Settings, what: Look) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def _summary(discovery: Discovery, found: Selection, name: str) -> Section:
         ("sentences", discovery.measured, f"in {len(found.samples)} draws"),
     ]
     if found.thresholds:
-        figures.append(("τ", found.threshold, f"{len(found.ranked):,} heads reach it"))
+        figures.append(("τ", found.threshold, f"{len(found.ranked):,} heads are candidates"))
     if not math.isnan(found.stability):
         figures.append(("stability", found.stability, "of the chosen are shared by two draws"))
     saved = f"Written as head set {name}: vg-engine heads use {name}.yaml" if name else ""
