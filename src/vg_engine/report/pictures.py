@@ -238,7 +238,7 @@ def key(*styles: Style, peak: bool = True) -> Markup:
 
 
 def _sample(style: Style) -> Markup:
-    dashes = f"{_DASH:g} {_HOLE:g}" if style == "truth" else None
+    dashes = "4 3" if style == "truth" else None
     line = {"x": 4, "y": 3.5, "width": 18, "height": 11, "fill": "none", "stroke_dasharray": dashes}
     wide = 1 if style == "other" else 2
     return _swatch(

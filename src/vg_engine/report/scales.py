@@ -157,7 +157,7 @@ def shorten(text: str, room: float, size: float = SIZE) -> str:
     """The text, or as much of it as fits into `room` pixels, and an ellipsis.
 
     >>> shorten("L14H24", 60), shorten("the second cup from the left", 60)
-    ('L14H24', 'the se…')
+    ('L14H24', 'the sec…')
     """
     if width_of(text, size) <= room:
         return text
