@@ -18,7 +18,7 @@ from jaxtyping import Float64
 from PIL import Image
 
 from vg_engine.core.errors import InputError, PictureError, nearest
-from vg_engine.plugins.pictures import FORMATS
+from vg_engine.plugins.pictures import FORMATS, MAX_PIXELS
 
 BOX_FORMS = ("xyxy", "xywh")
 _EXIF_ORIENTATION = 0x0112
@@ -154,7 +154,7 @@ def upright_size(image: Path | bytes) -> tuple[int, int]:
     """Width and height of a picture as its EXIF orientation shows it; only its head is read.
 
     Raises:
-        PictureError: it is no picture.
+        PictureError: it is no picture, or too large a one.
     """
     source = io.BytesIO(image) if isinstance(image, bytes) else image
     shown = f"{len(image)} bytes" if isinstance(image, bytes) else os.fspath(image)
@@ -165,6 +165,8 @@ def upright_size(image: Path | bytes) -> tuple[int, int]:
     # Whatever the heads of broken files make Pillow raise.
     except Exception as error:
         raise PictureError(f"{shown} is no picture that can be read; save it again") from error
+    if width * height > MAX_PIXELS:
+        raise PictureError(f"{shown} is {width} x {height}, too large to be read; make it smaller")
     return (height, width) if turned in _LYING else (width, height)
 
 

@@ -157,6 +157,7 @@ def test_a_turned_picture_is_measured_upright(tmp_path: Path) -> None:
         ({"shapes": [shape("target", [])]}, "without points"),
         ({"shapes": [shape("target", [[1.0]])]}, "no \\[x, y\\]"),
         ({"shapes": [shape("target", [[1.0, 1e300]])]}, "no \\[x, y\\]"),
+        ({"shapes": [shape("target", [[1.0, 1.0], [1e9, 5.0], [5.0, 1e9]])]}, "no \\[x, y\\]"),
         ({"shapes": [{"label": "target", "points": ["ab"]}]}, "no list of numbers"),
         ({"text": ...}, "no list of texts"),
         ({"text": []}, "no list of texts"),
@@ -168,6 +169,12 @@ def test_files_that_cannot_be_used(tmp_path: Path, changes: dict[str, Any], word
     found = fault(write(tmp_path, "a", **changes))
     assert found.id == "a"
     assert re.search(words, found.error), found.error
+
+
+def test_a_picture_that_is_too_large_is_not_drawn_on(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    Image.new("1", (8100, 8100)).save(tmp_path / "val" / "a.jpg", "PNG")
+    assert "8100 x 8100, too large" in fault(tmp_path).error
 
 
 def test_one_broken_file_does_not_stop_the_others(tmp_path: Path) -> None:
