@@ -149,6 +149,27 @@ def test_a_difference_is_a_plain_loop_over_the_same_pictures() -> None:
         assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9)
 
 
+def test_resamples_that_tell_nothing_are_left_out() -> None:
+    # B's only union lies in one of four pictures: without it B has no ratio.
+    a, below_a = np.array([1.0, 2.0, 3.0, 4.0]), np.full(4, 5.0)
+    b, below_b = np.array([0.0, 0.0, 0.0, 3.0]), np.array([0.0, 0.0, 0.0, 4.0])
+    found = paired(a, below_a, b, below_b, list("wxyz"), resamples=200)
+    differences = [
+        ratio(a, below_a, rows) - ratio(b, below_b, rows)
+        for rows in drawn_rows(list("wxyz"), 200, 0)
+        if 3 in rows
+    ]
+    assert 0 < len(differences) < 200
+    low, high = np.quantile(differences, [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx((low, high))
+    # Only draws of both pictures would tell; the seed is one that draws a picture twice.
+    seed = next(s for s in range(99) if len({*drawn_rows(["w", "x"], 1, s)[0]}) == 1)
+    one, other = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    lone = paired(one, one, other, other, ["w", "x"], resamples=1, seed=seed)
+    assert lone.difference == 0.0
+    assert math.isnan(lone.low)
+
+
 def enumerated(
     a: np.ndarray, below_a: np.ndarray, b: np.ndarray, below_b: np.ndarray, clusters: list[str]
 ) -> float:
