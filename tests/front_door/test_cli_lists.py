@@ -38,24 +38,9 @@ def test_a_broken_adapter_is_named_only_on_request(
     assert done.stderr.startswith("error: adapter 'cell' of vg-cells 0.7 is broken")
 
 
-def test_head_sets_are_listed_and_shown() -> None:
-    rows = {
-        row["name"]: row for row in map(json.loads, call("heads", "--json").stdout.splitlines())
-    }
-    assert rows["llava-1.5-13b"]["heads"] == ["L15H39", "L16H30", "L7H2"]
-    assert "L14H24, L14H13, L14H26" in call("heads", "list").stdout
-    shown = json.loads(call("heads", "show", "llava-1.5-7b", "--json").stdout)
-    assert shown["source"].startswith("arXiv 2503.06287")
-    assert "not re-measured" in call("heads", "show", "llava-1.5-7b").stdout
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["heads", "show"], "which head set?"),
-        (["heads", "show", "llava-15-7b"], "did you mean llava-1.5-7b"),
-        (["heads", "list", "x"], "try: vg-engine heads show x"),
-        (["heads", "drop"], "drop"),
         (["rum"], "run"),
         (["--none"], "--none"),
     ],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +14,13 @@ from typer.core import TyperGroup
 from vg_engine import _sources
 from vg_engine.cli import console, head_tables
 from vg_engine.cli.lists import Json, show_rows
-from vg_engine.core.errors import HeadsError, HeadSetNotFoundError, InputError, NotFoundError
-from vg_engine.core.errors import nearest as nearest_of
+from vg_engine.core.errors import (
+    HeadsError,
+    HeadSetNotFoundError,
+    InputError,
+    NotFoundError,
+    nearest,
+)
 from vg_engine.core.heads import HeadSet, check_heads, parse_heads
 from vg_engine.registry import catalog, own
 from vg_engine.registry.schema import read_head_set
@@ -178,9 +184,9 @@ def _set_of(text: str) -> tuple[HeadSet, Path]:
 
 def _as_file(text: str) -> Path | None:
     """What is written as a file is one, unless a set is called so."""
-    written = text.lower().endswith(_FILES) or "/" in text or "\\" in text
-    known = written and any(entry.name == text for entry in catalog.head_sets())
-    return Path(text) if written and not known else None
+    path = text.lower().endswith(_FILES) or ("/" in text and Path(text).is_file())
+    known = path and any(entry.name == text for entry in catalog.head_sets())
+    return Path(text) if path and not known else None
 
 
 def _any_of(text: str) -> HeadSet:
@@ -194,32 +200,46 @@ def _any_of(text: str) -> HeadSet:
         return catalog.head_set(text)
 
 
-def _use(name: str, models: Iterable[str], *, force: bool) -> list[dict[str, Any]]:
-    chosen, path = _set_of(name)
-    asked = list(models)
-    found = [_source(source) for source in asked] if asked else _listed(chosen)
+def _use(name: str, models: Sequence[str], *, force: bool) -> list[dict[str, Any]]:
+    chosen, path = _chosen(name)
+    found, notes = ([_source(source) for source in models], []) if models else _listed(chosen)
     keys = {_key(source): source for source in found}
-    for key, source in keys.items():
-        _check_fits(chosen, key, source)
-        _tell_of_others(chosen, key)
+    notes += [note for key, source in keys.items() for note in _check_fits(chosen, key, source)]
     kept = _keep(chosen, path, force=force)
-    done = []
-    for key in keys:
-        catalog.set_default(key, chosen.name)
-        done.append({"model": key, "head_set": chosen.name, "file": str(kept)})
+    done = [_done(key, chosen, catalog.set_default(key, chosen.name)) for key in keys]
+    # A mistake is one line: what else there is to say is said once all went well.
+    for note in [*notes, *kept]:
+        console.say("note", note)
     return done
+
+
+def _chosen(name: str) -> tuple[HeadSet, Path]:
+    """The set to use; a bare list of heads is none."""
+    try:
+        return _set_of(name)
+    except HeadSetNotFoundError:
+        with contextlib.suppress(HeadsError):
+            parse_heads(name)
+            raise InputError(
+                f"{name} is a list, which no name keeps; say --heads {name} each time, or write a "
+                "head-set file (vg-engine heads show NAME shows what one states)"
+            ) from None
+        raise
+
+
+def _done(key: str, chosen: HeadSet | None, file: Path) -> dict[str, Any]:
+    return {"model": key, "head_set": chosen.name if chosen else None, "file": str(file)}
 
 
 def _forget(source: str) -> dict[str, Any]:
     chosen, key = catalog.defaults(), catalog.model_key(source)
     held = next((known for known in chosen if known.lower() in (key.lower(), source.lower())), None)
     if held is None:
-        told = nearest_of(source, chosen) if chosen else "no model was"
+        told = nearest(source, chosen) if chosen else "no model was"
         raise InputError(f"{source!r} was not told to use a head set; {told}")
     file = catalog.set_default(held, None)
     entry = catalog.find_model(held)
-    now = catalog.for_entry(entry) if entry is not None else None
-    return {"model": held, "head_set": now.name if now else None, "file": str(file)}
+    return _done(held, catalog.for_entry(entry) if entry is not None else None, file)
 
 
 def _source(name: str) -> _sources.Source:
@@ -232,39 +252,44 @@ def _source(name: str) -> _sources.Source:
     return found
 
 
-def _listed(chosen: HeadSet) -> list[_sources.Source]:
-    """The models that a set was made for, as far as they can be found here."""
-    found = []
+def _listed(chosen: HeadSet) -> tuple[list[_sources.Source], list[str]]:
+    """The models that a set was made for, as far as they can be found here, and what cannot."""
+    found, notes = [], []
     for name in chosen.model:
         try:
             found.append(_source(name))
         except NotFoundError as error:
-            console.say("note", f"passed over: {error}")
+            notes.append(f"passed over: {error}")
     if not found:
         raise InputError(
             f"head set {chosen.name!r} lists no model that is known here; say for which: "
             "vg-engine heads use ... --model MODEL"
         )
-    return found
+    return found, notes
 
 
 def _key(found: _sources.Source) -> str:
     return found.entry.name if found.entry is not None else catalog.model_key(found.source)
 
 
-def _check_fits(chosen: HeadSet, key: str, found: _sources.Source) -> None:
+def _check_fits(chosen: HeadSet, key: str, found: _sources.Source) -> list[str]:
     """Refuse a set for another shape, as far as the entry or the config tells the model's.
+
+    Returns:
+        What the user should know.
 
     Raises:
         HeadsError: it does not fit.
     """
-    entry = found.entry
+    entry, notes = found.entry, []
+    made_for = {catalog.model_key(name) for name in chosen.model}
+    if made_for and key not in made_for:
+        notes.append(f"{chosen.name} was made for {', '.join(chosen.model)}, not for {key}")
     shape = (entry.layers, entry.heads_per_layer) if entry is not None else (0, 0)
     if not all(shape):
         shape = own.shape_of(found.config)
     if not all(shape):
-        console.say("note", f"whether {chosen.name} fits {key} is seen when the model is loaded")
-        return
+        return [*notes, f"whether {chosen.name} fits {key} is seen when the model is loaded"]
     stated = (chosen.layers, chosen.heads_per_layer)
     if all(stated) and stated != shape:
         raise HeadsError(
@@ -275,35 +300,27 @@ def _check_fits(chosen: HeadSet, key: str, found: _sources.Source) -> None:
         check_heads(chosen.heads, layers=shape[0], per_layer=shape[1])
     except HeadsError as error:
         raise HeadsError(f"head set {chosen.name!r} does not fit {key}: {error}") from error
+    return notes
 
 
-def _tell_of_others(chosen: HeadSet, key: str) -> None:
-    """Say so where a set was made for another model of the same shape."""
-    made_for = {catalog.model_key(name) for name in chosen.model}
-    if made_for and key not in made_for:
-        console.say("note", f"{chosen.name} was made for {', '.join(chosen.model)}, not for {key}")
-
-
-def _keep(chosen: HeadSet, path: Path, *, force: bool) -> Path:
+def _keep(chosen: HeadSet, path: Path, *, force: bool) -> list[str]:
     """Copy a file into the user's folder, unless the set lies there or is ours.
+
+    Returns:
+        What the user should know.
 
     Raises:
         InputError: another set has that name, and nobody said --force.
         OutputError: the folder cannot be written.
     """
-    mine = catalog.user_folder() / "heads" / f"{chosen.name}.yaml"
     known = catalog.file_of(chosen.name)
-    if known.is_file() and path.resolve() == known.resolve():
-        return known
-    if known.is_file() and not force:
-        try:
-            same = catalog.head_set(chosen.name) == chosen
-        except HeadSetNotFoundError:  # pragma: no cover - it was there a moment ago
-            same = False
-        if same:
-            return known
-        raise InputError(
-            f"there is another head set {chosen.name!r} ({known}); give yours another name (in the "
-            "file and of the file), or replace that one with --force"
-        )
-    return own.write_file(mine, path.read_bytes())
+    if known.is_file():
+        if path.resolve() == known.resolve() or catalog.head_set(chosen.name) == chosen:
+            return []
+        if not force:
+            raise InputError(
+                f"there is another head set {chosen.name!r} ({known}); give yours another name (in "
+                "the file and of the file), or replace that one with --force"
+            )
+    mine = catalog.user_folder() / "heads" / f"{chosen.name}.yaml"
+    return [f"kept as {own.write_file(mine, path.read_bytes())}"]
