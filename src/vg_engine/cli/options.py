@@ -85,6 +85,14 @@ Geometry = Annotated[
         metavar="KIND", help="crop or pad, for models that know both.", rich_help_panel=HOW
     ),
 ]
+Postprocess = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="A plugin that refines answers; repeats, in order.",
+        rich_help_panel=HOW,
+    ),
+]
 BatchSize = Annotated[
     int, typer.Option(min=1, metavar="N", help="Queries per pass.", rich_help_panel=HOW)
 ]

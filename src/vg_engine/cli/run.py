@@ -59,14 +59,7 @@ def run(
     query_row: options.QueryRow = None,
     template: options.Template = None,
     geometry: options.Geometry = None,
-    postprocess: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="A plugin that refines answers; repeats, in order.",
-            rich_help_panel=_HOW,
-        ),
-    ] = None,
+    postprocess: options.Postprocess = None,
     batch_size: options.BatchSize = 8,
     max_pixels: options.MaxPixels = 64_000_000,
     out: Annotated[

@@ -63,13 +63,13 @@ def read_columns(records: Records, contestants: Sequence[Contestant]) -> Columns
         records: makes a fresh iterator over the journal's records, faults among them.
         contestants: who answered.
     """
-    best, said, count = _first_pass(records, contestants)
+    best, said, count = first_pass(records, contestants)
     tables = {c.name: np.zeros((count, len(METRICS), 2)) for c in contestants}
     fits = {c.name: np.zeros((2, len(THRESHOLDS))) for c in contestants}
     seen = _Seen()
     for number, (record, worths) in enumerate(answers(records, contestants, best)):
         for name, several in worths.items():
-            tables[name][number] = _parts(several)
+            tables[name][number] = parts_of(several)
             fits[name] += _reached(several)
         seen.add(number, record, worths[contestants[0].name][0])
     return Columns(
@@ -127,15 +127,15 @@ def answers(
             race.add(batch)
 
 
-def best_heads(records: Records, contestants: Sequence[Contestant]) -> dict[str, Head]:
-    """The head that is best, for each oracle."""
-    return _first_pass(records, contestants)[0]
-
-
-def _first_pass(
+def first_pass(
     records: Records, contestants: Sequence[Contestant]
 ) -> tuple[dict[str, Head], dict[str, str], int]:
-    """Per oracle its head and a few words; and the number of samples that were scored."""
+    """Per oracle its head and a few words on it; and the number of samples that were scored.
+
+    Args:
+        records: makes a fresh iterator over the journal's records.
+        contestants: who answered.
+    """
     races = {c.name: Race(c.name, c.heads) for c in contestants if c.kind == "single"}
     count = 0
     for batch in batches(records()):
@@ -149,7 +149,7 @@ def _first_pass(
     return {name: race.best for name, race in races.items()}, said, count
 
 
-def _parts(worths: Sequence[Outcome]) -> Float64[np.ndarray, "metrics 2"]:
+def parts_of(worths: Sequence[Outcome]) -> Float64[np.ndarray, "metrics 2"]:
     """What a sample adds to each metric; the mean over draws."""
     table = [[metric.part(one) or (0.0, 0.0) for metric in METRICS] for one in worths]
     return np.asarray(np.mean(np.array(table, dtype=np.float64), axis=0))

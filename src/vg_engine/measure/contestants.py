@@ -248,7 +248,7 @@ def _random(
     if row.heads and shared > _MANY_SHARED:
         notes.append(
             f"{row.name} holds {size} of the {len(pool)} heads of {where}: of the random heads "
-            f"{shared:.0%} are its own, so their score is no low bar"
+            f"{100 * shared:.0f} % are its own, so their score is no low bar"
         )
     name = f"random: {_count(size)} of {where}"
     said = f"mean of {len(found)} draws, seed {seed}"
@@ -282,7 +282,7 @@ def _single(deep: tuple[Head, ...], prompt: int) -> Contestant:
 
 
 def _centre() -> Contestant:
-    said = f"{CENTRE_SHARE:.0%} of each side, in the middle of every picture"
+    said = f"{100 * CENTRE_SHARE:.0f} % of each side, in the middle of every picture"
     return Contestant(CENTRE, "centre", said=said)
 
 

@@ -324,7 +324,7 @@ def _made(
     if not columns.ids:
         why = f"; the first of {count} faults: {first[0].id}: {first[0].error}" if first else ""
         raise InputError(f"no sample of {data.name} could be scored{why}")
-    how = {"resamples": settings.resamples, "seed": settings.seed}
+    how: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
     return Evaluation(
         table=tables.make_table(columns, **how),
         sizes=tuple(tables.make_sizes(columns, **how)),

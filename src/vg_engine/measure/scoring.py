@@ -65,9 +65,9 @@ def score_batch(
     opened: list[Asked] = []
     for unit in batch:
         for place in unit.samples:
-            last = opened[-1] if opened and opened[-1].place in unit.samples else None
+            known = opened[-1].picture if opened and opened[-1].place in unit.samples else None
             try:
-                opened.append(open_sample(engine, samples, place, last and last.picture))
+                opened.append(open_sample(engine, samples, place, known))
             except VGError as error:
                 done[place] = _fault(as_fault(samples[place].id, error))
     read: list[_Read] = []

@@ -1,0 +1,190 @@
+"""`vg-engine eval`: its options. The work is in `vg_engine.cli.evaluating`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vg_engine.cli import options
+from vg_engine.core.errors import InputError
+
+# What --compare takes, besides itself.
+_COMPARES = ("compare", "contestant", "resamples", "seed", "out", "as_json", "_config")
+_WHAT, _BESIDE, _PAIR = "What is scored", "What stands beside it", "Two evaluations"
+
+
+def evaluate(
+    context: typer.Context,
+    *,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            rich_help_panel=_WHAT,
+            help="READER:PATH?options, as refcoco:/data/refer?split=testA; the exam's scenes "
+            "without it, for the embedded model.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Only the first N samples.", rich_help_panel=_WHAT),
+    ] = None,
+    heads: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HEADS",
+            rich_help_panel=_WHAT,
+            help="A head set, its YAML file, L14H24,L14H13,..., or auto. Repeats: the first is the "
+            "one that is scored, the others are further rows.",
+        ),
+    ] = None,
+    random_draws: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Of random heads.", rich_help_panel=_BESIDE),
+    ] = 20,
+    no_oracle: Annotated[
+        bool,
+        typer.Option(
+            "--no-oracle",
+            metavar="",
+            rich_help_panel=_BESIDE,
+            help="Without the best single head, which is chosen on the scored samples.",
+        ),
+    ] = False,
+    no_controls: Annotated[
+        bool,
+        typer.Option(
+            "--no-controls",
+            metavar="",
+            rich_help_panel=_BESIDE,
+            help="Without random heads, all heads, single heads and centre box: faster.",
+        ),
+    ] = False,
+    resamples: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Of the intervals.", rich_help_panel=_BESIDE),
+    ] = 2000,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Of random heads and intervals.", rich_help_panel=_BESIDE
+        ),
+    ] = 0,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="A B",
+            rich_help_panel=_PAIR,
+            help="Folders of two evaluations: their differences on what both scored.",
+        ),
+    ] = None,
+    contestant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_PAIR,
+            help="Which row to compare; the first without it. Given twice: A's, then B's.",
+        ),
+    ] = None,
+    model: options.Model = None,
+    adapter: options.Adapter = None,
+    revision: options.Revision = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    trust_remote_code: options.TrustRemoteCode = False,
+    region: options.Region = None,
+    prompt: options.PromptForm = None,
+    query_row: options.QueryRow = None,
+    template: options.Template = None,
+    geometry: options.Geometry = None,
+    postprocess: options.Postprocess = None,
+    batch_size: options.BatchSize = 8,
+    max_pixels: options.MaxPixels = 64_000_000,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            rich_help_panel=options.OUT,
+            help="Folder of records.jsonl, eval.json and report.html. A stopped run goes on there.",
+        ),
+    ] = None,
+    strict: options.Strict = False,
+    as_json: options.Json = False,
+    _config: options.Config = None,
+) -> None:
+    """Score answers on a data set, with controls beside every score.
+
+    Without options it scores the embedded model on its exam. With --out it can be stopped at any
+    moment; the same command goes on where it stopped.
+
+    [dim]vg-engine eval --model checkpoints/llava-1.5-7b-hf --data
+    refcoco:/data/refer?split=testA --out testA[/dim]
+    [dim]vg-engine eval --compare testA testA-sam[/dim]
+    """
+    from vg_engine.cli import evaluating  # noqa: PLC0415 - torch, for the work alone
+
+    if compare is not None:
+        _alone(context)
+        evaluating.compare(
+            compare,
+            tuple(contestant or ()),
+            out=out,
+            resamples=resamples,
+            seed=seed,
+            as_json=as_json,
+        )
+        return
+    if contestant:
+        raise InputError("--contestant says which rows --compare compares; give --compare A B")
+    evaluating.evaluate(
+        evaluating.Asked(
+            data=data,
+            heads=tuple(heads or ()),
+            out=out,
+            strict=strict,
+            as_json=as_json,
+            settings={
+                "controls": not no_controls,
+                "oracle": not (no_oracle or no_controls),
+                "draws": random_draws,
+                "seed": seed,
+                "resamples": resamples,
+                "limit": limit,
+            },
+        ),
+        {
+            "source": model,
+            "adapter": adapter,
+            "revision": revision,
+            "device": device,
+            "dtype": dtype,
+            "trust_remote_code": trust_remote_code,
+            "region": region,
+            "prompt": options.prompt_fields(
+                context, form=prompt, query_row=query_row, template=template
+            ),
+            "options": options.adapter_options(context, geometry),
+            "postprocessors": tuple(postprocess or ()),
+            "batch_size": batch_size,
+            "max_pixels": max_pixels,
+        },
+    )
+
+
+def _alone(context: typer.Context) -> None:
+    """Refuse options that say how to score, where nothing is scored.
+
+    Raises:
+        InputError: there is one.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if source is not None and source.name == "COMMANDLINE" and parameter.name not in _COMPARES:
+            raise InputError(
+                f"--compare reads two evaluations and scores nothing anew: leave "
+                f"{parameter.opts[0]} out"
+            )

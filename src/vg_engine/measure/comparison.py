@@ -1,0 +1,326 @@
+"""Two evaluations on what both scored: paired differences, `vg-engine eval --compare`.
+
+Samples are joined by their id. Nothing is asked anew: both sides are read from their records.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from vg_engine.core.errors import InputError, nearest
+from vg_engine.core.scores import METRICS, Outcome, Parts, metric
+from vg_engine.core.statistics import (
+    Estimate,
+    McNemar,
+    Paired,
+    mcnemar,
+    paired,
+    ratio_interval,
+)
+from vg_engine.measure import columns, contestants
+from vg_engine.measure.apart import Apart, find_apart
+from vg_engine.measure.contestants import Contestant
+from vg_engine.measure.records import Kept, open_kept, rounded
+from vg_engine.measure.tables import estimate_json, paired_json
+from vg_engine.plugins.journal import digest
+
+WORK = "compare"
+NUMBERS, REPORT = "comparison.json", "comparison.html"
+_TESTED = ("acc@0.5", "pointing")  # right or wrong, sample by sample
+_TRUTH = ("text", "picture", "size", "boxes", "masked", "area")
+# What a reader of a difference wants to know of the two sides, as settings call it.
+_TOLD = ("model", "revision", "fingerprint", "adapter", "dtype", "region", "sigma", "kernel",
+         "postprocess", "tool")  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One of the two: which row of which evaluation.
+
+    Attributes:
+        kept: its records.
+        contestant: the row.
+        alone: samples that only this side scored.
+    """
+
+    kept: Kept
+    contestant: Contestant
+    alone: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric on both sides.
+
+    Attributes:
+        name: of the metric.
+        a, b: of each side, on what both scored.
+        paired: A - B.
+        mcnemar: where a sample is right or wrong and neither side is a mean over draws.
+    """
+
+    name: str
+    a: Estimate
+    b: Estimate
+    paired: Paired
+    mcnemar: McNemar | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Two evaluations on what both scored.
+
+    Attributes:
+        a, b: the sides.
+        n, pictures: what both scored.
+        differences: per metric that both can tell.
+        a_better, b_better: samples on which the two differ most, the largest difference first.
+        notes: what a reader of the table should know.
+        resamples, seed: of the intervals.
+    """
+
+    a: Side
+    b: Side
+    n: int
+    pictures: int
+    differences: tuple[Difference, ...]
+    a_better: tuple[Apart, ...]
+    b_better: tuple[Apart, ...]
+    notes: tuple[str, ...]
+    resamples: int
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """All numbers, as `comparison.json` holds them."""
+        return {
+            "work": WORK,
+            "a": _side_json(self.a),
+            "b": _side_json(self.b),
+            "n": self.n,
+            "pictures": self.pictures,
+            "differences": {
+                one.name: {
+                    "title": metric(one.name).title,
+                    "a": estimate_json(one.a),
+                    "b": estimate_json(one.b),
+                    "a_less_b": paired_json(one.paired),
+                    "mcnemar": None
+                    if one.mcnemar is None
+                    else {
+                        "only_a": one.mcnemar.only_a,
+                        "only_b": one.mcnemar.only_b,
+                        "p": rounded(one.mcnemar.p),
+                    },
+                }
+                for one in self.differences
+            },
+            "notes": list(self.notes),
+            "resamples": self.resamples,
+            "seed": self.seed,
+            "rounding": "numbers are rounded to 6 decimals; n/a is null",
+        }
+
+
+def _side_json(side: Side) -> dict[str, Any]:
+    settings = side.kept.settings
+    return {
+        "records": str(side.kept.path),
+        "contestant": side.contestant.name,
+        "said": side.contestant.said,
+        "alone": side.alone,
+        "data": settings["data"],
+        "data_revision": settings["data_revision"],
+        "prompt": settings["prompts"][side.contestant.prompt],
+        **{name: settings.get(name) for name in _TOLD},
+    }
+
+
+def compare(
+    a: Path,
+    b: Path,
+    names: Sequence[str] = (),
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two evaluations.
+
+    Args:
+        a, b: folders that `evaluate` wrote, or files in them.
+        names: which row; the first one of each, if none. One name holds for both sides, two are
+            A's and B's.
+        resamples, seed: of the intervals.
+
+    Raises:
+        InputError: no evaluation, no such row, no sample in common, or another truth.
+    """
+    if len(names) > 2:
+        raise InputError("--contestant takes one name, or two: A's and B's")
+    kept = open_kept(a), open_kept(b)
+    wanted = (*names, *names)[:2] if names else (None, None)
+    rows = [_find(side, name) for side, name in zip(kept, wanted, strict=True)]
+    if kept[0].path.resolve() == kept[1].path.resolve() and rows[0] == rows[1]:
+        raise InputError(
+            "both sides are the same row of the same evaluation; name two rows with --contestant"
+        )
+    first, second = (_read(side, row) for side, row in zip(kept, rows, strict=True))
+    at_b = {name: number for number, name in enumerate(second.ids)}
+    joined = [(i, at_b[name]) for i, name in enumerate(first.ids) if name in at_b]
+    if not joined:
+        raise InputError(
+            f"{a} and {b} scored no sample in common ({kept[0].settings['data']}, "
+            f"{kept[1].settings['data']}); compare two evaluations of one data set"
+        )
+    for i, j in joined:
+        if first.truths[i] != second.truths[j]:
+            raise InputError(
+                f"sample {first.ids[i]} has another truth, sentence or picture in {b}; compare "
+                "two evaluations of one data set"
+            )
+    at_a, at_b_ = np.array(joined, dtype=np.int64).T
+    pictures = [first.pictures[i] for i in at_a.tolist()]
+    sides = (
+        Side(kept[0], first.row, len(first.ids) - len(joined)),
+        Side(kept[1], second.row, len(second.ids) - len(joined)),
+    )
+    gains = first.fits[at_a] - second.fits[at_b_]
+    ids = [first.ids[i] for i in at_a.tolist()]
+    a_better, b_better = find_apart(kept, (first.row, second.row), ids, gains)
+    return Comparison(
+        a=sides[0],
+        b=sides[1],
+        n=len(joined),
+        pictures=len(set(pictures)),
+        differences=tuple(
+            _difference(one.name, first, second, (at_a, at_b_), pictures, resamples, seed)
+            for one in METRICS
+            if _both(first, second, one.name, (at_a, at_b_))
+        ),
+        a_better=a_better,
+        b_better=b_better,
+        notes=tuple(_notes(sides)),
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """One side in numbers, a line per sample."""
+
+    row: Contestant
+    ids: tuple[str, ...]
+    pictures: tuple[str, ...]
+    truths: tuple[str, ...]
+    parts: Float64[np.ndarray, "samples metrics 2"]
+    fits: Float64[np.ndarray, " samples"]
+
+
+def _find(kept: Kept, name: str | None) -> Contestant:
+    rows = contestants.from_settings(kept.settings)
+    if name is None:
+        return rows[0]
+    names = [row.name for row in rows]
+    if name not in names:
+        raise InputError(f"{kept.path.parent} has no row {name!r}; {nearest(name, names)}")
+    return rows[names.index(name)]
+
+
+def _read(kept: Kept, row: Contestant) -> _Column:
+    best, said, _ = columns.first_pass(kept.records, [row])
+    ids, pictures, truths, parts, fits = [], [], [], [], []
+    for record, worths in columns.answers(kept.records, [row], best):
+        ids.append(record["id"])
+        pictures.append(record["picture"])
+        truths.append(digest([record[key] for key in _TRUTH]))
+        parts.append(columns.parts_of(worths[row.name]))
+        fits.append(float(np.mean([_fit(one) for one in worths[row.name]])))
+    if not ids:
+        raise InputError(f"{kept.path} holds no sample that was scored; run that evaluation again")
+    told = replace(row, said=said.get(row.name, row.said))
+    return _Column(
+        told, tuple(ids), tuple(pictures), tuple(truths), np.stack(parts), np.array(fits)
+    )
+
+
+def _fit(one: Outcome) -> float:
+    """How well an answer fits: IoU of boxes, else of masks, else whether the peak is right."""
+    if not one.target:
+        return float(not one.found)
+    if not math.isnan(one.iou):
+        return one.iou
+    if one.union is not None and one.inter is not None:
+        return one.inter / one.union if one.union else 1.0
+    return math.nan if one.hit is None else float(one.hit)
+
+
+def _both(a: _Column, b: _Column, name: str, joined: tuple[Int64[np.ndarray, " n"], ...]) -> bool:
+    """Whether both sides were measured by it."""
+    place = [one.name for one in METRICS].index(name)
+    sides = zip((a, b), joined, strict=True)
+    return all(bool(side.parts[where, place, 1].any()) for side, where in sides)
+
+
+def _difference(
+    name: str,
+    a: _Column,
+    b: _Column,
+    joined: tuple[Int64[np.ndarray, " n"], ...],
+    pictures: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> Difference:
+    place = [one.name for one in METRICS].index(name)
+    one, other = (
+        Parts(side.parts[where, place, 0], side.parts[where, place, 1])
+        for side, where in zip((a, b), joined, strict=True)
+    )
+    how: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    tested = name in _TESTED and not any(side.row.kind == "random" for side in (a, b))
+    counted = (one.denominators > 0) & (other.denominators > 0)
+    return Difference(
+        name,
+        ratio_interval(one.numerators, one.denominators, pictures, **how),
+        ratio_interval(other.numerators, other.denominators, pictures, **how),
+        paired(
+            one.numerators,
+            one.denominators,
+            other.numerators,
+            other.denominators,
+            pictures,
+            **how,
+        ),
+        mcnemar(one.numerators[counted] > 0, other.numerators[counted] > 0) if tested else None,
+    )
+
+
+def _notes(sides: tuple[Side, Side]) -> Iterator[str]:
+    first, second = (side.kept.settings for side in sides)
+    for name, side in zip("AB", sides, strict=True):
+        if side.alone:
+            count = "1 sample was" if side.alone == 1 else f"{side.alone:,} samples were"
+            yield f"{count} scored by {name} alone and left out"
+    for name, side in zip("AB", sides, strict=True):
+        scored = sum(1 for _ in side.kept.records())
+        planned = side.kept.settings["samples"] + side.kept.settings["faults"]
+        if scored < planned:
+            yield f"{name} is not finished: {scored:,} of {planned:,} records"
+    if first["data_revision"] != second["data_revision"]:
+        yield (
+            "the data are of two revisions; on the samples that both scored, sentences and truths "
+            "are the same"
+        )
+    prompts = [side.kept.settings["prompts"][side.contestant.prompt] for side in sides]
+    for key in prompts[0]:
+        if prompts[0][key] != prompts[1].get(key):
+            yield f"prompt {key}: A {prompts[0][key]!r}, B {prompts[1].get(key)!r}"
+    for key in _TOLD:
+        if first.get(key) != second.get(key):
+            yield f"{key}: A {first.get(key)}, B {second.get(key)}"
