@@ -81,7 +81,8 @@ def find_model(source: str) -> ModelEntry | None:
     """The entry whose name, alias, hub id or folder is `source`; the user's go first."""
     known = models()
     named = next((entry for entry in known if entry.answers_to(source)), None)
-    if named is not None or not Path(source).is_dir():
+    # Unlike Path's, this raises nothing, whatever a model in memory is called.
+    if named is not None or not os.path.isdir(source):  # noqa: PTH112
         return named
     folder = Path(source).resolve()
     return next((e for e in known if e.folder is not None and e.folder.resolve() == folder), None)
@@ -210,7 +211,7 @@ def model_key(source: str) -> str:
     entry = find_model(source)
     if entry is not None:
         return entry.name
-    # Unlike Path's, these raise nothing, whatever a model in memory is called.
+    # As in `find_model`.
     folder = os.path.expanduser(source)  # noqa: PTH111
     return str(Path(folder).resolve()) if os.path.isdir(folder) else source  # noqa: PTH112
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vg_engine.core.errors import HeadSetNotFoundError, InputError, ModelNotFoundError
-from vg_engine.core.heads import parse_heads
+from vg_engine.core.heads import HeadSet, parse_heads
 from vg_engine.core.types import Prompt
 from vg_engine.plugins.entrypoints import ADAPTERS, REGIONS, installed
 from vg_engine.registry import catalog
@@ -152,3 +152,74 @@ def test_the_catalogue_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def name_of(heads: HeadSet | None) -> str | None:
+    return None if heads is None else heads.name
+
+
+def test_what_the_user_chose_goes_before_everything(home: Path) -> None:
+    for name in ("chosen", "listing"):
+        add_heads(home, name, models="[llava-hf/llava-1.5-7b-hf]")
+    (home / "models" / "llava-1.5-7b.yaml").write_text(
+        "name: llava-1.5-7b\nids: [llava-hf/llava-1.5-7b-hf]\nheads: listing\n"
+    )
+    entry = catalog.model_entry("llava-1.5-7b")
+    assert name_of(catalog.for_entry(entry)) == "listing"
+    catalog.set_default(catalog.model_key("llava-hf/llava-1.5-7b-hf"), "chosen")
+    assert catalog.defaults() == {"llava-1.5-7b": "chosen"}
+    assert name_of(catalog.for_entry(entry)) == "chosen"
+    # So do copies of that model, by their folder's name or by what their config says.
+    for source, names in [
+        ("/somewhere/llava-1.5-7b-hf", ()),
+        ("/somewhere/mine", ("llava-hf/llava-1.5-7b-hf",)),
+    ]:
+        assert name_of(catalog.for_model(source, names=names, **SHAPE)) == "chosen"
+    assert catalog.for_model("/somewhere/else", **SHAPE) is None
+    catalog.set_default("llava-1.5-7b", None)
+    assert name_of(catalog.for_entry(entry)) == "listing"
+
+
+def test_a_default_counts_for_an_entry_that_names_no_heads(home: Path) -> None:
+    (home / "models" / "plain.yaml").write_text("name: plain\naliases: [p]\nids: [org/plain]\n")
+    add_heads(home, "mine", models="[]")
+    entry = catalog.model_entry("plain")
+    assert catalog.for_entry(entry) is None
+    catalog.set_default(catalog.model_key("P"), "mine")
+    assert name_of(catalog.for_entry(entry)) == "mine"
+    for source in ("plain", "p", "org/plain"):
+        assert name_of(catalog.for_model(source, **SHAPE)) == "mine"
+
+
+def test_a_default_that_does_not_fit_is_handed_out_only_for_the_very_model(home: Path) -> None:
+    add_heads(home, "small", models="[]", layers=4, heads_per_layer=2)
+    catalog.set_default("org/m", "small")
+    # The engine then refuses it, aloud.
+    assert name_of(catalog.for_model("org/m", **SHAPE)) == "small"
+    # A folder that happens to be called so is another model.
+    assert catalog.for_model("/somewhere/m", **SHAPE) is None
+    assert name_of(catalog.for_model("/somewhere/m", layers=4, heads_per_layer=2)) == "small"
+
+
+def test_a_default_that_is_gone_is_named_with_its_file(home: Path) -> None:
+    catalog.set_default("org/m", "gone")
+    with pytest.raises(HeadSetNotFoundError, match=r"'gone', is gone .*defaults\.yaml.*--reset"):
+        catalog.for_model("org/m", **SHAPE)
+    assert catalog.used_for()["gone"] == ("org/m",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["~nobody-at-all/x", "a\0b", "", " ", "x" * 5000],
+    ids=["user", "nul", "", "blank", "long"],
+)
+def test_a_model_in_memory_may_be_called_anything(name: str) -> None:
+    assert catalog.default_of(name) is None
+    assert catalog.model_key(name) == name
+
+
+def test_where_a_set_lies(home: Path) -> None:
+    assert catalog.file_of("embedded") == catalog.OURS / "heads" / "embedded.yaml"
+    add_heads(home, "embedded")
+    assert catalog.file_of("embedded") == home / "heads" / "embedded.yaml"
+    assert catalog.file_of("nobody") == home / "heads" / "nobody.yaml"
