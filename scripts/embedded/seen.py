@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 
@@ -14,8 +13,9 @@ from vg_engine.core.geometry import SoftMap, clip_box, clip_point
 from vg_engine.core.heads import Head
 from vg_engine.core.maps import smooth
 from vg_engine.core.metrics import iou, pointing
-from vg_engine.core.observation import Observation, observe
+from vg_engine.core.observation import observe
 from vg_engine.core.regions import GridRegion
+from vg_engine.core.selection import Observations
 from vg_engine.core.types import HeadMaps, Prompt
 from vg_engine.plugins.datasets.exam import Sample
 
@@ -30,7 +30,7 @@ class Seen:
     heads: tuple[Head, ...]
     smoothed: np.ndarray
     grid: SoftMap
-    observations: tuple[Observation, ...]
+    observed: Observations
 
     @property
     def scenes(self) -> list[str]:
@@ -57,7 +57,7 @@ class Seen:
 
 def look(engine: Engine, samples: Sequence[Sample], prompt: Prompt) -> Seen:
     """Run the engine over samples, a scene at a time, and keep the maps of every head."""
-    smoothed, observations = [], []
+    smoothed, observed = [], []
     grid: SoftMap | None = None
     heads: tuple[Head, ...] = ()
     for _, group in groupby(samples, key=lambda sample: sample.scene_id):
@@ -65,7 +65,9 @@ def look(engine: Engine, samples: Sequence[Sample], prompt: Prompt) -> Seen:
         maps: Sequence[HeadMaps] = engine.maps(
             scene[0].image, [sample.text for sample in scene], prompt=prompt
         )
-        observations.append(observe(maps))
+        # Two sentences about different things stand together: each is the other's partner.
+        partners = [len(scene) - 1 - i if len(scene) == 2 else None for i in range(len(scene))]
+        observed.append(observe(maps, partners=partners))
         grid, heads = maps[0].maps, maps[0].heads
         smoothed += [smooth(one.maps.values, 1.0, 7) for one in maps]
     assert grid is not None
@@ -74,12 +76,5 @@ def look(engine: Engine, samples: Sequence[Sample], prompt: Prompt) -> Seen:
         heads,
         np.stack(smoothed).astype(np.float32),
         grid,
-        tuple(observations),
+        Observations.of(observed),
     )
-
-
-def select(rule: Any, seen: Seen) -> Any:
-    """Feed a selection rule with what was seen; returns its `Selection`."""
-    for observation in seen.observations:
-        rule.add(observation)
-    return rule.result()
