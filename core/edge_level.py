@@ -7,7 +7,7 @@ import math
 import numpy as np
 from jaxtyping import Float32
 
-from vg_engine.core.regions import FACTOR, GridRegion, half_level
+from vg_engine.core.regions import FACTOR, GridRegion, cut, hill_of
 
 _STEPS = 6
 
@@ -52,10 +52,12 @@ def edge_level(
             the embedded model.
         factor: sub-cells per cell and axis, fewer on large grids.
     """
+    hill = hill_of(values, factor)
+    # An edge stands half way up or higher, so the level falls no further than this.
+    hill.reach(hill.height(min(0.5, 0.5 * trust)))
     level = 0.5
     for _ in range(_STEPS):
-        found = half_level(values, level=level, factor=factor)
-        left, top, right, bottom = found.box
+        left, top, right, bottom = hill.above(hill.height(level)).box(hill.factor)
         side = math.sqrt((right - left) * (bottom - top))
         level = (level + trust * blurred_edge(side, sigma)) / 2
-    return half_level(values, level=level, factor=factor)
+    return cut(hill, hill.height(level))

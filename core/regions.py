@@ -11,6 +11,7 @@ constant (the whole grid, score 1).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from jaxtyping import Bool, Float32, Float64
 from vg_engine.core.criteria import binarise
 from vg_engine.core.errors import InputError
 from vg_engine.core.geometry import Box
+from vg_engine.core.hill import Hill, Piece, held, window
 from vg_engine.core.maps import smooth, upsample
 
 FACTOR = 16  # sub-cells per cell and axis, on grids of ordinary size
@@ -76,22 +78,23 @@ def paper(values: Float32[np.ndarray, "rows cols"]) -> GridRegion:
     )
     if count == 1:
         return _whole(values)
-    best: tuple[float, float] = (0.0, 0.0)
+    best = (0.0, 0.0, 0)
     hull = np.zeros((0, 2))
-    for label in range(1, count):
-        x, y, width, height = (int(stats[label, part]) for part in range(4))
+    extents = stats[1:, cv2.CC_STAT_WIDTH] * stats[1:, cv2.CC_STAT_HEIGHT]
+    for label in (1 + np.argsort(-extents)).tolist():
+        x, y, width, height, _ = stats[label].tolist()
         if width * height < best[0]:
-            continue  # its hull cannot be larger
+            break  # its hull cannot be larger, nor can those that follow
         window = labels[y : y + height, x : x + width] == label
         mass = float(values[y : y + height, x : x + width][window].sum(dtype=np.float64))
         points = _hull(window) + np.array([x, y])
-        size = (float(cv2.contourArea(points.astype(np.float32))), mass)
+        size = (float(cv2.contourArea(points.astype(np.float32))), mass, -label)
         if size > best:
             best, hull = size, points.astype(np.float64)
-    left, top = (float(part) for part in hull.min(axis=0))
-    right, bottom = (float(part) for part in hull.max(axis=0))
-    mask = _fill(hull, values.shape, sub_cells(values.shape))
-    return _region(values, mask, peak_of(values), (left, top, right, bottom))
+    (left, top), (right, bottom) = hull.min(axis=0).tolist(), hull.max(axis=0).tolist()
+    box = (left, top, right, bottom)
+    mask = _fill(hull, box, values.shape, sub_cells(values.shape))
+    return _region(values, mask, peak_of(values), box)
 
 
 def all_positive(values: Float32[np.ndarray, "rows cols"]) -> GridRegion:
@@ -127,9 +130,8 @@ def peak_share(
     values: Float32[np.ndarray, "rows cols"], *, share: float = 0.5, factor: int = FACTOR
 ) -> GridRegion:
     """Bilinear map above `share` of its maximum; the component that holds the peak."""
-    _check(values)
-    fine = upsample(values, sub_cells(values.shape, factor))
-    return _around_peak(values, fine, share * float(values.max()))
+    hill = hill_of(values, factor)
+    return cut(hill, share * hill.top)
 
 
 def half_level(
@@ -146,10 +148,33 @@ def half_level(
         level: 0 is the background, 1 the peak.
         factor: sub-cells per cell and axis, fewer on large grids.
     """
+    hill = hill_of(values, factor)
+    return cut(hill, hill.height(level))
+
+
+def hill_of(values: Float32[np.ndarray, "rows cols"], factor: int = FACTOR) -> Hill:
+    """One map's peak and the bilinear map around it, for `cut`.
+
+    Args:
+        values: one map.
+        factor: sub-cells per cell and axis, fewer on large grids.
+
+    Raises:
+        InputError: a map without cells or one that is not finite.
+    """
     _check(values)
-    fine = upsample(values, sub_cells(values.shape, factor))
-    floor = float(np.median(values))
-    return _around_peak(values, fine, floor + level * (float(values.max()) - floor))
+    return Hill(values, peak_of(values), sub_cells(values.shape, factor))
+
+
+def cut(hill: Hill, threshold: float) -> GridRegion:
+    """The component of a hill above a threshold that holds its peak."""
+    values = hill.values
+    if values.min() == values.max():
+        return _whole(values)
+    piece = hill.above(threshold)
+    rows, cols = values.shape
+    mask = piece.on(rows * hill.factor, cols * hill.factor)
+    return _region(values, mask, hill.peak, piece.box(hill.factor))
 
 
 def box_fit(
@@ -184,7 +209,9 @@ def box_fit(
     ys, xs = ((np.arange(n * factor) + 0.5) / factor for n in (rows, cols))
     inside = np.outer((box[1] < ys) & (ys < box[3]), (box[0] < xs) & (xs < box[2]))
     half = (float(np.median(values)) + float(values.max())) / 2
-    high = inside & (upsample(values, factor) > half)
+    lines, columns = (range(int(box[i]), math.ceil(box[i + 2])) for i in (1, 0))
+    above = window(values, factor, (lines, columns)) > half
+    high = inside & Piece(lines[0] * factor, columns[0] * factor, above).on(*inside.shape)
     return _region(values, high if high.any() else inside, peak, box)
 
 
@@ -274,19 +301,23 @@ def _hull(cells: Bool[np.ndarray, "rows cols"]) -> np.ndarray:
 
 
 def _fill(
-    hull: Float64[np.ndarray, "corners 2"], shape: tuple[int, ...], factor: int
+    hull: Float64[np.ndarray, "corners 2"], box: Box, shape: tuple[int, ...], factor: int
 ) -> Bool[np.ndarray, "fine_rows fine_cols"]:
-    """Sub-cells whose centre lies inside a convex polygon given in grid units."""
-    ys = (np.arange(shape[0] * factor) + 0.5) / factor
-    xs = (np.arange(shape[1] * factor) + 0.5) / factor
-    start, end = hull, np.roll(hull, -1, axis=0)
-    slanted = start[:, 1] != end[:, 1]
-    (x0, y0), (x1, y1) = start[slanted].T[:, :, None], end[slanted].T[:, :, None]
+    """Sub-cells whose centre lies inside a convex polygon; it has corners of cells, and `box`."""
+    left, top, right, bottom = (int(side) * factor for side in box)
+    ys = (np.arange(top, bottom) + 0.5) / factor
+    xs = (np.arange(left, right) + 0.5) / factor
+    ahead = np.roll(hull, -1, axis=0)
+    slanted = hull[:, 1] != ahead[:, 1]
+    (x0, y0), (x1, y1) = hull[slanted].T[:, :, None], ahead[slanted].T[:, :, None]
     crossed = (np.minimum(y0, y1) <= ys) & (ys <= np.maximum(y0, y1))
     at = x0 + (ys - y0) * ((x1 - x0) / (y1 - y0))
-    left = np.where(crossed, at, np.inf).min(axis=0)
-    right = np.where(crossed, at, -np.inf).max(axis=0)
-    return np.asarray((xs >= left[:, None]) & (xs <= right[:, None]))
+    first = np.searchsorted(xs, np.where(crossed, at, np.inf).min(axis=0))
+    end = np.searchsorted(xs, np.where(crossed, at, -np.inf).max(axis=0), side="right")
+    columns = np.arange(len(xs), dtype=np.int32)  # narrow, which is fast
+    inside = columns >= first[:, None].astype(np.int32)
+    inside &= columns < end[:, None].astype(np.int32)
+    return Piece(top, left, inside).on(shape[0] * factor, shape[1] * factor)
 
 
 def _around_peak(
@@ -312,17 +343,7 @@ def component_at(
     Where the threshold leaves nothing there, the sub-cells that touch the peak.
     """
     factor = fine.shape[0] // shape[0]
-    touching = np.zeros(fine.shape, dtype=bool)
-    x, y = peak[0] * factor, peak[1] * factor
-    # The peak lies on a border between sub-cells, or in the middle of one.
-    touching[
-        max(0, int(np.ceil(y)) - 1) : int(np.floor(y)) + 1,
-        max(0, int(np.ceil(x)) - 1) : int(np.floor(x)) + 1,
-    ] = True
-    above = fine > threshold
-    _, labels = cv2.connectedComponents(above.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
-    held = labels[touching & above]
-    return np.asarray(labels == held[0]) if held.size else touching
+    return held(fine > threshold, (0, 0), peak, factor).on(*fine.shape)
 
 
 def _whole(values: Float32[np.ndarray, "rows cols"]) -> GridRegion:
@@ -348,7 +369,9 @@ def _region(
             float(lines[-1] + 1) / factor,
         )
     mass = np.clip(values.astype(np.float64), 0.0, None)
-    covered = mask.reshape(rows, factor, cols, factor).mean(axis=(1, 3))
+    # One axis at a time is far faster than both at once.
+    covered = mask.reshape(rows, factor, cols * factor).sum(axis=1, dtype=np.uint16)
+    share = covered.reshape(rows, cols, factor).sum(axis=2) / factor**2
     total = float(mass.sum())
-    score = min(1.0, float((mass * covered).sum()) / total) if total > 0 else 0.0
+    score = min(1.0, float((mass * share).sum()) / total) if total > 0 else 0.0
     return GridRegion(box, mask, peak, score)
