@@ -96,22 +96,22 @@ def test_one_is_shown_with_all_that_it_states(home: Path) -> None:
     )  # fmt: skip
     lines = call("show", path).stdout.splitlines()
     assert lines == [
-        "name:             mine",
-        f"file:             {path}",
-        "models:           cells",
-        "shape:            4 layers x 2 heads",
-        "mode:             paper",
-        "heads:            L2H1",
-        "seed:             0",
-        "faults:           3",
-        "prompt:           form      chat",
-        "                  template  find {expression}",
-        "controls:         exam    600",
-        "                            iou   hit",
-        "                  ours    0.500  0.25",
-        "                  random  0.125",
-        "notes:            one",
-        "                  two",
+        "name:              mine",
+        f"file:              {path}",
+        "models:            cells",
+        "shape:             4 layers x 2 heads",
+        "mode:              paper",
+        "heads:             L2H1",
+        "seed:              0",
+        "faults:            3",
+        "prompt:            form      chat",
+        "                   template  find {expression}",
+        "controls:          exam    600",
+        "                             iou   hit",
+        "                   ours    0.500  0.25",
+        "                   random  0.125",
+        "notes:             one",
+        "                   two",
     ]
 
 
@@ -123,9 +123,9 @@ def test_what_is_known_of_each_head_is_shown_in_columns(home: Path) -> None:
     path = write(home, "mine", heads="L1H1")
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"heads": heads}))
     text = call("show", path).stdout
-    assert "heads:                  frequency  spread  score\n" in text
-    assert "                  L3H1        0.9  0.0125   -3.0\n" in text
-    assert "                  L2H0        1.0  0.0000   12.5\n" in text
+    assert "heads:                   frequency  spread  score\n" in text
+    assert "                   L3H1        0.9  0.0125   -3.0\n" in text
+    assert "                   L2H0        1.0  0.0000   12.5\n" in text
     (shown,) = records("show", path)
     assert (shown["spread"], shown["score"]) == ([0.0125, 0.0], [-3.0, 12.5])
 

@@ -14,7 +14,7 @@ from vg_engine.cli.lists import show_rows
 from vg_engine.core.heads import Agreement, Head, HeadSet, agreement
 from vg_engine.registry import catalog, schema
 
-_KEY = 17  # the width of the keys of a sheet
+_KEY = 18  # the width of the keys of a sheet
 _MOST = 40  # heads that a comparison shows people; programs get all
 _DIGITS = 4
 # What a set need not state, because it is so where nothing is said.
