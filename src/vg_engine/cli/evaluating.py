@@ -88,8 +88,8 @@ def compare(
     Raises:
         VGError: the user's mistake.
     """
-    folder = None if out is None else prepare_folder(out)
     found = comparison.compare(Path(sides[0]), Path(sides[1]), rows, resamples=resamples, seed=seed)
+    folder = None if out is None else prepare_folder(out)
     if folder is not None:
         text = json.dumps(found.to_json(), ensure_ascii=False, indent=1, allow_nan=False)
         write_whole(folder / comparison.NUMBERS, f"{text}\n".encode())

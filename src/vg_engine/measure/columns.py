@@ -16,6 +16,7 @@ from jaxtyping import Float64
 from vg_engine.core.heads import Head
 from vg_engine.core.metrics import generalised_iou
 from vg_engine.core.scores import METRICS, Outcome, Parts
+from vg_engine.core.scores import metric as metric_of
 from vg_engine.measure.contestants import Contestant
 from vg_engine.measure.race import Race
 from vg_engine.measure.records import Record, has_target, outcomes
@@ -38,6 +39,7 @@ class Columns:
         groups: key -> per sample its value, or None.
         parts: contestant -> metric -> what each sample adds.
         mixed: whether some sample has no target or several.
+        draws: contestant that was drawn -> its value in each draw, by metric.
         curves: contestant -> share of one-target samples whose IoU reaches each of `THRESHOLDS`.
         histogram: of the main contestant's IoUs, counts in `BINS` even bins from 0 to 1.
         worst, best: records of samples on which the main contestant does worst and best.
@@ -50,6 +52,7 @@ class Columns:
     groups: Mapping[str, tuple[str | None, ...]]
     parts: Mapping[str, Mapping[str, Parts]]
     mixed: bool
+    draws: Mapping[str, Float64[np.ndarray, "draws metrics"]]
     curves: Mapping[str, Float64[np.ndarray, " thresholds"]]
     histogram: Float64[np.ndarray, " bins"]
     worst: tuple[Record, ...]
@@ -65,13 +68,19 @@ def read_columns(records: Records, contestants: Sequence[Contestant]) -> Columns
     """
     best, said, count = first_pass(records, contestants)
     tables = {c.name: np.zeros((count, len(METRICS), 2)) for c in contestants}
+    drawn = {c.name: np.zeros((len(c.draws), len(METRICS), 2)) for c in contestants if c.draws}
     fits = {c.name: np.zeros((2, len(THRESHOLDS))) for c in contestants}
     seen = _Seen()
     for number, (record, worths) in enumerate(answers(records, contestants, best)):
         for name, several in worths.items():
-            tables[name][number] = parts_of(several)
+            parts = parts_of(several)
+            tables[name][number] = parts.mean(axis=0)
+            if name in drawn:
+                drawn[name] += parts
             fits[name] += _reached(several)
         seen.add(number, record, worths[contestants[0].name][0])
+    draws = {name: _ratio(sums[..., 0], sums[..., 1]) for name, sums in drawn.items()}
+    said |= {c.name: f"{c.said}{_between(draws[c.name])}" for c in contestants if c.name in draws}
     return Columns(
         contestants=tuple(replace(c, said=said.get(c.name, c.said)) for c in contestants),
         ids=tuple(seen.ids),
@@ -86,14 +95,17 @@ def read_columns(records: Records, contestants: Sequence[Contestant]) -> Columns
             for name, table in tables.items()
         },
         mixed=seen.mixed,
-        curves={
-            name: np.divide(right, of, out=np.full(len(of), np.nan), where=of > 0)
-            for name, (right, of) in fits.items()
-        },
+        draws=draws,
+        curves={name: _ratio(right, of) for name, (right, of) in fits.items()},
         histogram=seen.histogram,
         worst=tuple(record for _, _, record in seen.worst),
         best=tuple(record for _, _, record in seen.best),
     )
+
+
+def is_mixed(record: Record) -> bool:
+    """Whether a sample has no target or several."""
+    return not has_target(record) or len(record["boxes"] or [0]) > 1
 
 
 def batches(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -149,10 +161,26 @@ def first_pass(
     return {name: race.best for name, race in races.items()}, said, count
 
 
-def parts_of(worths: Sequence[Outcome]) -> Float64[np.ndarray, "metrics 2"]:
-    """What a sample adds to each metric; the mean over draws."""
+def parts_of(worths: Sequence[Outcome]) -> Float64[np.ndarray, "draws metrics 2"]:
+    """What each answer to a sample adds to each metric."""
     table = [[metric.part(one) or (0.0, 0.0) for metric in METRICS] for one in worths]
-    return np.asarray(np.mean(np.array(table, dtype=np.float64), axis=0))
+    return np.array(table, dtype=np.float64)
+
+
+def _between(draws: Float64[np.ndarray, "draws metrics"]) -> str:
+    """From where to where the draws go, in words; empty where nothing was measured."""
+    for name in ("acc@0.5", "giou_lisa", "pointing"):
+        values = draws[:, [metric.name for metric in METRICS].index(name)]
+        if np.isfinite(values).all():
+            title = metric_of(name).title
+            return f"; {title} from {values.min():.3f} to {values.max():.3f}"
+    return ""
+
+
+def _ratio(
+    above: Float64[np.ndarray, "*any"], below: Float64[np.ndarray, "*any"]
+) -> Float64[np.ndarray, "*any"]:
+    return np.asarray(np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0))
 
 
 def _reached(worths: Sequence[Outcome]) -> Float64[np.ndarray, "2 thresholds"]:
@@ -184,7 +212,7 @@ class _Seen:
             # Keys that only some samples have: those before had none.
             self.groups.setdefault(key, []).extend([None] * (number - len(self.groups[key])))
             self.groups[key].append(value)
-        self.mixed = self.mixed or not worth.target or len(record["boxes"] or [0]) > 1
+        self.mixed = self.mixed or is_mixed(record)
         if not np.isnan(worth.iou):
             self.histogram[min(BINS - 1, int(worth.iou * BINS))] += 1
         fit = _fit(record, worth)

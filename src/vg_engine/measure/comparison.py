@@ -28,7 +28,7 @@ from vg_engine.measure import columns, contestants
 from vg_engine.measure.apart import Apart, find_apart
 from vg_engine.measure.contestants import Contestant
 from vg_engine.measure.records import Kept, open_kept, rounded
-from vg_engine.measure.tables import estimate_json, paired_json
+from vg_engine.measure.tables import OF_MIXED, estimate_json, paired_json
 from vg_engine.plugins.journal import digest
 
 WORK = "compare"
@@ -221,6 +221,7 @@ class _Column:
     truths: tuple[str, ...]
     parts: Float64[np.ndarray, "samples metrics 2"]
     fits: Float64[np.ndarray, " samples"]
+    mixed: bool
 
 
 def _find(kept: Kept, name: str | None) -> Contestant:
@@ -236,17 +237,19 @@ def _find(kept: Kept, name: str | None) -> Contestant:
 def _read(kept: Kept, row: Contestant) -> _Column:
     best, said, _ = columns.first_pass(kept.records, [row])
     ids, pictures, truths, parts, fits = [], [], [], [], []
+    mixed = False
     for record, worths in columns.answers(kept.records, [row], best):
+        mixed = mixed or columns.is_mixed(record)
         ids.append(record["id"])
         pictures.append(record["picture"])
         truths.append(digest([record[key] for key in _TRUTH]))
-        parts.append(columns.parts_of(worths[row.name]))
+        parts.append(columns.parts_of(worths[row.name]).mean(axis=0))
         fits.append(float(np.mean([_fit(one) for one in worths[row.name]])))
     if not ids:
         raise InputError(f"{kept.path} holds no sample that was scored; run that evaluation again")
     told = replace(row, said=said.get(row.name, row.said))
     return _Column(
-        told, tuple(ids), tuple(pictures), tuple(truths), np.stack(parts), np.array(fits)
+        told, tuple(ids), tuple(pictures), tuple(truths), np.stack(parts), np.array(fits), mixed
     )
 
 
@@ -262,7 +265,9 @@ def _fit(one: Outcome) -> float:
 
 
 def _both(a: _Column, b: _Column, name: str, joined: tuple[Int64[np.ndarray, " n"], ...]) -> bool:
-    """Whether both sides were measured by it."""
+    """Whether both sides were measured by it, and it says something new."""
+    if name in OF_MIXED and not a.mixed:
+        return False
     place = [one.name for one in METRICS].index(name)
     sides = zip((a, b), joined, strict=True)
     return all(bool(side.parts[where, place, 1].any()) for side, where in sides)

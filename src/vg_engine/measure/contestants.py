@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vg_engine import _prompts
-from vg_engine.core.engine import AUTO_NOTE, FIRST_LAYER, Engine
+from vg_engine.core.engine import FIRST_LAYER, Engine
 from vg_engine.core.errors import InputError
 from vg_engine.core.heads import Head, HeadSet
 from vg_engine.core.types import Prompt
@@ -162,9 +162,8 @@ def as_settings(plan: Plan) -> dict[str, Any]:
             {"form": p.form, "template": p.template, "query_row": p.query_row, "system": p.system}
             for p in plan.prompts
         ],
-        "contestants": [
-            {
-                "name": c.name,
+        "contestants": {
+            c.name: {
                 "kind": c.kind,
                 "prompt": c.prompt,
                 "said": c.said,
@@ -172,7 +171,7 @@ def as_settings(plan: Plan) -> dict[str, Any]:
                 "draws": [",".join(map(str, draw)) for draw in c.draws],
             }
             for c in plan.contestants
-        ],
+        },
     }
 
 
@@ -180,14 +179,14 @@ def from_settings(settings: Mapping[str, Any]) -> tuple[Contestant, ...]:
     """The contestants that a journal's settings tell of."""
     return tuple(
         Contestant(
-            c["name"],
+            name,
             c["kind"],
             _heads(c["heads"]),
             tuple(map(_heads, c["draws"])),
             c["prompt"],
             c["said"],
         )
-        for c in settings["contestants"]
+        for name, c in settings["contestants"].items()
     )
 
 
@@ -211,7 +210,7 @@ def _row(engine: Engine, heads: HeadSet | None, prompt: int, taken: Sequence[str
     if heads is None:
         k = engine.settings.k
         return Contestant(
-            _free("auto", taken), "auto", prompt=prompt, said=f"{k} heads, {AUTO_NOTE}"
+            _free("auto", taken), "auto", prompt=prompt, said=f"{_count(k)}, chosen on each picture"
         )
     name = heads.name if heads.mode != "given" else _listed(heads.heads)
     said = f"{_count(len(heads.heads))} of {_layers(heads.heads)}"

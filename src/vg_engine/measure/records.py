@@ -158,13 +158,13 @@ def open_kept(place: Path) -> Kept:
     Raises:
         InputError: there are none, or the file is something else.
     """
-    path = place / RECORDS if place.is_dir() else place.with_name(RECORDS)
+    path = place.with_name(RECORDS) if place.is_file() else place / RECORDS
     advice = "name a folder that vg-engine eval --out wrote"
     try:
         with path.open("rb") as lines:
             header = json.loads(lines.readline())
         settings = header["settings"]
-        ours = header["work"] == WORK and isinstance(settings["contestants"], list)
+        ours = header["work"] == WORK and isinstance(settings["contestants"], dict)
     except FileNotFoundError:
         raise InputError(f"{place} holds no {RECORDS}; {advice}") from None
     except OSError as error:

@@ -28,7 +28,7 @@ SHORT = (
     "grec_f1",
 )
 _COMPARED = ("pointing", "acc@0.5", "miou", "ciou")
-_OF_MIXED = ("n_acc", "t_acc", "grec_f1", "giou_gres")  # they say nothing new with one target each
+OF_MIXED = ("n_acc", "t_acc", "grec_f1", "giou_gres")  # they say nothing new with one target each
 _MOST_VALUES = 100  # of a group; rarer ones are left out
 
 
@@ -64,7 +64,7 @@ class Table:
         return "\n".join(lines)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """A line per contestant, all metrics."""
+        """A line per contestant, with every metric that was asked for."""
         return [
             {
                 "name": row.contestant.name,
@@ -98,7 +98,7 @@ def metrics_of(columns: Columns) -> tuple[str, ...]:
     return tuple(
         one.name
         for one in METRICS
-        if (columns.mixed or one.name not in _OF_MIXED)
+        if (columns.mixed or one.name not in OF_MIXED)
         and any(parts[one.name].counted for parts in columns.parts.values())
     )
 

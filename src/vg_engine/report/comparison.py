@@ -12,7 +12,7 @@ from vg_engine.measure.comparison import Comparison, Side
 from vg_engine.report import charts, pictures
 from vg_engine.report import page as kit
 from vg_engine.report.evaluation import cell_of, estimate_cell, model_name, paired_cells
-from vg_engine.report.markup import Markup
+from vg_engine.report.markup import Markup, join, tag
 from vg_engine.report.page import Card, Page, Section, section
 from vg_engine.report.pictures import Outline
 
@@ -78,9 +78,10 @@ def _scores(comparison: Comparison) -> Section:
         width=_WIDE,
     )
     words = (
-        f"A is {comparison.a.contestant.name}, B is {comparison.b.contestant.name}. In brackets: "
-        f"the middle 95 % of {comparison.resamples:,} resamples of whole pictures. p: how often a "
-        "difference as large would come about if the two changed places picture by picture. "
+        f"A is {_called(comparison.a, comparison.b)}, B is {_called(comparison.b, comparison.a)}. "
+        f"In brackets: the middle 95 % of {comparison.resamples:,} resamples of whole pictures. "
+        "p: how often a difference as large would come about if the two changed places picture "
+        "by picture. "
         "McNemar's test counts the sentences that one side alone got right and takes them for "
         "independent. None is corrected for the number of metrics."
     )
@@ -116,7 +117,10 @@ def _gallery(
 
 
 def _key() -> Markup:
-    return pictures.key("answer", "other", "truth")
+    return join(
+        tag("p", "A's box is turquoise, B's is amber, the true one is white and dashed."),
+        pictures.key("answer", "other", "truth", peak=False),
+    )
 
 
 def _card(case: Apart, picture: Picture) -> Card:
