@@ -22,6 +22,7 @@ import torch
 from publish import REGISTRY, ROOT, between
 
 from vg_engine import load
+from vg_engine.core.heads import Head
 from vg_engine.core.statistics import Estimate
 from vg_engine.measure.discovery import Settings, discover
 from vg_engine.measure.findings import head_set
@@ -68,12 +69,21 @@ def find(folder: Path) -> None:
         print(f"{name:<28} {', '.join(map(str, made.heads))}")
 
 
+def distinct() -> dict[str, list[str]]:
+    """The sets that hold other heads than those before them -> all that hold the same."""
+    same: dict[frozenset[Head], list[str]] = {}
+    for name in SETS:
+        same.setdefault(frozenset(shipped(name).heads), []).append(name)
+    return {names[0]: names for names in same.values()}
+
+
 def tables(report: Mapping[str, Any]) -> None:
     """Put what the exam says into the head sets, the README and the model card."""
     rows = {row["name"]: row for row in report["table"]}
+    stands_for = {name: first for first, names in distinct().items() for name in names}
     for name in SETS:
         told = {"exam": f"{report['n']} sentences, {report['data']}"}
-        told |= {"these heads": _plain(rows[name])}
+        told |= {"these heads": _plain(rows[stands_for[name]])}
         told |= {row["name"]: _plain(row) for row in report["table"] if row["control"]}
         made = shipped(name)
         stated = MappingProxyType({**made.provenance, "controls": told})
@@ -105,9 +115,10 @@ def _named(row: Mapping[str, Any]) -> str:
     name = row["name"]
     if name not in SETS:
         return f"*{name}*"
-    mode, k = SETS[name]
+    k = SETS[name][1]
     heads = f": {', '.join(map(str, shipped(name).heads))}" if k <= 3 else ""
-    words = f"`{mode}`, k = {k}{heads}"
+    modes = ", ".join(f"`{SETS[same][0]}`" for same in distinct()[name])
+    words = f"{modes}, k = {k}{heads}"
     return f"**{words}** (default)" if name == MAIN else words
 
 
@@ -136,7 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
         torch.set_num_threads(1)
         find(args.folder)
     elif args.step == "names":
-        print(" ".join(f"--heads {name}" for name in SETS))
+        print(" ".join(f"--heads {name}" for name in distinct()))
     else:
         tables(json.loads((args.exam / "eval.json").read_text(encoding="utf-8")))
 
