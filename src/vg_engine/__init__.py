@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     )
     from vg_engine.core.heads import Head, HeadSet
     from vg_engine.core.types import Grounding, HeadMaps, Picture, Prompt
+    from vg_engine.measure.discovery import discover
+    from vg_engine.measure.evaluation import evaluate
+    from vg_engine.plugins.datasets.naming import open_data
     from vg_engine.render import draw, sheet
 
 __all__ = [
@@ -65,14 +68,20 @@ __all__ = [
     "VGError",
     "WeightsError",
     "__version__",
+    "discover",
     "draw",
+    "evaluate",
     "load",
+    "open_data",
     "sheet",
 ]
 
 # Public name -> the module that it comes from, imported when the name is first used.
 _HOMES = {
     "load": "vg_engine._load",
+    "open_data": "vg_engine.plugins.datasets.naming",
+    "discover": "vg_engine.measure.discovery",
+    "evaluate": "vg_engine.measure.evaluation",
     "draw": "vg_engine.render",
     "sheet": "vg_engine.render",
     "Engine": "vg_engine.core.engine",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,6 @@ from vg_engine.core.engine import Engine, Settings
 from vg_engine.core.errors import (
     AdapterNotFoundError,
     HeadsError,
-    InputError,
     ModelError,
     ModelNotFoundError,
     PluginError,
@@ -27,6 +25,7 @@ from vg_engine.core.hooks import Hooks
 from vg_engine.core.regions import Region
 from vg_engine.core.types import LoadedModel, ModelSpec, Prompt
 from vg_engine.plugins import entrypoints
+from vg_engine.plugins import options as plugin_options
 from vg_engine.plugins.manager import make_hooks
 from vg_engine.plugins.pictures import MAX_PIXELS, decode
 from vg_engine.registry import adapters, catalog
@@ -280,28 +279,6 @@ def _region(given: str | Region) -> tuple[str, Region]:
         return getattr(given, "__name__", type(given).__name__), given
     name, _, stated = given.partition(":")
     function: Any = entrypoints.find(entrypoints.REGIONS, name).load()
-    known = {
-        name: parameter
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
-    values: dict[str, float | int] = {}
-    for part in filter(None, stated.split(",")):
-        key, _, value = part.partition("=")
-        try:
-            values[key] = int(value) if value.lstrip("+-").isdigit() else float(value)
-            if not math.isfinite(values[key]):
-                raise ValueError  # noqa: TRY301 - as little a number as a word
-        except (ValueError, OverflowError):
-            known_ = ", ".join(known) or "none"
-            raise InputError(
-                f"region {given!r}: {part!r} sets nothing; write {name}:NAME=NUMBER "
-                f"(parameters of {name}: {known_})"
-            ) from None
-        if key not in known:
-            raise InputError(
-                f"region {name!r} has no parameter {key!r}; it has {', '.join(known) or 'none'}"
-            )
-        if isinstance(known[key].default, int) and not isinstance(values[key], int):
-            raise InputError(f"region {given!r}: {key} must be a whole number, got {value}")
+    stating = plugin_options.pairs(stated)
+    values = plugin_options.parse(f"region {name!r}", function, stating)
     return given, functools.partial(function, **values) if values else function

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -71,7 +72,7 @@ def resolve(
         hub = next((i for i in entry.ids if i.lower() == name.lower()), entry.ids[0])
         return Source(hub, hub, entry)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - unlike Path's, any name will do
         return Source(str(path), name, None, _folder_config(path) if read else _any_config(path))
     if path.is_file():
         raise ModelNotFoundError(f"{name} is a file; name the folder that holds the model")

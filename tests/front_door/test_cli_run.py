@@ -147,7 +147,7 @@ def test_a_batch_that_all_succeeds_exits_with_0(folder: Path) -> None:
         (["--input", "a\0b"], "cannot be read: embedded null byte"),
         (["--image", "a.png", "--text", "1,2", "--heads", f"L{'9' * 5000}H1"], "no head set"),
         (["--image", "a.png", "--text", "1,2", "--region", "otsu:factor=1.5"], "a whole number"),
-        (["--image", "a.png", "--text", "1,2", "--region", "mean_std:c=nan"], "sets nothing"),
+        (["--image", "a.png", "--text", "1,2", "--region", "mean_std:c=nan"], "takes a number"),
         (["--input", "a.png"], "it is not UTF-8 text"),
         (["--image", "a.png", "--text", "1,2", "--max-pixels", "x"], "--max-pixels"),
         (["--imagee", "a.png"], "--imagee"),

@@ -156,9 +156,9 @@ def test_regions_by_name_parameter_or_function() -> None:
     assert engine.ground(PIXELS, "1,2").box == (0, 0, 90, 60)
     for region, words in (
         ("papr", "did you mean paper"),
-        ("otsu:c=1", "no parameter 'c'; it has factor"),
-        ("otsu:factor=x", "sets nothing; write otsu:NAME=NUMBER"),
-        ("paper:c=1", "it has none"),
+        ("otsu:c=1", "no option 'c'; known: factor"),
+        ("otsu:factor=x", "factor takes a whole number, got 'x'"),
+        ("paper:c=1", "it takes none"),
     ):
         with pytest.raises((NotFoundError, InputError), match=words):
             cells(region=region)

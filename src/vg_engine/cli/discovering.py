@@ -115,11 +115,12 @@ def _write(
 
 
 def _name(found: Discovery, asked: Asked) -> str:
-    """The set's name: the user's, or model and mode."""
+    """The set's name: the user's, or model and mode; never one that ships."""
     if asked.name is not None:
         return asked.name
     model = str(found.settings["model"]).rpartition("/")[2]
-    return f"{slug(model) or 'model'}-{slug(found.mode.name)}"
+    name = f"{slug(model) or 'model'}-{slug(found.mode.name)}"
+    return f"{name}-found" if (catalog.OURS / "heads" / f"{name}.yaml").exists() else name
 
 
 def _models(found: Discovery, choices: Mapping[str, Any]) -> tuple[str, ...]:
