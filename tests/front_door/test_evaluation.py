@@ -1,4 +1,4 @@
-"""`vg_engine.measure.evaluation`: tables that can be worked out by hand, and work that is stopped."""
+"""`vg_engine.evaluate`: tables that hands can work out, and work that is stopped."""
 
 from __future__ import annotations
 
@@ -344,6 +344,6 @@ def test_head_sets_that_do_not_fit_or_repeat_are_refused(make: Make, write: Any)
         evaluate(make(), data, heads=[HeadSet("deep", parse_heads("L9H0"), "given")])
     with pytest.raises(InputError, match="in the table already"):
         evaluate(make(), data, heads=[HeadSet("again", parse_heads("L2H1"), "given")])
+    stated = HeadSet("x", parse_heads("L3H0"), "paper", provenance={"prompt": {"form": "chat"}})
     with pytest.raises(HeadsError, match="was found with prompt form 'chat', not 'bare'"):
-        stated = HeadSet("x", parse_heads("L3H0"), "paper", provenance={"prompt": {"form": "chat"}})
         evaluate(make(), data, heads=[stated], prompt={"form": "bare"})
