@@ -38,6 +38,7 @@ SETS: Mapping[str, tuple[str, int]] = {
     "embedded-paper-sensitivity": ("paper+sensitivity", 3),
     "embedded-sensitivity": ("sensitivity", 3),
     "embedded-contrastive": ("contrastive", 3),
+    "embedded-consensus": ("consensus", 3),
     "embedded-supervised": ("supervised", 3),
 }
 SHOWN = ("pointing", "acc@0.5", "miou", "ciou")
@@ -80,7 +81,11 @@ def distinct() -> dict[str, list[str]]:
 def tables(report: Mapping[str, Any]) -> None:
     """Put what the exam says into the head sets, the README and the model card."""
     rows = {row["name"]: row for row in report["table"]}
-    stands_for = {name: first for first, names in distinct().items() for name in names}
+    stands_for = {
+        name: next(other for other in names if other in rows)
+        for names in distinct().values()
+        for name in names
+    }
     for name in SETS:
         told = {"exam": f"{report['n']} sentences, {report['data']}"}
         told |= {"these heads": _plain(rows[stands_for[name]])}
@@ -115,9 +120,10 @@ def _named(row: Mapping[str, Any]) -> str:
     name = row["name"]
     if name not in SETS:
         return f"*{name}*"
+    same = next(names for names in distinct().values() if name in names)
     k = SETS[name][1]
     heads = f": {', '.join(map(str, shipped(name).heads))}" if k <= 3 else ""
-    modes = ", ".join(f"`{SETS[same][0]}`" for same in distinct()[name])
+    modes = ", ".join(f"`{SETS[other][0]}`" for other in same)
     words = f"{modes}, k = {k}{heads}"
     return f"**{words}** (default)" if name == MAIN else words
 
@@ -130,7 +136,8 @@ def _estimate(score: Mapping[str, Any]) -> Estimate:
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, float]:
-    return {name: round(row["scores"][name]["value"], 3) for name in SHOWN}
+    values = {name: row["scores"][name]["value"] for name in SHOWN}
+    return {name: round(value, 3) for name, value in values.items() if value is not None}
 
 
 def main(arguments: list[str] | None = None) -> None:
