@@ -117,12 +117,13 @@ def spatial_entropy(
     heads, rows, cols = maps.shape
     if not maps.size:
         return np.full(heads, np.inf)
-    # All maps on one sheet, one below the other, so that one call labels them all. Blank lines
-    # keep them apart; each map starts on an even line, because OpenCV labels lines in pairs: so
-    # the labels ascend from map to map.
+    # All maps on one sheet, one below the other, so that one call labels them all. OpenCV labels
+    # from top to bottom, in single lines or pairs of them; with a blank line between two maps no
+    # pair holds both, so the labels ascend from map to map.
     flat = maps.reshape(heads, rows * cols)
+    # float64 adds equal float32 without rounding: nothing of a constant map lies above its mean.
     mean = np.einsum("hc->h", flat, dtype=np.float64) / flat.shape[1]
-    lines = np.zeros((heads, (rows + 2 - rows % 2) * cols), dtype=bool)
+    lines = np.zeros((heads, (rows + 1) * cols), dtype=bool)
     above = lines[:, : flat.shape[1]]
     np.greater(flat, _just_below(cut * mean)[:, None], out=above)
     count, labels = cv2.connectedComponents(

@@ -71,7 +71,7 @@ def held(
         return Piece(top, left, np.ones((bottom - top, right - left), dtype=bool))
     row, column = divmod(int(touching.argmax()), touching.shape[1])
     seed = (columns.start + column, rows.start + row)
-    canvas = above.astype(np.uint8)
+    canvas = above.astype(np.uint8, order="C")
     _, _, _, (x0, y0, width, height) = cv2.floodFill(canvas, None, seed, _PAINTED, flags=8)
     mask = canvas[y0 : y0 + height, x0 : x0 + width] == _PAINTED
     return Piece(corner[0] + y0, corner[1] + x0, mask)
