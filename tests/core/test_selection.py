@@ -39,7 +39,8 @@ EVERY = [
 def columns(rng: np.random.Generator, samples: int, heads: int = 12) -> dict[str, np.ndarray]:
     shape = (samples, heads)
     values = {
-        ATTENTION: rng.beta(0.5, 1.5, shape),
+        # From large to tiny, so that sums in another order end on another digit.
+        ATTENTION: rng.beta(0.1, 1.5, shape),
         ENTROPY: np.where(rng.random(shape) < 0.3, np.inf, rng.integers(0, 3, shape)),
         CONTRAST_ENTROPY: rng.integers(0, 3, shape),
     }
