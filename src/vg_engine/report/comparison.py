@@ -11,7 +11,7 @@ from vg_engine.measure.apart import Apart, open_pictures
 from vg_engine.measure.comparison import Comparison, Side
 from vg_engine.report import charts, pictures
 from vg_engine.report import page as kit
-from vg_engine.report.evaluation import cell_of, estimate_cell, model_name, paired_cells
+from vg_engine.report.evaluation import cell_of, corners, estimate_cell, model_name, paired_cells
 from vg_engine.report.markup import Markup, join, tag
 from vg_engine.report.page import Card, Page, Section, section
 from vg_engine.report.pictures import Outline
@@ -125,9 +125,9 @@ def _key() -> Markup:
 
 def _card(case: Apart, picture: Picture) -> Card:
     record = case.record
-    boxes = [Outline(tuple(box), "answer", "A") for box in case.a["boxes"]]
-    boxes += [Outline(tuple(box), "other", "B") for box in case.b["boxes"]]
-    boxes += [Outline(tuple(box), "truth") for box in record["boxes"] or ()]
+    boxes = [Outline(corners(box), "answer", "A") for box in case.a["boxes"]]
+    boxes += [Outline(corners(box), "other", "B") for box in case.b["boxes"]]
+    boxes += [Outline(corners(box), "truth") for box in record["boxes"] or ()]
     drawn = pictures.overlay(picture, None, boxes)
     worth = [f"{letter} {_worth(side)}" for letter, side in (("A", case.a), ("B", case.b))]
     more = [text for text in (record["bucket"], *record["groups"].values()) if text]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from vg_engine.core.geometry import Box
 from vg_engine.core.scores import metric
 from vg_engine.core.statistics import Estimate, Paired
 from vg_engine.measure.columns import BINS, THRESHOLDS
@@ -257,9 +258,10 @@ def _cases(title: str, cases: Sequence[Shown], *, keyed: bool) -> Section | None
 def _card(case: Shown) -> Card:
     record = case.record
     answer = next(iter(record["answers"].values()))
-    boxes = [Outline(tuple(box)) for box in answer["boxes"]]
-    boxes += [Outline(tuple(box), "truth") for box in record["boxes"] or ()]
-    drawn = pictures.overlay(case.picture, case.heat, boxes, tuple(answer["point"]))
+    boxes = [Outline(corners(box)) for box in answer["boxes"]]
+    boxes += [Outline(corners(box), "truth") for box in record["boxes"] or ()]
+    x, y = map(float, answer["point"])
+    drawn = pictures.overlay(case.picture, case.heat, boxes, (x, y))
     right = is_right(answer)
     return Card(
         pictures.img(drawn, f"{record['text']}: answer and truth"),
@@ -267,6 +269,12 @@ def _card(case: Shown) -> Card:
         [*facts_of(record, answer), *map(str, record["groups"].values()), record["id"]],
         "" if right is None else "good" if right else "bad",
     )
+
+
+def corners(box: Sequence[float | int]) -> Box:
+    """A box of a record."""
+    left, top, right, bottom = map(float, box)
+    return left, top, right, bottom
 
 
 def is_right(answer: Mapping[str, Any]) -> bool | None:
