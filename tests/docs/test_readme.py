@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import re
 import shlex
 import shutil
@@ -31,8 +33,11 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 
 
+# The lines of a block follow each other in one folder.
 COMMANDS = [
-    line for block in blocks("sh") for line in block.splitlines() if "vg-engine" in line.split()[0]
+    lines
+    for block in blocks("sh")
+    if (lines := [line for line in block.splitlines() if "vg-engine" in line.split()[0]])
 ]
 SNIPPETS = blocks("python")
 
@@ -51,17 +56,52 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_kind_of_block_is_there() -> None:
-    assert len(COMMANDS) == 5
+    assert sorted(map(len, COMMANDS)) == [1, 4, 4]
     assert len(SNIPPETS) == 2
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_readme_runs(here: Path, command: str) -> None:
-    program, *arguments = shlex.split(command)
-    assert Path(program).name == "vg-engine"
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 0, done.output
-    assert done.stdout.strip()
+def refer(root: Path) -> None:
+    """RefCOCO's files with six pictures: in each, two halves that are spoken of."""
+    pictures = root / "images/mscoco/images/train2014"
+    pictures.mkdir(parents=True)
+    (root / "refcoco").mkdir()
+    images, annotations, refs = [], [], []
+    coffee = Image.fromarray(data.coffee()).resize((96, 64))
+    for number in range(6):
+        name = f"COCO_train2014_{number:012d}.jpg"
+        coffee.rotate(60 * number).save(pictures / name)
+        images.append({"id": number, "file_name": name, "width": 96, "height": 64})
+        for half, word in enumerate(("left", "right")):
+            key, x = 2 * number + half, 48 * half
+            corners = [x, 0, x + 48, 0, x + 48, 64, x, 64]
+            annotations.append(
+                {"id": key, "image_id": number, "category_id": 1, "bbox": [x, 0, 48, 64],
+                 "segmentation": [corners], "area": 48 * 64, "iscrowd": 0}
+            )  # fmt: skip
+            sentence = {"raw": word, "sent": f"{word} half", "sent_id": key, "tokens": [word]}
+            refs.append(
+                {"ref_id": key, "ann_id": key, "category_id": 1, "image_id": number,
+                 "file_name": name, "split": ("train", "val", "testA")[number % 3],
+                 "sent_ids": [key], "sentences": [sentence]}
+            )  # fmt: skip
+    (root / "refcoco/refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
+    instances = {"images": images, "annotations": annotations}
+    instances["categories"] = [{"id": 1, "name": "cup"}]
+    (root / "refcoco/instances.json").write_text(json.dumps(instances))
+
+
+@pytest.mark.parametrize("commands", COMMANDS, ids=lambda lines: lines[0][:40])
+def test_the_commands_of_the_readme_run(
+    here: Path, commands: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refer(Path("data/refer"))
+    monkeypatch.setenv("VG_ENGINE_HOME", str(here / "home"))
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert Path(program).name == "vg-engine"
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, f"{command}: {done.output}"
+        assert done.stdout.strip()
 
 
 def test_the_make_lines_are_what_ci_runs() -> None:

@@ -77,7 +77,7 @@ def find(asked: Asked, choices: Mapping[str, Any]) -> None:
                 )
             with console.waiting("writing the report"):
                 _write(engine, data, found, asked, choices)
-        _show(found, asked)
+        _show(found, asked, choices["source"])
 
 
 def _data(given: str | None, model: str | None) -> str:
@@ -108,7 +108,7 @@ def _write(
     page = report.page(
         found,
         _examples(engine, data, found.chosen),
-        name=name,
+        use=_use(asked, name, choices["source"]),
         command=shlex.join(["vg-engine", *sys.argv[1:]]),
     )
     export.write_whole(asked.out / REPORT, page.render().encode())
@@ -149,7 +149,13 @@ def _examples(engine: Engine, data: DataSet, found: Selection) -> Sequence[repor
     return list(shown.values())
 
 
-def _show(found: Discovery, asked: Asked) -> None:
+def _use(asked: Asked, name: str, model: str | None) -> str:
+    """The command that makes the set the model's own."""
+    words = ["vg-engine", "heads", "use", str(asked.out / f"{name}.yaml")]
+    return shlex.join([*words, *(["--model", model] if model is not None else [])])
+
+
+def _show(found: Discovery, asked: Asked, model: str | None) -> None:
     name = _name(found, asked)
     if asked.as_json:
         console.result(json.dumps(findings.to_json(found), ensure_ascii=False))
@@ -162,6 +168,8 @@ def _show(found: Discovery, asked: Asked) -> None:
             word = "frequency" if counted else "score"
             console.result(f"{head}  {word} {value:.3f} +- {spread:.3f}")
         console.result(f"{asked.out / f'{name}.yaml'}  {asked.out / REPORT}")
+        use = _use(asked, name, model)
+        console.say("note", f"use them from now on: {use}")
     for sentence in found.chosen.notes:
         console.say("note", sentence)
     if found.faults:

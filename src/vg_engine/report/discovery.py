@@ -56,19 +56,19 @@ class Example:
 
 
 def page(
-    discovery: Discovery, examples: Sequence[Example] = (), *, name: str = "", command: str = ""
+    discovery: Discovery, examples: Sequence[Example] = (), *, use: str = "", command: str = ""
 ) -> Page:
     """The report, to be rendered.
 
     Args:
         discovery: what was found.
         examples: pictures to show.
-        name: of the head set that was written.
+        use: the command that makes these heads the model's own.
         command: what made it.
     """
     found, kept = discovery.chosen, discovery.settings
     sections = [
-        _summary(discovery, found, name),
+        _summary(discovery, found, use),
         _elbow(found),
         _ranking(discovery, found),
         _layers(discovery, found),
@@ -88,7 +88,7 @@ def page(
     )
 
 
-def _summary(discovery: Discovery, found: Selection, name: str) -> Section:
+def _summary(discovery: Discovery, found: Selection, use: str) -> Section:
     remarks = [note("info", sentence) for sentence in (*found.notes, *discovery.statements)]
     if discovery.resampled:
         remarks.append(
@@ -106,8 +106,8 @@ def _summary(discovery: Discovery, found: Selection, name: str) -> Section:
         figures.append(("τ", found.threshold, f"{len(found.ranked):,} heads are candidates"))
     if not math.isnan(found.stability):
         figures.append(("stability", found.stability, "of the chosen are shared by two draws"))
-    saved = f"Written as head set {name}: vg-engine heads use {name}.yaml" if name else ""
-    return section("Found", numbers(*figures), *filter(None, [saved]), *remarks)
+    after = f"Use them from now on: {use}" if use else ""
+    return section("Found", numbers(*figures), *filter(None, [after]), *remarks)
 
 
 def _elbow(found: Selection) -> Section | None:
