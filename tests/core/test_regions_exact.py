@@ -83,11 +83,9 @@ def tight(mask: np.ndarray, factor: int) -> Box:
 def slow_component(
     fine: np.ndarray, threshold: float, peak: tuple[float, float], factor: int
 ) -> np.ndarray:
-    touching = np.zeros(fine.shape, dtype=bool)
-    for row in range(len(fine)):
-        for column in range(fine.shape[1]):
-            across = column <= peak[0] * factor <= column + 1
-            touching[row, column] = across and row <= peak[1] * factor <= row + 1
+    rows, columns = np.indices(fine.shape)
+    x, y = peak[0] * factor, peak[1] * factor
+    touching = (columns <= x) & (x <= columns + 1) & (rows <= y) & (y <= rows + 1)
     labels, _ = ndimage.label(fine > threshold, np.ones((3, 3)))
     held = labels[touching & (labels > 0)]
     return labels == held[0] if held.size else touching
