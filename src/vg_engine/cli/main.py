@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from vg_engine.cli import console, convert, discover, doctor, heads, lists, run
+from vg_engine.cli import ablate, console, convert, discover, doctor, heads, lists, run
 from vg_engine.cli import eval as eval_
 from vg_engine.core.errors import VGError
 
@@ -126,6 +126,7 @@ def _about(
 app.command("run", cls=Command)(run.run)
 app.command("discover", cls=Command)(discover.discover)
 app.command("eval", cls=Command)(eval_.evaluate)
+app.command("ablate", cls=Command)(ablate.ablate)
 app.command("adapters")(lists.adapters)
 app.add_typer(heads.app, name="heads")
 app.command("doctor", cls=Command)(doctor.doctor)

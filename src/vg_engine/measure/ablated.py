@@ -1,0 +1,174 @@
+"""Rows of an ablation: what each variant is worth, and how far it is from the default."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from vg_engine.core.scores import Parts, mean_parts, metric
+from vg_engine.core.statistics import Estimate, Paired, paired, ratio_interval
+from vg_engine.measure import records
+from vg_engine.measure.records import Record
+from vg_engine.measure.tables import estimate_json, paired_json
+from vg_engine.measure.variants import Sheet, Variant
+
+METRICS = ("acc@0.5", "miou", "pointing", "ciou")
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A variant and its scores.
+
+    Attributes:
+        variant: what was read.
+        scores: metric -> estimate.
+        against: metric -> this row less the default one, sample by sample; empty where both are
+            the same reading.
+    """
+
+    variant: Variant
+    scores: Mapping[str, Estimate]
+    against: Mapping[str, Paired]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A sheet with its scores."""
+
+    sheet: Sheet
+    rows: tuple[Row, ...]
+
+    @property
+    def default(self) -> Row | None:
+        """The row that the others are compared with, where it stands in this table."""
+        return next((row for row in self.rows if row.variant.default), None)
+
+    @property
+    def distinct(self) -> tuple[Row, ...]:
+        """The rows, neighbours of one reading joined: what need not be told twice."""
+        joined: list[list[Row]] = []
+        for row in self.rows:
+            if joined and joined[-1][0].variant.readings == row.variant.readings:
+                joined[-1].append(row)
+            else:
+                joined.append([row])
+        return tuple(map(_joined, joined)) if not self.sheet.named else self.rows
+
+    @property
+    def finding(self) -> str:
+        """What a table of choices of heads says beside its scores; empty for others."""
+        if self.sheet.name != "per_sample":
+            return ""
+        choices = [frozenset(row.variant.heads) for row in self.rows]
+        same = [row.variant.label for row in self.rows if not row.against]
+        heads = f"{len(self.rows[0].variant.heads)} heads"
+        if len(set(choices)) == 1:
+            return f"All {len(choices)} numbers of votes choose the same {heads}."
+        return (
+            f"{len(same)} of {len(choices)} numbers of votes choose the default {heads}; there "
+            f"are {len(set(choices))} different choices."
+        )
+
+
+def _joined(rows: Sequence[Row]) -> Row:
+    """Rows of one reading as one, called by its ends."""
+    first, last = rows[0].variant, rows[-1].variant
+    if first is last:
+        return rows[0]
+    shown = next((row for row in rows if row.variant.default), rows[0])
+    return replace(shown, variant=replace(shown.variant, label=f"{first.label} to {last.label}"))
+
+
+def row_json(row: Row, n: int) -> dict[str, Any]:
+    """A row as `ablation.json` holds it; `n` samples were scored."""
+    variant = row.variant
+    return {
+        "label": variant.label,
+        "value": None if math.isnan(variant.value) else variant.value,
+        "heads": [str(head) for head in variant.heads],
+        "said": variant.said,
+        "default": variant.default,
+        "control": variant.control,
+        "labelled": variant.labelled,
+        "n": n,
+        "scores": {name: estimate_json(row.scores[name]) for name in row.scores},
+        "same_as_default": not row.against,
+        "less_default": {name: paired_json(found) for name, found in row.against.items()},
+    }
+
+
+class Scored:
+    """What the journal's records are worth, reading by reading; numbers alone stay in memory.
+
+    Args:
+        made: makes a fresh iterator over the records, faults among them.
+        default: the row that all others are compared with.
+        resamples, seed: of the bootstrap.
+    """
+
+    def __init__(
+        self, made: Callable[[], Iterator[Record]], default: Variant, *, resamples: int, seed: int
+    ) -> None:
+        self._default, self._resamples, self._seed = default, resamples, seed
+        self._known: dict[tuple[int, ...], tuple[Mapping[str, Estimate], Mapping[str, Paired]]] = {}
+        self.pictures: list[str] = []
+        tables: list[Float64[np.ndarray, "readings metrics 2"]] = []
+        measured = [metric(name) for name in METRICS]
+        for record in made():
+            if "error" in record:
+                continue
+            self.pictures.append(record["picture"])
+            worths = records.outcomes(record["worth"], target=record["target"])
+            parts = [[one.part(worth) or (0.0, 0.0) for one in measured] for worth in worths]
+            tables.append(np.array(parts, dtype=np.float64))
+        self._parts = np.stack(tables) if tables else np.zeros((0, 1, len(METRICS), 2))
+        counted = self._parts[:, 0, :, 1] > 0
+        self.metrics = tuple(name for i, name in enumerate(METRICS) if counted[:, i].any())
+
+    def row(self, variant: Variant) -> Row:
+        """A variant's scores; those that read the same are reckoned once."""
+        if variant.readings not in self._known:
+            self._known[variant.readings] = self._scores(variant), self._against(variant)
+        return Row(variant, *self._known[variant.readings])
+
+    def _scores(self, variant: Variant) -> dict[str, Estimate]:
+        return {
+            name: ratio_interval(
+                parts.numerators,
+                parts.denominators,
+                self.pictures,
+                resamples=self._resamples,
+                seed=self._seed,
+            )
+            for name, parts in self._of(variant).items()
+        }
+
+    def _against(self, variant: Variant) -> dict[str, Paired]:
+        if variant.readings == self._default.readings:
+            return {}
+        default = self._of(self._default)
+        return {
+            name: paired(
+                parts.numerators,
+                parts.denominators,
+                default[name].numerators,
+                default[name].denominators,
+                self.pictures,
+                resamples=self._resamples,
+                seed=self._seed,
+            )
+            for name, parts in self._of(variant).items()
+        }
+
+    def _of(self, variant: Variant) -> dict[str, Parts]:
+        found = {}
+        for name in self.metrics:
+            place = METRICS.index(name)
+            columns = [self._parts[:, reading, place] for reading in variant.readings]
+            found[name] = mean_parts([Parts(c[:, 0].copy(), c[:, 1].copy()) for c in columns])
+        return found

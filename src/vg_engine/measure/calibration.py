@@ -1,0 +1,254 @@
+"""The heads that an ablation compares, all ranked on one data set: its calibration.
+
+One pass looks at the drawn sentences with all heads; every rule and every number of votes is ranked
+from what that pass wrote down. Two tables cannot share it, another query row and another way of
+taking the entropy: each of their rows takes a pass of its own, so they are made when asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from vg_engine.core import observation
+from vg_engine.core.engine import Engine
+from vg_engine.core.errors import HeadsError, InputError, PluginError
+from vg_engine.core.observation import Criteria
+from vg_engine.core.samples import DataSet, Sample
+from vg_engine.core.sampling import draw
+from vg_engine.core.selection import Selection
+from vg_engine.core.types import Prompt, QueryRow
+from vg_engine.measure import discovery, loop
+from vg_engine.measure.discovery import Discovery, discover
+from vg_engine.measure.modes import Mode, find_mode
+from vg_engine.plugins import entrypoints
+
+PAPER, IMAGE_ALONE, ENTROPY_ALONE = "paper", "attention_only", "entropy_only"
+VOTES = tuple(range(1, 15))
+# Ways of taking the entropy beside the paper's (cut 1, areas, 8-connected).
+ENTROPIES: Mapping[str, Criteria] = {
+    "cut 1.5 x mean": Criteria(cut=1.5),
+    "cut 2 x mean": Criteria(cut=2.0),
+    "weighted by mass": Criteria(weighting="mass"),
+    "4-connected": Criteria(connectivity=4),
+}
+_BOXED = frozenset({observation.INSIDE, observation.IOU, observation.HIT})
+_PAIRED = frozenset({observation.SENSITIVITY, observation.AGREEMENT})
+
+Working = Callable[[str], AbstractContextManager[loop.Told]]
+
+
+def unseen(_words: str) -> AbstractContextManager[loop.Told]:
+    """Work that nobody watches."""
+    return nullcontext(loop.quiet)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Heads by every way of choosing them.
+
+    Attributes:
+        data: what they were chosen on.
+        drawn: samples that were drawn from it.
+        discovery: the pass that all rules share; its first mode is the default.
+        rules: the modes of table `criteria`, as texts.
+        votes: N -> the mode that counts the N lowest entropies of each sentence.
+        entropies: way of taking the entropy -> what it chose; table `entropy`.
+        rows: query row -> the prompt that reads it, and what was chosen with it; `query_row`.
+        notes: what was left out, and why.
+    """
+
+    data: DataSet
+    drawn: tuple[Sample, ...]
+    discovery: Discovery
+    rules: tuple[str, ...]
+    votes: Mapping[int, str]
+    entropies: Mapping[str, Selection]
+    rows: Mapping[str, tuple[Prompt, Selection]]
+    notes: tuple[str, ...]
+
+
+def calibrate(
+    engine: Engine,
+    data: DataSet,
+    out: Path,
+    *,
+    mode: str,
+    tables: Sequence[str],
+    settings: discovery.Settings,
+    strict: bool = False,
+    remarks: Mapping[str, Any] | None = None,
+    working: Working = unseen,
+) -> Calibration:
+    """Rank the heads in every way that the tables need.
+
+    Args:
+        engine: asks with its own prompt.
+        data: sentences; rules that need boxes or pairs are left out where there are none.
+        out: folder of the journals; what is there already is gone on with.
+        mode: the rule of the default row.
+        tables: names of the tables to be made.
+        settings: how heads are looked for.
+        strict: the first fault stops everything.
+        remarks: kept in the journals when they are begun (the date).
+        working: shows the progress of each pass.
+
+    Raises:
+        InputError: the mode cannot be used with this data, or a journal is of other work.
+        HeadsError: what was observed tells the mode nothing.
+        OutputError: a journal cannot be written; what was done stays.
+    """
+    samples = loop.read(data, strict=strict).samples
+    chosen = find_mode(mode)
+    why = _missing(chosen, samples)
+    if why:
+        raise InputError(f"mode {mode}: {why}; choose another --mode or other --calibration data")
+    notes: list[str] = []
+    others = list(_installed(mode, samples, notes)) if "criteria" in tables else []
+    votes = _votes(chosen) if "per_sample" in tables else {}
+    if "per_sample" in tables and not votes:
+        notes.append(f"table per_sample left out: mode {mode} counts no votes of sentences")
+
+    def look(modes: Sequence[str], own: str = "", **changes: Any) -> Discovery:
+        with working(f"calibrating, {own}" if own else "calibrating") as told:
+            return discover(
+                engine,
+                data,
+                out / own.replace(" ", "-"),
+                modes=modes,
+                settings=replace(settings, **changes),
+                strict=strict,
+                remarks=remarks,
+                told=told,
+            )
+
+    found, others = _ranked(look, mode, others, list(votes.values()), notes)
+    entropies = {
+        name: look([mode], name, criteria=criteria, singles=0).chosen
+        for name, criteria in (ENTROPIES.items() if "entropy" in tables else ())
+    }
+    rows: dict[str, tuple[Prompt, Selection]] = {}
+    asked = engine.settings.prompt
+    for row in get_args(QueryRow) if "query_row" in tables else ():
+        prompt = replace(asked, query_row=row)
+        if prompt == asked:
+            rows[row] = prompt, found.chosen
+            continue
+        with _asking(engine, prompt):
+            rows[row] = prompt, look([mode], row, singles=0).chosen
+    return Calibration(
+        data=data,
+        drawn=_drawn(samples, settings),
+        discovery=found,
+        rules=tuple(others),
+        votes=votes,
+        entropies=entropies,
+        rows=rows,
+        notes=tuple(notes),
+    )
+
+
+def labelled(mode: Mode) -> bool:
+    """Whether a rule looks at true boxes."""
+    return not _BOXED.isdisjoint(mode.rule.needs)
+
+
+def _drawn(samples: Sequence[Sample], settings: discovery.Settings) -> tuple[Sample, ...]:
+    names = [sample.picture for sample in samples]
+    drawn = draw(names, size=settings.samples, draws=settings.draws, seed=settings.seed)
+    return tuple(samples[place] for place in drawn.index.tolist())
+
+
+def _missing(mode: Mode, samples: Sequence[Sample]) -> str:
+    """What data must have for a rule and this has not; empty if nothing."""
+    needs = frozenset(mode.rule.needs)
+    unknown = needs - set(observation.COLUMNS)
+    if unknown:
+        return f"nobody measures {', '.join(sorted(unknown))}"
+    if needs & _BOXED and not any(s.boxes is not None and len(s.boxes) for s in samples):
+        return "it needs true boxes, and the calibration data has none"
+    if needs & _PAIRED and not _has_pairs(samples):
+        return "it compares sentences about one picture, and the calibration data has no such pairs"
+    return ""
+
+
+def _has_pairs(samples: Sequence[Sample]) -> bool:
+    """Whether two sentences about one picture mean different things."""
+    first: dict[str, Sample] = {}
+    return any(
+        not first.setdefault(sample.picture, sample).same_target(sample) for sample in samples
+    )
+
+
+def _installed(chosen: str, samples: Sequence[Sample], notes: list[str]) -> Iterator[str]:
+    """The rules that stand beside the default: the paper's parts first, labelled ones last."""
+    known = {entry.name for entry in entrypoints.installed(entrypoints.RULES)}
+    last = []
+    parts = [IMAGE_ALONE, ENTROPY_ALONE, PAPER]
+    for name in [*(part for part in parts if part in known), *sorted(known - set(parts))]:
+        if name == chosen:
+            continue
+        try:
+            mode = find_mode(name)
+        except PluginError as error:
+            notes.append(f"rule {name} left out: {error}")
+            continue
+        why = _missing(mode, samples)
+        if why:
+            notes.append(f"rule {name} left out: {why}")
+        elif labelled(mode):
+            last.append(name)
+        else:
+            yield name
+    yield from last
+
+
+def _votes(mode: Mode) -> dict[int, str]:
+    """The mode again for every number of votes; none, if it counts none."""
+    if not hasattr(mode.rule, "per_sample"):
+        return {}
+    stated = {key: value for key, value in mode.options.items() if key != "per_sample"}
+    texts = {}
+    for number in VOTES:
+        more = {**stated, "per_sample": number}
+        texts[number] = f"{mode.name}:{','.join(f'{k}={v}' for k, v in more.items())}"
+    return texts
+
+
+def _ranked(
+    look: Callable[[Sequence[str]], Discovery],
+    mode: str,
+    others: list[str],
+    votes: Sequence[str],
+    notes: list[str],
+) -> tuple[Discovery, list[str]]:
+    """All modes ranked, but for others that what was seen tells nothing."""
+    try:
+        return look([mode, *others, *votes]), others
+    except HeadsError:
+        if not others:
+            raise
+    # The pass is done and written down: who is to blame can be asked one by one.
+    good = []
+    for name in others:
+        try:
+            look([mode, name])
+        except HeadsError as error:
+            notes.append(f"rule {name} left out: {error}")
+        else:
+            good.append(name)
+    return look([mode, *good, *votes]), good
+
+
+@contextmanager
+def _asking(engine: Engine, prompt: Prompt) -> Iterator[None]:
+    """The engine with another prompt, for as long as the block runs."""
+    before = engine.settings
+    engine.settings = replace(before, prompt=prompt)
+    try:
+        yield
+    finally:
+        engine.settings = before
