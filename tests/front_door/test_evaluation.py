@@ -316,6 +316,7 @@ def test_a_journal_torn_anywhere_is_gone_on_with(make: Make, write: Any) -> None
                 shutil.rmtree("out")
                 Path("out").mkdir()
                 Path("out/records.jsonl").write_bytes(b"".join(kept[:number]) + torn[: number * 9])
+                Path("out/.eval.json.77.part").write_text('{"work": "ev')
                 assert work() == whole, (number, torn)
 
 
@@ -341,9 +342,27 @@ def test_progress_is_told(make: Make, write: Any) -> None:
 def test_head_sets_that_do_not_fit_or_repeat_are_refused(make: Make, write: Any) -> None:
     data = write(FOUR)
     with pytest.raises(HeadsError, match="L9H0 is out of range"):
-        evaluate(make(), data, heads=[HeadSet("deep", parse_heads("L9H0"), "given")])
+        evaluate(make(), data, heads=["L9H0"])
     with pytest.raises(InputError, match="in the table already"):
         evaluate(make(), data, heads=[HeadSet("again", parse_heads("L2H1"), "given")])
     stated = HeadSet("x", parse_heads("L3H0"), "paper", provenance={"prompt": {"form": "chat"}})
     with pytest.raises(HeadsError, match="was found with prompt form 'chat', not 'bare'"):
         evaluate(make(), data, heads=[stated], prompt={"form": "bare"})
+
+
+def test_sets_named_like_controls_keep_rows_of_their_own(make: Make, write: Any) -> None:
+    alike = HeadSet("centre box", parse_heads("L3H0"), "paper")
+    found = evaluate(make(), write(FOUR), heads=[alike, "L3H1", "auto"], settings=QUICK)
+    assert names(found)[:4] == ["L2H1", "centre box (2)", "L3H1", "auto"]
+    assert names(found)[-1] == "centre box"
+    assert len(set(names(found))) == len(names(found))
+    assert values(found, "auto") == pytest.approx(values(found, "L2H1"), nan_ok=True)
+
+
+def test_an_engine_without_heads_is_scored_as_it_chooses(make: Make, write: Any) -> None:
+    found = evaluate(make("auto"), write(FOUR), "out", settings=QUICK)
+    assert names(found)[:2] == ["auto", "random: 3 heads of layers 2 to 3"]
+    with make("auto") as engine:
+        given = [engine.ground(line["image"], line["text"]) for line in FOUR]
+    boxes = {one["id"]: one["answers"]["auto"]["boxes"] for one in records("out")}
+    assert [boxes[line["id"]] for line in FOUR] == [one.boxes.tolist() for one in given]

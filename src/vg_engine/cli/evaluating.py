@@ -11,24 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vg_engine._load import AUTO, load, named_heads
+from vg_engine._load import load
 from vg_engine.cli import console, score_tables
 from vg_engine.core.errors import InputError
 from vg_engine.core.heads import HeadSet
 from vg_engine.core.scores import metric
 from vg_engine.measure import comparison
 from vg_engine.measure.comparison import Comparison
+from vg_engine.measure.contestants import named
 from vg_engine.measure.evaluation import NUMBERS, REPORT, Evaluation, Settings
 from vg_engine.measure.evaluation import evaluate as score
 from vg_engine.measure.tables import SHORT
 from vg_engine.plugins.datasets.naming import open_data
 from vg_engine.plugins.export import prepare_folder, write_whole
 from vg_engine.registry import catalog
-from vg_engine.registry.schema import read_head_set
 from vg_engine.report import comparison as report
 
 SCENES = "scenes?split=exam"
-_FILES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def evaluate(asked: Asked, choices: Mapping[str, Any]) -> None:
     """
     settings = Settings(**asked.settings)
     data = open_data(_data(asked.data, choices["source"]))
-    main = _heads(asked.heads[0]) if asked.heads else None
+    main = _main(asked.heads[0]) if asked.heads else None
     with console.notes(), console.quiet_libraries():
         with console.waiting("loading the model"):
             engine = load(**choices, heads=main)
@@ -60,7 +59,7 @@ def evaluate(asked: Asked, choices: Mapping[str, Any]) -> None:
                 engine,
                 data,
                 asked.out,
-                heads=[None if text == AUTO else _set(text) for text in asked.heads[1:]],
+                heads=asked.heads[1:],
                 prompt=choices["prompt"],
                 settings=settings,
                 strict=asked.strict,
@@ -148,14 +147,9 @@ def _data(given: str | None, model: str | None) -> str:
     )
 
 
-def _heads(text: str) -> str | HeadSet:
-    """What `load` takes: a head set of a file, or the text itself."""
-    return read_head_set(Path(text)) if text.endswith(_FILES) else text
-
-
-def _set(text: str) -> HeadSet:
-    heads = _heads(text)
-    return named_heads(heads) if isinstance(heads, str) else heads
+def _main(text: str) -> str | HeadSet:
+    """What `load` takes."""
+    return named(text) or text
 
 
 def _show(found: Evaluation, out: Path | None) -> None:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from vg_engine import _prompts
+from vg_engine._load import named_heads
 from vg_engine.core.engine import FIRST_LAYER, Engine
 from vg_engine.core.errors import InputError
 from vg_engine.core.heads import Head, HeadSet
 from vg_engine.core.types import Prompt
+from vg_engine.registry.schema import read_head_set
 
 Kind = Literal["heads", "auto", "raw", "random", "mean", "single", "centre"]
 CENTRE_SHARE = 0.5  # of each side of the picture
-CENTRE = "centre box"
+CENTRE, MEAN, SINGLE = "centre box", "mean of all heads", "best single head"
+AUTO = "auto"
 _CONTROLS = ("random", "mean", "single", "centre")
 _MANY_SHARED = 0.3  # of random heads in the set itself: worth a note
 _NAMED = 4  # heads that a name lists
+_FILES = (".yaml", ".yml")
 _ATTEMPTS = 100  # per draw, to find one that was not drawn before
 
 
@@ -122,7 +127,8 @@ def make_plan(
         prompt = engine.settings.prompt if not number else _prompt(engine, heads, given or {})
         if prompt not in prompts:
             prompts.append(prompt)
-        rows.append(_row(engine, heads, prompts.index(prompt), [row.name for row in rows]))
+        taken = [CENTRE, MEAN, SINGLE, *_names(rows)]
+        rows.append(_row(engine, heads, prompts.index(prompt), taken))
         again = [(row.kind, row.heads, row.prompt) for row in rows[:-1]]
         if (rows[-1].kind, rows[-1].heads, rows[-1].prompt) in again:
             raise InputError(f"--heads {rows[-1].name} is in the table already; name it once")
@@ -147,6 +153,18 @@ def make_plan(
         tuple(_captured(engine, rows, index) for index in range(len(prompts))),
         tuple(dict.fromkeys(notes)),
     )
+
+
+def named(text: str) -> HeadSet | None:
+    """What `--heads` says: a head set by name or file, a list of heads, or (None) `auto`.
+
+    Raises:
+        HeadSetNotFoundError, HeadsError: it is none of these.
+        InputError: the file cannot be read.
+    """
+    if text == AUTO:
+        return None
+    return read_head_set(Path(text)) if text.endswith(_FILES) else named_heads(text)
 
 
 def candidates(engine: Engine) -> tuple[Head, ...]:
@@ -272,12 +290,12 @@ def _drawn(
 
 def _mean(deep: tuple[Head, ...], prompt: int) -> Contestant:
     said = f"{_count(len(deep))} of {_layers(deep)}"
-    return Contestant(_with("mean of all heads", prompt), "mean", deep, prompt=prompt, said=said)
+    return Contestant(_with(MEAN, prompt), "mean", deep, prompt=prompt, said=said)
 
 
 def _single(deep: tuple[Head, ...], prompt: int) -> Contestant:
     said = "oracle: chosen on these very samples"
-    return Contestant(_with("best single head", prompt), "single", deep, prompt=prompt, said=said)
+    return Contestant(_with(SINGLE, prompt), "single", deep, prompt=prompt, said=said)
 
 
 def _centre() -> Contestant:

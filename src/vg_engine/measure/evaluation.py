@@ -159,7 +159,7 @@ def evaluate(
     data: DataSet | str,
     out: Path | str | None = None,
     *,
-    heads: Sequence[HeadSet | None] = (),
+    heads: Sequence[HeadSet | str | None] = (),
     prompt: Mapping[str, str] | None = None,
     settings: Settings | None = None,
     strict: bool = False,
@@ -174,7 +174,8 @@ def evaluate(
         data: a data set, or its name (`scenes?split=exam`).
         out: folder for `records.jsonl`, `eval.json` and `report.html`; what is there already is
             gone on with. None keeps no file.
-        heads: further rows; None among them selects heads on each picture (`auto`).
+        heads: further rows: head sets, their names or YAML files, `L14H24,L14H13`, or `auto`
+            (None), which selects heads on each picture.
         prompt: what was said of the prompt when the engine was loaded. A further set is asked
             with the prompt that it was found with, and refused if that is another.
         settings: controls, seed, limit.
@@ -192,7 +193,7 @@ def evaluate(
     data = open_data(data) if isinstance(data, str) else data
     plan = make_plan(
         engine,
-        heads,
+        [contestants.named(one) if isinstance(one, str) else one for one in heads],
         given=prompt,
         draws=settings.draws,
         seed=settings.seed,
@@ -208,6 +209,8 @@ def evaluate(
     kept = _kept(engine, data, settings, plan, found)
     with _folder(out) as folder:
         with Journal(folder / RECORDS, WORK, kept, remarks=remarks) as journal:
+            for part in (*folder.glob(f".{NUMBERS}.*"), *folder.glob(f".{REPORT}.*")):
+                part.unlink(missing_ok=True)  # what a kill left half written
             _work(engine, plan, found, journal, strict=strict, told=told)
             evaluation = _made(engine, data, settings, plan, journal, kept)
         if out is not None:

@@ -235,6 +235,7 @@ def _fit(evaluation: Evaluation) -> Section | None:
     curves = [
         charts.Series(c.name, columns.curves[c.name], THRESHOLDS, muted=c.control)
         for c in columns.contestants
+        if c.kind not in ("mean", "single")  # they would lie on the others
     ]
     accuracy = charts.line(
         curves,
