@@ -207,17 +207,22 @@ class Engine:
             image: the same picture.
             heads: which of the maps to combine; all of them, if None.
         """
-        picture = self.picture(image)
         chosen = maps if heads is None else readout.pick(maps, heads)
+        stamp = self.stamp()
+        if self.head_set is None or chosen.heads != self.head_set.heads:
+            stamp |= {"head_set": "given", "head_mode": "given"}
+        return self._read(chosen, self.picture(image), stamp)
+
+    def _read(self, maps: HeadMaps, picture: Picture, stamp: Mapping[str, Any]) -> Grounding:
         settings = self.settings
         return readout.locate(
-            chosen,
+            maps,
             picture.size,
             settings.region,
             sigma=settings.sigma,
             kernel=settings.kernel,
             notes=(*picture.notes, *self._notes),
-            provenance=self.stamp(),
+            provenance=stamp,
         )
 
     def refine(self, groundings: Sequence[Grounding], image: Any) -> tuple[Grounding, ...]:
@@ -325,10 +330,10 @@ class Engine:
         for (picture, _), seen in zip(asked, observed, strict=True):
             began = time.perf_counter()
             if fixed is not None:
-                grounding = self.read(seen, picture)
+                grounding = self._read(seen, picture, self.stamp())
             else:
-                chosen = per_sample_heads(seen, k=settings.k)
-                grounding = self.read(seen, picture, chosen)
+                chosen = readout.pick(seen, per_sample_heads(seen, k=settings.k))
+                grounding = self._read(chosen, picture, self.stamp())
                 grounding = replace(grounding, notes=(*grounding.notes, AUTO_NOTE))
             read = time.perf_counter() - began
             answers.append(replace(grounding, timings={**spent, "read": read}))

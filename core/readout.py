@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32
 
 from vg_engine.core import geometry, maps
-from vg_engine.core.errors import InputError, PluginError
+from vg_engine.core.errors import HeadsError, InputError, PluginError
 from vg_engine.core.geometry import SoftMap, View
 from vg_engine.core.heads import Head
 from vg_engine.core.regions import GridRegion, Region
@@ -66,7 +66,14 @@ def head_maps(
 
 
 def pick(observed: HeadMaps, heads: Sequence[Head]) -> HeadMaps:
-    """The maps of some of the heads, in the given order."""
+    """The maps of some of the heads, in the given order.
+
+    Raises:
+        HeadsError: a head whose map was not taken.
+    """
+    lacking = [str(head) for head in heads if head not in observed.heads]
+    if lacking:
+        raise HeadsError(f"no map of {', '.join(lacking)} was taken; ask for maps of these heads")
     where = [observed.heads.index(head) for head in heads]
     return HeadMaps(
         expression=observed.expression,

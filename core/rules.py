@@ -40,17 +40,20 @@ def deep_enough(heads: tuple[Head, ...], skipped_layers: int) -> Bool[np.ndarray
 
 
 def judge(
-    heads: tuple[Head, ...], criterion: Float64[np.ndarray, " heads"], skipped_layers: int
+    heads: tuple[Head, ...],
+    criterion: Float64[np.ndarray, " heads"],
+    skipped_layers: int,
+    attention: Float64[np.ndarray, " heads"] | None = None,
 ) -> tuple[Bool[np.ndarray, " heads"], float, tuple[str, ...]]:
     """Criterion 1 (section 3): who reaches the elbow and lies deep enough; tau; notes.
 
-    Layers in which every head gives all its attention to the picture (cross-attention) are exempt
-    from the elbow. Where nobody passes, the criteria give way, and a note says so.
+    `attention` is mean S_img, where the criterion is another. Layers in which every head gives all
+    its attention to the picture (cross-attention) are exempt from the elbow. Where nobody passes,
+    the criteria give way, and a note says so.
     """
     layers = np.array([head.layer for head in heads])
-    full = [
-        layer for layer in np.unique(layers) if (criterion[layers == layer] > _ALL_PICTURE).all()
-    ]
+    looking = criterion if attention is None else attention
+    full = [layer for layer in np.unique(layers) if (looking[layers == layer] > _ALL_PICTURE).all()]
     exempt = np.isin(layers, full)
     threshold, kept = 0.0, exempt
     if not exempt.all():
@@ -182,10 +185,14 @@ class Paper:
         return self._frequency(seen, ATTENTION, ENTROPY)
 
     def _frequency(self, seen: Observations, amount: str, entropy: str) -> Scores:
-        means = seen.means(amount)[amount]
+        both = seen.means(amount, ATTENTION)
+        means, attention = both[amount], both[ATTENTION]
         if np.isnan(means).any():
             raise HeadsError(f"{amount!r} was not measured in every draw; give more samples")
-        judged = [judge(seen.heads, mean, self.skipped_layers) for mean in means]
+        judged = [
+            judge(seen.heads, mean, self.skipped_layers, looking)
+            for mean, looking in zip(means, attention, strict=True)
+        ]
         candidates = np.stack([one[0] for one in judged])
         frequency = votes(seen, candidates, self.per_sample, (entropy, amount))
         return Scores(

@@ -398,3 +398,12 @@ def test_refining_is_what_the_postprocessors_make_of_a_pictures_answers(make_eng
     assert engine.refine([], HERE) == ()
     assert len(first.seen) == 1
     assert make_engine().refine(answers, PICTURE) == tuple(answers)
+
+
+def test_an_answer_of_other_heads_says_so(make_engine: Make) -> None:
+    engine = make_engine()
+    (maps,) = engine.maps(PICTURE, "1,4")
+    assert engine.read(maps, PICTURE, [Head(2, 1)]).provenance["head_set"] == "cell"
+    assert engine.read(maps, PICTURE, [Head(3, 0)]).provenance["head_set"] == "given"
+    with pytest.raises(HeadsError, match="L9H9"):
+        engine.read(maps, PICTURE, [Head(9, 9)])

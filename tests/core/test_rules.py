@@ -101,11 +101,12 @@ def plain_paper(
     plain = Plain([], [], [], close=False)
     for draw in range(case.draws):
         s_img = dict(zip(case.heads, case.mean(amount, draw), strict=True))
+        looking = dict(zip(case.heads, case.mean(names.ATTENTION, draw), strict=True))
         layers = {h.layer for h in case.heads}
         crossing = {
             layer
             for layer in layers
-            if all(s_img[h] > 0.999 for h in case.heads if h.layer == layer)
+            if all(looking[h] > 0.999 for h in case.heads if h.layer == layer)
         }
         judged = [s_img[h] for h in case.heads if h.layer not in crossing]
         tau, close = plain_elbow(judged) if judged else (ZERO, False)
@@ -435,3 +436,12 @@ def test_options_are_checked(kind: Any) -> None:
     if "per_sample" in kind.__dataclass_fields__:
         with pytest.raises(InputError, match="per_sample"):
             kind(per_sample=0)
+
+
+def test_contrast_leaves_cross_attention_layers_their_exemption() -> None:
+    """Layer 2 holds nothing but the picture; what words add there may be little."""
+    heads = tuple(Head(layer, head) for layer in (2, 3) for head in range(6))
+    looking = np.array([1.0] * 6 + [0.01, 0.02, 0.03, 0.05, 0.5, 0.6])
+    added = np.array([0.01] * 6 + [0.01, 0.01, 0.01, 0.02, 0.4, 0.5])
+    kept, _, _ = rules.judge(heads, added, 2, looking)
+    assert kept.tolist() == [True] * 6 + [False] * 3 + [True] * 3  # from .02 on
