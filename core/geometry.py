@@ -328,7 +328,13 @@ def fuse(
         cover += density * np.outer(down.sum(1), across.sum(1)) / area
     # Cells that no view shows stay 0; a sliver of cover below 1e-9 is rounding.
     fused = np.divide(mass, cover, out=np.zeros_like(mass), where=cover > 1e-9 / area)
-    return SoftMap(fused.astype(np.float32), canvas)
+    return SoftMap(_even(fused).astype(np.float32), canvas)
+
+
+def _even(values: Float64[np.ndarray, "heads rows cols"]) -> Float64[np.ndarray, "heads rows cols"]:
+    """Values to 40 binary places of their own: what is equal but for rounding becomes equal."""
+    parts, exponents = np.frexp(values)
+    return np.asarray(np.ldexp(np.round(np.ldexp(parts, 40)), exponents - 40))
 
 
 def _finest_grid(views: Sequence[View]) -> tuple[Affine, tuple[int, int]]:
