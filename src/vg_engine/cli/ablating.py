@@ -135,7 +135,7 @@ def _data(asked: Asked, model: str | None) -> tuple[str, str]:
 def _show(found: Ablation, out: Path) -> None:
     default = found.default.variant
     for table in found.tables.values():
-        console.result(table.sheet.title)
+        console.result(f"{table.sheet.title} (n = {found.n:,})")
         _show_table(found.metrics, table.sheet.axis, table.distinct)
         if table.finding:
             console.result(table.finding)

@@ -298,6 +298,11 @@ def _made(
     spearman = correlations(found, found.chosen) if "spearman" in settings.tables else {}
     notes = [*data.statements, *found.statements, *found.chosen.notes]
     notes += [*calibration.notes, *plan.notes]
+    if found.resampled:
+        notes.append(
+            f"the calibration data holds no more than {found.settings['samples']:,} sentences: its "
+            "draws are resamples of all of it, picture by picture"
+        )
     if "spearman" in settings.tables and not spearman:
         notes.append("table spearman left out: the calibration data has no true boxes")
     return Ablation(

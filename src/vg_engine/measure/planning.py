@@ -195,7 +195,7 @@ class _Planner:
         kernel = self.engine.settings.kernel
         rows = [
             self._variant(f"{sigma:g}", sigma, **_smoothed(sigma, kernel))
-            for sigma in _with(SIGMAS, self.engine.settings.sigma)
+            for sigma in sorted({*SIGMAS, self.engine.settings.sigma})
         ]
         return Sheet("sigma", "Smoothing: sigma", "sigma, in cells", tuple(rows))
 
@@ -203,7 +203,7 @@ class _Planner:
         sigma = self.engine.settings.sigma
         rows = [
             self._variant(str(kernel), float(kernel), **_smoothed(sigma, kernel))
-            for kernel in _with(KERNELS, self.engine.settings.kernel)
+            for kernel in sorted({*KERNELS, self.engine.settings.kernel})
         ]
         return Sheet("kernel", "Smoothing: kernel", "side of the kernel, in cells", tuple(rows))
 
@@ -272,8 +272,3 @@ def _smoothing(sigma: float, kernel: int) -> tuple[float, int]:
 
 def _smoothed(sigma: float, kernel: int) -> dict[str, Any]:
     return dict(zip(("sigma", "kernel"), _smoothing(sigma, kernel), strict=True))
-
-
-def _with(values: Sequence[float], own: float) -> list[Any]:
-    """The values and the engine's own among them, ascending."""
-    return sorted({*values, own})

@@ -183,6 +183,7 @@ def _scores(found: Ablation, table: Table) -> Markup:
         rows,
         align="l" + "r" * (1 + len(titles)),
         highlight={i for i, row in enumerate(shown) if row.variant.default},
+        caption=f"{found.n:,} sentences",
         muted={i for i, row in enumerate(shown) if row.variant.control},
     )
 
