@@ -134,7 +134,7 @@ def discover(
     command goes on where it stopped.
 
     [dim]vg-engine discover --model checkpoints/llava-1.5-7b-hf --data
-    refcoco:/data/refer?split=train --out found[/dim]
+    'refcoco:/data/refer?split=train' --out found[/dim]
     """
     from vg_engine.cli import discovering  # noqa: PLC0415 - torch, for the work alone
 
