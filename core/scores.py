@@ -183,6 +183,21 @@ class Parts:
         return Parts(self.numerators[rows], self.denominators[rows])
 
 
+def on_both(name: str, a: Parts, b: Parts) -> tuple[Parts, Parts]:
+    """Two contestants' parts of a metric, on the samples that say something about both.
+
+    A peak on ignored pixels is no miss, so one of two may not be judged there; a difference is
+    then over the others. cIoU adds up pixels, and an empty union is one of its answers.
+    """
+    if name == "ciou":
+        return a, b
+    both = (a.denominators > 0) & (b.denominators > 0)
+    return (
+        Parts(np.where(both, a.numerators, 0.0), np.where(both, a.denominators, 0.0)),
+        Parts(np.where(both, b.numerators, 0.0), np.where(both, b.denominators, 0.0)),
+    )
+
+
 def mean_parts(draws: Sequence[Parts]) -> Parts:
     """Of a contestant that was drawn several times: the mean over its draws, sample by sample.
 

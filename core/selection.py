@@ -281,8 +281,14 @@ def select(rule: Rule, seen: Observations, *, name: str, k: int | None = TOP) ->
         threshold=float(np.mean(thresholds)) if thresholds else 0.0,
         thresholds=thresholds,
         samples=tuple(map(int, seen.samples)),
-        notes=scores.notes,
+        notes=(*scores.notes, *_too_few(k, chosen)),
     )
+
+
+def _too_few(k: int | None, chosen: int) -> tuple[str, ...]:
+    if k is None or chosen >= k:
+        return ()
+    return (f"k = {k} heads were asked for, and there are only {chosen} candidates",)
 
 
 def _over_draws(

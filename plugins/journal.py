@@ -12,7 +12,9 @@ import base64
 import contextlib
 import hashlib
 import json
+import logging
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +25,7 @@ import numpy as np
 from vg_engine.core.errors import InputError, OutputError
 from vg_engine.plugins.export import plain, to_line
 
+_LOG = logging.getLogger("vg_engine")
 _VERSION = 1
 _START = b'{"journal": '
 _BATCH, _OF = "batch", "of"
@@ -160,6 +163,8 @@ class Journal:
             if first.endswith(b"\n"):
                 self._check(first)
                 end = self._whole_batches(lines)
+                lines.seek(end)
+                self._save(lines.read())
                 self._cut(end)
                 return end
         if first and not first.startswith(_START[: len(first)]):
@@ -170,6 +175,24 @@ class Journal:
         self._end = 0
         self._write(f"{to_line(header)}\n".encode())
         return self._end
+
+    def _save(self, rest: bytes) -> None:
+        """Keep what no kill can have left: more than one batch's records behind the whole ones."""
+        places = [place for line in rest.splitlines(keepends=True) if (place := _place(line))]
+        if all(place[0] == self.done for place in places):
+            return
+        copy = self.path.with_name(f"{self.path.name}.damaged")
+        try:
+            shutil.copyfile(self.path, copy)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        _LOG.warning(
+            "%s is damaged after batch %d: what follows is done again; the file as it was is kept "
+            "as %s",
+            self.path,
+            self.done,
+            copy.name,
+        )
 
     def _whole_batches(self, lines: IO[bytes]) -> int:
         """Count them; returns where the last one ends."""

@@ -37,6 +37,7 @@ def test_whatever_is_torn_off_the_end_is_written_again_the_same(tmp_path: Path) 
         torn.write_bytes(expected[:cut])
         write(torn, 5)
         assert torn.read_bytes() == expected, f"cut after {cut} bytes"
+    assert not list(tmp_path.glob("*.damaged"))
 
 
 def test_records_are_those_of_whole_batches_in_order(tmp_path: Path) -> None:
@@ -54,15 +55,20 @@ def test_records_are_those_of_whole_batches_in_order(tmp_path: Path) -> None:
         assert journal.done == 2, "the third batch lacks a record: done again whole"
 
 
-def test_a_broken_line_in_the_middle_costs_what_follows_and_no_more(tmp_path: Path) -> None:
+def test_a_broken_line_in_the_middle_costs_what_follows_and_no_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "j.jsonl"
     write(path, 5)
     expected = path.read_bytes()
     lines = expected.splitlines(keepends=True)
     lines[3] = b'{"batch": 1, "of": 2, "id": \xff\n'
     path.write_bytes(b"".join(lines))
+    damaged = path.read_bytes()
     with Journal(path, "discover", SETTINGS) as journal:
         assert journal.done == 1
+    assert path.with_name("j.jsonl.damaged").read_bytes() == damaged, "hours of work may be in it"
+    assert "is damaged after batch 1" in caplog.text
     write(path, 5)
     assert path.read_bytes() == expected
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from vg_engine.core.scores import Parts, mean_parts, metric
+from vg_engine.core.scores import Parts, mean_parts, metric, on_both
 from vg_engine.core.statistics import Estimate, Paired, paired, ratio_interval
 from vg_engine.measure import records
 from vg_engine.measure.records import Record
@@ -152,18 +152,19 @@ class Scored:
         if variant.readings == self._default.readings:
             return {}
         default = self._of(self._default)
-        return {
-            name: paired(
-                parts.numerators,
-                parts.denominators,
-                default[name].numerators,
-                default[name].denominators,
+        differences = {}
+        for name, parts in self._of(variant).items():
+            one, other = on_both(name, parts, default[name])
+            differences[name] = paired(
+                one.numerators,
+                one.denominators,
+                other.numerators,
+                other.denominators,
                 self.pictures,
                 resamples=self._resamples,
                 seed=self._seed,
             )
-            for name, parts in self._of(variant).items()
-        }
+        return differences
 
     def _of(self, variant: Variant) -> dict[str, Parts]:
         found = {}

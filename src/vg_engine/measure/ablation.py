@@ -233,11 +233,11 @@ def _kept(
     """All that the records depend on."""
     return {
         **loop.asking(engine),
-        "tool": engine.stamp().get("tool"),
         "data": data.name,
         "data_revision": data.revision,
         "samples": len(found.samples),
         "faults": len(found.faults),
+        "records": loop.listed(found),
         "limit": settings.limit,
         "batch_size": engine.settings.batch_size,
         "k": engine.settings.k,
@@ -260,6 +260,7 @@ def _work(
     grouped = batches(units(found.samples, range(len(found.samples)), most=most), most)
     sizes = [sum(len(unit.samples) for unit in batch) for batch in grouped]
     first = 1 if found.faults else 0  # what could not even be read is a batch of its own
+    loop.old_faults(journal.records(), strict=strict)
     if first and not journal.done:
         journal.append(loop.fault_records(found.faults))
     start = journal.done - first
@@ -300,8 +301,8 @@ def _made(
     notes += [*calibration.notes, *plan.notes]
     if found.resampled:
         notes.append(
-            f"the calibration data holds no more than {found.settings['samples']:,} sentences: its "
-            "draws are resamples of all of it, picture by picture"
+            f"The calibration data holds no more than {found.settings['samples']:,} sentences, so "
+            "its draws are resamples of all of it, picture by picture."
         )
     if "spearman" in settings.tables and not spearman:
         notes.append("table spearman left out: the calibration data has no true boxes")

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from vg_engine.core.errors import InputError, nearest
-from vg_engine.core.scores import METRICS, Outcome, Parts, metric
+from vg_engine.core.scores import METRICS, Outcome, Parts, metric, on_both
 from vg_engine.core.statistics import (
     Estimate,
     McNemar,
@@ -290,15 +290,16 @@ def _difference(
     how: dict[str, Any] = {"resamples": resamples, "seed": seed}
     tested = name in _TESTED and not any(side.row.kind == "random" for side in (a, b))
     counted = (one.denominators > 0) & (other.denominators > 0)
+    shared, with_it = on_both(name, one, other)
     return Difference(
         name,
         ratio_interval(one.numerators, one.denominators, pictures, **how),
         ratio_interval(other.numerators, other.denominators, pictures, **how),
         paired(
-            one.numerators,
-            one.denominators,
-            other.numerators,
-            other.denominators,
+            shared.numerators,
+            shared.denominators,
+            with_it.numerators,
+            with_it.denominators,
             pictures,
             **how,
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from vg_engine._load import named_heads
 from vg_engine.core.engine import FIRST_LAYER, Engine
 from vg_engine.core.errors import InputError
 from vg_engine.core.heads import Head, HeadSet
+from vg_engine.core.samples import DataSet
 from vg_engine.core.types import Prompt
 from vg_engine.registry.schema import read_head_set
 
@@ -165,6 +166,16 @@ def named(text: str) -> HeadSet | None:
     if text == AUTO:
         return None
     return read_head_set(Path(text)) if text.endswith(_FILES) else named_heads(text)
+
+
+def found_here(sets: Iterable[HeadSet | None], data: DataSet) -> Iterator[str]:
+    """Which head sets were found on the very data that is scored: their scores are too good."""
+    for heads in sets:
+        if heads is not None and heads.provenance.get("data_revision") == data.revision:
+            yield (
+                f"{heads.name} was found on these very samples: its score is too good; "
+                "score it on others"
+            )
 
 
 def candidates(engine: Engine) -> tuple[Head, ...]:

@@ -147,8 +147,9 @@ def discover(
     )
     path = prepare_folder(out) / JOURNAL
     what = _seen_more(path, what)
-    kept = _kept(engine, data, settings, what)
+    kept = _kept(engine, data, settings, what) | {"records": loop.listed(records)}
     with Journal(path, "discover", kept, remarks=remarks) as journal:
+        loop.old_faults(journal.records(), strict=strict)
         faults = [*records.faults, *_old_faults(journal)]
         faults += _work(engine, records.samples, drawn, what, journal, strict=strict, told=told)
         seen = _observations(engine, journal, drawn)

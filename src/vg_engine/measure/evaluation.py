@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vg_engine.core.engine import Engine
-from vg_engine.core.errors import InputError, VGError
+from vg_engine.core.errors import InputError, OutputError, VGError
 from vg_engine.core.geometry import SoftMap
 from vg_engine.core.heads import HeadSet
 from vg_engine.core.samples import DataSet, Fault, Sample
@@ -27,7 +27,6 @@ from vg_engine.measure import contestants, loop, tables
 from vg_engine.measure.columns import Columns, read_columns
 from vg_engine.measure.columns import batches as by_batch
 from vg_engine.measure.contestants import Plan, make_plan
-from vg_engine.measure.identity import fingerprint
 from vg_engine.measure.race import Race
 from vg_engine.measure.records import RECORDS, WORK, Record
 from vg_engine.measure.scoring import main_answer, open_sample, score_batch
@@ -191,15 +190,18 @@ def evaluate(
     """
     settings = settings or Settings()
     data = open_data(data) if isinstance(data, str) else data
+    others = [contestants.named(one) if isinstance(one, str) else one for one in heads]
     plan = make_plan(
         engine,
-        [contestants.named(one) if isinstance(one, str) else one for one in heads],
+        others,
         given=prompt,
         draws=settings.draws,
         seed=settings.seed,
         controls=settings.controls,
         oracle=settings.oracle,
     )
+    seen = contestants.found_here((engine.head_set, *others), data)
+    plan = replace(plan, notes=(*plan.notes, *seen))
     found = loop.read(_limited(data, settings.limit), strict=strict)
     if all(sample.boxes is None and sample.mask is None for sample in found.samples):
         raise InputError(
@@ -229,7 +231,14 @@ def _folder(out: Path | str | None) -> Iterator[Path]:
     if out is not None:
         yield prepare_folder(Path(out))
         return
-    with tempfile.TemporaryDirectory(prefix="vg-engine-") as folder:
+    try:
+        made = tempfile.TemporaryDirectory(prefix="vg-engine-")
+    except OSError as error:
+        cause = error.strerror or str(error)
+        raise OutputError(
+            f"no temporary folder can be made ({cause}); name a folder with --out"
+        ) from error
+    with made as folder:
         yield Path(folder)
 
 
@@ -256,12 +265,11 @@ def _kept(
     how = engine.settings
     return {
         **loop.asking(engine),
-        "fingerprint": fingerprint(engine.model.name),
-        "tool": engine.stamp().get("tool"),
         "data": data.name,
         "data_revision": data.revision,
         "samples": len(found.samples),
         "faults": len(found.faults),
+        "records": loop.listed(found),
         "limit": settings.limit,
         "seed": settings.seed,
         "batch_size": how.batch_size,
@@ -289,6 +297,7 @@ def _work(
     sizes = [sum(len(unit.samples) for unit in batch) for batch in grouped]
     races = {c.name: Race(c.name, c.heads) for c in plan.contestants if c.kind == "single"}
     first = 1 if found.faults else 0  # what could not even be read is a batch of its own
+    loop.old_faults(journal.records(), strict=strict)
     if first and not journal.done:
         journal.append(loop.fault_records(found.faults))
     for batch in by_batch(journal.records()):

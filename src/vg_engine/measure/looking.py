@@ -62,6 +62,10 @@ class _Asked:
     partners: tuple[int | None, ...]
 
 
+# The maps of a unit's sentences, and those of the neutral prompt on its picture.
+_Maps = tuple[tuple[HeadMaps, ...], HeadMaps | None]
+
+
 def look(
     engine: Engine, samples: Sequence[Sample], batch: Sequence[Unit], what: Look, before: int
 ) -> tuple[dict[str, Any], tuple[Fault, ...]]:
@@ -82,13 +86,17 @@ def look(
         asked += [opened] if opened is not None else []
     places: list[int] = []
     parts: list[Mapping[str, np.ndarray]] = []
+    seen: list[tuple[_Asked, _Maps]] = []
     for some, found in guarded(lambda units: _maps(engine, units, what), asked):
         if isinstance(found, VGError):
-            faults += told(found, some[0].samples[: some[0].counted])
-            continue
-        for one, (maps, neutral) in zip(some, found, strict=True):
-            parts.append(_columns(engine, one, maps, neutral, what, before + len(places)))
-            places += one.places[: one.counted]
+            rest, wrong = _one_by_one(engine, some[0], what)
+            faults += wrong
+            seen += [rest] if rest is not None else []
+        else:
+            seen += zip(some, found, strict=True)
+    for one, (maps, neutral) in seen:
+        parts.append(_columns(engine, one, maps, neutral, what, before + len(places)))
+        places += one.places[: one.counted]
     columns = {
         name: pack(np.concatenate([part[name] for part in parts]))
         for name in (sorted(parts[0]) if parts else ())
@@ -116,39 +124,71 @@ def _open(
             continue
         picture = picture or opened
         good.append(number)
-    counted = [number for number in good if number < unit.counted]
-    if picture is None or not counted:
+    if picture is None:
         return None, faults
-    found = {number: place for place, number in enumerate(good)}
+    whole = tuple(samples[place] for place in unit.samples)
+    every = _Asked(picture, whole, unit.samples, unit.counted, unit.partners)
+    return _only(every, good), faults
+
+
+def _only(asked: _Asked, good: Sequence[int]) -> _Asked | None:
+    """A unit of some of the samples; whose partner is gone gets another one, if there is one."""
+    counted = [number for number in good if number < asked.counted]
+    if not counted:
+        return None
+    place = {number: new for new, number in enumerate(good)}
     partners = []
     for number in counted:
-        partner = unit.partners[number]
-        partners.append(None if partner is None else found.get(partner))
-    return (
-        _Asked(
-            picture,
-            tuple(samples[unit.samples[number]] for number in good),
-            tuple(unit.samples[number] for number in good),
-            len(counted),
-            tuple(partners),
-        ),
-        faults,
+        wanted = asked.partners[number]
+        if wanted is not None and wanted not in place:
+            own = asked.samples[number]
+            wanted = next((n for n in good if not own.same_target(asked.samples[n])), None)
+        partners.append(None if wanted is None else place[wanted])
+    return _Asked(
+        asked.picture,
+        tuple(asked.samples[number] for number in good),
+        tuple(asked.places[number] for number in good),
+        len(counted),
+        tuple(partners),
     )
 
 
-def _maps(
-    engine: Engine, asked: Sequence[_Asked], what: Look
-) -> list[tuple[tuple[HeadMaps, ...], HeadMaps | None]]:
+def _one_by_one(
+    engine: Engine, unit: _Asked, what: Look
+) -> tuple[tuple[_Asked, _Maps] | None, list[Fault]]:
+    """A unit that failed whole: each sentence alone, so that what fails is only what cannot."""
+    found: dict[int, HeadMaps] = {}
+    faults = []
+    for number, sample in enumerate(unit.samples):
+        asked = [(unit.picture, sample.text)]
+        ((_, maps),) = guarded(engine.maps_many, asked)
+        if not isinstance(maps, VGError):
+            found[number] = maps[0]
+        elif number < unit.counted:
+            faults.append(as_fault(sample.id, maps))
+    rest = _only(unit, list(found))
+    if rest is None:
+        return None, faults
+    ((_, neutral),) = guarded(lambda units: _neutral(engine, units, what), [rest])
+    if isinstance(neutral, VGError):
+        return None, [*faults, *told(neutral, rest.samples[: rest.counted])]
+    return (rest, (tuple(found.values()), neutral[0])), faults
+
+
+def _maps(engine: Engine, asked: Sequence[_Asked], what: Look) -> list[_Maps]:
     """The maps of every sentence of some units, and of the neutral prompt on each picture."""
     requests = [(unit.picture, sample.text) for unit in asked for sample in unit.samples]
     found = iter(engine.maps_many(requests))
     grouped = [tuple(next(found) for _ in unit.samples) for unit in asked]
-    neutral: Sequence[HeadMaps | None] = [None] * len(asked)
-    if what.contrasts:
-        prompt = replace(engine.settings.prompt, template="{expression}")
-        pictures = [(unit.picture, what.neutral) for unit in asked]
-        neutral = engine.maps_many(pictures, prompt=prompt)
-    return list(zip(grouped, neutral, strict=True))
+    return list(zip(grouped, _neutral(engine, asked, what), strict=True))
+
+
+def _neutral(engine: Engine, asked: Sequence[_Asked], what: Look) -> Sequence[HeadMaps | None]:
+    """The maps of the neutral prompt on each picture, where somebody contrasts with them."""
+    if not what.contrasts:
+        return [None] * len(asked)
+    prompt = replace(engine.settings.prompt, template="{expression}")
+    return engine.maps_many([(unit.picture, what.neutral) for unit in asked], prompt=prompt)
 
 
 def _columns(

@@ -6,8 +6,8 @@ sentences fail is taken apart, and what fails alone is a fault: recorded, counte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from vg_engine.core.errors import InputError, VGError
 from vg_engine.core.samples import DataSet, Fault, Sample, as_fault, fit_boxes
 from vg_engine.core.types import Picture
 from vg_engine.measure.identity import fingerprint
+from vg_engine.plugins.journal import digest
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -44,7 +45,10 @@ def read(data: DataSet, *, strict: bool = False) -> Read:
         InputError: with `strict`, the first fault; else a data set without any sample.
     """
     samples, faults = [], []
+    files: dict[str, str] = {}
     for record in data:
+        if isinstance(record, Sample):
+            record = _of_one_file(record, files)  # noqa: PLW2901 - the same, or its fault
         if isinstance(record, Sample):
             samples.append(record)
             continue
@@ -55,6 +59,37 @@ def read(data: DataSet, *, strict: bool = False) -> Read:
         first = f"; the first of {len(faults)} faults: {faults[0].error}" if faults else ""
         raise InputError(f"{data.name} holds no sample that can be used{first}")
     return Read(tuple(samples), tuple(faults))
+
+
+def _of_one_file(sample: Sample, files: dict[str, str]) -> Sample | Fault:
+    """The sample, unless its picture's name was given to another file before."""
+    if not isinstance(sample.image, str | Path):
+        return sample
+    file = files.setdefault(sample.picture, str(sample.image))
+    if file == str(sample.image):
+        return sample
+    return Fault(
+        sample.id,
+        f"its picture {sample.picture!r} was another file before ({Path(file).name}); samples that "
+        "share a picture's name are about the same pixels: give each file a name of its own",
+    )
+
+
+def listed(found: Read) -> str:
+    """Digest of which records there are, in their order: work on another list is other work."""
+    return digest([*((one.id, one.picture) for one in found.samples), *map(asdict, found.faults)])
+
+
+def old_faults(records: Iterable[Mapping[str, Any]], *, strict: bool) -> None:
+    """With `strict`, a fault that was recorded before ends the work as a new one does.
+
+    Raises:
+        InputError: there is one.
+    """
+    if strict:
+        for record in records:
+            failed = record.get("faults", [record] if "error" in record else [])
+            stop_if_strict([Fault(one["id"], one["error"]) for one in failed], strict=True)
 
 
 def open_picture(engine: Engine, sample: Sample) -> Picture:
@@ -123,6 +158,7 @@ def asking(engine: Engine) -> dict[str, Any]:
     folder = Path(stamp["model"])
     name = folder.resolve().name if folder.is_dir() else stamp["model"]
     return {
+        "tool": stamp.get("tool"),
         "model": stamp.get("entry") or name,
         "fingerprint": fingerprint(stamp["model"]),
         "revision": stamp["revision"],

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from vg_engine.core.scores import METRICS, metric
+from vg_engine.core.scores import METRICS, metric, on_both
 from vg_engine.core.statistics import Estimate, Paired, paired, ratio_interval
 from vg_engine.measure.columns import BUCKETS, Columns
 from vg_engine.measure.contestants import Contestant
@@ -183,7 +183,7 @@ def against_main(columns: Columns, *, resamples: int, seed: int = 0) -> list[Aga
     for other in others:
         differences = {}
         for name in names:
-            a, b = columns.parts[main.name][name], columns.parts[other.name][name]
+            a, b = on_both(name, columns.parts[main.name][name], columns.parts[other.name][name])
             differences[name] = paired(
                 a.numerators,
                 a.denominators,
