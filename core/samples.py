@@ -94,7 +94,8 @@ class DataSet:
     Attributes:
         name: as the user can write it again (`refcoco:/data/refer?by=unc&split=testA`).
         records: makes a fresh iterator over the records, in the same order each time.
-        revision: digest of what the records are read from; two sets of one revision are alike.
+        revision: digest of what the records are read from (annotations, not pictures): work goes on
+            only on the revision that it was begun on.
         statements: what the user should know (counts that differ from the published ones).
     """
 
