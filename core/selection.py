@@ -117,7 +117,7 @@ class Observations:
         empty = True
         for piece in self.pieces():
             empty = False
-            for name in columns:
+            for name in sums:  # a column may be named twice
                 values = piece.column(name).astype(np.float64)
                 known = np.isfinite(values)
                 values[~known] = 0.0

@@ -274,7 +274,8 @@ def test_the_elbows_curve_and_thresholds_are_handed_on() -> None:
     found = choose(criterion, criterion=criterion, thresholds=np.array([0.2, 0.4]), notes=("told",))
     assert found.curve == pytest.approx([0.1, 0.4])
     assert (found.threshold, found.thresholds) == (pytest.approx(0.3), (0.2, 0.4))
-    assert found.notes == ("told",)
+    assert found.notes[0] == "told"
+    assert "only 2 candidates" in found.notes[1]
     plain = choose([0.9, 0.1], [0.6, 0.2])
     assert plain.curve == pytest.approx([0.2, 0.6])
     assert (plain.threshold, plain.thresholds, len(plain.criterion)) == (0.0, (), 0)
@@ -345,3 +346,10 @@ def test_a_hundred_thousand_samples_of_a_thousand_heads() -> None:
     assert len(found.heads) == 3
     assert sum(found.samples) == pytest.approx(500_000, rel=0.01)
     assert most < 2**25
+
+
+def test_a_column_that_is_named_twice_counts_once() -> None:
+    values = np.random.default_rng(0).random((7, 2)).astype(np.float32)
+    seen = Observations.of([Observation((Head(2, 0), Head(2, 1)), {ATTENTION: values})])
+    once, twice = seen.means(ATTENTION), seen.means(ATTENTION, ATTENTION)
+    assert twice[ATTENTION].tolist() == once[ATTENTION].tolist()
