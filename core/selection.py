@@ -117,7 +117,7 @@ class Observations:
         empty = True
         for piece in self.pieces():
             empty = False
-            for name in sums:  # a column may be named twice
+            for name in dict.fromkeys(columns):
                 values = piece.column(name).astype(np.float64)
                 known = np.isfinite(values)
                 values[~known] = 0.0
