@@ -23,6 +23,7 @@ from vg_engine.plugins.options import settable
 
 Call = Callable[..., Result]
 TINY = ("--data", "scenes?split=calibration&n=8")
+FEW = ("--limit", "4")  # the last one counts
 OUT = ("--out", "found")
 # Another value for each option that a run over the same folder may or may not change.
 CHANGED = {
@@ -64,7 +65,7 @@ def quoted(cell: str) -> list[str]:
 def small(command: list[str]) -> list[str]:
     """On few scenes, where it names no data."""
     drawn = command[0] == "discover" and "--data" not in command
-    return [*command, *(TINY if drawn else ())]
+    return [*command, *(TINY if drawn else ()), *(FEW if "--limit" in command else ())]
 
 
 def write(path: str, picture: str = "{}.png") -> None:
