@@ -101,7 +101,10 @@ def calibrate(
         HeadsError: what was observed tells the mode nothing.
         OutputError: a journal cannot be written; what was done stays.
     """
-    samples = loop.read(data, strict=strict).samples
+    known = loop.read(data, strict=strict)
+    samples = known.samples
+    # Every pass goes through the records: they are read once.
+    data = replace(data, records=lambda: iter((*known.samples, *known.faults)))
     chosen = find_mode(mode)
     why = _missing(chosen, samples)
     if why:
