@@ -262,3 +262,18 @@ def test_faults_are_told_where_it_says(
         assert [row for row in ("row 5", "row 6") if f'"id": "{row}", "error"' in kept] == inside
         strict = call(command, *asked, "--strict", "--out", f"{command}-strict", code=2)
         assert "row 5" in strict.stderr
+
+
+def test_two_files_under_one_name_are_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: tuple[str, ...], call: Call
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = []
+    for name in "ab":
+        Image.new("RGB", (60, 60)).save(f"{name}.png")
+        lines.append(
+            {"image": f"{name}.png", "picture": "one", "text": "1,1", "box": [9, 9, 20, 20]}
+        )
+    Path("d.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    kept = json.loads(call("eval", *cells, "--data", "jsonl:d.jsonl", "--json").stdout)
+    assert (kept["n"], kept["faults"]["count"]) == (1, 1)

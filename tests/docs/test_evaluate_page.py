@@ -232,6 +232,16 @@ def test_ablate_takes_another_out_for_other_tables(
     assert re.search(r"warning: heads were chosen on \d of the 6 scored", flattered.stderr)
 
 
+def test_eval_notes_a_set_that_was_found_on_the_scored_data(
+    asked: tuple[str, ...], cells: tuple[str, ...], call: Call
+) -> None:
+    for name in ("data", "other"):
+        call("discover", *cells, "--data", f"jsonl:{name}.jsonl", "--name", name, "--out", name)
+        kept = json.loads(call(*asked[:7], "--heads", f"{name}/{name}.yaml", "--json").stdout)
+        told = [note for note in kept["notes"] if "found on these very samples" in note]
+        assert [note.split()[0] for note in told] == ([name] if name == "data" else [])
+
+
 def test_pictures_that_two_data_sets_share_are_counted(
     guide: Any, world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
