@@ -28,9 +28,10 @@ from vg_engine.plugins import entrypoints
 from vg_engine.plugins import options as plugin_options
 from vg_engine.plugins.manager import make_hooks
 from vg_engine.plugins.pictures import MAX_PIXELS, decode
-from vg_engine.registry import adapters, catalog
+from vg_engine.registry import adapters, catalog, schema
 
 AUTO = "auto"
+FILES = (".yaml", ".yml")  # of head sets
 DEFAULT_REGION = "paper"
 _LOG = logging.getLogger("vg_engine")
 
@@ -244,14 +245,17 @@ def _heads(
 
 
 def named_heads(text: str) -> HeadSet:
-    """The head set that a text names, or the heads that it lists.
+    """The head set that a text names, the one in that YAML file, or the heads that it lists.
 
     Raises:
-        HeadSetNotFoundError: it is neither; the nearest names are in the message.
+        HeadSetNotFoundError: it is none of these; the nearest names are in the message.
+        InputError: the file cannot be read.
         HeadsError: a list with a name that is no head.
     """
     if any(known.name == text for known in catalog.head_sets()):
         return catalog.head_set(text)
+    if text.lower().endswith(FILES):
+        return schema.read_head_set(Path(text))
     try:
         return HeadSet("given", parse_heads(text), "given")
     except HeadsError:

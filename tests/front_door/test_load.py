@@ -385,3 +385,13 @@ def test_an_original_checkpoint_is_sent_to_convert(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "zebra"}))
     with pytest.raises(AdapterNotFoundError, match="no adapter for models of type 'zebra'"):
         vg_engine.load(tmp_path)
+
+
+def test_heads_may_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\nmodels: [cells]\nmode: given\nheads: [{head: L2H1}]\n")
+    with cells(heads=str(file)) as engine:
+        assert engine.head_set is not None
+        assert engine.head_set.name == "mine"
+    with pytest.raises(InputError, match=r"none\.yaml"):
+        cells(heads=str(tmp_path / "none.yaml"))

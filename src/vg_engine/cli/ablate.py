@@ -113,7 +113,7 @@ def ablate(
     set and scored on another. It can be stopped at any moment; the same command goes on.
 
     [dim]vg-engine ablate --model checkpoints/llava-1.5-7b-hf --calibration
-    refcoco:/data/refer?split=train --data refcoco:/data/refer?split=val --out ablations[/dim]
+    'refcoco:/data/refer?split=train' --data 'refcoco:/data/refer?split=val' --out ablations[/dim]
     """
     from vg_engine.cli import ablating  # noqa: PLC0415 - torch, for the work alone
 

@@ -127,7 +127,7 @@ def _data(asked: Asked, model: str | None) -> tuple[str, str]:
     if asked.calibration is None or asked.data is None:
         raise InputError(
             "which sentences? heads are chosen on --calibration and scored on --data, as "
-            "--calibration refcoco:/data/refer?split=train --data refcoco:/data/refer?split=val"
+            "--calibration 'refcoco:/data/refer?split=train' --data 'refcoco:/data/refer?split=val'"
         )
     return asked.calibration, asked.data
 

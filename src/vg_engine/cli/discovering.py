@@ -87,7 +87,7 @@ def _data(given: str | None, model: str | None) -> str:
     if model is None or (entry is not None and entry.name == catalog.EMBEDDED):
         return SCENES
     raise InputError(
-        "which sentences? name a data set with --data, as refcoco:/data/refer?split=train or "
+        "which sentences? name a data set with --data, as 'refcoco:/data/refer?split=train' or "
         "jsonl:samples.jsonl"
     )
 

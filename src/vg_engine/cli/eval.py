@@ -122,7 +122,7 @@ def evaluate(
     moment; the same command goes on where it stopped.
 
     [dim]vg-engine eval --model checkpoints/llava-1.5-7b-hf --data
-    refcoco:/data/refer?split=testA --out testA[/dim]
+    'refcoco:/data/refer?split=testA' --out testA[/dim]
     [dim]vg-engine eval --compare testA testA-sam[/dim]
     """
     from vg_engine.cli import evaluating  # noqa: PLC0415 - torch, for the work alone

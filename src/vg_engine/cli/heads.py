@@ -124,7 +124,7 @@ def use(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a head set the default of a model: run takes it where --heads names none.
+    """Make a head set the default of a model: run and eval take it where --heads names none.
 
     [dim]vg-engine heads use found/mine.yaml --model llava-1.5-7b[/dim]
 
@@ -283,7 +283,8 @@ def _check_fits(chosen: HeadSet, key: str, found: _sources.Source) -> list[str]:
     """
     entry, notes = found.entry, []
     made_for = {catalog.model_key(name) for name in chosen.model}
-    if made_for and key not in made_for:
+    # A folder counts as the model that its own name says.
+    if made_for and key not in made_for and Path(key).name not in made_for:
         notes.append(f"{chosen.name} was made for {', '.join(chosen.model)}, not for {key}")
     shape = (entry.layers, entry.heads_per_layer) if entry is not None else (0, 0)
     if not all(shape):

@@ -51,7 +51,7 @@ def run(
         typer.Option(
             metavar="HEADS",
             rich_help_panel=_HOW,
-            help="A head set, L14H24,L14H13,..., or auto (selected on each picture).",
+            help="A head set, its YAML file, L14H24,L14H13,..., or auto (chosen per picture).",
         ),
     ] = None,
     region: options.Region = None,

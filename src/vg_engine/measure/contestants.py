@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +16,6 @@ from vg_engine.core.errors import InputError
 from vg_engine.core.heads import Head, HeadSet
 from vg_engine.core.samples import DataSet
 from vg_engine.core.types import Prompt
-from vg_engine.registry.schema import read_head_set
 
 Kind = Literal["heads", "auto", "raw", "random", "mean", "single", "centre"]
 CENTRE_SHARE = 0.5  # of each side of the picture
@@ -26,7 +24,6 @@ AUTO = "auto"
 _CONTROLS = ("random", "mean", "single", "centre")
 _MANY_SHARED = 0.3  # of random heads in the set itself: worth a note
 _NAMED = 4  # heads that a name lists
-_FILES = (".yaml", ".yml")
 _ATTEMPTS = 100  # per draw, to find one that was not drawn before
 
 
@@ -163,9 +160,7 @@ def named(text: str) -> HeadSet | None:
         HeadSetNotFoundError, HeadsError: it is none of these.
         InputError: the file cannot be read.
     """
-    if text == AUTO:
-        return None
-    return read_head_set(Path(text)) if text.endswith(_FILES) else named_heads(text)
+    return None if text == AUTO else named_heads(text)
 
 
 def found_here(sets: Iterable[HeadSet | None], data: DataSet) -> Iterator[str]:
