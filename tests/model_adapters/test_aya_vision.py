@@ -93,7 +93,7 @@ def tiny(folder: Path, *, image_size: int = 112, most: int = 4, layers: int = 4)
         image_token_index=tokenizer.convert_tokens_to_ids("<|IMG_PATCH|>"),
     )
     torch.manual_seed(0)
-    return save_tiny(AyaVisionForConditionalGeneration(config), processor, folder)
+    return save_tiny(AyaVisionForConditionalGeneration(config), processor, folder, sharpness=10.0)
 
 
 def views(opened, size):
