@@ -295,7 +295,7 @@ def test_ctrl_c_in_a_terminal_is_one_line(folder: Path) -> None:
     work = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    for _ in range(600):
+    for _ in range(2400):
         if Path("out").is_dir():
             break
         time.sleep(0.05)
