@@ -80,7 +80,8 @@ def tiny_onevision(
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
     )
     torch.manual_seed(0)
-    return save_tiny(LlavaOnevisionForConditionalGeneration(config), processor, folder, sharpness=10.0)
+    model = LlavaOnevisionForConditionalGeneration(config)
+    return save_tiny(model, processor, folder, sharpness=10.0)
 
 
 class TestOnevision(AdapterContract):
