@@ -8,8 +8,8 @@ journal, so that the work can be stopped at any moment; the tables are made from
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from vg_engine._version import __version__
 from vg_engine.core.engine import Engine
 from vg_engine.core.errors import InputError, NotFoundError, nearest
 from vg_engine.core.samples import DataSet, Fault, Sample
-from vg_engine.core.sampling import batches, units
+from vg_engine.core.sampling import Unit, batches, units
 from vg_engine.core.scores import metric
 from vg_engine.core.statistics import Estimate
 from vg_engine.measure import loop
@@ -180,34 +180,14 @@ def ablate(
     plan = make_plan(
         engine, calibration, settings.tables, draws=settings.random_draws, seed=settings.seed
     )
-    found = loop.read(_limited(data, settings.limit), strict=strict)
-    if all(sample.boxes is None and sample.mask is None for sample in found.samples):
-        raise InputError(
-            f"{data.name} has no true boxes and no true masks: there is nothing to score against; "
-            "give samples a box, boxes or a mask"
-        )
+    found = loop.read(loop.limited(data, settings.limit), strict=strict)
+    loop.check_truth(data, found)
     warnings = _leaks(engine, calibration, found.samples, data)
     kept = _kept(engine, data, settings, plan, found)
     with Journal(prepare_folder(out) / RECORDS, WORK, kept, remarks=remarks) as journal:
         with working("reading") as told:
             _work(engine, plan, found, journal, strict=strict, told=told)
         return _made(calibration, data, settings, plan, journal, warnings, kept)
-
-
-def _limited(data: DataSet, limit: int | None) -> DataSet:
-    """The data set up to its sample number `limit`; what cannot be read before it is told, too."""
-    if limit is None:
-        return data
-
-    def until() -> Iterator[Sample | Fault]:
-        left = limit
-        for record in data:
-            yield record
-            left -= isinstance(record, Sample)
-            if not left:
-                return
-
-    return replace(data, records=until)
 
 
 def _leaks(
@@ -258,24 +238,11 @@ def _work(
     """Read every batch that the journal does not hold yet."""
     most = engine.settings.batch_size
     grouped = batches(units(found.samples, range(len(found.samples)), most=most), most)
-    sizes = [sum(len(unit.samples) for unit in batch) for batch in grouped]
-    first = 1 if found.faults else 0  # what could not even be read is a batch of its own
-    loop.old_faults(journal.records(), strict=strict)
-    if first and not journal.done:
-        journal.append(loop.fault_records(found.faults))
-    start = journal.done - first
-    total, done = sum(sizes), sum(sizes[:start])
-    told(done, total)
-    for number in range(start, len(grouped)):
-        made = read_batch(engine, plan, found.samples, grouped[number])
-        loop.stop_if_strict(_faults(made), strict=strict)
-        journal.append(made)
-        done += sizes[number]
-        told(done, total)
 
+    def read(batch: Sequence[Unit]) -> Sequence[Record]:
+        return read_batch(engine, plan, found.samples, batch)
 
-def _faults(made: Sequence[Record]) -> list[Fault]:
-    return [Fault(record["id"], record["error"]) for record in made if "error" in record]
+    loop.through(journal, found, grouped, read, strict=strict, told=told)
 
 
 def _made(
@@ -289,7 +256,7 @@ def _made(
 ) -> Ablation:
     """The tables of what the journal holds."""
     failed = (record for record in journal.records() if "error" in record)
-    first = _faults(list(itertools.islice(failed, _SHOWN_FAULTS)))
+    first = loop.failed(list(itertools.islice(failed, _SHOWN_FAULTS)))
     count = len(first) + sum(1 for _ in failed)
     scored = Scored(journal.records, plan.default, resamples=settings.resamples, seed=settings.seed)
     if not scored.pictures:

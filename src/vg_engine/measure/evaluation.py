@@ -202,12 +202,8 @@ def evaluate(
     )
     seen = contestants.found_here((engine.head_set, *others), data)
     plan = replace(plan, notes=(*plan.notes, *seen))
-    found = loop.read(_limited(data, settings.limit), strict=strict)
-    if all(sample.boxes is None and sample.mask is None for sample in found.samples):
-        raise InputError(
-            f"{data.name} has no true boxes and no true masks: there is nothing to score against; "
-            "give samples a box, boxes or a mask"
-        )
+    found = loop.read(loop.limited(data, settings.limit), strict=strict)
+    loop.check_truth(data, found)
     kept = _kept(engine, data, settings, plan, found)
     with _folder(out) as folder:
         with Journal(folder / RECORDS, WORK, kept, remarks=remarks) as journal:
@@ -240,22 +236,6 @@ def _folder(out: Path | str | None) -> Iterator[Path]:
         ) from error
     with made as folder:
         yield Path(folder)
-
-
-def _limited(data: DataSet, limit: int | None) -> DataSet:
-    """The data set up to its sample number `limit`; what cannot be read before it is told, too."""
-    if limit is None:
-        return data
-
-    def records() -> Iterator[Sample | Fault]:
-        left = limit
-        for record in data:
-            yield record
-            left -= isinstance(record, Sample)
-            if not left:
-                return
-
-    return replace(data, records=records)
 
 
 def _kept(
@@ -294,30 +274,19 @@ def _work(
     """Score every batch that the journal does not hold yet."""
     made = units(found.samples, range(len(found.samples)), most=len(found.samples))
     grouped: Sequence[tuple[Unit, ...]] = batches(made, engine.settings.batch_size)
-    sizes = [sum(len(unit.samples) for unit in batch) for batch in grouped]
     races = {c.name: Race(c.name, c.heads) for c in plan.contestants if c.kind == "single"}
-    first = 1 if found.faults else 0  # what could not even be read is a batch of its own
-    loop.old_faults(journal.records(), strict=strict)
-    if first and not journal.done:
-        journal.append(loop.fault_records(found.faults))
+
+    def add(records: Sequence[Record]) -> None:
+        for race in races.values():
+            race.add(records)
+
     for batch in by_batch(journal.records()):
-        for race in races.values():
-            race.add(batch)
-    start = journal.done - first
-    total, done = sum(sizes), sum(sizes[:start])
-    told(done, total)
-    for number in range(start, len(grouped)):
-        scored = score_batch(engine, plan, races, found.samples, grouped[number])
-        loop.stop_if_strict(_faults(scored), strict=strict)
-        journal.append(scored)
-        for race in races.values():
-            race.add(scored)
-        done += sizes[number]
-        told(done, total)
+        add(batch)
 
+    def score(batch: Sequence[Unit]) -> Sequence[Record]:
+        return score_batch(engine, plan, races, found.samples, batch)
 
-def _faults(records: Sequence[Record]) -> list[Fault]:
-    return [Fault(record["id"], record["error"]) for record in records if "error" in record]
+    loop.through(journal, found, grouped, score, strict=strict, told=told, after=add)
 
 
 def _made(
@@ -330,7 +299,7 @@ def _made(
 ) -> Evaluation:
     """The tables of what the journal holds."""
     failed = (record for record in journal.records() if "error" in record)
-    first = _faults(list(itertools.islice(failed, _SHOWN_FAULTS)))
+    first = loop.failed(list(itertools.islice(failed, _SHOWN_FAULTS)))
     count = len(first) + sum(1 for _ in failed)
     columns = read_columns(journal.records, plan.contestants)
     if not columns.ids:

@@ -7,7 +7,7 @@ sentences fail is taken apart, and what fails alone is a fault: recorded, counte
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,9 +16,10 @@ import torch
 from vg_engine.core.engine import Engine
 from vg_engine.core.errors import InputError, VGError
 from vg_engine.core.samples import DataSet, Fault, Sample, as_fault, fit_boxes
+from vg_engine.core.sampling import Unit
 from vg_engine.core.types import Picture
 from vg_engine.measure.identity import fingerprint
-from vg_engine.plugins.journal import digest
+from vg_engine.plugins.journal import Journal, digest
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -80,6 +81,82 @@ def listed(found: Read) -> str:
     return digest([*((one.id, one.picture) for one in found.samples), *map(asdict, found.faults)])
 
 
+def limited(data: DataSet, limit: int | None) -> DataSet:
+    """The data set up to its sample number `limit`; what cannot be read before it is told, too."""
+    if limit is None:
+        return data
+
+    def records() -> Iterator[Sample | Fault]:
+        left = limit
+        for record in data:
+            yield record
+            left -= isinstance(record, Sample)
+            if not left:
+                return
+
+    return replace(data, records=records)
+
+
+def check_truth(data: DataSet, found: Read) -> None:
+    """Refuse data that answers cannot be scored against.
+
+    Raises:
+        InputError: no sample has a true box or mask.
+    """
+    if all(sample.boxes is None and sample.mask is None for sample in found.samples):
+        raise InputError(
+            f"{data.name} has no true boxes and no true masks: there is nothing to score against; "
+            "give samples a box, boxes or a mask"
+        )
+
+
+def failed(records: Iterable[Mapping[str, Any]]) -> list[Fault]:
+    """The faults among records of one sample each."""
+    return [Fault(record["id"], record["error"]) for record in records if "error" in record]
+
+
+def through(
+    journal: Journal,
+    found: Read,
+    grouped: Sequence[Sequence[Unit]],
+    work: Callable[[Sequence[Unit]], Sequence[Mapping[str, Any]]],
+    *,
+    strict: bool,
+    told: Told,
+    after: Callable[[Sequence[Any]], None] = lambda _: None,
+) -> None:
+    """Do every batch that the journal does not hold yet, a record per sample.
+
+    What could not even be read is a batch of its own, the first.
+
+    Args:
+        journal: gone on with.
+        found: what was read.
+        grouped: all batches.
+        work: a batch's records.
+        strict: the first fault, an old one too, stops everything.
+        told: called after each batch.
+        after: called with each new batch's records, once they are written.
+    """
+    old_faults(journal.records(), strict=strict)
+    first = 1 if found.faults else 0
+    if first and not journal.done:
+        unread = fault_records(found.faults)
+        journal.append(unread)
+        after(unread)
+    sizes = [sum(len(unit.samples) for unit in batch) for batch in grouped]
+    start = journal.done - first
+    total, done = sum(sizes), sum(sizes[:start])
+    told(done, total)
+    for batch, size in zip(grouped[start:], sizes[start:], strict=True):
+        made = work(batch)
+        stop_if_strict(failed(made), strict=strict)
+        journal.append(made)
+        after(made)
+        done += size
+        told(done, total)
+
+
 def old_faults(records: Iterable[Mapping[str, Any]], *, strict: bool) -> None:
     """With `strict`, a fault that was recorded before ends the work as a new one does.
 
@@ -88,8 +165,7 @@ def old_faults(records: Iterable[Mapping[str, Any]], *, strict: bool) -> None:
     """
     if strict:
         for record in records:
-            failed = record.get("faults", [record] if "error" in record else [])
-            stop_if_strict([Fault(one["id"], one["error"]) for one in failed], strict=True)
+            stop_if_strict(failed(record.get("faults", [record])), strict=True)
 
 
 def open_picture(engine: Engine, sample: Sample) -> Picture:
