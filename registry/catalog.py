@@ -82,7 +82,7 @@ def find_model(source: str) -> ModelEntry | None:
     known = models()
     named = next((entry for entry in known if entry.answers_to(source)), None)
     # Unlike Path's, this raises nothing, whatever a model in memory is called.
-    if named is not None or not os.path.isdir(source):  # noqa: PTH112
+    if named is not None or not os.path.isdir(source):  # noqa: PTH112 - any name will do
         return named
     folder = Path(source).resolve()
     return next((e for e in known if e.folder is not None and e.folder.resolve() == folder), None)
@@ -212,8 +212,8 @@ def model_key(source: str) -> str:
     if entry is not None:
         return entry.name
     # As in `find_model`.
-    folder = os.path.expanduser(source)  # noqa: PTH111
-    return str(Path(folder).resolve()) if os.path.isdir(folder) else source  # noqa: PTH112
+    folder = os.path.expanduser(source)  # noqa: PTH111 - any name will do
+    return str(Path(folder).resolve()) if os.path.isdir(folder) else source  # noqa: PTH112 - the same
 
 
 def default_of(source: str) -> HeadSet | None:
