@@ -15,9 +15,12 @@ import numpy as np
 import torch
 from ratios import interleaved, report
 
+from vg_engine.core.contract.inputs import AttentionRequest, Expression
+from vg_engine.core.contract.model import ModelSpec
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.heads import Head
-from vg_engine.core.types import AttentionRequest, Expression, ModelSpec, Picture, Prompt
-from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.testing.tiny import tiny_llava
 
 LAYERS, HEADS = 16, 8

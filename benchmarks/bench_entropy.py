@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from ratios import interleaved
 
-from vg_engine.core.criteria import spatial_entropy
-from vg_engine.core.maps import smooth
+from vg_engine.core.attention.criteria import spatial_entropy
+from vg_engine.core.attention.maps import smooth
 
 HEADS, SIDE = 1024, 24
 

@@ -23,7 +23,7 @@ from typing import IO, Any
 import numpy as np
 
 from vg_engine.core.errors import InputError, OutputError
-from vg_engine.plugins.export import plain, to_line
+from vg_engine.plugins.exporters.records import plain, to_line
 
 _LOG = logging.getLogger("vg_engine")
 _VERSION = 1

@@ -14,9 +14,9 @@ from typing import Any
 import pluggy
 from pluggy import HookimplOpts
 
-from vg_engine.core import hookspecs
+from vg_engine.core.contract import hookspecs
+from vg_engine.core.contract.hooks import Hooks
 from vg_engine.core.errors import PluginError, nearest
-from vg_engine.core.hooks import Hooks
 
 PREFIX = "vg_"
 REQUIRED = (

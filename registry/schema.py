@@ -22,9 +22,9 @@ _MODE = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
 AUTO = "auto"
 HOLE = "{expression}"
 FORMS = ("bare", "chat")
-# The same names as `vg_engine.core.types.QUERY_ROWS`, which would import torch; a test compares.
+# The same names as `vg_engine.core.contract.prompt.QUERY_ROWS`; a test compares.
 QUERY_ROWS = ("expression_last", "expression_all", "prompt_last")
-# The same as in `vg_engine.core.criteria`, which would import numpy; a test compares.
+# The same as in `vg_engine.core.attention.criteria`, which would import numpy; a test compares.
 WEIGHTINGS = ("area", "mass")
 CONNECTIVITIES = (4, 8)
 BASES = (0, 1)
@@ -105,7 +105,7 @@ class ModelEntry:
         ids: hub ids, the preferred one first.
         folder: where its files lie, if they come with the registry or the user keeps them.
         adapter: name of its adapter; None lets the config's model type decide.
-        prompt: fields of `vg_engine.core.types.Prompt`.
+        prompt: fields of `vg_engine.core.contract.prompt.Prompt`.
         heads: name of its head set; None selects heads on each picture.
         region: name of its default region.
         layers, heads_per_layer: its shape; 0 = not stated.

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from vg_engine.core.errors import InputError, VGError
-from vg_engine.core.samples import DataSet, Fault, Sample, TrueMask, as_fault, fit_boxes
+from vg_engine.core.evaluation.samples import DataSet, Fault, Sample, TrueMask, as_fault, fit_boxes
 from vg_engine.plugins.datasets import masks, reading
 from vg_engine.plugins.datasets.coco_file import CocoAnnotation, CocoFile, CocoImage, xyxy
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vg_engine.core.errors import InputError
-from vg_engine.core.samples import DataSet, Fault, Sample
+from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
 from vg_engine.plugins.datasets import (
     reading,
     refer,

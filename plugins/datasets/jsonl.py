@@ -31,7 +31,7 @@ from jaxtyping import Float64
 from PIL import Image
 
 from vg_engine.core.errors import InputError, PictureError, VGError, nearest
-from vg_engine.core.samples import DataSet, Fault, Sample, TrueMask, as_fault
+from vg_engine.core.evaluation.samples import DataSet, Fault, Sample, TrueMask, as_fault
 from vg_engine.plugins.datasets import masks, reading
 from vg_engine.plugins.pictures import decode
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from vg_engine.core.errors import InputError, NotFoundError, PluginError, VGError
-from vg_engine.core.samples import DataSet
+from vg_engine.core.evaluation.samples import DataSet
 from vg_engine.plugins import entrypoints, options
 
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vg_engine.core.errors import InputError
-from vg_engine.core.samples import DataSet, Fault, Sample
+from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
 from vg_engine.plugins.datasets import parquet_files, parquet_forms, reading
 from vg_engine.plugins.datasets.parquet_files import Files, Head, Pictures
 from vg_engine.plugins.datasets.parquet_forms import Form, Source

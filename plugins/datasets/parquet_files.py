@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vg_engine.core.errors import InputError, PictureError
-from vg_engine.core.samples import Fault
+from vg_engine.core.evaluation.samples import Fault
 from vg_engine.plugins.datasets import reading
 
 _EXAMPLE = "parquet:/data/RefCOCO?split=val"

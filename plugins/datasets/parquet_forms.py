@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from vg_engine.core.errors import InputError, VGError, nearest
-from vg_engine.core.samples import Fault, Sample, TrueMask, as_fault, fit_boxes
+from vg_engine.core.evaluation.samples import Fault, Sample, TrueMask, as_fault, fit_boxes
 from vg_engine.plugins.datasets import masks, reading
 from vg_engine.plugins.datasets.parquet_files import Row
 

@@ -29,7 +29,7 @@ import numpy as np
 from jaxtyping import Float64, Int32, UInt8
 
 from vg_engine.core.errors import InputError, VGError
-from vg_engine.core.samples import DataSet, Fault, Sample, TrueMask, as_fault
+from vg_engine.core.evaluation.samples import DataSet, Fault, Sample, TrueMask, as_fault
 from vg_engine.plugins.datasets import reading
 
 _EXAMPLE = "reasonseg:/data/ReasonSeg?split=val"

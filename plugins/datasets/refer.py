@@ -11,7 +11,7 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
-from vg_engine.core.samples import DataSet, Fault, Sample
+from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
 from vg_engine.plugins.datasets import counts, reading, refer_folder, refer_records, unpickling
 from vg_engine.plugins.datasets.coco_file import CocoFile
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from vg_engine.core.errors import InputError, VGError
-from vg_engine.core.samples import Fault, Sample, TrueMask, as_fault, fit_boxes
+from vg_engine.core.evaluation.samples import Fault, Sample, TrueMask, as_fault, fit_boxes
 from vg_engine.plugins.datasets import masks, reading
 from vg_engine.plugins.datasets.coco_file import CocoAnnotation, CocoFile, CocoImage, xyxy
 from vg_engine.plugins.datasets.refer_folder import in_split

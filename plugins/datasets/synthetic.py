@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vg_engine.core.errors import InputError
-from vg_engine.core.samples import DataSet, Fault, Sample, TrueMask
+from vg_engine.core.evaluation.samples import DataSet, Fault, Sample, TrueMask
 from vg_engine.plugins.datasets import exam, reading
 from vg_engine.plugins.datasets.scenes import CALIBRATION_SEEDS, EXAM_SEEDS
 

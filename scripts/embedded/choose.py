@@ -19,10 +19,11 @@ from seen import Read, Seen, look
 from vocabulary import SYSTEM
 
 from vg_engine import load
-from vg_engine.core import regions, rules
-from vg_engine.core.edge_level import edge_level
-from vg_engine.core.selection import select
-from vg_engine.core.types import Prompt
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.readout import regions
+from vg_engine.core.readout.edge_level import edge_level
+from vg_engine.core.selection import rules
+from vg_engine.core.selection.ranking import select
 from vg_engine.plugins.datasets.exam import calibration
 
 REGIONS: dict[str, Read] = {

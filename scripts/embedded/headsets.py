@@ -22,8 +22,8 @@ import torch
 from publish import REGISTRY, ROOT, between
 
 from vg_engine import load
+from vg_engine.core.evaluation.intervals import Estimate
 from vg_engine.core.heads import Head
-from vg_engine.core.statistics import Estimate
 from vg_engine.measure.discovery import Settings, discover
 from vg_engine.measure.findings import head_set
 from vg_engine.plugins.datasets.naming import open_data

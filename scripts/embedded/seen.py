@@ -8,15 +8,16 @@ from itertools import groupby
 
 import numpy as np
 
-from vg_engine.core.engine import Engine
+from vg_engine.core.attention.maps import smooth
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.results import HeadMaps
+from vg_engine.core.engine.engine import Engine
+from vg_engine.core.evaluation.metrics import iou, pointing
 from vg_engine.core.geometry import SoftMap, clip_box, clip_point
 from vg_engine.core.heads import Head
-from vg_engine.core.maps import smooth
-from vg_engine.core.metrics import iou, pointing
-from vg_engine.core.observation import observe
-from vg_engine.core.regions import GridRegion
-from vg_engine.core.selection import Observations
-from vg_engine.core.types import HeadMaps, Prompt
+from vg_engine.core.readout.regions import GridRegion
+from vg_engine.core.selection.head_statistics import measure_heads
+from vg_engine.core.selection.ranking import DrawnStatistics
 from vg_engine.plugins.datasets.exam import Sample
 
 Read = Callable[[np.ndarray], GridRegion]
@@ -30,7 +31,7 @@ class Seen:
     heads: tuple[Head, ...]
     smoothed: np.ndarray
     grid: SoftMap
-    observed: Observations
+    observed: DrawnStatistics
 
     @property
     def scenes(self) -> list[str]:
@@ -67,7 +68,7 @@ def look(engine: Engine, samples: Sequence[Sample], prompt: Prompt) -> Seen:
         )
         # Two sentences about different things stand together: each is the other's partner.
         partners = [len(scene) - 1 - i if len(scene) == 2 else None for i in range(len(scene))]
-        observed.append(observe(maps, partners=partners))
+        observed.append(measure_heads(maps, partners=partners))
         grid, heads = maps[0].maps, maps[0].heads
         smoothed += [smooth(one.maps.values, 1.0, 7) for one in maps]
     assert grid is not None
@@ -76,5 +77,5 @@ def look(engine: Engine, samples: Sequence[Sample], prompt: Prompt) -> Seen:
         heads,
         np.stack(smoothed).astype(np.float32),
         grid,
-        Observations.of(observed),
+        DrawnStatistics.of(observed),
     )

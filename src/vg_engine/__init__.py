@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vg_engine._load import load
     from vg_engine._version import __version__
-    from vg_engine.core.engine import Engine, Settings
+    from vg_engine.core.contract.picture import Picture
+    from vg_engine.core.contract.prompt import Prompt
+    from vg_engine.core.contract.results import Grounding, HeadMaps
+    from vg_engine.core.engine.engine import Engine, Settings
     from vg_engine.core.errors import (
         AdapterNotFoundError,
         CaptureError,
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from vg_engine.core.heads import Head, HeadSet
-    from vg_engine.core.types import Grounding, HeadMaps, Picture, Prompt
     from vg_engine.measure.discovery import discover
     from vg_engine.measure.evaluation import evaluate
     from vg_engine.plugins.datasets.naming import open_data
@@ -84,12 +86,12 @@ _HOMES = {
     "evaluate": "vg_engine.measure.evaluation",
     "draw": "vg_engine.render",
     "sheet": "vg_engine.render",
-    "Engine": "vg_engine.core.engine",
-    "Settings": "vg_engine.core.engine",
-    "Grounding": "vg_engine.core.types",
-    "HeadMaps": "vg_engine.core.types",
-    "Picture": "vg_engine.core.types",
-    "Prompt": "vg_engine.core.types",
+    "Engine": "vg_engine.core.engine.engine",
+    "Settings": "vg_engine.core.engine.engine",
+    "Grounding": "vg_engine.core.contract.results",
+    "HeadMaps": "vg_engine.core.contract.results",
+    "Picture": "vg_engine.core.contract.picture",
+    "Prompt": "vg_engine.core.contract.prompt",
     "Head": "vg_engine.core.heads",
     "HeadSet": "vg_engine.core.heads",
     "__version__": "vg_engine._version",

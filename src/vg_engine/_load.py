@@ -12,7 +12,10 @@ from typing import Any
 
 from vg_engine import _prompts, _sources
 from vg_engine._version import __version__
-from vg_engine.core.engine import Engine, Settings
+from vg_engine.core.contract.hooks import Hooks
+from vg_engine.core.contract.model import LoadedModel, ModelSpec
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.engine.engine import Engine, Settings
 from vg_engine.core.errors import (
     AdapterNotFoundError,
     HeadsError,
@@ -21,9 +24,7 @@ from vg_engine.core.errors import (
     PluginError,
 )
 from vg_engine.core.heads import Head, HeadSet, parse_heads
-from vg_engine.core.hooks import Hooks
-from vg_engine.core.regions import Region
-from vg_engine.core.types import LoadedModel, ModelSpec, Prompt
+from vg_engine.core.readout.regions import Region
 from vg_engine.plugins import entrypoints
 from vg_engine.plugins import options as plugin_options
 from vg_engine.plugins.manager import make_hooks

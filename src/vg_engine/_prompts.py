@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from vg_engine.core.engine import Engine
+from vg_engine.core.contract.hooks import Hooks
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import HeadsError, InputError, VGError, nearest
 from vg_engine.core.heads import HeadSet
-from vg_engine.core.hooks import Hooks
-from vg_engine.core.types import Expression, Picture, Prompt
 from vg_engine.registry import schema
 
 Given = Prompt | str | Mapping[str, str] | None

@@ -11,8 +11,9 @@ from jaxtyping import Bool, Float32, UInt8
 from PIL import Image, ImageDraw
 
 from vg_engine import _text as text
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.results import Grounding
 from vg_engine.core.errors import InputError
-from vg_engine.core.types import Grounding, Picture
 
 # The longer side of what is drawn, in pixels: small pictures are enlarged, huge ones reduced.
 SMALLEST, LARGEST = 640, 1600

@@ -10,22 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from vg_engine.core.engine import Engine, Settings
-from vg_engine.core.errors import PictureError, TokenCountError
-from vg_engine.core.geometry import Frame, View
-from vg_engine.core.heads import Head, HeadSet
-from vg_engine.core.regions import paper
-from vg_engine.core.types import (
+from vg_engine.core.contract.inputs import (
     AttentionRequest,
     AttentionRows,
     Expression,
-    LoadedModel,
-    ModelSpec,
-    Picture,
     PreparedInputs,
-    Prompt,
     Query,
 )
+from vg_engine.core.contract.model import LoadedModel, ModelSpec
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.engine.engine import Engine, Settings
+from vg_engine.core.errors import PictureError, TokenCountError
+from vg_engine.core.geometry import Frame, View
+from vg_engine.core.heads import Head, HeadSet
+from vg_engine.core.readout.regions import paper
 from vg_engine.plugins.manager import make_hooks
 
 GRID = 6

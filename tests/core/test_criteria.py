@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from vg_engine.core.criteria import (
+from vg_engine.core.attention.criteria import (
     Elbow,
     common_change,
     elbow,

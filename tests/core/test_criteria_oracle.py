@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import torch
 
-from vg_engine.core.criteria import elbow, image_attention, spatial_entropy
+from vg_engine.core.attention.criteria import elbow, image_attention, spatial_entropy
+from vg_engine.core.attention.maps import smooth
 from vg_engine.core.geometry import Frame, View
 from vg_engine.core.heads import Head
-from vg_engine.core.maps import smooth
-from vg_engine.core.readout import head_maps
+from vg_engine.core.readout.instances import head_maps
 
 Grid = list[list[float]]
 Cell = tuple[int, int]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from vg_engine.core.edge_level import blurred_edge, edge_level
-from vg_engine.core.maps import smooth
-from vg_engine.core.regions import half_level
+from vg_engine.core.attention.maps import smooth
+from vg_engine.core.readout.edge_level import blurred_edge, edge_level
+from vg_engine.core.readout.regions import half_level
 
 
 @pytest.mark.parametrize("side", [1.0, 2.0, 3.0, 5.0, 10.0])

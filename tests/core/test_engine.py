@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vg_engine.core.engine import Engine
+from vg_engine.core.contract.model import LoadedModel, ModelSpec
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.results import Grounding
+from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import (
     ExpressionError,
     HeadsError,
@@ -19,7 +23,6 @@ from vg_engine.core.errors import (
     TokenCountError,
 )
 from vg_engine.core.heads import Head, HeadSet
-from vg_engine.core.types import Grounding, LoadedModel, ModelSpec, Picture, Prompt
 
 PICTURE = np.zeros((60, 120, 3), np.uint8)
 Make = Callable[..., Engine]

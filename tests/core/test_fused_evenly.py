@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vg_engine.core.criteria import spatial_entropy
+from vg_engine.core.attention.criteria import spatial_entropy
 from vg_engine.core.geometry import Affine, View, fuse
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from vg_engine.core.attention.maps import combine, gaussian_kernel, normalise, smooth, upsample
 from vg_engine.core.errors import InputError
-from vg_engine.core.maps import combine, gaussian_kernel, normalise, smooth, upsample
 
 
 def plain_smooth(values: np.ndarray, sigma: float, kernel: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 from pycocotools import mask as coco
 
 from vg_engine.core.errors import InputError
-from vg_engine.core.metrics import (
+from vg_engine.core.evaluation.metrics import (
     Estimate,
     accuracy_at,
     bootstrap_interval,
@@ -182,7 +182,7 @@ def test_same_seed_same_interval_in_any_chunking(monkeypatch: pytest.MonkeyPatch
     whole = bootstrap_interval(values, range(500), seed=7)
     assert bootstrap_interval(values, range(500), seed=7) == whole
     assert bootstrap_interval(values, range(500), seed=8) != whole
-    monkeypatch.setattr("vg_engine.core.statistics._CHUNK", 5000)
+    monkeypatch.setattr("vg_engine.core.evaluation.intervals._CHUNK", 5000)
     assert bootstrap_interval(values, range(500), seed=7) == whole
 
 

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vg_engine.core.criteria import spatial_entropy
+from vg_engine.core.attention.criteria import spatial_entropy
+from vg_engine.core.contract.results import HeadMaps
 from vg_engine.core.errors import HeadsError, InputError
 from vg_engine.core.geometry import Affine, SoftMap
 from vg_engine.core.heads import Head
-from vg_engine.core.observation import (
+from vg_engine.core.selection.head_statistics import (
     AGREEMENT,
     ATTENTION,
     COLUMNS,
@@ -20,10 +21,9 @@ from vg_engine.core.observation import (
     INSIDE,
     SENSITIVITY,
     Criteria,
-    Observation,
-    observe,
+    HeadStatistics,
+    measure_heads,
 )
-from vg_engine.core.types import HeadMaps
 
 HEADS = tuple(Head(layer, head) for layer in range(3) for head in range(2))
 ROWS, COLS = 5, 4
@@ -88,7 +88,7 @@ def plain_inside(maps: HeadMaps, boxes: np.ndarray, head: int) -> float:
 def test_attention_and_entropy_of_every_sentence() -> None:
     rng = np.random.default_rng(0)
     maps = [random_maps(rng) for _ in range(3)]
-    seen = observe(maps)
+    seen = measure_heads(maps)
     assert (seen.heads, len(seen), set(seen.columns)) == (HEADS, 3, {ATTENTION, ENTROPY})
     for row, one in enumerate(maps):
         assert seen.columns[ATTENTION][row].tolist() == one.image_attention.tolist()
@@ -104,7 +104,7 @@ def test_the_entropy_is_taken_as_the_criteria_say() -> None:
     maps = head_maps(rng.random((6, 9, 9)) ** 4)
     found = set()
     for options in ({}, {"cut": 2.0}, {"connectivity": 4}, {"weighting": "mass"}):
-        column = observe([maps], criteria=Criteria(**options)).columns[ENTROPY][0]
+        column = measure_heads([maps], criteria=Criteria(**options)).columns[ENTROPY][0]
         assert column == pytest.approx(spatial_entropy(maps.maps.values, **options))
         found.add(tuple(column.tolist()))
     assert len(found) == 4
@@ -124,7 +124,7 @@ def test_the_share_inside_the_boxes() -> None:
     maps = [random_maps(rng) for _ in range(4)]
     # Grid (1, 0)-(3, 2) and (2, 1)-(4, 5), which overlap; the second picture's is unknown.
     two = np.array([FRAME.box((1.0, 0.0, 3.0, 2.0)), FRAME.box((2.0, 1.0, 4.0, 5.0))])
-    seen = observe(maps, boxes=[two, None, two[:1], np.zeros((0, 4))])
+    seen = measure_heads(maps, boxes=[two, None, two[:1], np.zeros((0, 4))])
     assert np.isnan(seen.columns[INSIDE][[1, 3]]).all(), "unknown, or nothing is meant"
     for row, boxes in ((0, two), (2, two[:1])):
         expected = [plain_inside(maps[row], boxes, head) for head in range(len(HEADS))]
@@ -136,7 +136,7 @@ def test_change_with_the_words() -> None:
     for _ in range(10):
         maps = [random_maps(rng) for _ in range(4)]
         partners = [2, None, 0, 1]
-        seen = observe(maps, partners=partners)
+        seen = measure_heads(maps, partners=partners)
         assert np.isnan(seen.columns[SENSITIVITY][1]).all()
         assert np.isnan(seen.columns[AGREEMENT][1]).all()
         for row, partner in enumerate(partners):
@@ -151,11 +151,11 @@ def test_change_with_the_words() -> None:
 
 def test_two_sentences_change_alike_both_ways() -> None:
     rng = np.random.default_rng(4)
-    seen = observe([random_maps(rng), random_maps(rng)], partners=[1, 0])
+    seen = measure_heads([random_maps(rng), random_maps(rng)], partners=[1, 0])
     for name in (SENSITIVITY, AGREEMENT):
         assert seen.columns[name][0] == pytest.approx(seen.columns[name][1], abs=1e-6)
     same = random_maps(rng)
-    still = observe([same, same], partners=[1, 0])
+    still = measure_heads([same, same], partners=[1, 0])
     assert still.columns[SENSITIVITY] == pytest.approx(0.0, abs=1e-6)
     assert (still.columns[AGREEMENT] == 0).all()
 
@@ -164,7 +164,7 @@ def test_what_the_words_added() -> None:
     rng = np.random.default_rng(5)
     for _ in range(5):
         maps, neutral = [random_maps(rng) for _ in range(3)], random_maps(rng)
-        seen = observe(maps, neutral=neutral)
+        seen = measure_heads(maps, neutral=neutral)
         for row, one in enumerate(maps):
             for head in range(len(HEADS)):
                 added = [
@@ -182,7 +182,7 @@ def test_what_the_words_added() -> None:
 def test_a_map_like_the_neutral_one_adds_nothing_anywhere() -> None:
     maps = random_maps(np.random.default_rng(6))
     louder = head_maps(maps.maps.values * 4)
-    seen = observe([maps, louder], neutral=maps)
+    seen = measure_heads([maps, louder], neutral=maps)
     assert seen.columns[CONTRAST] == pytest.approx(0.0, abs=1e-6)
     assert (seen.columns[CONTRAST] >= 0).all()
 
@@ -191,7 +191,7 @@ def test_maps_beyond_the_boxes_and_partners_are_only_compared_with() -> None:
     rng = np.random.default_rng(7)
     maps = [random_maps(rng) for _ in range(3)]
     box = np.array([[0.0, 0.0, 20.0, 20.0]])
-    seen = observe(maps, boxes=[box, None], partners=[2, None], neutral=maps[2])
+    seen = measure_heads(maps, boxes=[box, None], partners=[2, None], neutral=maps[2])
     assert len(seen) == 2
     assert set(seen.columns) == set(COLUMNS) - {"iou", "hit"}
     assert seen.columns[SENSITIVITY][0, 0] == pytest.approx(
@@ -207,19 +207,19 @@ def test_what_does_not_fit_together_is_refused() -> None:
     )
     for wrong in ([], [one, few]):
         with pytest.raises(HeadsError, match="same heads"):
-            observe(wrong)
+            measure_heads(wrong)
     with pytest.raises(HeadsError, match="same heads"):
-        observe([one], neutral=few)
+        measure_heads([one], neutral=few)
     for options in (
         {"boxes": [None] * 3},
         {"partners": []},
         {"boxes": [None, None], "partners": [None]},
     ):
         with pytest.raises(HeadsError, match="2 maps"):
-            observe([one, other], **options)
+            measure_heads([one, other], **options)
 
 
 def test_columns_are_samples_by_heads() -> None:
     with pytest.raises(HeadsError, match="samples x 6 heads"):
-        Observation(HEADS, {ATTENTION: np.zeros((2, 5), np.float32)})
-    assert len(Observation(HEADS, {})) == 0
+        HeadStatistics(HEADS, {ATTENTION: np.zeros((2, 5), np.float32)})
+    assert len(HeadStatistics(HEADS, {})) == 0

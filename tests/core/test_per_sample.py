@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from vg_engine.core.criteria import elbow
+from vg_engine.core.attention.criteria import elbow
+from vg_engine.core.contract.results import HeadMaps
 from vg_engine.core.geometry import Affine, SoftMap
 from vg_engine.core.heads import Head
-from vg_engine.core.observation import Criteria
-from vg_engine.core.per_sample import per_sample_heads
-from vg_engine.core.types import HeadMaps
+from vg_engine.core.selection.head_statistics import Criteria
+from vg_engine.core.selection.per_picture import per_picture_heads
 
 HEADS = tuple(Head(layer, head) for layer in range(5) for head in range(6))
 
@@ -65,13 +65,13 @@ def test_auto_takes_the_lowest_entropies_of_this_query_alone(cut: float) -> None
         kept = [i for i in deep if attention[i] >= tau] or deep
         entropy = [plain_entropy(values, cut) for values in maps.maps.values]
         kept.sort(key=lambda i: (entropy[i], -attention[i], HEADS[i]))
-        found = per_sample_heads(maps, 4, criteria=Criteria(cut=cut), skipped_layers=skipped)
+        found = per_picture_heads(maps, 4, criteria=Criteria(cut=cut), skipped_layers=skipped)
         assert found == tuple(HEADS[i] for i in kept[:4])
 
 
 def test_auto_answers_even_where_no_map_has_a_component() -> None:
-    assert per_sample_heads(head_maps(np.full((30, 3, 3), 0.01))) == HEADS[12:15]
-    assert per_sample_heads(head_maps(np.zeros((1, 2, 2)), HEADS[:1])) == HEADS[:1]
+    assert per_picture_heads(head_maps(np.full((30, 3, 3), 0.01))) == HEADS[12:15]
+    assert per_picture_heads(head_maps(np.zeros((1, 2, 2)), HEADS[:1])) == HEADS[:1]
 
 
 def test_maps_without_a_component_come_last_by_attention() -> None:
@@ -79,10 +79,10 @@ def test_maps_without_a_component_come_last_by_attention() -> None:
     values[0] *= 2  # flat: no component, however much attention
     values[2, 0, 0] = values[2, 3, 3] = 0.1
     maps = head_maps(values, HEADS[12:15])
-    assert per_sample_heads(maps, 3, skipped_layers=0)[0] == HEADS[14]
-    assert per_sample_heads(head_maps(values[:2], HEADS[12:14]), 2) == HEADS[12:14]
+    assert per_picture_heads(maps, 3, skipped_layers=0)[0] == HEADS[14]
+    assert per_picture_heads(head_maps(values[:2], HEADS[12:14]), 2) == HEADS[12:14]
 
 
 def test_there_may_be_fewer_heads_than_asked_for() -> None:
     rng = np.random.default_rng(1)
-    assert len(per_sample_heads(head_maps(rng.random((2, 4, 4)), HEADS[20:22]), 9)) <= 2
+    assert len(per_picture_heads(head_maps(rng.random((2, 4, 4)), HEADS[20:22]), 9)) <= 2

@@ -29,13 +29,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vg_engine.core import rules
+from vg_engine.core.contract.results import HeadMaps
+from vg_engine.core.evaluation.sampling import draw
 from vg_engine.core.geometry import Affine, SoftMap
 from vg_engine.core.heads import Head
-from vg_engine.core.observation import observe
-from vg_engine.core.sampling import draw
-from vg_engine.core.selection import Observations, Selection, select
-from vg_engine.core.types import HeadMaps
+from vg_engine.core.selection import rules
+from vg_engine.core.selection.head_statistics import measure_heads
+from vg_engine.core.selection.ranking import DrawnStatistics, Selection, select
 
 LAYERS = PER_LAYER = 32
 GRID = 24
@@ -180,7 +180,7 @@ def box_of(place: Place) -> np.ndarray:
 
 def look(
     model: Model, seed: int, pictures: int = 10, *, everything: bool = False, draws: int = 3
-) -> Observations:
+) -> DrawnStatistics:
     """Observe some pictures; with `everything`, what the rules beside `paper` need, too."""
     rng = np.random.default_rng([seed, 1])
     observed = []
@@ -195,15 +195,15 @@ def look(
                 "partners": [1, 0],
                 "neutral": maps_of(model, rng, picture, None),
             }
-        observed.append(observe(maps, **more))
+        observed.append(measure_heads(maps, **more))
     names = [str(i // 2) for i in range(2 * pictures)]
     drawn = draw(names, size=2 * pictures, draws=draws, seed=seed)
     at = dict(zip(drawn.index.tolist(), drawn.weights, strict=True))
     weights = np.array([at.get(i, np.zeros(draws)) for i in range(len(names))])
-    return Observations.of(observed, weights)
+    return DrawnStatistics.of(observed, weights)
 
 
-def found_by(rule: Any, seen: Observations, k: int) -> Selection:
+def found_by(rule: Any, seen: DrawnStatistics, k: int) -> Selection:
     return select(rule, seen, name="any", k=k)
 
 

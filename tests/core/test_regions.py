@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from vg_engine.core.attention.maps import smooth, upsample
 from vg_engine.core.errors import InputError
-from vg_engine.core.maps import smooth, upsample
-from vg_engine.core.metrics import iou
-from vg_engine.core.regions import (
+from vg_engine.core.evaluation.metrics import iou
+from vg_engine.core.readout.regions import (
     GridRegion,
     all_positive,
     box_fit,

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from vg_engine.core.edge_level import blurred_edge, edge_level
-from vg_engine.core.hill import Hill, window
-from vg_engine.core.maps import smooth, upsample
-from vg_engine.core.regions import (
+from vg_engine.core.attention.maps import smooth, upsample
+from vg_engine.core.readout.edge_level import blurred_edge, edge_level
+from vg_engine.core.readout.hill import Hill, window
+from vg_engine.core.readout.regions import (
     GridRegion,
     box_fit,
     component_at,

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from vg_engine.core import rows as rows_module
+from vg_engine.core.attention import rows as rows_module
+from vg_engine.core.attention.rows import attention_rows
 from vg_engine.core.errors import CaptureError, HeadsError
-from vg_engine.core.rows import attention_rows
 
 BATCH, HEADS, KEYS_HEADS, LENGTH, DIM = 3, 6, 2, 11, 8
 SCALE = 0.7

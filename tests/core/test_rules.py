@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vg_engine.core import observation as names
-from vg_engine.core import rules
 from vg_engine.core.errors import HeadsError, InputError
 from vg_engine.core.heads import Head
-from vg_engine.core.observation import Observation
-from vg_engine.core.selection import Observations, Selection, select
+from vg_engine.core.selection import head_statistics as names
+from vg_engine.core.selection import rules
+from vg_engine.core.selection.head_statistics import HeadStatistics
+from vg_engine.core.selection.ranking import DrawnStatistics, Selection, select
 
 ZERO = Fraction(0)
 Table = list[list[Any]]  # one list per sample, one entry per head
@@ -32,13 +32,13 @@ class Case:
     def draws(self) -> int:
         return self.weights.shape[1]
 
-    def seen(self, blocks: int = 3) -> Observations:
+    def seen(self, blocks: int = 3) -> DrawnStatistics:
         parts = np.array_split(np.arange(len(self.weights)), blocks)
         held = [
-            Observation(self.heads, {name: v[part] for name, v in self.columns.items()})
+            HeadStatistics(self.heads, {name: v[part] for name, v in self.columns.items()})
             for part in parts
         ]
-        return Observations.of(held, self.weights.astype(float))
+        return DrawnStatistics.of(held, self.weights.astype(float))
 
     def select(self, rule: rules.Paper | Any, k: int | None = 3) -> Selection:
         return select(rule, self.seen(), name="any", k=k)

@@ -9,8 +9,8 @@ import pytest
 from pycocotools import mask as coco
 
 from vg_engine.core.errors import InputError, NotFoundError
-from vg_engine.core.samples import TrueMask
-from vg_engine.core.scores import (
+from vg_engine.core.evaluation.intervals import ratio_interval
+from vg_engine.core.evaluation.outcomes import (
     METRICS,
     Outcome,
     Parts,
@@ -20,7 +20,7 @@ from vg_engine.core.scores import (
     size_bucket,
     true_area,
 )
-from vg_engine.core.statistics import ratio_interval
+from vg_engine.core.evaluation.samples import TrueMask
 
 ROWS, COLS = 4, 5
 NO_BOX = np.zeros((0, 4))

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vg_engine.core import rules
 from vg_engine.core.errors import HeadsError
 from vg_engine.core.heads import Head
-from vg_engine.core.observation import (
+from vg_engine.core.selection import rules
+from vg_engine.core.selection.head_statistics import (
     AGREEMENT,
     ATTENTION,
     CONTRAST,
@@ -19,9 +19,9 @@ from vg_engine.core.observation import (
     ENTROPY,
     INSIDE,
     SENSITIVITY,
-    Observation,
+    HeadStatistics,
 )
-from vg_engine.core.selection import Block, Observations, Rule, Scores, Selection, select
+from vg_engine.core.selection.ranking import Block, DrawnStatistics, Rule, Scores, Selection, select
 
 HEADS = tuple(Head(layer, head) for layer in range(2, 5) for head in range(4))
 EVERY = [
@@ -49,11 +49,11 @@ def columns(rng: np.random.Generator, samples: int, heads: int = 12) -> dict[str
     return {name: column.astype(np.float32) for name, column in values.items()}
 
 
-def cut_into(held: dict[str, np.ndarray], sizes: list[int]) -> list[Observation]:
+def cut_into(held: dict[str, np.ndarray], sizes: list[int]) -> list[HeadStatistics]:
     ends = np.cumsum(sizes)[:-1]
     parts = {name: np.split(values, ends) for name, values in held.items()}
     return [
-        Observation(HEADS, {name: part[i] for name, part in parts.items()})
+        HeadStatistics(HEADS, {name: part[i] for name, part in parts.items()})
         for i in range(len(sizes))
     ]
 
@@ -65,17 +65,17 @@ class Given:
     scores: Scores
     needs: tuple[str, ...] = (ATTENTION,)
 
-    def score(self, seen: Observations) -> Scores:
+    def score(self, seen: DrawnStatistics) -> Scores:
         return self.scores
 
 
-def given(values: Any, attention: Any = 0.5, **more: Any) -> tuple[Given, Observations]:
+def given(values: Any, attention: Any = 0.5, **more: Any) -> tuple[Given, DrawnStatistics]:
     """A rule that scores the first heads so, and observations with this S_img per head."""
     table = np.atleast_2d(np.array(values, dtype=float))
     heads = table.shape[1]
     looked = np.broadcast_to(np.array(attention, dtype=np.float32), (1, heads))
-    observed = Observation(HEADS[:heads], {ATTENTION: np.ascontiguousarray(looked)})
-    seen = Observations.of([observed], np.ones((1, len(table))))
+    observed = HeadStatistics(HEADS[:heads], {ATTENTION: np.ascontiguousarray(looked)})
+    seen = DrawnStatistics.of([observed], np.ones((1, len(table))))
     return Given(Scores(table, **more)), seen
 
 
@@ -98,7 +98,8 @@ def test_how_samples_are_cut_into_blocks_does_not_show(rule: Rule) -> None:
     weights = rng.poisson(1, (300, 4)).astype(float)
     cuts = [[300], [1] * 300, [0, 100, 0, 200], [257, 43], [13] * 23 + [1]]
     found = [
-        select(rule, Observations.of(cut_into(held, cut), weights), name="any", k=4) for cut in cuts
+        select(rule, DrawnStatistics.of(cut_into(held, cut), weights), name="any", k=4)
+        for cut in cuts
     ]
     for one in found[1:]:
         assert one.ranked == found[0].ranked
@@ -113,7 +114,7 @@ def test_blocks_may_be_read_again_and_stay_as_they_were() -> None:
     held = columns(np.random.default_rng(1), 40)
     for values in held.values():
         values.setflags(write=False)
-    seen = Observations.of(cut_into(held, [10, 30]))
+    seen = DrawnStatistics.of(cut_into(held, [10, 30]))
     first = select(EVERY[0], seen, name="paper")
     for rule in EVERY:
         select(rule, seen, name="any")
@@ -126,7 +127,7 @@ def test_blocks_may_be_read_again_and_stay_as_they_were() -> None:
 def test_pieces_are_the_samples_once_and_in_order() -> None:
     held = columns(np.random.default_rng(2), 1200)
     weights = np.arange(2400.0).reshape(1200, 2)
-    seen = Observations.of(cut_into(held, [0, 1000, 200]), weights)
+    seen = DrawnStatistics.of(cut_into(held, [0, 1000, 200]), weights)
     pieces = list(seen.pieces())
     assert max(len(piece.weights) for piece in pieces) < 600
     assert np.array_equal(np.concatenate([piece.weights for piece in pieces]), weights)
@@ -140,7 +141,7 @@ def test_means_are_over_what_was_measured_in_each_draw() -> None:
     for _ in range(20):
         held = columns(rng, 9)
         weights = rng.integers(0, 3, (9, 3)).astype(float)
-        means = Observations.of(cut_into(held, [4, 5]), weights).means(INSIDE, ENTROPY)
+        means = DrawnStatistics.of(cut_into(held, [4, 5]), weights).means(INSIDE, ENTROPY)
         for name in (INSIDE, ENTROPY):
             for draw in range(3):
                 for head in range(12):
@@ -152,24 +153,26 @@ def test_means_are_over_what_was_measured_in_each_draw() -> None:
 
 def test_samples_are_counted_as_often_as_they_stand_in_a_draw() -> None:
     held = columns(np.random.default_rng(4), 3)
-    seen = Observations.of(cut_into(held, [1, 2]), np.array([[1.0, 0.0], [2.0, 5.0], [1.0, 0.0]]))
+    seen = DrawnStatistics.of(
+        cut_into(held, [1, 2]), np.array([[1.0, 0.0], [2.0, 5.0], [1.0, 0.0]])
+    )
     assert seen.samples.tolist() == [4, 5]
-    assert Observations.of(cut_into(held, [3])).samples.tolist() == [3]
+    assert DrawnStatistics.of(cut_into(held, [3])).samples.tolist() == [3]
     assert select(rules.AttentionOnly(), seen, name="any").samples == (4, 5)
 
 
 def test_observations_that_do_not_belong_together_are_refused() -> None:
     held = cut_into(columns(np.random.default_rng(5), 4), [2, 2])
-    few = Observation(HEADS[:4], {ATTENTION: np.zeros((1, 4), np.float32)})
+    few = HeadStatistics(HEADS[:4], {ATTENTION: np.zeros((1, 4), np.float32)})
     for wrong in ([], [*held, few]):
         with pytest.raises(HeadsError, match="same heads"):
-            Observations.of(wrong)
+            DrawnStatistics.of(wrong)
     with pytest.raises(HeadsError, match="5 weights for 4 samples"):
-        Observations.of(held, np.ones((5, 2)))
+        DrawnStatistics.of(held, np.ones((5, 2)))
     with pytest.raises(HeadsError, match="samples x 12 heads"):
-        Observation(HEADS, {ATTENTION: np.zeros((1, 4), np.float32)})
+        HeadStatistics(HEADS, {ATTENTION: np.zeros((1, 4), np.float32)})
     with pytest.raises(HeadsError, match="columns must be"):
-        Observation(
+        HeadStatistics(
             HEADS[:1], {"a": np.zeros((1, 1), np.float32), "b": np.zeros((2, 1), np.float32)}
         )
 
@@ -177,8 +180,8 @@ def test_observations_that_do_not_belong_together_are_refused() -> None:
 @pytest.mark.parametrize("rule", EVERY, ids=lambda rule: type(rule).__name__)
 def test_nothing_observed_is_refused(rule: Rule) -> None:
     for seen in (
-        Observations(HEADS, 2, lambda: iter(())),
-        Observations.of(cut_into(columns(np.random.default_rng(6), 0), [0])),
+        DrawnStatistics(HEADS, 2, lambda: iter(())),
+        DrawnStatistics.of(cut_into(columns(np.random.default_rng(6), 0), [0])),
     ):
         with pytest.raises(HeadsError, match="no sample"):
             select(rule, seen, name="any")
@@ -216,12 +219,12 @@ def test_heads_in_any_order_rank_alike() -> None:
     rng = np.random.default_rng(7)
     held = columns(rng, 30)
     order = rng.permutation(len(HEADS))
-    mixed = Observation(
+    mixed = HeadStatistics(
         tuple(HEADS[i] for i in order), {name: v[:, order] for name, v in held.items()}
     )
     for rule in EVERY:
-        straight = select(rule, Observations.of(cut_into(held, [30])), name="any")
-        shuffled = select(rule, Observations.of([mixed]), name="any")
+        straight = select(rule, DrawnStatistics.of(cut_into(held, [30])), name="any")
+        shuffled = select(rule, DrawnStatistics.of([mixed]), name="any")
         assert straight.ranked == shuffled.ranked
         assert straight.scores == pytest.approx(shuffled.scores)
 
@@ -320,7 +323,7 @@ class Stream:
 
     def select(self) -> tuple[Selection, int]:
         """What is found, and the most bytes that were held meanwhile."""
-        seen = Observations(self.heads, self.draws, self.blocks)
+        seen = DrawnStatistics(self.heads, self.draws, self.blocks)
         tracemalloc.start()
         try:
             found = select(rules.Paper(), seen, name="paper")
@@ -350,6 +353,6 @@ def test_a_hundred_thousand_samples_of_a_thousand_heads() -> None:
 
 def test_a_column_that_is_named_twice_counts_once() -> None:
     values = np.random.default_rng(0).random((7, 2)).astype(np.float32)
-    seen = Observations.of([Observation((Head(2, 0), Head(2, 1)), {ATTENTION: values})])
+    seen = DrawnStatistics.of([HeadStatistics((Head(2, 0), Head(2, 1)), {ATTENTION: values})])
     once, twice = seen.means(ATTENTION), seen.means(ATTENTION, ATTENTION)
     assert twice[ATTENTION].tolist() == once[ATTENTION].tolist()

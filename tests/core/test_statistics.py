@@ -8,8 +8,15 @@ import pytest
 import scipy.stats
 
 from vg_engine.core.errors import InputError
-from vg_engine.core.metrics import bootstrap_interval
-from vg_engine.core.statistics import Estimate, Paired, mcnemar, paired, ratio_interval, spearman
+from vg_engine.core.evaluation.intervals import (
+    Estimate,
+    Paired,
+    mcnemar,
+    paired,
+    ratio_interval,
+    spearman,
+)
+from vg_engine.core.evaluation.metrics import bootstrap_interval
 
 
 def clustered(
@@ -93,7 +100,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, chunk: int) -> N
     b = np.floor(a * rng.uniform(0.8, 1.2, 200))
     whole = ratio_interval(a, below, clusters, resamples=100)
     both = paired(a, below, b, below, clusters, resamples=100, permutations=300)
-    monkeypatch.setattr("vg_engine.core.statistics._CHUNK", chunk)
+    monkeypatch.setattr("vg_engine.core.evaluation.intervals._CHUNK", chunk)
     assert ratio_interval(a, below, clusters, resamples=100) == whole
     again = paired(a, below, b, below, clusters, resamples=100, permutations=300)
     assert again == both

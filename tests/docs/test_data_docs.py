@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 from typer.testing import Result
 
-from vg_engine.core.samples import Fault, Sample
+from vg_engine.core.evaluation.samples import Fault, Sample
 from vg_engine.plugins import entrypoints, pictures
 from vg_engine.plugins.datasets import (
     exam,

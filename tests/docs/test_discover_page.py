@@ -15,8 +15,14 @@ from PIL import Image
 from typer.testing import Result
 
 from vg_engine.core.heads import parse_heads
-from vg_engine.core.observation import AGREEMENT, COLUMNS, INSIDE, SENSITIVITY, Observation
-from vg_engine.core.selection import Observations, select
+from vg_engine.core.selection.head_statistics import (
+    AGREEMENT,
+    COLUMNS,
+    INSIDE,
+    SENSITIVITY,
+    HeadStatistics,
+)
+from vg_engine.core.selection.ranking import DrawnStatistics, select
 from vg_engine.measure.discovery import discover
 from vg_engine.plugins import entrypoints
 from vg_engine.plugins.options import settable
@@ -111,7 +117,9 @@ def test_the_mode_of_ones_own_scores_as_it_says(guide: Any) -> None:
     }
     weights = np.array([[1.0, 1.0], [1.0, 0.0]])
     rule = guide.run(0, "your_package")["Focus"](power=2.0)
-    found = select(rule, Observations.of([Observation(heads, columns)], weights), name="focus")
+    found = select(
+        rule, DrawnStatistics.of([HeadStatistics(heads, columns)], weights), name="focus"
+    )
     both = {"L2H0": 0.5 / 1.5**2, "L3H1": 0.15 / 1.5**2}
     one = {"L2H0": 0.4 / 2**2}  # in the second draw the entropy of L3H1 is not known
     worth = {"L2H0": (both["L2H0"] + one["L2H0"]) / 2, "L3H1": both["L3H1"]}

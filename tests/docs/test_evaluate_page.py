@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from vg_engine.core.scores import METRICS
-from vg_engine.core.types import QueryRow
+from vg_engine.core.contract.prompt import QueryRow
+from vg_engine.core.evaluation.outcomes import METRICS
 from vg_engine.measure import ablation, calibration, contestants, planning, race, tables
 
 Call = Callable[..., Result]

@@ -15,9 +15,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from vg_engine.cli.main import app
-from vg_engine.core.hookspecs import Specs
-from vg_engine.model_adapters import frames
-from vg_engine.model_adapters.huggingface import HuggingFaceAdapter
+from vg_engine.core.contract.hookspecs import Specs
+from vg_engine.model_adapters.shared.huggingface import HuggingFaceAdapter
 from vg_engine.plugins.manager import REQUIRED
 from vg_engine.testing import AdapterContract
 

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors import safe_open
 
 import vg_engine
-from vg_engine.core.metrics import iou, pointing
+from vg_engine.core.evaluation.metrics import iou, pointing
 from vg_engine.plugins.datasets.exam import Sample, exam
 from vg_engine.plugins.datasets.scenes import make_scene
 from vg_engine.registry import catalog

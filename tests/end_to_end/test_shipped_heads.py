@@ -10,7 +10,7 @@ import torch
 
 from vg_engine import discover, load, open_data
 from vg_engine.core.heads import HeadSet
-from vg_engine.core.observation import Criteria
+from vg_engine.core.selection.head_statistics import Criteria
 from vg_engine.measure.discovery import Discovery, Settings
 from vg_engine.registry import catalog
 

@@ -14,20 +14,19 @@ import pytest
 import torch
 from PIL import Image
 
-from vg_engine.core.errors import TokenCountError
-from vg_engine.core.geometry import Frame, View
-from vg_engine.core.heads import Head
-from vg_engine.core.types import (
+from vg_engine.core.contract.inputs import (
     AttentionRequest,
     AttentionRows,
     Expression,
-    Grounding,
-    LoadedModel,
-    ModelSpec,
-    Picture,
     PreparedInputs,
     Query,
 )
+from vg_engine.core.contract.model import LoadedModel, ModelSpec
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.results import Grounding
+from vg_engine.core.errors import TokenCountError
+from vg_engine.core.geometry import Frame, View
+from vg_engine.core.heads import Head
 
 GRID = 6
 

@@ -18,10 +18,11 @@ from typer.testing import CliRunner, Result
 
 import vg_engine
 from vg_engine.cli.main import app
-from vg_engine.core.engine import Engine
+from vg_engine.core.contract.inputs import AttentionRequest, AttentionRows, PreparedInputs
+from vg_engine.core.contract.results import Grounding
+from vg_engine.core.engine.engine import Engine
+from vg_engine.core.evaluation.samples import Sample
 from vg_engine.core.heads import Head, parse_heads
-from vg_engine.core.samples import Sample
-from vg_engine.core.types import AttentionRequest, AttentionRows, Grounding, PreparedInputs
 from vg_engine.measure.overlap import shared_pictures
 from vg_engine.plugins import entrypoints
 from vg_engine.plugins.datasets.naming import open_data
@@ -349,7 +350,7 @@ def test_dearer_tables_look_anew_and_leave_the_engine_as_it_was() -> None:
 
 SMOOTHED = """
 import numpy as np
-from vg_engine.core.regions import GridRegion
+from vg_engine.core.readout.regions import GridRegion
 
 def told(values, *, sigma=9.0, kernel=99):
     mask = np.zeros(values.shape, dtype=bool)

@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from vg_engine.cli.main import app
-from vg_engine.core.types import AttentionRequest, AttentionRows, PreparedInputs
+from vg_engine.core.contract.inputs import AttentionRequest, AttentionRows, PreparedInputs
 
 SIDE, GRID = 60, 6
 STEP = SIDE // GRID
@@ -227,7 +227,7 @@ def test_another_rule_may_be_the_default() -> None:
 THEIRS = """
 from dataclasses import dataclass
 from vg_engine.core.errors import HeadsError
-from vg_engine.core.selection import Scores
+from vg_engine.core.selection.ranking import Scores
 import numpy as np
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from vg_engine.cli.main import app
-from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.plugins import entrypoints
 from vg_engine.testing.tiny import tiny_llava
 

@@ -20,9 +20,9 @@ from typer.testing import CliRunner, Result
 
 from vg_engine import load
 from vg_engine.cli.main import app
-from vg_engine.core.metrics import iou
-from vg_engine.core.samples import Sample
-from vg_engine.core.types import Grounding
+from vg_engine.core.contract.results import Grounding
+from vg_engine.core.evaluation.metrics import iou
+from vg_engine.core.evaluation.samples import Sample
 from vg_engine.plugins.datasets.naming import open_data
 
 CELL = ("--adapter", "cell", "--model", "cells", "--heads", "L2H1", "--data", "jsonl:data.jsonl")

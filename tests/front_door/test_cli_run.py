@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from vg_engine.cli import console
 from vg_engine.cli.main import app
-from vg_engine.plugins.export import from_rle
+from vg_engine.plugins.exporters.masks import from_rle
 
 CELL = ("--adapter", "cell", "--model", "cells", "--heads", "L2H1")
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from vg_engine.cli.main import app
 from vg_engine.core.errors import InputError
-from vg_engine.core.scores import METRICS
+from vg_engine.core.evaluation.outcomes import METRICS
 from vg_engine.measure.comparison import Comparison, compare
 from vg_engine.report import comparison as report
 

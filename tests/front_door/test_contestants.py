@@ -12,14 +12,14 @@ import pytest
 from jaxtyping import Float32
 
 from vg_engine import load
-from vg_engine.core import readout
-from vg_engine.core.engine import Engine
+from vg_engine.core.contract.results import HeadMaps
+from vg_engine.core.engine.engine import Engine
+from vg_engine.core.engine.settings import Settings
+from vg_engine.core.evaluation.outcomes import Outcome
 from vg_engine.core.geometry import Affine, SoftMap
 from vg_engine.core.heads import Head, HeadSet, parse_heads
-from vg_engine.core.regions import half_level, paper
-from vg_engine.core.scores import Outcome
-from vg_engine.core.settings import Settings
-from vg_engine.core.types import HeadMaps
+from vg_engine.core.readout import instances
+from vg_engine.core.readout.regions import half_level, paper
 from vg_engine.measure import race as racing
 from vg_engine.measure.answers import Reader, centre
 from vg_engine.measure.contestants import Plan, as_settings, from_settings, make_plan
@@ -128,7 +128,9 @@ def test_contestants_are_read_as_the_engine_reads(region: Any, affine: Affine) -
         reader = Reader(seen, size, settings, mask=True)
         groups: list[Sequence[Head]] = [seen.heads[:1], seen.heads[1:], seen.heads]
         for heads, summed in zip(groups, reader.sums(groups), strict=True):
-            expected = readout.locate(readout.pick(seen, heads), size, region, sigma=0.8, kernel=5)
+            expected = instances.locate(
+                instances.pick(seen, heads), size, region, sigma=0.8, kernel=5
+            )
             alone = reader.combined(heads)
             for given, near in ((alone, 0.0), (summed, 1e-3)):
                 assert given.mask is not None
@@ -138,7 +140,9 @@ def test_contestants_are_read_as_the_engine_reads(region: Any, affine: Affine) -
                 assert given.score == pytest.approx(expected.score, abs=1e-6)
                 assert np.array_equal(given.mask, expected.mask)
         for head, single in zip(seen.heads, reader.singles(seen.heads), strict=True):
-            expected = readout.locate(readout.pick(seen, [head]), size, region, sigma=0.8, kernel=5)
+            expected = instances.locate(
+                instances.pick(seen, [head]), size, region, sigma=0.8, kernel=5
+            )
             assert single.mask is None
             assert np.allclose(single.boxes, expected.boxes, atol=1e-3)
 

@@ -222,8 +222,8 @@ def test_labels_are_asked_for_only_by_modes_that_need_them() -> None:
 
 THEIRS = """
 from dataclasses import dataclass
-from vg_engine.core.samples import DataSet, Sample
-from vg_engine.core.selection import Scores
+from vg_engine.core.evaluation.samples import DataSet, Sample
+from vg_engine.core.selection.ranking import Scores
 import numpy as np
 
 @dataclass(frozen=True)

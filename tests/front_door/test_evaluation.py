@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 from vg_engine import load
-from vg_engine.core.engine import Engine
+from vg_engine.core.contract.results import Grounding
+from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import HeadsError, InputError
 from vg_engine.core.heads import HeadSet, parse_heads
-from vg_engine.core.regions import GridRegion
-from vg_engine.core.types import Grounding
+from vg_engine.core.readout.regions import GridRegion
 from vg_engine.measure.evaluation import Evaluation, Settings, evaluate
 
 SIDE, GRID = 60, 6

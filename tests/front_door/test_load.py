@@ -21,8 +21,8 @@ from vg_engine import (
     PluginError,
     Prompt,
 )
-from vg_engine.core.regions import GridRegion, otsu, paper
-from vg_engine.core.types import LoadedModel, ModelSpec
+from vg_engine.core.contract.model import LoadedModel, ModelSpec
+from vg_engine.core.readout.regions import GridRegion, otsu, paper
 from vg_engine.registry import catalog
 
 PIXELS = np.zeros((60, 90, 3), np.uint8)

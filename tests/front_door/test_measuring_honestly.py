@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from vg_engine.cli.main import app
-from vg_engine.core.scores import Parts, on_both
-from vg_engine.core.statistics import paired
+from vg_engine.core.evaluation.intervals import paired
+from vg_engine.core.evaluation.outcomes import Parts, on_both
 from vg_engine.measure.identity import fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]

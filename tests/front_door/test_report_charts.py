@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vg_engine.core.errors import InputError
-from vg_engine.core.metrics import Estimate
+from vg_engine.core.evaluation.metrics import Estimate
 from vg_engine.report import charts
 from vg_engine.report.colours import colour_at
 from vg_engine.report.scales import ticks, written

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from vg_engine.core.errors import InputError
+from vg_engine.core.evaluation.metrics import Estimate
 from vg_engine.core.heads import Head
-from vg_engine.core.metrics import Estimate
 from vg_engine.report import charts, page, pictures
 from vg_engine.report.markup import Markup, escape, tag
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.results import HeadMaps
 from vg_engine.core.errors import HeadsError, InputError
 from vg_engine.core.geometry import Affine, SoftMap
 from vg_engine.core.heads import Head
-from vg_engine.core.types import HeadMaps, Picture
 from vg_engine.report import pictures
 from vg_engine.report.pictures import Outline, head_tiles, overlay
 

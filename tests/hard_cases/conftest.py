@@ -17,10 +17,13 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
-from vg_engine.core.engine import Engine, Settings
+from vg_engine.core.contract.inputs import AttentionRequest, Expression
+from vg_engine.core.contract.model import ModelSpec
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.engine.engine import Engine, Settings
 from vg_engine.core.heads import Head, HeadSet
-from vg_engine.core.regions import peak_share
-from vg_engine.core.types import AttentionRequest, Expression, ModelSpec, Picture, Prompt
+from vg_engine.core.readout.regions import peak_share
 from vg_engine.plugins.manager import make_hooks
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vg_engine.core.types import Expression, Picture, Prompt
-from vg_engine.model_adapters.huggingface import VICUNA
-from vg_engine.model_adapters.internvl import InternVLAdapter
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.model_adapters.families.internvl import InternVLAdapter
+from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import noise, open_adapter, paint
 from vg_engine.testing.tiny import tiny_internvl
 

@@ -21,12 +21,14 @@ from transformers.models.mllama.image_processing_pil_mllama import (
     get_optimal_tiled_canvas,
 )
 
+from vg_engine.core.contract.inputs import Expression, PreparedInputs
+from vg_engine.core.contract.model import LoadedModel, ModelSpec
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import HeadsError
 from vg_engine.core.geometry import Frame, View
 from vg_engine.core.heads import Head
-from vg_engine.core.types import Expression, LoadedModel, ModelSpec, PreparedInputs, Prompt
-from vg_engine.model_adapters.grids import Grid, views_of
-from vg_engine.model_adapters.huggingface import VICUNA, HuggingFaceAdapter
+from vg_engine.model_adapters.shared.grids import Grid, views_of
+from vg_engine.model_adapters.shared.huggingface import VICUNA, HuggingFaceAdapter
 from vg_engine.testing import Opened, noise, open_adapter, paint
 from vg_engine.testing.tiny import byte_tokenizer, sharpen
 

@@ -16,19 +16,12 @@ import numpy as np
 import pytest
 import torch
 
-from vg_engine.core.types import (
-    AttentionRequest,
-    Expression,
-    LoadedModel,
-    ModelSpec,
-    Picture,
-    PreparedInputs,
-    Prompt,
-    Query,
-    QueryRow,
-)
-from vg_engine.model_adapters.huggingface import VICUNA
-from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.core.contract.inputs import AttentionRequest, Expression, PreparedInputs, Query
+from vg_engine.core.contract.model import LoadedModel, ModelSpec
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.prompt import Prompt, QueryRow
+from vg_engine.model_adapters.families.llava import LlavaAdapter
+from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import ContractError, noise, open_adapter, sharing
 from vg_engine.testing.tiny import tiny_llava
 

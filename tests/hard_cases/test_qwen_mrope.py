@@ -21,12 +21,14 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
     smart_resize,
 )
 
+from vg_engine.core.contract.inputs import AttentionRequest, Expression
+from vg_engine.core.contract.model import LoadedModel
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.geometry import Frame
-from vg_engine.core.types import AttentionRequest, Expression, LoadedModel, Prompt
-from vg_engine.model_adapters.grids import Grid
-from vg_engine.model_adapters.huggingface import VICUNA, HuggingFaceAdapter
-from vg_engine.model_adapters.loading import without_video
-from vg_engine.model_adapters.positions import counted
+from vg_engine.model_adapters.shared.grids import Grid
+from vg_engine.model_adapters.shared.huggingface import VICUNA, HuggingFaceAdapter
+from vg_engine.model_adapters.shared.loading import without_video
+from vg_engine.model_adapters.shared.positions import counted
 from vg_engine.testing import noise, open_adapter, paint
 from vg_engine.testing.tiny import byte_tokenizer, sharpen
 

@@ -138,7 +138,7 @@ def test_every_room_is_read() -> None:
         ("core/x.py", "import vg_engine"),
         ("core/x.py", "from vg_engine import plugins"),
         ("core/x.py", "from vg_engine import load"),
-        ("core/x.py", "from vg_engine.model_adapters.huggingface import Thing"),
+        ("core/x.py", "from vg_engine.model_adapters.shared.huggingface import Thing"),
         ("core/x.py", "from .. import registry"),
         ("core/x.py", "from ..plugins import manager"),
         ("core/metrics/x.py", "from ...registry.heads import find"),
@@ -182,11 +182,11 @@ def test_a_planted_import_is_found(tmp_path: Path, file: str, line: str) -> None
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("core/x.py", "from vg_engine.core.rows import Rows"),
+        ("core/x.py", "from vg_engine.core.attention.rows import Rows"),
         ("core/x.py", "from . import rows"),
         ("core/metrics/x.py", "from ..rows import Rows"),
         ("core/x.py", "import math, numpy, torch, scipy.ndimage, pluggy, jaxtyping"),
-        ("core/criteria.py", "import cv2"),
+        ("core/attention/criteria.py", "import cv2"),
         ("plugins/datasets/x.py", "from vg_engine.core import errors\nimport PIL.Image"),
         ("plugins/datasets/x.py", "from .. import manager"),
         ("registry/x.py", "import yaml\nfrom vg_engine.core.errors import VGError"),

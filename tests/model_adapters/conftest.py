@@ -7,7 +7,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 from transformers import GemmaTokenizer
 
-from vg_engine.core.types import Expression, Prompt
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.testing import noise, open_adapter
 
 CLIP = {

@@ -12,11 +12,12 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, PictureError, TokenCountError, UnsupportedModelError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters import measured
-from vg_engine.model_adapters.auto import AutoAdapter
-from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.model_adapters.families.auto import AutoAdapter
+from vg_engine.model_adapters.families.llava import LlavaAdapter
+from vg_engine.model_adapters.shared import probe_geometry
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import tiny_internvl, tiny_llava
 
@@ -110,7 +111,7 @@ SIDES = {"height": 336, "width": 336}
     ],
 )
 def test_geometry_is_measured(images, expected):
-    assert measured.geometry_of(process(images), flat=False) == expected
+    assert probe_geometry.geometry_of(process(images), flat=False) == expected
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_geometry_is_measured(images, expected):
 )
 def test_a_geometry_that_is_none_of_the_usual_is_refused(images):
     with pytest.raises(UnsupportedModelError, match="geometry is none of squash, crop"):
-        measured.geometry_of(process(images), flat=False)
+        probe_geometry.geometry_of(process(images), flat=False)
 
 
 @pytest.mark.parametrize(
@@ -143,8 +144,8 @@ def test_a_geometry_that_is_none_of_the_usual_is_refused(images):
 def test_canvases_of_several_shapes_are_refused(images):
     """Their tokens may make a square by chance."""
     with pytest.raises(UnsupportedModelError, match="canvases of several shapes"):
-        measured.geometry_of(process(images), flat=False)
-    assert measured.geometry_of(process(images), flat=True) == "squash"
+        probe_geometry.geometry_of(process(images), flat=False)
+    assert probe_geometry.geometry_of(process(images), flat=True) == "squash"
 
 
 def test_sizes_are_looked_at_when_they_are_met(tmp_path, monkeypatch):
@@ -186,9 +187,9 @@ def test_patches_that_are_filled_up_are_refused():
 
         return made
 
-    assert measured.geometry_of(flat(56), flat=True) == "squash"
+    assert probe_geometry.geometry_of(flat(56), flat=True) == "squash"
     with pytest.raises(UnsupportedModelError, match="patches that are 80% picture"):
-        measured.geometry_of(flat(70), flat=True)
+        probe_geometry.geometry_of(flat(70), flat=True)
 
 
 def test_cut_patches_are_refused():
@@ -197,7 +198,7 @@ def test_cut_patches_are_refused():
         return torch.from_numpy(np.array(image, np.float32)).reshape(-1, 14 * 3)
 
     with pytest.raises(UnsupportedModelError, match="geometry is none of"):
-        measured.geometry_of(cut, flat=True)
+        probe_geometry.geometry_of(cut, flat=True)
 
 
 def test_a_geometry_that_is_told_and_not_so_is_said(tmp_path):

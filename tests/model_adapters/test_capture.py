@@ -19,11 +19,12 @@ from transformers import (
 )
 from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask
 
+from vg_engine.core.contract.inputs import AttentionRequest, Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import CaptureError, UnsupportedModelError
 from vg_engine.core.heads import Head
-from vg_engine.core.types import AttentionRequest, Expression, Prompt
-from vg_engine.model_adapters import capture
-from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.model_adapters.families.llava import LlavaAdapter
+from vg_engine.model_adapters.shared import capture
 from vg_engine.testing import conduct, noise, open_adapter, parity
 from vg_engine.testing.tiny import sharpen, tiny_llava
 

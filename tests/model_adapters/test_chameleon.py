@@ -8,10 +8,12 @@ import torch
 from transformers import ChameleonConfig, ChameleonForConditionalGeneration, ChameleonProcessor
 from transformers.models.chameleon.image_processing_pil_chameleon import ChameleonImageProcessorPil
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Picture, Prompt
-from vg_engine.model_adapters.chameleon import ChameleonAdapter
-from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.model_adapters.families.chameleon import ChameleonAdapter
+from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 

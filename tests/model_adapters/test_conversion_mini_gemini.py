@@ -17,12 +17,13 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, UnsupportedModelError, WeightsError
-from vg_engine.core.types import Expression, Prompt
 from vg_engine.model_adapters.conversion import formats, pipeline
 from vg_engine.model_adapters.conversion.mini_gemini import MiniGemini
 from vg_engine.model_adapters.conversion.pipeline import Folders
-from vg_engine.model_adapters.mini_gemini import MiniGeminiAdapter
+from vg_engine.model_adapters.families.mini_gemini import MiniGeminiAdapter
 from vg_engine.model_adapters.modules.mini_gemini import MiniGeminiForConditionalGeneration
 from vg_engine.testing import noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer

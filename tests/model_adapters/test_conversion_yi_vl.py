@@ -7,13 +7,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, WeightsError
-from vg_engine.core.types import Expression, Prompt
 from vg_engine.model_adapters.conversion import formats, pipeline
 from vg_engine.model_adapters.conversion.pipeline import Folders
 from vg_engine.model_adapters.conversion.yi_vl import YiVL
+from vg_engine.model_adapters.families.yi_vl import YiVLAdapter
 from vg_engine.model_adapters.modules.yi_vl import YiVLForConditionalGeneration
-from vg_engine.model_adapters.yi_vl import YiVLAdapter
 from vg_engine.testing import noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer
 

@@ -17,9 +17,10 @@ from transformers.models.cosmos3_edge.image_processing_pil_cosmos3_edge import (
     Cosmos3EdgeImageProcessorPil,
 )
 
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.cosmos3 import Cosmos3EdgeAdapter, Cosmos3OmniAdapter
-from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.model_adapters.families.cosmos3 import Cosmos3EdgeAdapter, Cosmos3OmniAdapter
+from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, sharpen_norms, token_ids

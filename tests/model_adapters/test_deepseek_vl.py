@@ -24,10 +24,11 @@ from transformers.models.deepseek_vl_hybrid.image_processing_pil_deepseek_vl_hyb
     DeepseekVLHybridImageProcessorPil,
 )
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.deepseek_vl import DeepseekVLAdapter
-from vg_engine.model_adapters.deepseek_vl_hybrid import DeepseekVLHybridAdapter
+from vg_engine.model_adapters.families.deepseek_vl import DeepseekVLAdapter
+from vg_engine.model_adapters.families.deepseek_vl_hybrid import DeepseekVLHybridAdapter
 from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 

@@ -10,10 +10,11 @@ from transformers import (
     Qwen2VLProcessor,
 )
 
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.capture import OVER_FUSED, OVER_PLAIN
-from vg_engine.model_adapters.dots3_note import Dots3NoteAdapter
-from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.model_adapters.families.dots3_note import Dots3NoteAdapter
+from vg_engine.model_adapters.shared.capture import OVER_FUSED, OVER_PLAIN
+from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor

@@ -9,10 +9,12 @@ import pytest
 import torch
 from transformers import Emu3Config, Emu3ForConditionalGeneration, Emu3ImageProcessor, Emu3Processor
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Picture, Prompt
-from vg_engine.model_adapters.emu3 import Emu3Adapter
-from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.model_adapters.families.emu3 import Emu3Adapter
+from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter, paint
 from vg_engine.testing.tiny import LLAVA_CHAT, byte_tokenizer, save_tiny, text_sizes
 

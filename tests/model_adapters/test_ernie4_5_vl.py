@@ -20,11 +20,12 @@ from transformers.models.paddleocr_vl.image_processing_pil_paddleocr_vl import (
     PaddleOCRVLImageProcessorPil,
 )
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.ernie4_5_vl import ErnieVLAdapter
-from vg_engine.model_adapters.huggingface import VICUNA
-from vg_engine.model_adapters.paddleocr_vl import PaddleOCRVLAdapter
+from vg_engine.model_adapters.families.ernie4_5_vl import ErnieVLAdapter
+from vg_engine.model_adapters.families.paddleocr_vl import PaddleOCRVLAdapter
+from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor

@@ -14,9 +14,10 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.florence2 import Florence2Adapter
+from vg_engine.model_adapters.families.florence2 import Florence2Adapter
 from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter, paint
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 

@@ -15,10 +15,11 @@ from transformers import (
 )
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.gemma3 import Gemma3Adapter
-from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.model_adapters.families.gemma3 import Gemma3Adapter
+from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 

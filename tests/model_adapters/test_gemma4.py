@@ -13,11 +13,12 @@ from transformers import (
 )
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.gemma4 import Gemma4Adapter, PicturesAndText
-from vg_engine.model_adapters.huggingface import VICUNA
-from vg_engine.model_adapters.loading import without_video
+from vg_engine.model_adapters.families.gemma4 import Gemma4Adapter, PicturesAndText
+from vg_engine.model_adapters.shared.huggingface import VICUNA
+from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 

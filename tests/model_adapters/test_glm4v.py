@@ -20,13 +20,14 @@ from transformers import (
 from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProcessorPil
 from transformers.models.glm46v.image_processing_pil_glm46v import Glm46VImageProcessorPil
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.glm4v import Glm4vAdapter
-from vg_engine.model_adapters.glm4v_moe import Glm4vMoeAdapter
-from vg_engine.model_adapters.glm46v import Glm46VAdapter
-from vg_engine.model_adapters.glm_ocr import GlmOcrAdapter
-from vg_engine.model_adapters.huggingface import VICUNA
+from vg_engine.model_adapters.families.glm4v import Glm4vAdapter
+from vg_engine.model_adapters.families.glm4v_moe import Glm4vMoeAdapter
+from vg_engine.model_adapters.families.glm46v import Glm46VAdapter
+from vg_engine.model_adapters.families.glm_ocr import GlmOcrAdapter
+from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor

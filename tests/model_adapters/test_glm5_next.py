@@ -7,11 +7,12 @@ import torch
 from transformers import Glm5NextConfig, Glm5NextForConditionalGeneration, Glm5NextProcessor
 from transformers.models.glm5_next.image_processing_pil_glm5_next import Glm5NextImageProcessorPil
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.glm5_next import Glm5NextAdapter
-from vg_engine.model_adapters.huggingface import VICUNA
-from vg_engine.model_adapters.loading import without_video
+from vg_engine.model_adapters.families.glm5_next import Glm5NextAdapter
+from vg_engine.model_adapters.shared.huggingface import VICUNA
+from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
 

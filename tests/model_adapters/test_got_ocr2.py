@@ -15,10 +15,11 @@ from transformers import (
 from transformers.models.got_ocr2.configuration_got_ocr2 import GotOcr2VisionConfig
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import ModelError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters import got_ocr2
-from vg_engine.model_adapters.got_ocr2 import GotOcr2Adapter
+from vg_engine.model_adapters.families import got_ocr2
+from vg_engine.model_adapters.families.got_ocr2 import GotOcr2Adapter
 from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter, paint
 from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
 

@@ -18,9 +18,10 @@ from transformers.models.granite_docling.image_processing_pil_granite_docling im
     GraniteDoclingImageProcessorPil,
 )
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.granite_docling import GraniteDoclingAdapter
+from vg_engine.model_adapters.families.granite_docling import GraniteDoclingAdapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 

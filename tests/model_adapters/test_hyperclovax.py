@@ -10,9 +10,10 @@ from transformers import (
     HyperCLOVAXVisionV2Processor,
 )
 
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.huggingface import VICUNA
-from vg_engine.model_adapters.hyperclovax import HyperCLOVAXAdapter
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.model_adapters.families.hyperclovax import HyperCLOVAXAdapter
+from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import CHAT, qwen_processor, qwen_tokenizer

@@ -15,9 +15,10 @@ from transformers import (
 from transformers.models.idefics3.configuration_idefics3 import Idefics3VisionConfig
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.idefics3 import Idefics3Adapter
+from vg_engine.model_adapters.families.idefics3 import Idefics3Adapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 

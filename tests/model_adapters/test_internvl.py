@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.internvl import InternVLAdapter
+from vg_engine.model_adapters.families.internvl import InternVLAdapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
 from vg_engine.testing.tiny import tiny_internvl
 

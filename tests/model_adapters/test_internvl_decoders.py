@@ -14,9 +14,10 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.internvl import InternVLAdapter
-from vg_engine.model_adapters.loading import without_video
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.model_adapters.families.internvl import InternVLAdapter
+from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import INTERNVL_CHAT, save_tiny, text_sizes, tiny_internvl
 

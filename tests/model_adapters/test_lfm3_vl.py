@@ -6,10 +6,11 @@ import pytest
 import torch
 from transformers import Lfm3VlConfig, Lfm3VlForConditionalGeneration, Lfm3VlProcessor
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.huggingface import VICUNA
-from vg_engine.model_adapters.lfm3_vl import Lfm3VlAdapter
+from vg_engine.model_adapters.families.lfm3_vl import Lfm3VlAdapter
+from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
 from vg_engine.testing.tiny import save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import (

@@ -22,11 +22,12 @@ from transformers.models.llava_next.image_processing_pil_llava_next import (
     LlavaNextImageProcessorPil,
 )
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError, WeightsError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.huggingface import VICUNA
-from vg_engine.model_adapters.llava_next import LlavaNextAdapter
-from vg_engine.model_adapters.llava_next_video import LlavaNextVideoAdapter
+from vg_engine.model_adapters.families.llava_next import LlavaNextAdapter
+from vg_engine.model_adapters.families.llava_next_video import LlavaNextVideoAdapter
+from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
 from vg_engine.testing.tiny import BOS, EOS, LLAVA_CHAT, PAD, byte_tokenizer, save_tiny, text_sizes
 

@@ -16,11 +16,12 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
     LlavaOnevisionImageProcessorPil,
 )
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.huggingface import VICUNA
-from vg_engine.model_adapters.llava_onevision import LlavaOnevisionAdapter
-from vg_engine.model_adapters.loading import without_video
+from vg_engine.model_adapters.families.llava_onevision import LlavaOnevisionAdapter
+from vg_engine.model_adapters.shared.huggingface import VICUNA
+from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
 from vg_engine.testing.tiny import (
     END_OF_TEXT,

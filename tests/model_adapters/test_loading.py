@@ -13,6 +13,9 @@ from transformers import (
     ProcessorMixin,
 )
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.model import ModelSpec
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import (
     InputError,
     ModelError,
@@ -20,10 +23,9 @@ from vg_engine.core.errors import (
     UnsupportedModelError,
     WeightsError,
 )
-from vg_engine.core.types import Expression, ModelSpec, Prompt
-from vg_engine.model_adapters import loading
-from vg_engine.model_adapters.internvl import InternVLAdapter
-from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.model_adapters.families.internvl import InternVLAdapter
+from vg_engine.model_adapters.families.llava import LlavaAdapter
+from vg_engine.model_adapters.shared import loading
 from vg_engine.testing import noise, open_adapter
 from vg_engine.testing.tiny import tiny_internvl, tiny_llava
 

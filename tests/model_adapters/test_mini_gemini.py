@@ -11,10 +11,12 @@ from transformers import AutoConfig, CLIPVisionConfig, GemmaConfig, LlamaConfig,
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError
-from vg_engine.core.types import Expression, Picture, Prompt
 from vg_engine.model_adapters.conversion.mini_gemini import GEMMA_CHAT
-from vg_engine.model_adapters.mini_gemini import MiniGeminiAdapter
+from vg_engine.model_adapters.families.mini_gemini import MiniGeminiAdapter
 from vg_engine.model_adapters.modules.mini_gemini import (
     HighResolutionTower,
     MiniGeminiConfig,

@@ -14,9 +14,10 @@ from transformers import (
 from transformers.models.ovis2.configuration_ovis2 import Ovis2VisionConfig
 from transformers.models.ovis2.image_processing_pil_ovis2 import Ovis2ImageProcessorPil
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import ExpressionError, TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.ovis2 import Ovis2Adapter
+from vg_engine.model_adapters.families.ovis2 import Ovis2Adapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
 

@@ -23,13 +23,14 @@ from transformers.integrations.mistral import tokenizer as mistral
 from transformers.models.auto import tokenization_auto
 from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import PictureError, TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.huggingface import VICUNA
-from vg_engine.model_adapters.lighton_ocr import LightOnOcrAdapter
-from vg_engine.model_adapters.llava import LlavaAdapter
-from vg_engine.model_adapters.mistral3 import Mistral3Adapter
-from vg_engine.model_adapters.pixtral import PixtralAdapter, PixtralProcessor
+from vg_engine.model_adapters.families.lighton_ocr import LightOnOcrAdapter
+from vg_engine.model_adapters.families.llava import LlavaAdapter
+from vg_engine.model_adapters.families.mistral3 import Mistral3Adapter
+from vg_engine.model_adapters.families.pixtral import PixtralAdapter, PixtralProcessor
+from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import AdapterContract, Golden, Opened, conduct, noise, open_adapter, paint
 from vg_engine.testing.tiny import (
     BOS,

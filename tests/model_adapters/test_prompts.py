@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import ExpressionError, InputError, UnsupportedModelError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters import prompts
-from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.model_adapters.families.llava import LlavaAdapter
+from vg_engine.model_adapters.shared import prompts
 from vg_engine.testing import noise, open_adapter
 from vg_engine.testing.tiny import tiny_llava
 

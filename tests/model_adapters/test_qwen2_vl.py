@@ -15,11 +15,12 @@ from transformers import (
     Qwen2VLProcessor,
 )
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, PictureError, TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.huggingface import VICUNA
-from vg_engine.model_adapters.qwen2_5_vl import Qwen25VLAdapter
-from vg_engine.model_adapters.qwen2_vl import Qwen2VLAdapter
+from vg_engine.model_adapters.families.qwen2_5_vl import Qwen25VLAdapter
+from vg_engine.model_adapters.families.qwen2_vl import Qwen2VLAdapter
+from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import (

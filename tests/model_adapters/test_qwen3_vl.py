@@ -14,11 +14,12 @@ from transformers import (
     Qwen3VLProcessor,
 )
 
+from vg_engine.core.contract.inputs import AttentionRequest, Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import AttentionRequest, Expression, Prompt
-from vg_engine.model_adapters.huggingface import VICUNA
-from vg_engine.model_adapters.qwen3_vl import Qwen3VLAdapter
-from vg_engine.model_adapters.qwen3_vl_moe import Qwen3VLMoeAdapter
+from vg_engine.model_adapters.families.qwen3_vl import Qwen3VLAdapter
+from vg_engine.model_adapters.families.qwen3_vl_moe import Qwen3VLMoeAdapter
+from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, sharpen_norms, token_ids

@@ -15,10 +15,11 @@ from transformers import (
     Qwen3VLProcessor,
 )
 
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.huggingface import VICUNA
-from vg_engine.model_adapters.qwen2_5_omni import Qwen25OmniAdapter
-from vg_engine.model_adapters.qwen3_omni import Qwen3OmniAdapter
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.model_adapters.families.qwen2_5_omni import Qwen25OmniAdapter
+from vg_engine.model_adapters.families.qwen3_omni import Qwen3OmniAdapter
+from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import CHAT, CHAT_WITH_SYSTEM, qwen_processor, sharpen_norms

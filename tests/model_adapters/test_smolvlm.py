@@ -19,10 +19,11 @@ from transformers.models.smolvlm.processing_smolvlm import (
     get_image_prompt_string,
 )
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.idefics3 import Idefics3Adapter
-from vg_engine.model_adapters.smolvlm import SmolVLMAdapter
+from vg_engine.model_adapters.families.idefics3 import Idefics3Adapter
+from vg_engine.model_adapters.families.smolvlm import SmolVLMAdapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 

@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
+from vg_engine.core.contract.model import ModelSpec
 from vg_engine.core.errors import UnsupportedModelError
-from vg_engine.core.types import ModelSpec
 from vg_engine.testing import summary
 from vg_engine.testing.tiny import tiny_llava
 

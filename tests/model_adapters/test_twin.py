@@ -7,11 +7,12 @@ import pytest
 import torch
 from transformers import LlavaForConditionalGeneration
 
+from vg_engine.core.contract.inputs import AttentionRequest
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import UnsupportedModelError
 from vg_engine.core.heads import Head
-from vg_engine.core.types import AttentionRequest, Prompt
-from vg_engine.model_adapters import twin
-from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.model_adapters.families.llava import LlavaAdapter
+from vg_engine.model_adapters.shared import early_exit
 from vg_engine.testing import conduct, open_adapter, parity
 from vg_engine.testing.tiny import tiny_llava
 
@@ -31,7 +32,7 @@ def module(folder):
 def test_a_twin_shares_every_parameter_and_leaves_the_original_alone(module):
     found = conduct.Found.of(module)
     base = module.model
-    shallow = twin.truncated(base, PATH, 2)
+    shallow = early_exit.truncated(base, PATH, 2)
     assert len(shallow.language_model.layers) == 2
     ours = {id(parameter) for parameter in base.parameters()}
     assert {id(parameter) for parameter in shallow.parameters()} < ours
@@ -44,14 +45,14 @@ def test_a_twin_is_what_the_original_is_after_as_many_layers(module):
     ids = torch.randint(0, 256, (2, 9))
     with torch.no_grad():
         hidden = module.model(input_ids=ids, output_hidden_states=True).hidden_states
-        twins = [twin.truncated(module.model, PATH, n)(input_ids=ids) for n in (1, 2, 4)]
+        twins = [early_exit.truncated(module.model, PATH, n)(input_ids=ids) for n in (1, 2, 4)]
     for depth, answer in zip((1, 2, 4), twins, strict=True):
         normed = module.model.language_model.norm(hidden[depth])
         assert torch.equal(answer.last_hidden_state, normed)
 
 
 def test_twins_are_kept_and_bounded(module):
-    twins = twin.Twins(module.model, PATH, 5, most=2)
+    twins = early_exit.Twins(module.model, PATH, 5, most=2)
     assert twins.at(5) is module.model
     first = twins.at(1)
     assert twins.at(1) is first
@@ -63,7 +64,7 @@ def test_twins_are_kept_and_bounded(module):
 
 
 def test_threads_get_the_same_twin(module):
-    twins = twin.Twins(module.model, PATH, 5)
+    twins = early_exit.Twins(module.model, PATH, 5)
     got = []
     threads = [threading.Thread(target=lambda: got.append(twins.at(2))) for _ in range(8)]
     for thread in threads:
@@ -88,16 +89,16 @@ def test_layers_that_run_are_counted_and_the_head_is_never_called(folder):
 
 
 def test_layers_are_found_by_name_or_not_at_all(module):
-    assert twin.path_to(module.model, module.model.language_model.layers) == PATH
+    assert early_exit.path_to(module.model, module.model.language_model.layers) == PATH
     with pytest.raises(UnsupportedModelError, match="does not hold"):
-        twin.path_to(module.model, torch.nn.ModuleList())
+        early_exit.path_to(module.model, torch.nn.ModuleList())
 
 
 def test_a_model_with_a_replaced_forward_runs_whole(folder, module):
     """As offloading does: `forward` on the object itself, bound to the original."""
     text = module.model.language_model
     text.forward = MethodType(type(text).forward, text)
-    assert not twin.can_truncate(module.model, PATH)
+    assert not early_exit.can_truncate(module.model, PATH)
     processor = open_adapter(LlavaAdapter(), str(folder)).model.processor
     opened = open_adapter(LlavaAdapter(), "", module=module, processor=processor)
     assert not opened.model.capabilities.early_exit

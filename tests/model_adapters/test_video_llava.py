@@ -14,10 +14,11 @@ from transformers import (
 )
 from transformers.models.video_llava.image_processing_video_llava import VideoLlavaImageProcessor
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.huggingface import VICUNA
-from vg_engine.model_adapters.video_llava import VideoLlavaAdapter
+from vg_engine.model_adapters.families.video_llava import VideoLlavaAdapter
+from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import BOS, EOS, LLAVA_CHAT, PAD, byte_tokenizer, save_tiny, text_sizes
 

@@ -7,16 +7,17 @@ import torch
 from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig, LlavaProcessor
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import WeightsError
-from vg_engine.core.types import Expression, Prompt
 from vg_engine.model_adapters.conversion.yi_vl import CHAT
-from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.model_adapters.families.llava import LlavaAdapter
+from vg_engine.model_adapters.families.yi_vl import YiVLAdapter
 from vg_engine.model_adapters.modules.yi_vl import (
     YiVLConfig,
     YiVLForConditionalGeneration,
     YiVLProjector,
 )
-from vg_engine.model_adapters.yi_vl import YiVLAdapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
 from vg_engine.testing.tiny import BOS, EOS, PAD, byte_tokenizer, save_tiny, text_sizes
 

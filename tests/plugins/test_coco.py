@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from vg_engine.core.errors import InputError
-from vg_engine.core.samples import Fault, Sample
+from vg_engine.core.evaluation.samples import Fault, Sample
 from vg_engine.plugins.datasets.coco import coco
 
 WIDTH, HEIGHT = 40, 30

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vg_engine.core.contract.results import Grounding
 from vg_engine.core.errors import OutputError
 from vg_engine.core.geometry import Affine, SoftMap
 from vg_engine.core.heads import Head
-from vg_engine.core.types import Grounding
-from vg_engine.plugins import export
+from vg_engine.plugins.exporters.masks import from_rle, to_png, to_rle
+from vg_engine.plugins.exporters.records import to_detections, to_line, to_record
+from vg_engine.plugins.files import JsonLines, prepare_folder, write_whole
 
 
 def grounding(**changes: object) -> Grounding:
@@ -34,26 +36,26 @@ def grounding(**changes: object) -> Grounding:
 
 
 def test_a_record_is_json() -> None:
-    record = export.to_record(grounding(), id=7, image=Path("cup.png"))
-    again = json.loads(export.to_line(record))
+    record = to_record(grounding(), id=7, image=Path("cup.png"))
+    again = json.loads(to_line(record))
     assert again == record
     assert list(again)[:3] == ["id", "image", "expression"]
     assert again["box"] == [2.6, 2.0, 7.0, 4.0] == again["boxes"][0]
     assert again["heads"] == ["L1H2", "L3H4"]
     assert again["provenance"] == {"model": "a/b", "k": 3, "x": [1, None]}
     assert again["image"] == "cup.png"
-    assert np.array_equal(export.from_rle(again["masks"][0]), grounding().mask)
+    assert np.array_equal(from_rle(again["masks"][0]), grounding().mask)
 
 
 def test_nothing_found_is_said() -> None:
     nothing = grounding(boxes=np.zeros((0, 4)), masks=(), found=False)
-    record = export.to_record(nothing)
+    record = to_record(nothing)
     assert (record["found"], record["box"], record["boxes"]) == (False, None, [])
-    assert export.to_detections([nothing]) == []
+    assert to_detections([nothing]) == []
 
 
 def test_detections_hold_the_box_in_whole_pixels_best_first() -> None:
-    answers = export.to_detections([grounding(score=0.2), grounding(expression="b", score=0.9)])
+    answers = to_detections([grounding(score=0.2), grounding(expression="b", score=0.9)])
     assert [answer["label"] for answer in answers] == ["b", "the cup"]
     assert answers[0]["box"] == {"xmin": 2, "ymin": 2, "xmax": 8, "ymax": 4}
 
@@ -76,23 +78,23 @@ def test_run_lengths_are_those_of_coco() -> None:
     blob = np.zeros((700, 900), bool)
     blob[100:600, 50:800] = True
     for mask in [*masks, blob]:
-        rle = export.to_rle(mask)
+        rle = to_rle(mask)
         theirs = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
         assert rle["counts"] == theirs["counts"].decode()
-        assert np.array_equal(export.from_rle(rle), mask)
+        assert np.array_equal(from_rle(rle), mask)
 
 
 def test_a_mask_is_a_png_of_black_and_white() -> None:
     mask = grounding().mask
     assert mask is not None
-    with Image.open(io.BytesIO(export.to_png(mask))) as image:
+    with Image.open(io.BytesIO(to_png(mask))) as image:
         assert image.mode == "L"
         assert np.array_equal(np.asarray(image), np.where(mask, 255, 0))
 
 
 def test_files_appear_whole(tmp_path: Path) -> None:
-    assert export.write_whole(tmp_path / "a.png", b"1").read_bytes() == b"1"
-    with export.JsonLines(tmp_path / "r.jsonl") as lines:
+    assert write_whole(tmp_path / "a.png", b"1").read_bytes() == b"1"
+    with JsonLines(tmp_path / "r.jsonl") as lines:
         lines.write({"a": 1})
         lines.write({"ä": 2})
         assert not (tmp_path / "r.jsonl").exists()
@@ -103,14 +105,14 @@ def test_files_appear_whole(tmp_path: Path) -> None:
 def test_what_was_written_stays_when_the_work_is_stopped(tmp_path: Path) -> None:
 
     def stopped() -> None:
-        with export.JsonLines(tmp_path / "r.jsonl") as lines:
+        with JsonLines(tmp_path / "r.jsonl") as lines:
             lines.write({"a": 1})
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         stopped()
     assert (tmp_path / "r.jsonl").read_text() == '{"a": 1}\n'
-    with pytest.raises(ValueError, match="early"), export.JsonLines(tmp_path / "no.jsonl"):
+    with pytest.raises(ValueError, match="early"), JsonLines(tmp_path / "no.jsonl"):
         raise ValueError("early")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.jsonl"]
 
@@ -119,12 +121,12 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("x")
     with pytest.raises(OutputError, match=r"cannot be written .*--out"):
-        export.prepare_folder(file / "below")
+        prepare_folder(file / "below")
     with pytest.raises(OutputError, match="cannot be written"):
-        export.write_whole(tmp_path / "none" / "a.png", b"1")
+        write_whole(tmp_path / "none" / "a.png", b"1")
     with (
         pytest.raises(OutputError, match="cannot be written"),
-        export.JsonLines(tmp_path / "none" / "r.jsonl") as lines,
+        JsonLines(tmp_path / "none" / "r.jsonl") as lines,
     ):
         lines.write({})
-    assert export.prepare_folder(tmp_path / "a" / "b").is_dir()
+    assert prepare_folder(tmp_path / "a" / "b").is_dir()

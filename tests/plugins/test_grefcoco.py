@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vg_engine.core.errors import InputError
-from vg_engine.core.samples import Fault, Sample
+from vg_engine.core.evaluation.samples import Fault, Sample
 from vg_engine.plugins.datasets.grefcoco import grefcoco
 
 WIDTH, HEIGHT = 40, 30

@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools import mask as coco  # type: ignore[import-untyped]
 
 from vg_engine.core.errors import InputError
-from vg_engine.core.samples import DataSet, Fault, Sample
+from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
 from vg_engine.plugins.datasets.jsonl import KEYS, jsonl
 
 SMALL = {"image": "a.png", "text": "the cup"}

@@ -6,7 +6,7 @@ from typing import Any
 import pluggy
 import pytest
 
-from vg_engine.core import hookspecs
+from vg_engine.core.contract import hookspecs
 from vg_engine.core.errors import PluginError
 from vg_engine.plugins.manager import make_hooks
 

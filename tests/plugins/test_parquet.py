@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from vg_engine.core.errors import InputError, PictureError
-from vg_engine.core.samples import DataSet, Fault, Sample
+from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
 from vg_engine.plugins.datasets import parquet_files
 from vg_engine.plugins.datasets.parquet import parquet
 

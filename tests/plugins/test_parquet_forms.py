@@ -16,7 +16,7 @@ from PIL import Image
 from pycocotools import mask as coco  # type: ignore[import-untyped]
 
 from vg_engine.core.errors import InputError
-from vg_engine.core.samples import DataSet, Fault, Sample
+from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
 from vg_engine.plugins.datasets.parquet import parquet
 
 WIDTH, HEIGHT = 40, 30

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vg_engine.core.contract.picture import Picture
 from vg_engine.core.errors import PictureError
-from vg_engine.core.types import Picture
 from vg_engine.plugins.pictures import FORMATS, PILLOW_LIMIT, decode
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from vg_engine.core.errors import InputError
-from vg_engine.core.samples import Fault, Sample
+from vg_engine.core.evaluation.samples import Fault, Sample
 from vg_engine.plugins.datasets.reasonseg import reasonseg
 
 WIDTH, HEIGHT = 40, 30

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from vg_engine.core.errors import InputError
-from vg_engine.core.samples import DataSet, Fault, Sample
+from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
 from vg_engine.plugins.datasets import counts
 from vg_engine.plugins.datasets.refer import refcoco, refcocog, refcocoplus
 

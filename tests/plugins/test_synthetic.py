@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vg_engine.core.errors import InputError
-from vg_engine.core.samples import DataSet, Sample
+from vg_engine.core.evaluation.samples import DataSet, Sample
 from vg_engine.plugins.datasets import exam
 from vg_engine.plugins.datasets.synthetic import scenes
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import HeadSetNotFoundError, InputError, ModelNotFoundError
 from vg_engine.core.heads import HeadSet, parse_heads
-from vg_engine.core.types import Prompt
 from vg_engine.plugins.entrypoints import ADAPTERS, REGIONS, installed
 from vg_engine.registry import catalog
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vg_engine.core.criteria import CONNECTIVITIES, Weighting
+from vg_engine.core.attention.criteria import CONNECTIVITIES, Weighting
+from vg_engine.core.contract.prompt import QUERY_ROWS, Prompt
 from vg_engine.core.errors import InputError
 from vg_engine.core.heads import Head, HeadSet
-from vg_engine.core.types import QUERY_ROWS, Prompt
 from vg_engine.registry import schema
 from vg_engine.registry.schema import dump_head_set, read_head_set, read_model
 

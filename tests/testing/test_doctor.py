@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers.masking_utils import AttentionMaskInterface
 
-from vg_engine.core.types import ModelSpec
-from vg_engine.model_adapters import capture
-from vg_engine.model_adapters.internvl import InternVLAdapter
-from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.core.contract.model import ModelSpec
+from vg_engine.model_adapters.families.internvl import InternVLAdapter
+from vg_engine.model_adapters.families.llava import LlavaAdapter
+from vg_engine.model_adapters.shared import capture
 from vg_engine.plugins.manager import make_hooks
 from vg_engine.testing import Opened, doctor, open_adapter, paint
 from vg_engine.testing.doctor import Finding, Patient, examine, rendered, summary

@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 
-from vg_engine.model_adapters import capture
-from vg_engine.model_adapters.llava import LlavaAdapter
-from vg_engine.model_adapters.qwen2_vl import Qwen2VLAdapter
+from vg_engine.model_adapters.families.llava import LlavaAdapter
+from vg_engine.model_adapters.families.qwen2_vl import Qwen2VLAdapter
+from vg_engine.model_adapters.shared import capture
 from vg_engine.testing import AdapterContract, ContractError, conduct, open_adapter
 from vg_engine.testing.tiny import save_tiny, text_sizes, tiny_llava
 from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, token_ids

@@ -11,11 +11,12 @@ import torch
 from transformers import AutoModelForImageTextToText
 from transformers.masking_utils import AttentionMaskInterface
 
+from vg_engine.core.contract.inputs import AttentionRequest
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.geometry import Affine
-from vg_engine.core.types import AttentionRequest, Prompt
-from vg_engine.model_adapters import capture
-from vg_engine.model_adapters.internvl import InternVLAdapter
-from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.model_adapters.families.internvl import InternVLAdapter
+from vg_engine.model_adapters.families.llava import LlavaAdapter
+from vg_engine.model_adapters.shared import capture
 from vg_engine.testing import (
     AdapterContract,
     ContractError,

@@ -10,8 +10,9 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.llava import LlavaAdapter
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.testing import ContractError, open_adapter, sharing
 from vg_engine.testing.tiny import tiny_llava
 

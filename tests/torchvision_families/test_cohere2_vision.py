@@ -16,9 +16,10 @@ from transformers.models.cohere2_vision.image_processing_cohere2_vision import (
     Cohere2VisionImageProcessor,
 )
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.cohere2_vision import Cohere2VisionAdapter
+from vg_engine.model_adapters.families.cohere2_vision import Cohere2VisionAdapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 

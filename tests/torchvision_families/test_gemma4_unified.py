@@ -16,10 +16,11 @@ from transformers.models.gemma4_unified.image_processing_gemma4_unified import (
     Gemma4UnifiedImageProcessor,
 )
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.gemma4_unified import Gemma4UnifiedAdapter
-from vg_engine.model_adapters.loading import without_video
+from vg_engine.model_adapters.families.gemma4_unified import Gemma4UnifiedAdapter
+from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 

@@ -8,10 +8,11 @@ import torch
 from transformers import InklingConfig, InklingForConditionalGeneration, InklingProcessor
 from transformers.models.inkling.image_processing_inkling import InklingImageProcessor
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.inkling import InklingAdapter
-from vg_engine.model_adapters.loading import without_video
+from vg_engine.model_adapters.families.inkling import InklingAdapter
+from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import sharpen_norms

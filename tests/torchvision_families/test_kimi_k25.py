@@ -7,10 +7,11 @@ import torch
 from transformers import Kimi_K25Config, Kimi_K25ForConditionalGeneration, Kimi_K25Processor
 from transformers.models.kimi_k25.image_processing_kimi_k25 import Kimi_K25ImageProcessor
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.kimi_k25 import KimiK25Adapter
-from vg_engine.model_adapters.loading import without_video
+from vg_engine.model_adapters.families.kimi_k25 import KimiK25Adapter
+from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 

@@ -8,9 +8,10 @@ import torch
 from transformers import Lfm2VlConfig, Lfm2VlForConditionalGeneration, Lfm2VlProcessor
 from transformers.models.lfm2_vl.image_processing_lfm2_vl import Lfm2VlImageProcessor
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.lfm2_vl import Lfm2VlAdapter
+from vg_engine.model_adapters.families.lfm2_vl import Lfm2VlAdapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 

@@ -8,9 +8,10 @@ import torch
 from transformers import Llama4Config, Llama4ForConditionalGeneration, Llama4Processor
 from transformers.models.llama4.image_processing_llama4 import Llama4ImageProcessor
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.llama4 import Llama4Adapter
+from vg_engine.model_adapters.families.llama4 import Llama4Adapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 

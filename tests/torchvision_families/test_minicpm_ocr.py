@@ -8,10 +8,11 @@ import torch
 from transformers import MiniCPMOcrConfig, MiniCPMOcrForConditionalGeneration
 from transformers.models.minicpm_ocr.image_processing_minicpm_ocr import MiniCPMOcrImageProcessor
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.loading import without_video
-from vg_engine.model_adapters.minicpm_ocr import MiniCPMOcrAdapter
+from vg_engine.model_adapters.families.minicpm_ocr import MiniCPMOcrAdapter
+from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import (
     END_OF_TEXT,

@@ -14,9 +14,10 @@ from transformers.models.minimax_m3_vl.image_processing_minimax_m3_vl import (
     MiniMaxM3VLImageProcessor,
 )
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.minimax_m3_vl import MiniMaxM3VLAdapter
+from vg_engine.model_adapters.families.minimax_m3_vl import MiniMaxM3VLAdapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor, sharpen_norms

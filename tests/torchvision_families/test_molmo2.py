@@ -7,10 +7,11 @@ import torch
 from transformers import Molmo2Config, Molmo2ForConditionalGeneration, Molmo2Processor
 from transformers.models.molmo2.image_processing_molmo2 import Molmo2ImageProcessor
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.loading import without_video
-from vg_engine.model_adapters.molmo2 import Molmo2Adapter
+from vg_engine.model_adapters.families.molmo2 import Molmo2Adapter
+from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import sharpen_norms

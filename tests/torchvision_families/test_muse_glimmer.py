@@ -14,10 +14,11 @@ from transformers.models.muse_glimmer.image_processing_muse_glimmer import (
     MuseGlimmerImageProcessor,
 )
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.loading import without_video
-from vg_engine.model_adapters.muse_glimmer import MuseGlimmerAdapter
+from vg_engine.model_adapters.families.muse_glimmer import MuseGlimmerAdapter
+from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 

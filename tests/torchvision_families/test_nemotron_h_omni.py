@@ -18,10 +18,11 @@ from transformers.models.nemotron_h_omni.processing_nemotron_h_omni import (
     NemotronH_Omni_Reasoning_V3Processor,
 )
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.loading import without_video
-from vg_engine.model_adapters.nemotron_h_omni import NemotronHOmniAdapter
+from vg_engine.model_adapters.families.nemotron_h_omni import NemotronHOmniAdapter
+from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 

@@ -20,10 +20,11 @@ from transformers.models.perception_lm.image_processing_perception_lm import (
     PerceptionLMImageProcessor,
 )
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters.loading import without_video
-from vg_engine.model_adapters.perception_lm import PerceptionLMAdapter
+from vg_engine.model_adapters.families.perception_lm import PerceptionLMAdapter
+from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 

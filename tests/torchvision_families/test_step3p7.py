@@ -8,10 +8,11 @@ import torch
 from transformers import Step3p7Config, Step3p7ForConditionalGeneration, Step3p7Processor
 from transformers.models.step3p7.image_processing_step3p7 import Step3p7ImageProcessor
 
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
-from vg_engine.core.types import Expression, Prompt
-from vg_engine.model_adapters import step3p7
-from vg_engine.model_adapters.step3p7 import Step3p7Adapter
+from vg_engine.model_adapters.families import step3p7
+from vg_engine.model_adapters.families.step3p7 import Step3p7Adapter
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import sharpen_norms

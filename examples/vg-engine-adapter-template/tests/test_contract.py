@@ -10,7 +10,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from vg_engine_adapter_template.adapter import SquashedLlavaAdapter
 from vg_engine_adapter_template.model import SquashedLlava, SquashedLlavaConfig
 
-from vg_engine.core.types import Prompt
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.testing import AdapterContract, Golden
 from vg_engine.testing.tiny import BOS, EOS, PAD, byte_tokenizer, save_tiny, text_sizes
 

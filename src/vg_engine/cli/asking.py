@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.prompt import clean_expression
 from vg_engine.core.errors import ExpressionError, InputError, PictureError, VGError
-from vg_engine.core.types import Picture, clean_expression
 from vg_engine.plugins.pictures import decode
 
 

@@ -14,15 +14,15 @@ from typing import Any
 from vg_engine._load import load
 from vg_engine.cli import console
 from vg_engine.cli.naming import slug
-from vg_engine.core.engine import Engine
+from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError, VGError
-from vg_engine.core.observation import Criteria
-from vg_engine.core.samples import DataSet
-from vg_engine.core.selection import Selection
+from vg_engine.core.evaluation.samples import DataSet
+from vg_engine.core.selection.head_statistics import Criteria
+from vg_engine.core.selection.ranking import Selection
 from vg_engine.measure import findings, loop
 from vg_engine.measure.discovery import Discovery, Settings, discover
-from vg_engine.plugins import export
 from vg_engine.plugins.datasets.naming import open_data
+from vg_engine.plugins.files import write_whole
 from vg_engine.registry import catalog
 from vg_engine.registry.schema import dump_head_set
 from vg_engine.report import discovery as report
@@ -102,16 +102,16 @@ def _write(
     name = _name(found, asked)
     chosen = findings.head_set(found, name, models=_models(found, choices))
     text = dump_head_set(chosen)
-    export.write_whole(asked.out / f"{name}.yaml", text.encode())
+    write_whole(asked.out / f"{name}.yaml", text.encode())
     tables = json.dumps(findings.to_json(found), indent=1, ensure_ascii=False)
-    export.write_whole(asked.out / TABLES, f"{tables}\n".encode())
+    write_whole(asked.out / TABLES, f"{tables}\n".encode())
     page = report.page(
         found,
         _examples(engine, data, found.chosen),
         use=_use(asked, name, choices["source"]),
         command=shlex.join(["vg-engine", *sys.argv[1:]]),
     )
-    export.write_whole(asked.out / REPORT, page.render().encode())
+    write_whole(asked.out / REPORT, page.render().encode())
 
 
 def _name(found: Discovery, asked: Asked) -> str:

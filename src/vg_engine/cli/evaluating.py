@@ -14,8 +14,8 @@ from typing import Any
 from vg_engine._load import load
 from vg_engine.cli import console, score_tables
 from vg_engine.core.errors import InputError
+from vg_engine.core.evaluation.outcomes import metric
 from vg_engine.core.heads import HeadSet
-from vg_engine.core.scores import metric
 from vg_engine.measure import comparison
 from vg_engine.measure.comparison import Comparison
 from vg_engine.measure.contestants import named
@@ -23,7 +23,7 @@ from vg_engine.measure.evaluation import NUMBERS, REPORT, Evaluation, Settings
 from vg_engine.measure.evaluation import evaluate as score
 from vg_engine.measure.tables import SHORT
 from vg_engine.plugins.datasets.naming import open_data
-from vg_engine.plugins.export import prepare_folder, write_whole
+from vg_engine.plugins.files import prepare_folder, write_whole
 from vg_engine.registry import catalog
 from vg_engine.report import comparison as report
 

@@ -15,10 +15,13 @@ from vg_engine._load import load
 from vg_engine.cli import console
 from vg_engine.cli.asking import Asked, Pictures, Record
 from vg_engine.cli.naming import Names
-from vg_engine.core.engine import Engine
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.results import Grounding
+from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError, VGError
-from vg_engine.core.types import Grounding, Picture
-from vg_engine.plugins import export
+from vg_engine.plugins.exporters.masks import to_png
+from vg_engine.plugins.exporters.records import to_line, to_record
+from vg_engine.plugins.files import JsonLines, prepare_folder, write_whole
 from vg_engine.render import draw, sheet
 
 MISTAKE = 2
@@ -114,7 +117,7 @@ class _Writer:
         self._names = Names(_inside(wanted.out, pictures) if wanted.out else ())
         self._group: list[tuple[Record, Picture, Grounding]] = []
         self._asked_of_it = 0
-        self._lines = export.JsonLines(wanted.out / RESULTS) if wanted.out else None
+        self._lines = JsonLines(wanted.out / RESULTS) if wanted.out else None
 
     def __enter__(self) -> _Writer:
         return self
@@ -134,17 +137,17 @@ class _Writer:
         if self._wanted.out is not None:
             stem = self._names.of(record)
             drawn = self._wanted.out / f"{stem}.png"
-            export.write_whole(drawn, export.to_png(draw(grounding, picture)))
+            write_whole(drawn, to_png(draw(grounding, picture)))
             files["overlay"] = drawn.name
             if self._wanted.masks:
                 files["mask_files"] = [
-                    export.write_whole(
+                    write_whole(
                         self._wanted.out / f"{stem}.mask{f'-{n}' if n else ''}.png",
-                        export.to_png(mask),
+                        to_png(mask),
                     ).name
                     for n, mask in enumerate(grounding.masks)
                 ]
-        line = export.to_record(grounding, id=record.id, image=record.image) | files
+        line = to_record(grounding, id=record.id, image=record.image) | files
         self._emit(line, _line(record, grounding, drawn))
         self._notes.tell(grounding.notes)
 
@@ -166,7 +169,7 @@ class _Writer:
         record, picture, _ = group[0]
         path = self._wanted.out / f"{self._names.of_sheet(record)}.png"
         drawn = sheet([grounding for _, _, grounding in group], picture)
-        export.write_whole(path, export.to_png(drawn))
+        write_whole(path, to_png(drawn))
         which = "all answers" if asked == len(group) else f"the first {len(group)} answers"
         self._notes.tell([f"{which} about {Path(record.image).name} side by side: {path}"])
 
@@ -186,7 +189,7 @@ class _Writer:
         if self._lines is not None:
             self._lines.write(record)
         if self._wanted.as_json:
-            console.result(export.to_line(record))
+            console.result(to_line(record))
         elif line is not None:
             console.result(line)
 
@@ -209,7 +212,7 @@ def _folder(out: Path) -> Iterator[None]:
     # Unlike Path's, this does not raise where a folder may not be looked into.
     made = [folder for folder in (out, *out.parents) if not os.path.exists(folder)]  # noqa: PTH110
     try:
-        export.prepare_folder(out)
+        prepare_folder(out)
         yield
     finally:
         with contextlib.suppress(OSError):

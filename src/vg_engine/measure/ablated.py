@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from vg_engine.core.scores import Parts, mean_parts, metric, on_both
-from vg_engine.core.statistics import Estimate, Paired, paired, ratio_interval
+from vg_engine.core.evaluation.intervals import Estimate, Paired, paired, ratio_interval
+from vg_engine.core.evaluation.outcomes import Parts, mean_parts, metric, on_both
 from vg_engine.measure import records
 from vg_engine.measure.records import Record
 from vg_engine.measure.tables import estimate_json, paired_json

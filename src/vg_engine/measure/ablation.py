@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from vg_engine._version import __version__
-from vg_engine.core.engine import Engine
+from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError, NotFoundError, nearest
-from vg_engine.core.samples import DataSet, Fault, Sample
-from vg_engine.core.sampling import Unit, batches, units
-from vg_engine.core.scores import metric
-from vg_engine.core.statistics import Estimate
+from vg_engine.core.evaluation.intervals import Estimate
+from vg_engine.core.evaluation.outcomes import metric
+from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
+from vg_engine.core.evaluation.sampling import Unit, batches, units
 from vg_engine.measure import loop
 from vg_engine.measure.ablated import Row, Scored, Table, row_json
 from vg_engine.measure.calibration import Calibration, Working, unseen
@@ -30,7 +30,8 @@ from vg_engine.measure.reading import read_batch
 from vg_engine.measure.records import Record
 from vg_engine.measure.tables import estimate_json
 from vg_engine.measure.variants import Plan
-from vg_engine.plugins.export import plain, prepare_folder
+from vg_engine.plugins.exporters.records import plain
+from vg_engine.plugins.files import prepare_folder
 from vg_engine.plugins.journal import Journal
 
 WORK, RECORDS, NUMBERS, REPORT = "ablate", "readings.jsonl", "ablation.json", "report.html"

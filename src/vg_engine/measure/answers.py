@@ -12,14 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
-from vg_engine.core import geometry, maps
+from vg_engine.core import geometry
+from vg_engine.core.attention import maps
+from vg_engine.core.contract.results import Grounding, HeadMaps
+from vg_engine.core.engine.settings import Settings
 from vg_engine.core.errors import InputError
+from vg_engine.core.evaluation.outcomes import Outcome, outcome
+from vg_engine.core.evaluation.samples import TrueMask
 from vg_engine.core.heads import Head
-from vg_engine.core.regions import GridRegion
-from vg_engine.core.samples import TrueMask
-from vg_engine.core.scores import Outcome, outcome
-from vg_engine.core.settings import Settings
-from vg_engine.core.types import Grounding, HeadMaps
+from vg_engine.core.readout.regions import GridRegion
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from vg_engine.core.contract.picture import Picture
 from vg_engine.core.errors import VGError
-from vg_engine.core.samples import Sample
-from vg_engine.core.types import Picture
+from vg_engine.core.evaluation.samples import Sample
 from vg_engine.measure.contestants import Contestant
 from vg_engine.measure.records import Kept, Record
 from vg_engine.plugins.datasets.naming import open_data

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from vg_engine.core import observation
-from vg_engine.core.engine import Engine
+from vg_engine.core.contract.prompt import Prompt, QueryRow
+from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import HeadsError, InputError, PluginError
-from vg_engine.core.observation import Criteria
-from vg_engine.core.samples import DataSet, Sample
-from vg_engine.core.sampling import draw
-from vg_engine.core.selection import Selection
-from vg_engine.core.types import Prompt, QueryRow
+from vg_engine.core.evaluation.samples import DataSet, Sample
+from vg_engine.core.evaluation.sampling import draw
+from vg_engine.core.selection import head_statistics
+from vg_engine.core.selection.head_statistics import Criteria
+from vg_engine.core.selection.ranking import Selection
 from vg_engine.measure import discovery, loop
 from vg_engine.measure.discovery import Discovery, discover
 from vg_engine.measure.modes import Mode, find_mode
@@ -35,8 +35,8 @@ ENTROPIES: Mapping[str, Criteria] = {
     "weighted by mass": Criteria(weighting="mass"),
     "4-connected": Criteria(connectivity=4),
 }
-_BOXED = frozenset({observation.INSIDE, observation.IOU, observation.HIT})
-_PAIRED = frozenset({observation.SENSITIVITY, observation.AGREEMENT})
+_BOXED = frozenset({head_statistics.INSIDE, head_statistics.IOU, head_statistics.HIT})
+_PAIRED = frozenset({head_statistics.SENSITIVITY, head_statistics.AGREEMENT})
 
 Working = Callable[[str], AbstractContextManager[loop.Told]]
 
@@ -168,7 +168,7 @@ def _drawn(samples: Sequence[Sample], settings: discovery.Settings) -> tuple[Sam
 def _missing(mode: Mode, samples: Sequence[Sample]) -> str:
     """What data must have for a rule and this has not; empty if nothing."""
     needs = frozenset(mode.rule.needs)
-    unknown = needs - set(observation.COLUMNS)
+    unknown = needs - set(head_statistics.COLUMNS)
     if unknown:
         return f"nobody measures {', '.join(sorted(unknown))}"
     if needs & _BOXED and not any(s.boxes is not None and len(s.boxes) for s in samples):

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from vg_engine.core.evaluation.metrics import generalised_iou
+from vg_engine.core.evaluation.outcomes import METRICS, Outcome, Parts
+from vg_engine.core.evaluation.outcomes import metric as metric_of
 from vg_engine.core.heads import Head
-from vg_engine.core.metrics import generalised_iou
-from vg_engine.core.scores import METRICS, Outcome, Parts
-from vg_engine.core.scores import metric as metric_of
 from vg_engine.measure.contestants import Contestant
 from vg_engine.measure.race import Race
 from vg_engine.measure.records import Record, has_target, outcomes

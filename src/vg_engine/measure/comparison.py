@@ -15,8 +15,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from vg_engine.core.errors import InputError, nearest
-from vg_engine.core.scores import METRICS, Outcome, Parts, metric, on_both
-from vg_engine.core.statistics import (
+from vg_engine.core.evaluation.intervals import (
     Estimate,
     McNemar,
     Paired,
@@ -24,6 +23,7 @@ from vg_engine.core.statistics import (
     paired,
     ratio_interval,
 )
+from vg_engine.core.evaluation.outcomes import METRICS, Outcome, Parts, metric, on_both
 from vg_engine.measure import columns, contestants
 from vg_engine.measure.apart import Apart, find_apart
 from vg_engine.measure.contestants import Contestant

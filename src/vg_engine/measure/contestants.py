@@ -11,11 +11,11 @@ import numpy as np
 
 from vg_engine import _prompts
 from vg_engine._load import named_heads
-from vg_engine.core.engine import FIRST_LAYER, Engine
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.engine.engine import FIRST_LAYER, Engine
 from vg_engine.core.errors import InputError
+from vg_engine.core.evaluation.samples import DataSet
 from vg_engine.core.heads import Head, HeadSet
-from vg_engine.core.samples import DataSet
-from vg_engine.core.types import Prompt
 
 Kind = Literal["heads", "auto", "raw", "random", "mean", "single", "centre"]
 CENTRE_SHARE = 0.5  # of each side of the picture

@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from vg_engine.core import observation
-from vg_engine.core.engine import Engine
+from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import HeadsError, InputError
+from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
+from vg_engine.core.evaluation.sampling import Draws, batches, draw, units
 from vg_engine.core.heads import Head
-from vg_engine.core.observation import COLUMNS as KNOWN
-from vg_engine.core.observation import Criteria
-from vg_engine.core.samples import DataSet, Fault, Sample
-from vg_engine.core.sampling import Draws, batches, draw, units
-from vg_engine.core.selection import TOP, Block, Observations, Selection, select
+from vg_engine.core.selection import head_statistics
+from vg_engine.core.selection.head_statistics import COLUMNS as KNOWN
+from vg_engine.core.selection.head_statistics import Criteria
+from vg_engine.core.selection.ranking import TOP, Block, DrawnStatistics, Selection, select
 from vg_engine.measure import loop
 from vg_engine.measure.looking import COLUMNS, FAULTS, SAMPLES, Look, look
 from vg_engine.measure.modes import Mode, find_mode, needed
-from vg_engine.plugins.export import prepare_folder
+from vg_engine.plugins.files import prepare_folder
 from vg_engine.plugins.journal import Journal, header, unpack
 
 JOURNAL = "observations.jsonl"
@@ -72,8 +72,8 @@ class Discovery:
         found: selection per mode, as the user named it; the first is the chosen one.
         modes: each as it was found, by the same texts.
         heads: every head that was looked at.
-        means: per column (`vg_engine.core.observation.COLUMNS`) its mean over all that was
-            drawn, per head; NaN where it was not measured.
+        means: per column (`COLUMNS` of `vg_engine.core.selection.head_statistics`) its mean over
+            all that was drawn, per head; NaN where it was not measured.
         settings: what the observations depend on, as the journal keeps it.
         remarks: when the work began.
         in_data, drawn, measured: sentences in the data set, in any draw, and without a fault.
@@ -158,7 +158,7 @@ def discover(
             for text, mode in chosen.items()
         }
         means = {
-            name: values.mean(axis=0) if name == observation.ATTENTION else _mean(values)
+            name: values.mean(axis=0) if name == head_statistics.ATTENTION else _mean(values)
             for name, values in seen.means(*sorted(what.columns)).items()
         }
         return Discovery(
@@ -194,7 +194,7 @@ def _modes(texts: Sequence[str], settings: Settings) -> dict[str, Mode]:
 
 def _look(modes: Mapping[str, Mode], settings: Settings, *, boxes: bool) -> Look:
     columns = needed(tuple(modes.values()))
-    if observation.INSIDE in columns and not boxes:
+    if head_statistics.INSIDE in columns and not boxes:
         raise InputError(
             "this mode needs true boxes, and the data set has none; choose a label-free mode "
             "(paper, contrastive, sensitivity), or data with boxes"
@@ -203,10 +203,10 @@ def _look(modes: Mapping[str, Mode], settings: Settings, *, boxes: bool) -> Look
     if unknown:
         raise HeadsError(f"nobody measures {', '.join(sorted(unknown))}; known: {', '.join(KNOWN)}")
     # What costs nothing beside the pass itself is measured in any case: other modes may ask later.
-    columns |= {observation.ENTROPY}
+    columns |= {head_statistics.ENTROPY}
     if boxes:
-        columns |= {observation.INSIDE}
-        columns |= {observation.IOU, observation.HIT} if settings.singles else set()
+        columns |= {head_statistics.INSIDE}
+        columns |= {head_statistics.IOU, head_statistics.HIT} if settings.singles else set()
     return Look(columns, settings.criteria, settings.neutral, settings.singles)
 
 
@@ -271,7 +271,7 @@ def _work(
     return faults
 
 
-def _observations(engine: Engine, journal: Journal, drawn: Draws) -> Observations:
+def _observations(engine: Engine, journal: Journal, drawn: Draws) -> DrawnStatistics:
     """What the journal holds, read from it a batch at a time."""
     place = {int(index): row for row, index in enumerate(drawn.index)}
 
@@ -286,4 +286,4 @@ def _observations(engine: Engine, journal: Journal, drawn: Draws) -> Observation
         first = next((f for record in journal.records() for f in record[FAULTS]), None)
         why = f"; the first fault: {first['error']}" if first else ""
         raise InputError(f"none of the drawn samples could be used{why}")
-    return Observations(engine.model.all_heads, drawn.weights.shape[1], blocks)
+    return DrawnStatistics(engine.model.all_heads, drawn.weights.shape[1], blocks)

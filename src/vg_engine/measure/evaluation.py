@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vg_engine.core.engine import Engine
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError, OutputError, VGError
+from vg_engine.core.evaluation.outcomes import METRICS
+from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
+from vg_engine.core.evaluation.sampling import Unit, batches, units
 from vg_engine.core.geometry import SoftMap
 from vg_engine.core.heads import HeadSet
-from vg_engine.core.samples import DataSet, Fault, Sample
-from vg_engine.core.sampling import Unit, batches, units
-from vg_engine.core.scores import METRICS
-from vg_engine.core.types import Picture
 from vg_engine.measure import contestants, loop, tables
 from vg_engine.measure.columns import Columns, read_columns
 from vg_engine.measure.columns import batches as by_batch
@@ -32,7 +32,8 @@ from vg_engine.measure.records import RECORDS, WORK, Record
 from vg_engine.measure.scoring import main_answer, open_sample, score_batch
 from vg_engine.measure.tables import Against, Group, Table
 from vg_engine.plugins.datasets.naming import open_data
-from vg_engine.plugins.export import plain, prepare_folder, write_whole
+from vg_engine.plugins.exporters.records import plain
+from vg_engine.plugins.files import prepare_folder, write_whole
 from vg_engine.plugins.journal import Journal
 
 NUMBERS, REPORT = "eval.json", "report.html"

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from vg_engine._version import __version__
-from vg_engine.core.criteria import elbow
+from vg_engine.core.attention.criteria import elbow
+from vg_engine.core.evaluation.intervals import Estimate, spearman
+from vg_engine.core.evaluation.samples import Fault
 from vg_engine.core.heads import HeadSet
-from vg_engine.core.observation import HIT, INSIDE, IOU
-from vg_engine.core.samples import Fault
-from vg_engine.core.selection import Selection
-from vg_engine.core.statistics import Estimate, spearman
+from vg_engine.core.selection.head_statistics import HIT, INSIDE, IOU
+from vg_engine.core.selection.ranking import Selection
 from vg_engine.measure.discovery import Discovery
 from vg_engine.measure.loop import fault_records
 from vg_engine.measure.modes import Mode
-from vg_engine.plugins.export import plain
+from vg_engine.plugins.exporters.records import plain
 
 _DIGITS = 6
 _SHOWN_FAULTS = 20

@@ -8,20 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from vg_engine.core import observation, singles
-from vg_engine.core.engine import Engine
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.results import HeadMaps
+from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import VGError
-from vg_engine.core.observation import Criteria, observe
-from vg_engine.core.samples import Fault, Sample, as_fault
-from vg_engine.core.sampling import Unit
-from vg_engine.core.types import HeadMaps, Picture
+from vg_engine.core.evaluation.samples import Fault, Sample, as_fault
+from vg_engine.core.evaluation.sampling import Unit
+from vg_engine.core.readout import per_head
+from vg_engine.core.selection import head_statistics
+from vg_engine.core.selection.head_statistics import Criteria, measure_heads
 from vg_engine.measure.loop import fault_records, guarded, open_picture, told
 from vg_engine.plugins.journal import pack
 
 SAMPLES, COLUMNS, FAULTS = "samples", "columns", "faults"
-_PAIRS = (observation.SENSITIVITY, observation.AGREEMENT)
-_CONTRASTS = (observation.CONTRAST, observation.CONTRAST_ENTROPY)
-_SINGLES = (observation.IOU, observation.HIT)
+_PAIRS = (head_statistics.SENSITIVITY, head_statistics.AGREEMENT)
+_CONTRASTS = (head_statistics.CONTRAST, head_statistics.CONTRAST_ENTROPY)
+_SINGLES = (head_statistics.IOU, head_statistics.HIT)
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Look:
     """What is measured.
 
     Attributes:
-        columns: their names (`vg_engine.core.observation.COLUMNS`).
+        columns: their names (`vg_engine.core.selection.head_statistics.COLUMNS`).
         criteria: how the entropy is taken.
         neutral: the neutral prompt of the contrast.
         singles: of the first so many samples each head's own box is measured as well.
@@ -201,10 +203,10 @@ def _columns(
 ) -> Mapping[str, np.ndarray]:
     counted = unit.samples[: unit.counted]
     boxes = [sample.boxes for sample in counted]
-    seen = observe(
+    seen = measure_heads(
         maps,
         criteria=what.criteria,
-        boxes=boxes if observation.INSIDE in what.columns else None,
+        boxes=boxes if head_statistics.INSIDE in what.columns else None,
         partners=unit.partners if what.pairs else None,
         neutral=neutral,
     )
@@ -214,8 +216,8 @@ def _columns(
             _own(engine, one, unit.picture, sample if before + n < what.singles else None)
             for n, (one, sample) in enumerate(zip(maps, counted, strict=False))
         ]
-        columns[observation.IOU] = np.stack([one for one, _ in own])
-        columns[observation.HIT] = np.stack([hit for _, hit in own])
+        columns[head_statistics.IOU] = np.stack([one for one, _ in own])
+        columns[head_statistics.HIT] = np.stack([hit for _, hit in own])
     return columns
 
 
@@ -227,7 +229,7 @@ def _own(
         none = np.full(len(maps.heads), np.nan, dtype=np.float32)
         return none, none
     how = engine.settings
-    boxes, points = singles.own_answers(
+    boxes, points = per_head.own_answers(
         maps, picture.size, how.region, sigma=how.sigma, kernel=how.kernel
     )
-    return singles.best_iou(boxes, sample.boxes), singles.inside_any(points, sample.boxes)
+    return per_head.best_iou(boxes, sample.boxes), per_head.inside_any(points, sample.boxes)

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 import torch
 
-from vg_engine.core.engine import Engine
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError, VGError
-from vg_engine.core.samples import DataSet, Fault, Sample, as_fault, fit_boxes
-from vg_engine.core.sampling import Unit
-from vg_engine.core.types import Picture
+from vg_engine.core.evaluation.samples import DataSet, Fault, Sample, as_fault, fit_boxes
+from vg_engine.core.evaluation.sampling import Unit
 from vg_engine.measure.identity import fingerprint
 from vg_engine.plugins.journal import Journal, digest
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from vg_engine.core.errors import InputError, PluginError
-from vg_engine.core.observation import ATTENTION
-from vg_engine.core.selection import Rule
+from vg_engine.core.selection.head_statistics import ATTENTION
+from vg_engine.core.selection.ranking import Rule
 from vg_engine.plugins import entrypoints, options
 
 

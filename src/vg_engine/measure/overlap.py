@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vg_engine.core.engine import Engine
+from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import VGError
-from vg_engine.core.samples import Sample
+from vg_engine.core.evaluation.samples import Sample
 
 _COMPARED = 5  # pictures of one name that are opened
 

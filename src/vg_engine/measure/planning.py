@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from vg_engine.core.engine import Engine
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import PluginError
 from vg_engine.core.heads import Head
-from vg_engine.core.regions import Region
-from vg_engine.core.selection import Selection
-from vg_engine.core.types import Prompt
+from vg_engine.core.readout.regions import Region
+from vg_engine.core.selection.ranking import Selection
 from vg_engine.measure.calibration import (
     ENTROPY_ALONE,
     IMAGE_ALONE,

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from vg_engine.core import readout
-from vg_engine.core.engine import Engine
+from vg_engine.core.contract.results import HeadMaps
+from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import VGError
+from vg_engine.core.evaluation.metrics import iou
+from vg_engine.core.evaluation.outcomes import Outcome, outcome
+from vg_engine.core.evaluation.samples import Fault, Sample, as_fault
+from vg_engine.core.evaluation.sampling import Unit
 from vg_engine.core.heads import Head
-from vg_engine.core.metrics import iou
-from vg_engine.core.per_sample import per_sample_heads
-from vg_engine.core.samples import Fault, Sample, as_fault
-from vg_engine.core.sampling import Unit
-from vg_engine.core.scores import Outcome, outcome
-from vg_engine.core.types import HeadMaps
+from vg_engine.core.readout import instances
+from vg_engine.core.selection.per_picture import per_picture_heads
 from vg_engine.measure import loop, records
 from vg_engine.measure.answers import Given, Reader, Truth
 from vg_engine.measure.contestants import candidates
@@ -138,8 +138,8 @@ def _worth(given: Given, truth: Truth) -> Outcome:
 def _auto(engine: Engine, maps: HeadMaps) -> tuple[Head, ...]:
     """The heads that one sentence chooses, as the engine does without a head set."""
     deep = candidates(engine)
-    return per_sample_heads(
-        maps if maps.heads == deep else readout.pick(maps, deep), k=engine.settings.k
+    return per_picture_heads(
+        maps if maps.heads == deep else instances.pick(maps, deep), k=engine.settings.k
     )
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from vg_engine.core.errors import InputError
-from vg_engine.core.samples import Sample
-from vg_engine.core.scores import Outcome, size_bucket, true_area
+from vg_engine.core.evaluation.outcomes import Outcome, size_bucket, true_area
+from vg_engine.core.evaluation.samples import Sample
 from vg_engine.measure.answers import Given, Truth
 
 RECORDS = "records.jsonl"

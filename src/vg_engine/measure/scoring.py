@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from vg_engine.core import readout
-from vg_engine.core.engine import Engine
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.results import Grounding, HeadMaps
+from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError, VGError
+from vg_engine.core.evaluation.outcomes import outcome
+from vg_engine.core.evaluation.samples import Fault, Sample, as_fault, fit_boxes
+from vg_engine.core.evaluation.sampling import Unit
 from vg_engine.core.heads import Head
-from vg_engine.core.per_sample import per_sample_heads
-from vg_engine.core.samples import Fault, Sample, as_fault, fit_boxes
-from vg_engine.core.sampling import Unit
-from vg_engine.core.scores import outcome
-from vg_engine.core.types import Grounding, HeadMaps, Picture
+from vg_engine.core.readout import instances
+from vg_engine.core.selection.per_picture import per_picture_heads
 from vg_engine.measure import records
 from vg_engine.measure.answers import Given, Reader, Truth, centre
 from vg_engine.measure.contestants import CENTRE, CENTRE_SHARE, Contestant, Plan, candidates
@@ -122,8 +123,8 @@ def main_answer(engine: Engine, plan: Plan, seen: HeadMaps, picture: Picture) ->
 
 def _auto(engine: Engine, seen: HeadMaps) -> tuple[Head, ...]:
     deep = candidates(engine)
-    return per_sample_heads(
-        seen if seen.heads == deep else readout.pick(seen, deep), k=engine.settings.k
+    return per_picture_heads(
+        seen if seen.heads == deep else instances.pick(seen, deep), k=engine.settings.k
     )
 
 

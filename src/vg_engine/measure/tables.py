@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from vg_engine.core.scores import METRICS, metric, on_both
-from vg_engine.core.statistics import Estimate, Paired, paired, ratio_interval
+from vg_engine.core.evaluation.intervals import Estimate, Paired, paired, ratio_interval
+from vg_engine.core.evaluation.outcomes import METRICS, metric, on_both
 from vg_engine.measure.columns import BUCKETS, Columns
 from vg_engine.measure.contestants import Contestant
 from vg_engine.measure.records import rounded

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.heads import Head
-from vg_engine.core.regions import Region
-from vg_engine.core.types import Prompt
+from vg_engine.core.readout.regions import Region
 
 
 @dataclass(frozen=True)

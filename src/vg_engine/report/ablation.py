@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from vg_engine.core.evaluation.outcomes import metric
 from vg_engine.core.heads import Head
-from vg_engine.core.observation import HIT, INSIDE, IOU
-from vg_engine.core.scores import metric
+from vg_engine.core.selection.head_statistics import HIT, INSIDE, IOU
 from vg_engine.measure.ablated import Row, Table
 from vg_engine.measure.ablation import Ablation
 from vg_engine.measure.findings import shown_faults

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from vg_engine.core.scores import metric
-from vg_engine.core.statistics import Estimate
-from vg_engine.core.types import Picture
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.evaluation.intervals import Estimate
+from vg_engine.core.evaluation.outcomes import metric
 from vg_engine.measure.apart import Apart, open_pictures
 from vg_engine.measure.comparison import Comparison, Side
 from vg_engine.report import charts, pictures

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vg_engine.core.criteria import elbow
+from vg_engine.core.attention.criteria import elbow
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.results import Grounding, HeadMaps
+from vg_engine.core.evaluation.samples import Sample
 from vg_engine.core.heads import Head
-from vg_engine.core.observation import ATTENTION, COLUMNS, ENTROPY, HIT, INSIDE, IOU
-from vg_engine.core.samples import Sample
-from vg_engine.core.selection import Selection
-from vg_engine.core.types import Grounding, HeadMaps, Picture
+from vg_engine.core.selection.head_statistics import ATTENTION, COLUMNS, ENTROPY, HIT, INSIDE, IOU
+from vg_engine.core.selection.ranking import Selection
 from vg_engine.measure.discovery import Discovery
 from vg_engine.measure.findings import correlations, shown_faults
 from vg_engine.report import charts, pictures

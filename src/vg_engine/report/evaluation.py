@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from vg_engine.core.evaluation.intervals import Estimate, Paired
+from vg_engine.core.evaluation.outcomes import metric
 from vg_engine.core.geometry import Box
-from vg_engine.core.scores import metric
-from vg_engine.core.statistics import Estimate, Paired
 from vg_engine.measure.columns import BINS, THRESHOLDS
 from vg_engine.measure.evaluation import Evaluation, Shown
 from vg_engine.measure.tables import SHORT, Group, Table

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from vg_engine._version import __version__
 from vg_engine.core.errors import InputError
-from vg_engine.core.metrics import Estimate
+from vg_engine.core.evaluation.metrics import Estimate
 from vg_engine.report.markup import Markup, join, tag
 from vg_engine.report.style import PAGE
 from vg_engine.report.values import value

@@ -15,10 +15,11 @@ from jaxtyping import Float32, UInt8
 from PIL import Image, ImageDraw
 
 from vg_engine import _text as text
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.results import HeadMaps
 from vg_engine.core.errors import HeadsError
 from vg_engine.core.geometry import Affine, Box, SoftMap
 from vg_engine.core.heads import Head
-from vg_engine.core.types import HeadMaps, Picture
 from vg_engine.render import BOX, CASING, INK, Canvas, dot, frame, with_heat
 from vg_engine.report.markup import Markup, tag
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, SupportsFloat
 
 from vg_engine.core.errors import InputError
-from vg_engine.core.metrics import Estimate
+from vg_engine.core.evaluation.metrics import Estimate
 from vg_engine.report.frame import TITLE, dot, drawing, fitted, nothing, rule, shape, under, words
 from vg_engine.report.markup import Markup, tag
 from vg_engine.report.scales import (

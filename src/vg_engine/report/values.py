@@ -8,7 +8,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from vg_engine.core.metrics import Estimate
+from vg_engine.core.evaluation.metrics import Estimate
 from vg_engine.report.markup import Markup, escape, join, tag
 
 _TINY, _LARGE = 5e-4, 1e4  # three decimals would show nothing, or too much

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from vg_engine.core.contract.inputs import AttentionRequest, Expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, PictureError
-from vg_engine.core.types import AttentionRequest, Expression, Prompt
 from vg_engine.testing.opened import ContractError, Opened, Size, image_positions, noise
 from vg_engine.testing.parity import TOLERANCE, batch
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from vg_engine.core.types import Expression, Prompt, QueryRow
+from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.prompt import Prompt, QueryRow
 from vg_engine.testing import conduct, paint, parity, sharing, summary
 from vg_engine.testing.opened import (
     ContractError,

@@ -19,8 +19,9 @@ import torch
 from jaxtyping import Float32
 from transformers import PreTrainedModel
 
+from vg_engine.core.contract.inputs import Expression, PreparedInputs
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, VGError
-from vg_engine.core.types import Expression, PreparedInputs, Prompt
 from vg_engine.testing import conduct, paint, parity
 from vg_engine.testing.opened import ContractError, Opened, image_positions, noise
 

@@ -10,17 +10,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 
+from vg_engine.core.contract.hooks import Hooks
+from vg_engine.core.contract.inputs import AttentionRequest, Expression, PreparedInputs
+from vg_engine.core.contract.model import LoadedModel, ModelSpec
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.geometry import View
-from vg_engine.core.hooks import Hooks
-from vg_engine.core.types import (
-    AttentionRequest,
-    Expression,
-    LoadedModel,
-    ModelSpec,
-    Picture,
-    PreparedInputs,
-    Prompt,
-)
 from vg_engine.plugins.manager import make_hooks
 
 Size = tuple[int, int]

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
+from vg_engine.core.contract.inputs import Expression, PreparedInputs
+from vg_engine.core.contract.picture import Picture
 from vg_engine.core.geometry import View
-from vg_engine.core.types import Expression, Picture, PreparedInputs
 from vg_engine.testing.opened import ContractError, Opened, Size, noise
 
 # Square, wide, tall, very wide, very tall, odd, tiny and large, in pixels.

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32
 
+from vg_engine.core.contract.inputs import AttentionRequest, Expression, PreparedInputs
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.geometry import View
 from vg_engine.core.heads import Head
-from vg_engine.core.types import AttentionRequest, Expression, PreparedInputs, Prompt
 from vg_engine.testing.opened import ContractError, Opened, image_positions, noise, padding
 
 TOLERANCE = 1e-5

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float32
 
-from vg_engine.core.types import Expression, Picture, PreparedInputs, Prompt
+from vg_engine.core.contract.inputs import Expression, PreparedInputs
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.testing.opened import ContractError, Opened, image_positions, noise
 from vg_engine.testing.parity import EXPRESSIONS, SIZES
 

@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 from transformers import LlavaProcessor
 
+from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.geometry import Frame
-from vg_engine.core.types import LoadedModel
-from vg_engine.model_adapters import frames
-from vg_engine.model_adapters.huggingface import Grid, HuggingFaceAdapter
+from vg_engine.model_adapters.shared import resize_steps
+from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter
 from vg_engine_adapter_template.model import SquashedLlava
 
 
@@ -23,6 +23,6 @@ class SquashedLlavaAdapter(HuggingFaceAdapter):
 
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """One grid of patches on what the image processor makes of the picture."""
-        canvas = frames.squashed(frame, model.processor.image_processor.size)
-        canvas, shape = frames.whole_patches(canvas, model.processor.patch_size)
+        canvas = resize_steps.squashed(frame, model.processor.image_processor.size)
+        canvas, shape = resize_steps.whole_patches(canvas, model.processor.patch_size)
         return [Grid(canvas, *shape)]

@@ -1,0 +1,1 @@
+"""Attention: rows, maps on the token grid, and the criteria that judge them."""

@@ -1,0 +1,202 @@
+"""What is measured of each head: attention to the picture, entropy, sensitivity (paper, section 3).
+
+`S_img` says whether a head looks at the picture at all, the spatial entropy whether it looks at
+one place, the sensitivity whether that place follows the words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, Int
+
+from vg_engine.core.attention.maps import normalise
+from vg_engine.core.errors import InputError
+
+Weighting = Literal["area", "mass"]
+CONNECTIVITIES = (4, 8)
+
+# In shares of a curve's range: one that dips less below its chord is a straight line, and distances
+# that differ by less are equal. What rounding does to 0.1, 0.2, 0.3 moves no elbow.
+_STRAIGHT = 1e-9
+_EQUAL = 1e-12
+_SHORTEST_CURVE = 3
+
+
+@dataclass(frozen=True)
+class Elbow:
+    """The point of maximum curvature of a sorted curve.
+
+    Attributes:
+        index: its place in the values sorted ascending; 0 keeps all.
+        threshold: its value; what reaches it (>=) is kept.
+    """
+
+    index: int
+    threshold: float
+
+    def keeps(self, values: Float[np.ndarray, " heads"]) -> Bool[np.ndarray, " heads"]:
+        """Which of `values` reach the threshold."""
+        return np.asarray(values.astype(np.float64) >= self.threshold)
+
+
+def elbow(values: Float[np.ndarray, " heads"]) -> Elbow:
+    """The elbow of the values sorted ascending: furthest below the chord (paper, section 3).
+
+    The chord joins the first and the last point; the vertical distance to it is largest where the
+    perpendicular one is. Of equal distances the lowest index counts, which keeps more. A curve
+    that nowhere lies below its chord (straight, concave, constant, fewer than three values) has
+    no elbow: everything is kept.
+
+    Raises:
+        InputError: no value, or one that is not finite.
+    """
+    if not len(values) or not np.isfinite(values).all():
+        raise InputError(f"the elbow needs finite values, got {len(values)} values")
+    curve = np.sort(values.astype(np.float64))
+    low, high = float(curve[0]), float(curve[-1])
+    if len(curve) < _SHORTEST_CURVE or low == high:
+        return Elbow(0, low)
+    below = np.linspace(0.0, 1.0, len(curve)) - (curve - low) / (high - low)
+    furthest = below.max()
+    if furthest <= _STRAIGHT:
+        return Elbow(0, low)
+    index = int(np.argmax(below >= furthest - _EQUAL))
+    return Elbow(index, float(curve[index]))
+
+
+def image_attention(
+    maps: Float32[np.ndarray, "heads rows cols"],
+) -> Float32[np.ndarray, " heads"]:
+    """S_img: each head's attention on the picture, the plain sum of its map (paper, section 3).
+
+    Of several views the engine adds the sums up before it fuses their maps: the fused map spreads
+    densities, and its sum is not S_img.
+    """
+    return np.asarray(maps.sum(axis=(1, 2), dtype=np.float64), dtype=np.float32)
+
+
+def binarise(
+    maps: Float32[np.ndarray, "*heads rows cols"], cut: float = 1.0
+) -> Bool[np.ndarray, "*heads rows cols"]:
+    """Cells strictly above `cut` times the map's own mean over all its cells."""
+    mean = maps.mean(axis=(-2, -1), keepdims=True, dtype=np.float64)
+    return np.asarray(maps > cut * mean)
+
+
+def spatial_entropy(
+    maps: Float32[np.ndarray, "heads rows cols"],
+    *,
+    cut: float = 1.0,
+    connectivity: int = 8,
+    weighting: Weighting = "area",
+) -> Float64[np.ndarray, " heads"]:
+    """H = -sum P ln P over the connected components above the mean (paper, section 3).
+
+    Args:
+        maps: float32, one map per head.
+        cut: a cell counts when it lies strictly above `cut` x its map's mean; free of scale.
+        connectivity: 8 (the paper's) or 4.
+        weighting: P of a component is its share of the cells (`area`, the paper's) or of the
+            attention (`mass`) of all components.
+
+    Returns:
+        Natural-log entropies: 0 for a single component, +inf where there is none.
+
+    Raises:
+        InputError: another connectivity or weighting.
+    """
+    if connectivity not in CONNECTIVITIES:
+        raise InputError(f"connectivity must be 4 or 8, got {connectivity}")
+    if weighting not in ("area", "mass"):
+        raise InputError(f"weighting must be area or mass, got {weighting!r}")
+    heads, rows, cols = maps.shape
+    if not maps.size:
+        return np.full(heads, np.inf)
+    # All maps on one sheet, one below the other, so that one call labels them all. OpenCV labels
+    # from top to bottom, in single lines or pairs of them; with a blank line between two maps no
+    # pair holds both, so the labels ascend from map to map.
+    flat = maps.reshape(heads, rows * cols)
+    # float64 adds equal float32 without rounding: nothing of a constant map lies above its mean.
+    mean = np.einsum("hc->h", flat, dtype=np.float64) / flat.shape[1]
+    lines = np.zeros((heads, (rows + 1) * cols), dtype=bool)
+    above = lines[:, : flat.shape[1]]
+    np.greater(flat, _just_below(cut * mean)[:, None], out=above)
+    count, labels = cv2.connectedComponents(
+        lines.view(np.uint8).reshape(-1, cols), connectivity=connectivity, ltype=cv2.CV_32S
+    )
+    last = np.maximum.accumulate(labels.reshape(heads, -1).max(axis=1))
+    components = np.diff(last, prepend=last.dtype.type(0))
+    owner = np.repeat(np.arange(heads), components)
+    alone = components == 1
+    lines[alone] = False  # its share is 1: nothing to count
+    counted = labels.ravel()[np.flatnonzero(lines)]
+    mass = flat[above] if weighting == "mass" else None
+    weight = np.bincount(counted, weights=mass, minlength=count)[1:].astype(np.float64)
+    weight[alone[owner]] = 1.0
+    total = np.bincount(owner, weights=weight, minlength=heads)
+    share = weight / total[owner]
+    entropy = -np.bincount(owner, weights=share * np.log(share), minlength=heads)
+    entropy = np.maximum(entropy, 0.0)  # -0 and rounding below 0
+    entropy[components == 0] = np.inf
+    return entropy
+
+
+def _just_below(levels: Float64[np.ndarray, "*any"]) -> Float32[np.ndarray, "*any"]:
+    """The largest float32 that is not above each level.
+
+    A float32 lies above the level exactly if it lies above this; comparing with it is faster.
+    """
+    with np.errstate(over="ignore"):
+        near = levels.astype(np.float32)
+    return np.where(near > levels, np.nextafter(near, np.float32(-np.inf)), near)
+
+
+def overlap(
+    maps_a: Float32[np.ndarray, "heads rows cols"], maps_b: Float32[np.ndarray, "heads rows cols"]
+) -> Float64[np.ndarray, " heads"]:
+    """Sum of the minima of two maps that are normalised to sum 1: 1 for alike, 0 for disjoint."""
+    common = np.minimum(normalise(maps_a), normalise(maps_b)).sum(axis=(1, 2))
+    return np.asarray(np.clip(common, 0.0, 1.0))
+
+
+def sensitivity(
+    maps_a: Float32[np.ndarray, "heads rows cols"], maps_b: Float32[np.ndarray, "heads rows cols"]
+) -> Float64[np.ndarray, " heads"]:
+    """How much each head's map changes between two expressions on one picture, in [0, 1].
+
+    1 - overlap, free of scale and of labels. A head one of whose maps has no mass has 0: nothing
+    is known of it.
+    """
+    massive = (maps_a.sum(axis=(1, 2)) > 0) & (maps_b.sum(axis=(1, 2)) > 0)
+    return np.where(massive, 1.0 - overlap(maps_a, maps_b), 0.0)
+
+
+def common_change(
+    maps_a: Float32[np.ndarray, "heads rows cols"],
+    maps_b: Float32[np.ndarray, "heads rows cols"],
+    weights: Float[np.ndarray, " heads"],
+) -> Float64[np.ndarray, " heads"]:
+    """How far each head's change between two expressions is the change of the others, in [0, 1].
+
+    A head's change is the difference of its two normalised maps. The value is the cosine between
+    it and the weighted sum of the other heads' changes, 0 where it is negative or undefined.
+    """
+    change = (normalise(maps_a) - normalise(maps_b)).reshape(len(maps_a), -1)
+    parts = change * weights.astype(np.float64)[:, None]
+    others = parts.sum(axis=0) - parts
+    length = np.linalg.norm(change, axis=1) * np.linalg.norm(others, axis=1)
+    along = (change * others).sum(axis=1)
+    cosine = np.divide(along, length, out=np.zeros_like(along), where=length > 0)
+    return np.asarray(np.clip(cosine, 0.0, 1.0))
+
+
+def ranked(
+    *keys: Sequence[float] | Float[np.ndarray, " heads"] | Int[np.ndarray, " heads"],
+) -> Int[np.ndarray, " heads"]:
+    """Indices sorted ascending by the first key, ties by the next, and so on; then by index."""
+    return np.lexsort(tuple(np.asarray(key) for key in reversed(keys)))

@@ -1,0 +1,185 @@
+"""The typed façade over the hooks: core calls plugins through this and nothing else.
+
+`pluggy` hands back `Any`; here every answer is checked for type, count and shape, and an error
+names the plugin that answered wrongly, or says which adapter answered nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pluggy
+import torch
+
+from vg_engine.core.contract.inputs import (
+    AttentionRequest,
+    AttentionRows,
+    Expression,
+    PreparedInputs,
+)
+from vg_engine.core.contract.model import LoadedModel, ModelSpec
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.results import Grounding
+from vg_engine.core.errors import CaptureError, PluginError
+from vg_engine.core.geometry import View
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Calls into one adapter and the post-processors of one engine.
+
+    Attributes:
+        manager: the engine's own plugin manager, with exactly one adapter registered.
+        adapter: the adapter's registered name.
+        postprocessors: registered names, in the order in which they are folded.
+    """
+
+    manager: pluggy.PluginManager
+    adapter: str
+    postprocessors: tuple[str, ...] = ()
+
+    def load_model(self, spec: ModelSpec) -> LoadedModel:
+        """`vg_load_model`, checked."""
+        model = self._answer("vg_load_model", LoadedModel, spec=spec)
+        if model.layers < 1 or model.heads < 1:
+            raise self._wrong("vg_load_model", f"{model.layers} layers x {model.heads} heads")
+        outside = [layer for layer in model.map_layers or () if not 0 <= layer < model.layers]
+        if outside or model.map_layers == ():
+            raise self._wrong("vg_load_model", f"map_layers {model.map_layers}")
+        return model
+
+    def prepare_inputs(
+        self,
+        model: LoadedModel,
+        images: Sequence[Picture],
+        expressions: Sequence[Expression],
+        prompt: Prompt,
+        prefix: object | None = None,
+    ) -> PreparedInputs:
+        """`vg_prepare_inputs`, checked: one query per expression, in order."""
+        hook = "vg_prepare_inputs"
+        inputs = self._answer(
+            hook,
+            PreparedInputs,
+            model=model,
+            images=images,
+            expressions=expressions,
+            prompt=prompt,
+            prefix=prefix,
+        )
+        asked = [tuple(expression) for expression in expressions]
+        answered = [(query.image, query.expression) for query in inputs.queries]
+        if answered != asked:
+            raise self._wrong(hook, f"queries {answered}, asked for {asked}")
+        if len(inputs.images) != len(images):
+            raise self._wrong(hook, f"{len(inputs.images)} picture sizes for {len(images)}")
+        return inputs
+
+    def locate_image_tokens(
+        self, model: LoadedModel, inputs: PreparedInputs
+    ) -> tuple[tuple[View, ...], ...]:
+        """`vg_locate_image_tokens`, checked: at least one view per query, no token twice."""
+        hook = "vg_locate_image_tokens"
+        answer = self._answers(hook, model=model, inputs=inputs)
+        located = tuple(tuple(views) for views in answer)
+        if len(located) != len(inputs.queries):
+            raise self._wrong(hook, f"views for {len(located)} of {len(inputs.queries)} queries")
+        for views in located:
+            if not views or not all(isinstance(view, View) for view in views):
+                raise self._wrong(hook, "a query without views")
+            positions = np.concatenate([view.positions.ravel() for view in views])
+            if len(np.unique(positions)) != len(positions):
+                raise self._wrong(hook, "an image token that stands in two cells")
+        return located
+
+    def extract_attention(
+        self, model: LoadedModel, inputs: PreparedInputs, request: AttentionRequest
+    ) -> AttentionRows:
+        """`vg_extract_attention`, checked: the wanted heads, one float32 tensor per query."""
+        hook = "vg_extract_attention"
+        rows = self._answer(hook, AttentionRows, model=model, inputs=inputs, request=request)
+        if rows.heads != request.heads:
+            raise self._wrong(hook, f"heads {rows.heads}, asked for {request.heads}")
+        if len(rows.rows) != len(inputs.queries):
+            raise self._wrong(hook, f"rows for {len(rows.rows)} of {len(inputs.queries)} queries")
+        for query, tensor in zip(inputs.queries, rows.rows, strict=True):
+            expected = (len(request.heads), len(query.rows))
+            if tuple(tensor.shape[:2]) != expected or tensor.ndim != 3:
+                raise self._wrong(hook, f"rows of shape {tuple(tensor.shape)} for {expected}")
+            if tensor.dtype != torch.float32:
+                raise self._wrong(hook, f"rows in {tensor.dtype} instead of float32")
+            if not bool(torch.isfinite(tensor).all()):
+                raise CaptureError(
+                    f"adapter {self.adapter!r}: attention rows of {query.expression!r} are not "
+                    "finite; load the model with --dtype float32 or bfloat16"
+                )
+        return rows
+
+    def encode_prefix(self, model: LoadedModel, image: Picture, prompt: Prompt) -> object | None:
+        """`vg_encode_prefix`; None where the adapter keeps no prefix."""
+        answer: object | None = self.manager.hook.vg_encode_prefix(
+            model=model, image=image, prompt=prompt
+        )
+        return answer
+
+    def generate(
+        self, model: LoadedModel, inputs: PreparedInputs, max_new_tokens: int
+    ) -> tuple[str, ...]:
+        """`vg_generate`, checked: one text per query."""
+        hook = "vg_generate"
+        texts = self._answers(hook, model=model, inputs=inputs, max_new_tokens=max_new_tokens)
+        if len(texts) != len(inputs.queries):
+            raise self._wrong(hook, f"{len(texts)} texts for {len(inputs.queries)} queries")
+        return tuple(texts)
+
+    def postprocess(self, groundings: Sequence[Grounding], image: Picture) -> tuple[Grounding, ...]:
+        """`vg_postprocess`, folded.
+
+        pluggy shows every implementation the *original* argument, so the fold happens here.
+        """
+        hook = "vg_postprocess"
+        current = tuple(groundings)
+        for name in self.postprocessors:
+            plugin = self.manager.get_plugin(name)
+            others = [p for n, p in self.manager.list_name_plugin() if n != name and p is not None]
+            caller = self.manager.subset_hook_caller(hook, others)
+            for answer in caller(groundings=current, image=image):
+                if answer is None:
+                    continue
+                refined = tuple(answer)
+                if len(refined) != len(current) or not all(
+                    isinstance(grounding, Grounding) for grounding in refined
+                ):
+                    raise PluginError(
+                        f"plugin {name!r} ({type(plugin).__name__}): {hook} returned "
+                        f"{len(refined)} answers for {len(current)} groundings"
+                    )
+                current = refined
+        return current
+
+    def _answer(self, hook: str, kind: type[_T], **arguments: object) -> _T:
+        answer: object = getattr(self.manager.hook, hook)(**arguments)
+        if answer is None:
+            raise PluginError(f"adapter {self.adapter!r} answered nothing to {hook}")
+        if not isinstance(answer, kind):
+            raise self._wrong(hook, f"{type(answer).__name__} instead of {kind.__name__}")
+        return answer
+
+    def _answers(self, hook: str, **arguments: object) -> Sequence[Any]:
+        """An answer that is one item per query."""
+        answer = self._answer(hook, object, **arguments)
+        if not isinstance(answer, Sequence):
+            raise self._wrong(hook, f"{type(answer).__name__} instead of a sequence")
+        return answer
+
+    def _wrong(self, hook: str, what: str) -> PluginError:
+        return PluginError(
+            f"adapter {self.adapter!r}: {hook} returned {what}; "
+            "its package has to be fixed (vg-engine adapters names it)"
+        )

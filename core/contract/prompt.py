@@ -1,0 +1,63 @@
+"""How an expression is put to a model. Without torch: the registry and the command line read it."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from vg_engine.core.errors import ExpressionError, InputError
+
+QueryRow = Literal["expression_last", "expression_all", "prompt_last"]
+QUERY_ROWS: tuple[str, ...] = get_args(QueryRow)
+
+
+def clean_expression(text: object) -> str:
+    """Strip an expression and check that it is text.
+
+    Raises:
+        ExpressionError: empty, not a string, or no text that can be written down.
+    """
+    if not isinstance(text, str):
+        raise ExpressionError(f"an expression must be text, got {type(text).__name__}")
+    stripped = " ".join(text.split())
+    try:
+        stripped.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ExpressionError(
+            f"the expression {text!a} is broken text (half a character); write it anew"
+        ) from error
+    # Control characters and joiners show nothing: categories C (other) and Z (separators).
+    if all(unicodedata.category(character)[0] in "CZ" for character in stripped):
+        raise ExpressionError("the expression is empty; say what to look for: --text 'the red cup'")
+    return stripped
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """How an expression is put to the model (paper, section 3: the bare expression and a stop).
+
+    Attributes:
+        form: `bare` (system sentence, picture, expression; no question, no assistant turn) or
+            `chat` (the model's own chat template, ending where the answer would begin).
+        template: the user's text around the expression; `{expression}` stands for it. The
+            expression is ended with a full stop unless it already ends a sentence.
+        system: system sentence of the bare form; None takes the adapter's.
+        query_row: whose attention row is read: `expression_last` (the paper's: the stop that ends
+            the expression), `expression_all` (mean over the expression's tokens), `prompt_last`.
+    """
+
+    form: Literal["bare", "chat"] = "bare"
+    template: str = "{expression}"
+    system: str | None = None
+    query_row: QueryRow = "expression_last"
+
+    def __post_init__(self) -> None:
+        if self.form not in ("bare", "chat"):
+            raise InputError(f"prompt form {self.form!r}: choose bare or chat")
+        if self.template.count("{expression}") != 1:
+            raise InputError(
+                f"prompt template {self.template!r} must hold {{expression}} exactly once"
+            )
+        if self.query_row not in QUERY_ROWS:
+            raise InputError(f"query row {self.query_row!r}: choose {', '.join(QUERY_ROWS)}")

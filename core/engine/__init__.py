@@ -1,0 +1,1 @@
+"""The engine, its scenes and its scheduler."""

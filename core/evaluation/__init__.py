@@ -1,0 +1,1 @@
+"""Evaluation: samples, outcomes, metrics and their intervals."""

@@ -1,0 +1,166 @@
+"""How well boxes, masks and points fit, and how sure that is.
+
+Boxes are float xyxy, right and bottom exclusive, no + 1. What has no sample is NaN, never 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64
+
+from vg_engine.core.evaluation.intervals import Estimate, ratio_interval
+
+GREC_SCORE = 0.7  # GREC: boxes of a lower score are no answer
+GREC_IOU = 0.5  # GREC: generalised IoU that makes a pair
+
+__all__ = [
+    "GREC_IOU",
+    "GREC_SCORE",
+    "Estimate",
+    "accuracy_at",
+    "bootstrap_interval",
+    "generalised_iou",
+    "grec_f1",
+    "iou",
+    "mask_iou",
+    "mean_iou",
+    "pointing",
+]
+
+
+def iou(a: Float[np.ndarray, "*#n 4"], b: Float[np.ndarray, "*#n 4"]) -> Float64[np.ndarray, "*#n"]:
+    """Intersection over union of xyxy boxes, pair by pair; leading axes broadcast.
+
+    Two boxes without area have 0.
+    """
+    common, union = _shared(a.astype(np.float64), b.astype(np.float64))
+    return np.asarray(np.divide(common, union, out=np.zeros_like(common), where=union > 0))
+
+
+def generalised_iou(
+    a: Float[np.ndarray, "*#n 4"], b: Float[np.ndarray, "*#n 4"]
+) -> Float64[np.ndarray, "*#n"]:
+    """IoU less the share of the common hull that neither box covers (GREC matches by it).
+
+    In (-1, 1], pair by pair; leading axes broadcast. Never above `iou`; negative for boxes that
+    lie apart. Two boxes at one place without area have 0. What LISA and GRES call gIoU is
+    something else: the mean of the masks' IoUs.
+    """
+    first, second = a.astype(np.float64), b.astype(np.float64)
+    _, union = _shared(first, second)
+    low = np.minimum(first[..., :2], second[..., :2])
+    high = np.maximum(first[..., 2:], second[..., 2:])
+    hull = _area(np.concatenate([low, high], axis=-1))
+    empty = np.divide(hull - union, hull, out=np.zeros_like(hull), where=hull > 0)
+    return np.asarray(iou(first, second) - empty)
+
+
+def grec_f1(
+    boxes: Float[np.ndarray, "n 4"],
+    scores: Float[np.ndarray, " n"] | None,
+    true_boxes: Float[np.ndarray, "m 4"],
+    *,
+    score_threshold: float = GREC_SCORE,
+    iou_threshold: float = GREC_IOU,
+) -> float:
+    """GREC's F1 of one sample: 2 TP / (2 TP + FP + FN).
+
+    Of the boxes whose score reaches the threshold (all, without scores), the pair of the highest
+    **generalised** IoU is matched and taken away, again and again, while it reaches the
+    threshold. Of equal pairs the better-scored box goes first, then the earlier true box.
+    Without a target: 1 if no box is left, else 0.
+    """
+    kept = boxes.astype(np.float64)
+    if scores is not None:
+        order = np.argsort(-scores.astype(np.float64), kind="stable")
+        kept = kept[order[scores[order] >= score_threshold]]
+    predicted, true = len(kept), len(true_boxes)
+    if not true:
+        return float(not predicted)
+    fits = generalised_iou(kept[:, None], true_boxes.astype(np.float64)[None])
+    matched = 0
+    while matched < min(predicted, true):
+        row, column = divmod(int(np.argmax(fits)), true)
+        if fits[row, column] < iou_threshold:
+            break
+        matched += 1
+        fits[row, :] = fits[:, column] = -np.inf
+    return 2 * matched / (predicted + true)
+
+
+def _shared(
+    a: Float64[np.ndarray, "*#n 4"], b: Float64[np.ndarray, "*#n 4"]
+) -> tuple[Float64[np.ndarray, "*#n"], Float64[np.ndarray, "*#n"]]:
+    """Areas of intersection and union."""
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    common = np.asarray(np.clip(sides, 0.0, None).prod(axis=-1))
+    return common, np.asarray(_area(a) + _area(b) - common)
+
+
+def _area(boxes: Float64[np.ndarray, "*n 4"]) -> Float64[np.ndarray, "*n"]:
+    return np.asarray(np.clip(boxes[..., 2:] - boxes[..., :2], 0.0, None).prod(axis=-1))
+
+
+def mask_iou(a: Bool[np.ndarray, "height width"], b: Bool[np.ndarray, "height width"]) -> float:
+    """Intersection over union of two masks; two empty masks agree: 1 (as in LISA's gIoU)."""
+    union = int(np.count_nonzero(a | b))
+    return int(np.count_nonzero(a & b)) / union if union else 1.0
+
+
+def pointing(point: tuple[float, float], mask: Bool[np.ndarray, "height width"]) -> bool:
+    """The pointing game: whether the pixel that holds `point` (x, y) belongs to the mask.
+
+    A point outside the picture is a miss.
+    """
+    column, row = math.floor(point[0]), math.floor(point[1])
+    height, width = mask.shape
+    return 0 <= column < width and 0 <= row < height and bool(mask[row, column])
+
+
+def accuracy_at(ious: Float[np.ndarray, " n"], threshold: float = 0.5) -> float:
+    """Acc@threshold: the share of IoUs that reach it (>=); NaN without samples."""
+    return float(np.mean(ious >= threshold)) if len(ious) else math.nan
+
+
+def mean_iou(ious: Float[np.ndarray, " n"]) -> float:
+    """Mean of the IoUs; NaN without samples."""
+    return float(np.mean(ious, dtype=np.float64)) if len(ious) else math.nan
+
+
+def bootstrap_interval(
+    values: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"],
+    clusters: Sequence[Hashable],
+    *,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """Mean of the samples with a percentile bootstrap interval, **clustered by picture**.
+
+    Samples of one picture are not independent, so whole pictures are drawn, with replacement,
+    with all their samples.
+
+    Args:
+        values: one number per sample (an IoU, a hit).
+        clusters: the picture of each sample.
+        resamples: how often a set of pictures is drawn.
+        level: share of the resampled means inside the interval.
+        seed: same seed, same interval.
+
+    Returns:
+        NaN throughout without samples; NaN bounds with one picture, which tells no spread.
+
+    Raises:
+        InputError: lengths differ, a value is not finite, a level outside (0, 1), no resample.
+    """
+    return ratio_interval(
+        values.astype(np.float64),
+        np.ones(len(values)),
+        clusters,
+        resamples=resamples,
+        level=level,
+        seed=seed,
+    )

@@ -1,0 +1,152 @@
+"""What a data set holds: sentences about pictures, with their truth where it is known.
+
+A data set is read lazily and in the same order every time. What cannot be used is handed on as a
+`Fault`, so that it is counted and shown and never silently dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64
+
+from vg_engine.core.contract.prompt import clean_expression
+from vg_engine.core.errors import ExpressionError, InputError, VGError
+
+# Annotated boxes are rounded: what sticks out by less is cut, what sticks out by more is wrong.
+_ROUNDING = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class TrueMask:
+    """The pixels that a sentence means.
+
+    Attributes:
+        mask: original upright pixels.
+        ignored: pixels that are not scored (ReasonSeg's 255); None = all are.
+    """
+
+    mask: Bool[np.ndarray, "height width"]
+    ignored: Bool[np.ndarray, "height width"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One sentence about one picture.
+
+    Attributes:
+        id: unique in its data set.
+        picture: name of the picture; samples that share it are about the same pixels, and
+            intervals are clustered by it.
+        image: whatever the engine takes for a picture (a path, bytes, an array), or a function
+            without arguments that returns it when it is needed.
+        text: the sentence, as it stands.
+        boxes: n x 4, xyxy in original upright pixels, right and bottom exclusive. None = not
+            known; n = 0 = nothing in the picture is meant.
+        mask: draws the true mask; None = not known.
+        target: name of what is meant; two sentences with the same target mean the same place.
+            None = told by the boxes.
+        groups: what scores are broken down by (`kind`: `colour`).
+    """
+
+    id: str
+    picture: str
+    image: object
+    text: str
+    boxes: Float[np.ndarray, "n 4"] | None = None
+    mask: Callable[[], TrueMask] | None = None
+    target: str | None = None
+    groups: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def open(self) -> object:
+        """The picture, as `image` says it; read now if it is read on demand."""
+        return self.image() if callable(self.image) else self.image
+
+    def same_target(self, other: Sample) -> bool:
+        """Whether both mean the same thing, as far as is known."""
+        if self.target is not None and other.target is not None:
+            return self.target == other.target
+        if self.boxes is not None and other.boxes is not None:
+            return bool(np.array_equal(self.boxes, other.boxes))
+        return self.text == other.text
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A record that cannot be used.
+
+    Attributes:
+        id: of the record, or its place in its file.
+        error: why, and what to do, in one sentence.
+    """
+
+    id: str
+    error: str
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """A data set that is ready to be read.
+
+    Attributes:
+        name: as the user can write it again (`refcoco:/data/refer?by=unc&split=testA`).
+        records: makes a fresh iterator over the records, in the same order each time.
+        revision: digest of what the records are read from (annotations, not pictures): work goes on
+            only on the revision that it was begun on.
+        statements: what the user should know (counts that differ from the published ones).
+    """
+
+    name: str
+    records: Callable[[], Iterator[Sample | Fault]]
+    revision: str
+    statements: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Sample | Fault]:
+        """The records; empty sentences and ids that were seen before are faults."""
+        seen: set[str] = set()
+        for record in self.records():
+            if isinstance(record, Sample):
+                yield _checked(record, seen)
+            else:
+                yield record
+
+
+def _checked(sample: Sample, seen: set[str]) -> Sample | Fault:
+    if sample.id in seen:
+        return Fault(sample.id, "its id was used by an earlier record; give each its own")
+    seen.add(sample.id)
+    try:
+        clean_expression(sample.text)
+    except ExpressionError:
+        return Fault(sample.id, "it has no sentence; say what is meant")
+    return sample
+
+
+def fit_boxes(boxes: Float[np.ndarray, "n 4"], size: tuple[int, int]) -> Float64[np.ndarray, "n 4"]:
+    """True boxes cut to the picture of `size` = (width, height), after checking that they fit.
+
+    Raises:
+        InputError: a box that is no xyxy box, or sticks out by more than a pixel's rounding.
+    """
+    given = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    limit = np.array([*size, *size], dtype=np.float64)
+    for box in given:
+        if not np.isfinite(box).all() or (box[:2] >= box[2:]).any():
+            raise InputError(f"box {box.tolist()} is empty or no xyxy box; mend the annotation")
+        if (box < -_ROUNDING).any() or (box > limit + _ROUNDING).any():
+            raise InputError(
+                f"box {box.tolist()} lies outside its picture of {size[0]} x {size[1]}; is it "
+                "xyxy in pixels of the upright picture?"
+            )
+    cut = np.clip(given, 0.0, limit)
+    if (cut[:, :2] >= cut[:, 2:]).any():
+        raise InputError(f"nothing of a box lies inside the picture of {size[0]} x {size[1]}")
+    return cut
+
+
+def as_fault(name: str, error: VGError) -> Fault:
+    """The fault of a record that raised an error."""
+    return Fault(name, " ".join(str(error).split()))

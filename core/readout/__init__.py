@@ -1,0 +1,1 @@
+"""Read-out: the only place where maps become instances."""

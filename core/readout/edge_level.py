@@ -1,0 +1,63 @@
+"""A region whose level follows its own size: what the smoothing did to a thing is undone."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float32
+
+from vg_engine.core.readout.regions import FACTOR, GridRegion, cut, hill_of
+
+_STEPS = 6
+
+
+def blurred_edge(side: float, sigma: float) -> float:
+    """How high the edge of a bar of width `side` stands, in shares of its middle, once smoothed.
+
+    A wide bar's edge stands half way up. A narrow bar's middle is lowered by the smoothing as
+    well, so its edge stands higher; towards no width at all, at 1.
+
+    Args:
+        side: of the bar, in cells, above 0.
+        sigma: of the Gaussian, in cells; 0 is no smoothing, the edge then stands half way up.
+
+    >>> [round(blurred_edge(side, 1.0), 2) for side in (1.0, 2.0, 4.0, 8.0)]
+    [0.89, 0.7, 0.52, 0.5]
+    """
+    if sigma == 0:
+        return 0.5
+    edge = 0.5 * math.erf(side / (sigma * math.sqrt(2)))
+    middle = math.erf(side / (2 * sigma * math.sqrt(2)))
+    return edge / middle
+
+
+def edge_level(
+    values: Float32[np.ndarray, "rows cols"],
+    *,
+    sigma: float = 1.0,
+    trust: float = 0.9,
+    factor: int = FACTOR,
+) -> GridRegion:
+    """`half_level` at the level where a thing of the region's own size would have its edge.
+
+    Small things need a high level and large ones a low one; no fixed level serves both. The level
+    and the region's side (the root of its box's area) are found together, step by step.
+
+    Args:
+        values: one map, smoothed with `sigma`.
+        sigma: of that smoothing, in cells.
+        trust: attention is higher in the middle of a thing than at its border, so the edge
+            stands lower than that of an evenly lit bar. 0.9 was chosen on calibration scenes of
+            the embedded model.
+        factor: sub-cells per cell and axis, fewer on large grids.
+    """
+    hill = hill_of(values, factor)
+    # An edge stands half way up or higher, so the level falls no further than this.
+    hill.reach(hill.height(min(0.5, 0.5 * trust)))
+    level = 0.5
+    for _ in range(_STEPS):
+        left, top, right, bottom = hill.above(hill.height(level)).box(hill.factor)
+        side = math.sqrt((right - left) * (bottom - top))
+        level = (level + trust * blurred_edge(side, sigma)) / 2
+    return cut(hill, hill.height(level))

@@ -1,0 +1,1 @@
+"""Selection: statistics per head, and the rules that choose localization heads."""

@@ -1,0 +1,351 @@
+"""The selection modes, each a small strategy (paper, section 3; better ideas beside it).
+
+Only `Paper` is the paper's. A rule is a frozen dataclass: its fields are the options that a user
+may set by name. Others bring their own through the entry-point group `vg_engine.rules`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, Int, UInt32, UInt64
+
+from vg_engine.core.attention.criteria import elbow
+from vg_engine.core.errors import HeadsError, InputError
+from vg_engine.core.heads import Head
+from vg_engine.core.selection.head_statistics import (
+    AGREEMENT,
+    ATTENTION,
+    CONTRAST,
+    CONTRAST_ENTROPY,
+    ENTROPY,
+    INSIDE,
+    SENSITIVITY,
+)
+from vg_engine.core.selection.ranking import DrawnStatistics, Scores, order_of
+
+PER_SAMPLE = 10
+SKIPPED_LAYERS = 2
+# Rows of a cross-attention layer hold nothing but the picture: all its heads have S_img 1.
+_ALL_PICTURE = 1.0 - 1e-3
+_NEVER = np.uint64(np.iinfo(np.uint64).max)
+
+
+def deep_enough(heads: tuple[Head, ...], skipped_layers: int) -> Bool[np.ndarray, " heads"]:
+    """Which heads lie in a layer from `skipped_layers` on; all, where none does."""
+    deep = np.array([head.layer >= skipped_layers for head in heads])
+    return deep if deep.any() else np.ones(len(heads), dtype=bool)
+
+
+def judge(
+    heads: tuple[Head, ...],
+    criterion: Float64[np.ndarray, " heads"],
+    skipped_layers: int,
+    attention: Float64[np.ndarray, " heads"] | None = None,
+) -> tuple[Bool[np.ndarray, " heads"], float, tuple[str, ...]]:
+    """Criterion 1 (section 3): who reaches the elbow and lies deep enough; tau; notes.
+
+    `attention` is mean S_img, where the criterion is another. Layers in which every head gives all
+    its attention to the picture (cross-attention) are exempt from the elbow. Where nobody passes,
+    the criteria give way, and a note says so.
+    """
+    layers = np.array([head.layer for head in heads])
+    looking = criterion if attention is None else attention
+    full = [layer for layer in np.unique(layers) if (looking[layers == layer] > _ALL_PICTURE).all()]
+    exempt = np.isin(layers, full)
+    threshold, kept = 0.0, exempt
+    if not exempt.all():
+        found = elbow(criterion[~exempt])
+        threshold, kept = found.threshold, exempt | found.keeps(criterion)
+    deep = deep_enough(heads, skipped_layers)
+    if (kept & deep).any():
+        notes: tuple[str, ...] = ()
+        if (layers < skipped_layers).all():
+            notes = (f"no layer from {skipped_layers} on was observed; all layers are candidates",)
+        return kept & deep, threshold, notes
+    note = f"only layers below {skipped_layers} reach the elbow; it was not applied"
+    return deep, threshold, (note,)
+
+
+def lowest(
+    entropy: Float[np.ndarray, " heads"],
+    attention: Float[np.ndarray, " heads"],
+    heads: tuple[Head, ...],
+    candidates: Bool[np.ndarray, " heads"],
+    most: int,
+) -> Int[np.ndarray, " chosen"]:
+    """Indices of at most `most` candidates of lowest finite entropy in one sample.
+
+    Many heads tie at 0: the larger S_img of the sample goes first, then layer, then head.
+    """
+    order = order_of(heads, entropy.astype(np.float64), -attention.astype(np.float64))
+    chosen = candidates[order] & np.isfinite(entropy[order])
+    return np.asarray(order[chosen][:most])
+
+
+def votes(
+    seen: DrawnStatistics,
+    candidates: Bool[np.ndarray, "draws heads"],
+    most: int,
+    columns: tuple[str, str] = (ENTROPY, ATTENTION),
+) -> Float64[np.ndarray, "draws heads"]:
+    """Criterion 2: share of a draw's samples in which a candidate is among the lowest entropies.
+
+    Draws with the same candidates share their votes. Memory O(heads), one pass.
+    """
+    kinds, which = np.unique(candidates, axis=0, return_inverse=True)
+    # Of equal keys the first counts, so the columns stand by layer, then head.
+    standing = order_of(seen.heads)
+    groups = [
+        (standing[kind[standing]], np.flatnonzero(which.reshape(-1) == number))
+        for number, kind in enumerate(kinds)
+    ]
+    counts = np.zeros(candidates.shape)
+    totals = np.zeros(len(candidates))
+    for piece in seen.pieces():
+        totals += piece.weights.sum(axis=0)
+        keys = _keys(*(piece.column(name) for name in columns))
+        for places, draws in groups:
+            rows = np.flatnonzero(piece.weights[:, draws].any(axis=1))
+            row, place = np.nonzero(_smallest(keys[np.ix_(rows, places)], most))
+            for draw in draws:
+                times = piece.weights[rows[row], draw]
+                counts[draw, places] += np.bincount(place, times, minlength=len(places))
+    return counts / np.maximum(totals, 1.0)[:, None]
+
+
+def _keys(
+    entropy: Float32[np.ndarray, "samples heads"], attention: Float32[np.ndarray, "samples heads"]
+) -> UInt64[np.ndarray, "samples heads"]:
+    """Whole numbers in the order of votes: entropy first, then the larger attention.
+
+    What has no finite entropy has the largest number of all.
+    """
+    high, low = (_whole(values).astype(np.uint64) for values in (entropy, -attention))
+    keys = np.asarray(high << np.uint64(32) | low)
+    keys[~np.isfinite(entropy)] = _NEVER
+    return keys
+
+
+def _whole(
+    values: Float32[np.ndarray, "samples heads"],
+) -> UInt32[np.ndarray, "samples heads"]:
+    """The bits of the values, turned so that they count up with them; NaN comes last."""
+    bits = (values + np.float32(0)).view(np.uint32)  # -0 becomes 0
+    turned = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+    turned[np.isnan(values)] = np.iinfo(np.uint32).max
+    return turned
+
+
+def _smallest(
+    keys: UInt64[np.ndarray, "samples places"], most: int
+) -> Bool[np.ndarray, "samples places"]:
+    """The `most` smallest keys of each sample, the first of equal ones, without `_NEVER`."""
+    if most >= keys.shape[1]:
+        return np.asarray(keys < _NEVER)
+    last = np.partition(keys, most - 1, axis=1)[:, most - 1 : most]
+    chosen = keys <= last
+    crowded = np.flatnonzero(chosen.sum(axis=1) > most)
+    below, level = keys[crowded] < last[crowded], keys[crowded] == last[crowded]
+    room = most - below.sum(axis=1, keepdims=True)
+    chosen[crowded] = below | (level & (np.cumsum(level, axis=1) <= room))
+    return np.asarray(chosen & (keys < _NEVER))
+
+
+def _check(skipped_layers: int, per_sample: int = 1) -> None:
+    """Refuse options that mean nothing."""
+    if skipped_layers < 0 or per_sample < 1:
+        raise InputError(
+            f"skipped_layers must be at least 0 and per_sample at least 1, got {skipped_layers} "
+            f"and {per_sample}"
+        )
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The paper's rule (section 3): elbow on mean S_img, then frequency of lowest entropy.
+
+    Attributes:
+        per_sample: N, how many heads of lowest entropy each sample votes for.
+        skipped_layers: the first layers, never candidates.
+    """
+
+    per_sample: int = PER_SAMPLE
+    skipped_layers: int = SKIPPED_LAYERS
+
+    def __post_init__(self) -> None:
+        _check(self.skipped_layers, self.per_sample)
+
+    needs: ClassVar[tuple[str, ...]] = (ATTENTION, ENTROPY)
+
+    def score(self, seen: DrawnStatistics) -> Scores:
+        """Selection frequency, per draw with its own elbow."""
+        return self._frequency(seen, ATTENTION, ENTROPY)
+
+    def _frequency(self, seen: DrawnStatistics, amount: str, entropy: str) -> Scores:
+        both = seen.means(amount, ATTENTION)
+        means, attention = both[amount], both[ATTENTION]
+        if np.isnan(means).any():
+            raise HeadsError(f"{amount!r} was not measured in every draw; give more samples")
+        judged = [
+            judge(seen.heads, mean, self.skipped_layers, looking)
+            for mean, looking in zip(means, attention, strict=True)
+        ]
+        candidates = np.stack([one[0] for one in judged])
+        frequency = votes(seen, candidates, self.per_sample, (entropy, amount))
+        return Scores(
+            values=frequency,
+            candidates=candidates,
+            frequency=frequency,
+            criterion=means,
+            thresholds=np.array([one[1] for one in judged]),
+            notes=tuple(dict.fromkeys(note for one in judged for note in one[2])),
+        )
+
+
+@dataclass(frozen=True)
+class PaperSensitivity(Paper):
+    """The paper's two criteria with a third: frequency times mean sensitivity."""
+
+    needs: ClassVar[tuple[str, ...]] = (ATTENTION, ENTROPY, SENSITIVITY)
+
+    def score(self, seen: DrawnStatistics) -> Scores:
+        """Frequency times sensitivity."""
+        two = self._frequency(seen, ATTENTION, ENTROPY)
+        moved = _paired(seen, SENSITIVITY)[SENSITIVITY]
+        return Scores(
+            two.values * moved,
+            two.candidates,
+            two.frequency,
+            two.criterion,
+            two.thresholds,
+            two.notes,
+        )
+
+
+@dataclass(frozen=True)
+class Contrastive(Paper):
+    """The paper's two criteria on what the words added to the map of a neutral prompt; no labels.
+
+    What a head looks at whatever is asked (sinks, salient things) is gone from these maps.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = (ATTENTION, CONTRAST, CONTRAST_ENTROPY)
+
+    def score(self, seen: DrawnStatistics) -> Scores:
+        """Selection frequency on the contrasted maps."""
+        return self._frequency(seen, CONTRAST, CONTRAST_ENTROPY)
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """The mean share of a head's image attention that lies inside the true boxes.
+
+    It needs labels, a handful of them: five to ten samples rank heads like two hundred do.
+    """
+
+    skipped_layers: int = SKIPPED_LAYERS
+
+    def __post_init__(self) -> None:
+        _check(self.skipped_layers)
+
+    needs: ClassVar[tuple[str, ...]] = (ATTENTION, INSIDE)
+
+    def score(self, seen: DrawnStatistics) -> Scores:
+        """Mean share inside."""
+        inside = seen.means(INSIDE)[INSIDE]
+        if np.isnan(inside).any():
+            raise HeadsError(
+                "mode supervised needs true boxes in every draw, and this data has none there; "
+                "choose a label-free mode, or data with boxes"
+            )
+        deep = np.broadcast_to(deep_enough(seen.heads, self.skipped_layers), inside.shape)
+        return Scores(inside, deep)
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Heads that look at the picture, and elsewhere when other words are said; no labels.
+
+    Mean of (1 - overlap) over pairs of sentences about one picture, times mean S_img.
+    """
+
+    skipped_layers: int = SKIPPED_LAYERS
+
+    def __post_init__(self) -> None:
+        _check(self.skipped_layers)
+
+    needs: ClassVar[tuple[str, ...]] = (ATTENTION, SENSITIVITY)
+
+    def score(self, seen: DrawnStatistics) -> Scores:
+        """Sensitivity times S_img."""
+        means = _paired(seen, ATTENTION, SENSITIVITY)
+        deep = np.broadcast_to(deep_enough(seen.heads, self.skipped_layers), means[ATTENTION].shape)
+        return Scores(means[ATTENTION] * means[SENSITIVITY], deep)
+
+
+@dataclass(frozen=True)
+class Consensus(Sensitivity):
+    """`Sensitivity`, times how far a head's change is the change of the other heads.
+
+    A head that changes at random is sensitive, too; its changes agree with nobody's.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = (ATTENTION, SENSITIVITY, AGREEMENT)
+
+    def score(self, seen: DrawnStatistics) -> Scores:
+        """Sensitivity times S_img times agreement."""
+        base = super().score(seen)
+        return Scores(base.values * _paired(seen, AGREEMENT)[AGREEMENT], base.candidates)
+
+
+@dataclass(frozen=True)
+class AttentionOnly:
+    """Criterion 1 alone (an ablation of the paper, and the control of all heads): mean S_img."""
+
+    skipped_layers: int = SKIPPED_LAYERS
+
+    def __post_init__(self) -> None:
+        _check(self.skipped_layers)
+
+    needs: ClassVar[tuple[str, ...]] = (ATTENTION,)
+
+    def score(self, seen: DrawnStatistics) -> Scores:
+        """Mean S_img."""
+        means = seen.means(ATTENTION)[ATTENTION]
+        return Scores(
+            means, np.broadcast_to(deep_enough(seen.heads, self.skipped_layers), means.shape)
+        )
+
+
+@dataclass(frozen=True)
+class EntropyOnly:
+    """Criterion 2 alone (an ablation of the paper): frequency of lowest entropy, no elbow."""
+
+    per_sample: int = PER_SAMPLE
+    skipped_layers: int = SKIPPED_LAYERS
+
+    def __post_init__(self) -> None:
+        _check(self.skipped_layers, self.per_sample)
+
+    needs: ClassVar[tuple[str, ...]] = (ATTENTION, ENTROPY)
+
+    def score(self, seen: DrawnStatistics) -> Scores:
+        """Selection frequency among all heads that lie deep enough."""
+        shape = (seen.draws, len(seen.heads))
+        deep = np.broadcast_to(deep_enough(seen.heads, self.skipped_layers), shape)
+        frequency = votes(seen, deep, self.per_sample)
+        return Scores(frequency, deep, frequency)
+
+
+def _paired(seen: DrawnStatistics, *columns: str) -> dict[str, Float64[np.ndarray, "draws heads"]]:
+    """Means of columns that compare sentences about one picture."""
+    means = seen.means(*columns)
+    if any(np.isnan(values).any() for values in means.values()):
+        raise HeadsError(
+            "this mode compares sentences about one picture: give data in which every draw has "
+            "pictures with at least two sentences about different things"
+        )
+    return means

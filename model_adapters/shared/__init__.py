@@ -1,0 +1,1 @@
+"""Parts that all families share: loading, prompts, capture, leaving early, geometry helpers."""

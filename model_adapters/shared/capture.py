@@ -1,0 +1,286 @@
+"""Capture of attention rows in transformers: one attention function under our own names.
+
+The function reads the wanted rows and hands over to the model's base: sdpa, or the eager function
+of the model's own module where the family has no sdpa. It is registered once per process, for the
+attention *and* for its mask (without the second, transformers passes no mask at all and padding
+takes part), and switched on for the language model alone; the vision tower keeps its own. While
+nobody records, it is the base and one look at a context variable. Registering our names is the
+only global state of this package.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask
+
+from vg_engine.core.attention.rows import attention_rows
+from vg_engine.core.errors import CaptureError, UnsupportedModelError
+
+# Neither may contain the name of a stock implementation: transformers looks for those inside.
+OVER_FUSED = "vg_rows"
+OVER_PLAIN = "vg_rows_plain"
+_INSTALLED = "_vg_engine_capture"
+_LOCK = threading.Lock()
+
+
+@dataclass(eq=False)
+class Recorder:
+    """Takes the wanted rows of one forward pass as the layers go by.
+
+    Attributes:
+        layers: id of a module inside a decoder layer -> index of that layer.
+        wanted: layer -> its wanted heads.
+        rows: batch x rows, positions on the query axis, on the model's device.
+        taken: layer -> float32 rows, batch x wanted heads x rows x keys.
+    """
+
+    layers: Mapping[int, int]
+    wanted: Mapping[int, tuple[int, ...]]
+    rows: torch.Tensor
+    taken: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def take(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        mask: torch.Tensor | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        """Called by the attention function with what the layer itself attends with."""
+        layer = self.layers.get(id(module))
+        if layer is None or layer not in self.wanted:
+            return
+        if layer in self.taken:
+            raise CaptureError(f"layer {layer} attends twice in one pass; its rows are ambiguous")
+        if mask is not None and getattr(mask, "ndim", None) != 4:
+            raise CaptureError(
+                f"layer {layer}: expected a mask of 4 dimensions or none, got {type(mask).__name__}"
+            )
+        scaling, causal = options.get("scaling"), options.get("is_causal")
+        if causal is None:
+            causal = getattr(module, "is_causal", True)
+        self.taken[layer] = attention_rows(
+            query,
+            key,
+            self.rows,
+            heads=self.wanted[layer],
+            scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
+            mask=mask,
+            causal=bool(causal) and query.shape[2] > 1,
+            softcap=options.get("softcap"),
+            sinks=options.get("s_aux"),
+            position_bias=options.get("position_bias"),
+        )
+
+    def require(self) -> dict[int, torch.Tensor]:
+        """The rows of every wanted layer.
+
+        Raises:
+            CaptureError: a layer never came by.
+        """
+        missing = sorted(set(self.wanted) - set(self.taken))
+        if missing:
+            raise CaptureError(
+                f"no attention rows arrived from layers {missing}: they do not dispatch through "
+                "transformers' AttentionInterface; choose heads of other layers"
+            )
+        return self.taken
+
+
+_RECORDER: ContextVar[Recorder | None] = ContextVar("vg_engine_recorder", default=None)
+
+
+@contextmanager
+def recording(recorder: Recorder) -> Iterator[Recorder]:
+    """Make `recorder` the one of this thread (or task) for the forward passes inside."""
+    token = _RECORDER.set(recorder)
+    try:
+        yield recorder
+    finally:
+        _RECORDER.reset(token)
+
+
+def _over_fused(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    attention_mask = _chosen(attention_mask, options.pop("indices", None))
+    attention_mask = _in_blocks(module, query, key, attention_mask, options)
+    recorder = _RECORDER.get()
+    if recorder is not None:
+        recorder.take(module, query, key, attention_mask, options)
+    answer: tuple[torch.Tensor, None] = sdpa_attention_forward(
+        module, query, key, value, attention_mask, **options
+    )
+    return answer
+
+
+def _over_plain(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **options: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    attention_mask = _chosen(attention_mask, options.pop("indices", None))
+    attention_mask = _in_blocks(module, query, key, attention_mask, options)
+    recorder = _RECORDER.get()
+    if recorder is not None:
+        recorder.take(module, query, key, attention_mask, options)
+    base = sys.modules[type(module).__module__].eager_attention_forward
+    answer: tuple[torch.Tensor, torch.Tensor | None] = base(
+        module, query, key, value, attention_mask, **options
+    )
+    return answer
+
+
+def _chosen(mask: torch.Tensor | None, keys: torch.Tensor | None) -> torch.Tensor | None:
+    """The mask without the keys that an indexer left out.
+
+    Layers that attend to the best few keys of each query write them into the mask where the
+    attention is sdpa or eager by name, and else hand over which: batch x queries x chosen.
+    """
+    if keys is None:
+        return mask
+    if mask is None:
+        raise CaptureError("a layer that chooses its keys has no mask, so nothing can be left out")
+    chosen = keys.long()[:, None]
+    left_out = torch.ones(
+        (*chosen.shape[:-1], mask.shape[-1]), dtype=torch.bool, device=mask.device
+    )
+    left_out.scatter_(-1, chosen, 0)
+    nothing = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
+    return mask.masked_fill(left_out, nothing)
+
+
+def _in_blocks(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    mask: torch.Tensor | None,
+    options: dict[str, Any],
+) -> torch.Tensor | None:
+    """The mask without the blocks of keys that an indexer left out, head by head.
+
+    As `_chosen`: the layer's own indexer turns its choice into a mask, and is asked for it here.
+    """
+    blocks = options.pop("block_indices", None)
+    if blocks is None:
+        return mask
+    positions = options.get("position_ids")
+    if positions is None:
+        positions = torch.arange(query.shape[2], device=query.device)[None]
+    indexer: Any = module.indexer
+    made: torch.Tensor = indexer.build_block_mask(
+        blocks, mask, key.shape[2], query.dtype, query.device, positions
+    )
+    return made
+
+
+def register() -> None:
+    """Make both names known to transformers; doing it again changes nothing."""
+    AttentionInterface.register(OVER_FUSED, _over_fused)
+    AttentionInterface.register(OVER_PLAIN, _over_plain)
+    AttentionMaskInterface.register(OVER_FUSED, sdpa_mask)
+    AttentionMaskInterface.register(OVER_PLAIN, eager_mask)
+
+
+def layer_index(layers: Iterable[torch.nn.Module]) -> dict[int, int]:
+    """Index of the layer of every module, by its id."""
+    return {id(part): index for index, layer in enumerate(layers) for part in layer.modules()}
+
+
+@dataclass
+class _Installation:
+    """What was found on a language model, and how many loaded models share our change."""
+
+    found: list[tuple[Any, str | None]]
+    base: str
+    owner: int  # id of the language model: a deep copy of an open one carries this along, too
+    users: int = 0
+    trained: list[torch.nn.Module] = field(default_factory=list)
+
+
+def install(
+    language_model: PreTrainedModel, whole: torch.nn.Module | None = None
+) -> tuple[str, Callable[[], None]]:
+    """Switch capture on for a language model, and put the whole model into evaluation mode.
+
+    Args:
+        language_model: the part whose attention is read.
+        whole: the model that it is a part of, if it is.
+
+    Returns:
+        What the model's attention was before (`sdpa`, `eager`, `flash_attention_2`), and a
+        function that gives the model back; the last of several users restores it.
+
+    Raises:
+        UnsupportedModelError: its attention does not dispatch through AttentionInterface.
+    """
+    with _LOCK:
+        register()
+        state: _Installation | None = vars(language_model).get(_INSTALLED)
+        if state is None:
+            state = _switch_on(language_model)
+            vars(language_model)[_INSTALLED] = state
+        elif state.owner != id(language_model):
+            state.owner, state.users = id(language_model), 0
+        state.users += 1
+        parts = whole or language_model
+        state.trained += [part for part in parts.modules() if part.training]
+        parts.train(mode=False)
+    closed = threading.Event()
+
+    def close() -> None:
+        with _LOCK:
+            if closed.is_set():
+                return
+            closed.set()
+            state.users -= 1
+            if state.users == 0:
+                _restore(state)
+                del vars(language_model)[_INSTALLED]
+
+    return state.base, close
+
+
+def _switch_on(language_model: PreTrainedModel) -> _Installation:
+    parts = [part for part in language_model.modules() if isinstance(part, PreTrainedModel)]
+    configs = list({id(part.config): part.config for part in parts}.values())
+    found = [(config, config._attn_implementation) for config in configs]  # noqa: SLF001 - its name
+    state = _Installation(found, str(found[0][1]), id(language_model))
+    plain = not all(part._supports_sdpa for part in parts)  # noqa: SLF001 - the public flag's name
+    name = OVER_PLAIN if plain else OVER_FUSED
+    language_model.set_attn_implementation(name)
+    if any(config._attn_implementation != name for config in configs):  # noqa: SLF001 - as above
+        _restore(state)
+        raise UnsupportedModelError(
+            f"{type(language_model).__name__} does not let its attention be chosen through "
+            "transformers' AttentionInterface, so its rows cannot be read"
+        )
+    return state
+
+
+def _restore(state: _Installation) -> None:
+    for config, implementation in state.found:
+        # Set as it was: going through the public setter would ask again whether, say, flash
+        # attention can be loaded, and may refuse what the model already runs with.
+        config._attn_implementation_internal = implementation  # noqa: SLF001 - see above
+    for part in state.trained:
+        part.training = True

@@ -1,0 +1,395 @@
+"""What all Hugging Face models share: loading, prompts, capture, leaving early.
+
+A family subclasses `HuggingFaceAdapter` and states what differs: the model types, the processor
+class, and how its processor lays the picture on a grid (`grids`). Everything else is here, and
+each step that some family takes otherwise is a method of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from PIL import Image
+from transformers import AutoModelForImageTextToText, PreTrainedModel
+
+from vg_engine.core.contract.inputs import (
+    AttentionRequest,
+    AttentionRows,
+    Expression,
+    PreparedInputs,
+    Query,
+)
+from vg_engine.core.contract.model import LoadedModel, ModelSpec
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.errors import (
+    ExpressionError,
+    InputError,
+    ModelError,
+    UnsupportedModelError,
+    nearest,
+)
+from vg_engine.core.geometry import Frame, View
+from vg_engine.model_adapters.shared import capture, loading, positions, prompts
+from vg_engine.model_adapters.shared.grids import Grid, tiles, views_of
+from vg_engine.model_adapters.shared.loaded import held, hold
+from vg_engine.model_adapters.shared.processor_errors import refused_inputs, refused_pictures
+
+# What a family's file needs, in one place.
+__all__ = ["VICUNA", "Grid", "HuggingFaceAdapter", "tiles"]
+
+_TOWERS = ("vision_tower", "vision_model", "visual", "image_tower", "vision_encoder")
+_SHOWN = 40  # characters of an expression that messages show
+
+VICUNA = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the user's questions."
+)
+
+
+class HuggingFaceAdapter:
+    """Base of the adapters for models that transformers knows.
+
+    Class attributes, for a family to set:
+        name: what `--adapter` takes.
+        model_types: values of a config's `model_type`.
+        processor_class: transformers' processor, built without its video part.
+        layout: how a picture becomes cells, in a few words, for the list of models.
+        system, bare: the bare prompt form; {system}, {image} and {text} stand for its parts.
+        placeholder: what stands for a picture in a prompt, where it is not the processor's
+            `image_token`.
+        nested: whether the processor wants a list of pictures per prompt.
+        image_backend: `pil`, or `torchvision` where transformers has no other image processor.
+        blends: whether the model itself blends neighbouring cells, behind its tower's attention.
+        option_names: what `ModelSpec.options` may hold.
+    """
+
+    name: ClassVar[str] = "huggingface"
+    model_types: ClassVar[tuple[str, ...]] = ()
+    processor_class: ClassVar[Any] = None
+    auto_class: ClassVar[Any] = AutoModelForImageTextToText
+    layout: ClassVar[str] = ""
+    system: ClassVar[str] = VICUNA
+    bare: ClassVar[str] = "{system} {image}\n{text}"
+    placeholder: ClassVar[str | None] = None
+    nested: ClassVar[bool] = False
+    image_backend: ClassVar[Literal["pil", "torchvision"]] = "pil"
+    blends: ClassVar[bool] = False
+    option_names: ClassVar[tuple[str, ...]] = ("padding_side",)
+
+    @classmethod
+    def claims(cls, config: Mapping[str, Any]) -> bool:
+        """Whether this adapter takes a model with that config.json."""
+        return config.get("model_type") in cls.model_types
+
+    # What a family overrides: loading.
+
+    def load_processor(self, spec: ModelSpec) -> Any:
+        """The processor of a checkpoint, from its files."""
+        return loading.load_processor(spec, self.processor_class, self.image_backend)
+
+    def adapt_processor(
+        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
+    ) -> tuple[Any, tuple[str, ...]]:
+        """Fit the adapter's own copy of the processor to the model; say what users should know."""
+        del module, options
+        return processor, ()
+
+    def language_model(self, module: Any) -> Any:
+        """The part that holds the decoder layers, as `.layers`."""
+        decoder = module.get_decoder()
+        return decoder if hasattr(decoder, "layers") else decoder.get_decoder()
+
+    def vision_tower(self, module: Any) -> Any:
+        """The part in which a picture's patches mix; None where it goes by an unusual name."""
+        parts = (getattr(module.base_model, name, None) for name in _TOWERS)
+        return next((part for part in parts if part is not None), None)
+
+    def map_layers(self, module: Any) -> Sequence[int] | None:
+        """The layers whose attention can point at the picture; None means all.
+
+        By default those that a config's `layer_types` calls attention, linear attention left out.
+        """
+        kinds = getattr(module.config.get_text_config(), "layer_types", None) or ()
+        seeing = [i for i, kind in enumerate(kinds) if _attends(kind)]
+        return None if len(seeing) == len(kinds) else seeing
+
+    def image_token_id(self, module: Any, processor: Any) -> int | None:
+        """Id of the tokens that a picture's placeholder becomes: the config's, else the token's."""
+        stated = getattr(module.config, "image_token_id", None)
+        if stated is None:
+            stated = processor.tokenizer.convert_tokens_to_ids(self.image_token(processor))
+        return None if stated is None else int(stated)
+
+    def image_token(self, processor: Any) -> str:
+        """What stands for a picture in a prompt."""
+        return self.placeholder or getattr(processor, "image_token", None) or ""
+
+    # What a family overrides: preparing.
+
+    def bare_prompt(self, model: LoadedModel) -> str:
+        """The bare prompt form of a checkpoint: `bare`, unless its config asks for another."""
+        del model
+        return self.bare
+
+    def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
+        """Further keyword arguments of the processor's call; they win over ours."""
+        del model
+        return {}
+
+    def window(self, model: LoadedModel, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Left, top, width, height of the part of the picture that goes to the processor."""
+        del model
+        return 0, 0, *size
+
+    def model_inputs(
+        self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """What goes into the model, of what the processor made, on its device."""
+        del model
+        return dict(tensors)
+
+    def position_ids(
+        self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor | None:
+        """Positions that do not count padding; of three axes where the model has such a rule.
+
+        Args:
+            model: the loaded model.
+            tensors: what goes into it, with `attention_mask`; None leaves positions to the model.
+        """
+        base: Any = model.module.base_model
+        return positions.position_ids(base, tensors)
+
+    def given(self, model: LoadedModel, inputs: PreparedInputs) -> PreparedInputs:
+        """What the model itself gets, where tensors change once more behind the prompt."""
+        del model
+        return inputs
+
+    # What a family overrides: the picture's tokens.
+
+    def image_positions(
+        self, model: LoadedModel, inputs: PreparedInputs, sequence: int
+    ) -> Int64[np.ndarray, " tokens"]:
+        """Where a sequence's picture stands on the key axis, in the order of its grids."""
+        ids = inputs.tensors["input_ids"][sequence].cpu().numpy()
+        return np.flatnonzero(ids == held(model).image_token_id)
+
+    def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
+        """The grids of one picture's tokens, in the order of the sequence.
+
+        Args:
+            model: with its processor.
+            frame: what goes to the processor, in original pixels: `width` x `height`.
+        """
+        raise NotImplementedError
+
+    def image_features(self, model: LoadedModel, inputs: PreparedInputs) -> torch.Tensor | None:
+        """Sequences x keys x width, for checks; None where they are the text's `inputs_embeds`."""
+        del model, inputs
+        return None
+
+    # The hooks.
+
+    def vg_load_model(self, spec: ModelSpec) -> LoadedModel:
+        """Load from a folder or hub id, or wrap a model in memory; switch capture on."""
+        wrong = sorted(set(spec.options) - set(self.option_names))
+        if wrong:
+            raise InputError(
+                f"adapter {self.name!r} has no option {wrong[0]!r}; "
+                f"{nearest(wrong[0], self.option_names)}"
+            )
+        module = spec.module
+        if spec.processor is not None:
+            processor = loading.own_processor(spec.processor)
+        elif module is None or spec.source:
+            processor = self.load_processor(spec)
+        else:
+            raise InputError("a model in memory needs its processor: load(model=, processor=)")
+        if module is None:
+            module = loading.load_model(spec, self.auto_class)
+        if not isinstance(module, PreTrainedModel):
+            raise UnsupportedModelError(
+                f"adapter {self.name!r} takes transformers models, got {type(module).__name__}"
+            )
+        processor, statements = self.adapt_processor(processor, module, spec.options)
+        return hold(
+            spec,
+            module,
+            self.language_model(module),
+            processor,
+            image_token=self.image_token(processor),
+            image_token_id=self.image_token_id(module, processor),
+            map_layers=self.map_layers(module),
+            statements=statements,
+        )
+
+    def vg_prepare_inputs(
+        self,
+        model: LoadedModel,
+        images: Sequence[Picture],
+        expressions: Sequence[Expression],
+        prompt: Prompt,
+    ) -> PreparedInputs:
+        """One sequence per expression, padded to the longest."""
+        token = held(model).image_token
+        places = [
+            prompts.render(
+                prompt,
+                expression.text,
+                model.processor,
+                bare=self.bare_prompt(model),
+                system=self.system,
+                image_token=token,
+            )
+            for expression in expressions
+        ]
+        tensors, listener = self._process(model, images, expressions, places)
+        ids, mask = tensors["input_ids"].numpy(), tensors["attention_mask"].numpy()
+        self._check_length(model, mask, expressions)
+        queries, unknown = [], []
+        for index, expression in enumerate(expressions):
+            place = places[index].moved(token, listener.texts[index])
+            offsets = listener.offsets[index] * mask[index][:, None]
+            last = int(np.flatnonzero(mask[index])[-1])
+            rows = prompts.rows_of(prompt.query_row, place, offsets, last)
+            queries.append(Query(expression.image, expression.text, index, rows))
+            unknown.append(
+                prompts.unknown_words(
+                    place, offsets, ids[index], model.processor.tokenizer.unk_token_id
+                )
+            )
+        return PreparedInputs(
+            tensors=MappingProxyType(self._placed(model, tensors)),
+            queries=tuple(queries),
+            images=tuple(picture.size for picture in images),
+            rendered=listener.texts,
+            unknown=tuple(unknown),
+        )
+
+    def vg_locate_image_tokens(
+        self, model: LoadedModel, inputs: PreparedInputs
+    ) -> list[list[View]]:
+        """The grids of each query's picture, at the positions of its own image tokens."""
+        located = []
+        for query in inputs.queries:
+            window = self.window(model, inputs.images[query.image])
+            frame = Frame.of(*inputs.images[query.image]).crop(*map(float, window))
+            where = self.image_positions(model, inputs, query.sequence)
+            located.append(views_of(self.grids(model, frame), where, model=model.name))
+        return located
+
+    def vg_extract_attention(
+        self, model: LoadedModel, inputs: PreparedInputs, request: AttentionRequest
+    ) -> AttentionRows:
+        """One pass of the model up to the last wanted layer, without its output head."""
+        kept = held(model)
+        taken = _rows_per_sequence(inputs)
+        recorder = capture.Recorder(
+            kept.layers, request.by_layer(), torch.tensor(taken, device=model.device)
+        )
+        deep = request.last_layer + 1 if model.capabilities.early_exit else model.layers
+        with refused_inputs(model), torch.no_grad(), capture.recording(recorder):
+            tensors = self.given(model, inputs).tensors
+            kept.twins.at(deep)(**tensors, use_cache=False, return_dict=True)
+        layers = recorder.require()
+        found = {
+            (layer, head): layers[layer][:, index]
+            for layer, heads in recorder.wanted.items()
+            for index, head in enumerate(heads)
+        }
+        together = torch.stack([found[head.layer, head.head] for head in request.heads], dim=1)
+        rows = []
+        for query in inputs.queries:
+            where = [taken[query.sequence].index(row) for row in query.rows]
+            rows.append(together[query.sequence][:, where])
+        return AttentionRows(request.heads, tuple(rows))
+
+    # The rest is nobody's business but ours.
+
+    def _process(
+        self,
+        model: LoadedModel,
+        images: Sequence[Picture],
+        expressions: Sequence[Expression],
+        places: Sequence[prompts.Rendered],
+    ) -> tuple[dict[str, torch.Tensor], prompts.Listener]:
+        tokenizer = model.processor.tokenizer
+        if len(expressions) > 1 and tokenizer.pad_token is None:
+            raise ModelError(
+                f"{model.name}: the tokenizer has no padding token, so one expression at a time, "
+                "or set processor.tokenizer.pad_token"
+            )
+        shown = [self._shown(model, picture) for picture in images]
+        processor, listener = prompts.listening(model.processor)
+        side = held(model).options.get("padding_side", tokenizer.padding_side)
+        bos = tokenizer.bos_token
+        pictures: list[Any] = [shown[expression.image] for expression in expressions]
+        options = {
+            "padding": len(expressions) > 1,
+            "padding_side": side,
+            # A chat template may write the opening token itself: never twice.
+            "add_special_tokens": not (bos and places[0].text.startswith(bos)),
+            "return_tensors": "pt",
+            **self.call_options(model),
+        }
+        with held(model).tokenizing, refused_pictures(model, images):
+            tensors = processor(
+                images=[[picture] for picture in pictures] if self.nested else pictures,
+                text=[place.text for place in places],
+                **options,
+            )
+        kept = {name: value for name, value in tensors.items() if torch.is_tensor(value)}
+        return kept, listener
+
+    def _check_length(
+        self, model: LoadedModel, mask: np.ndarray, expressions: Sequence[Expression]
+    ) -> None:
+        """Refuse what is longer than the model reads: beyond that its attention means nothing."""
+        config: Any = model.module.config
+        most = getattr(config.get_text_config(), "max_position_embeddings", None)
+        lengths = mask.sum(axis=1)
+        longest = int(lengths.argmax())
+        if isinstance(most, int) and lengths[longest] > most:
+            start = expressions[longest].text[:_SHOWN]
+            raise ExpressionError(
+                f"{start!r}...: {lengths[longest]} tokens with the picture, and {model.name} reads "
+                f"at most {most}; use fewer words"
+            )
+
+    def _shown(self, model: LoadedModel, picture: Picture) -> Image.Image:
+        # As a Pillow image: the channels of a 1 x 3 array cannot be told from its pixels.
+        left, top, width, height = self.window(model, picture.size)
+        return Image.fromarray(picture.pixels[top : top + height, left : left + width])
+
+    def _placed(
+        self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """On the device, with their positions."""
+        placed = {
+            name: tensor.to(model.device, model.dtype if tensor.is_floating_point() else None)
+            for name, tensor in tensors.items()
+        }
+        placed = self.model_inputs(model, placed)
+        stated = self.position_ids(model, placed)
+        return placed if stated is None else {**placed, "position_ids": stated}
+
+
+def _attends(kind: str) -> bool:
+    """Whether a layer of that type has an attention map."""
+    return "attention" in kind and "linear" not in kind
+
+
+def _rows_per_sequence(inputs: PreparedInputs) -> list[list[int]]:
+    """The rows that any query wants of each sequence, evened out by repeating the last."""
+    sequences = len(inputs.tensors["input_ids"])
+    wanted: list[list[int]] = [[] for _ in range(sequences)]
+    for query in inputs.queries:
+        wanted[query.sequence] += [row for row in query.rows if row not in wanted[query.sequence]]
+    longest = max(map(len, wanted))
+    return [rows + [rows[-1] if rows else 0] * (longest - len(rows)) for rows in wanted]

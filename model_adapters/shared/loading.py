@@ -1,0 +1,373 @@
+"""Loading of Hugging Face checkpoints: from a folder or by hub id, safetensors only.
+
+Everything that a user can get wrong ends in one line that says what to do. Processors are built
+from their parts with Pillow's image processors, so torchvision is not needed, and where it is
+installed the answer is the same.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import inspect
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoTokenizer,
+    PreTrainedModel,
+    ProcessorMixin,
+)
+
+from vg_engine.core.contract.model import ModelSpec
+from vg_engine.core.errors import (
+    InputError,
+    ModelError,
+    ModelNotFoundError,
+    UnsupportedModelError,
+    WeightsError,
+)
+
+_LISTED = 5
+_CONVERSION_OFF = "DISABLE_SAFETENSORS_CONVERSION"
+_DTYPES = {"float64", "float32", "bfloat16", "float16", "half", "float", "double"}
+_HEAD = "lm_head.weight"
+_INDEX = "model.safetensors.index.json"
+# Mistral's own package, which would be preferred where it is installed, gives no offsets; and the
+# files of its models from before transformers 5 cut words by a wrong pattern, mended on demand.
+_FROM_ITS_FILE = MappingProxyType({"mistral_format": False, "fix_mistral_regex": True})
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        InputError: no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+        if device.type == "meta":
+            raise RuntimeError("it holds no data")  # noqa: TRY301 - refused like the others
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device {name!r} cannot be used here; choose auto or cpu ({_line(error)})"
+        ) from error
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype | str:
+    """What `from_pretrained` takes: `auto` is float32 on the CPU, else the checkpoint's.
+
+    Raises:
+        InputError: no floating-point type of that name.
+    """
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    dtype = getattr(torch, name, None) if name in _DTYPES else None
+    if not isinstance(dtype, torch.dtype):
+        raise InputError(f"dtype {name!r}: choose auto, float32, bfloat16 or float16")
+    return dtype
+
+
+def check_source(source: str) -> Path | None:
+    """The folder that `source` names, with a config and safetensors in it; None for a hub id.
+
+    Raises:
+        ModelNotFoundError: a path without a folder, or a folder without a config.
+        WeightsError: no safetensors, or not all of them.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        if source.startswith(("/", ".", "~")) or source.count("/") != 1 or folder.exists():
+            raise ModelNotFoundError(
+                f"no model folder {source!r}; give a folder with config.json and safetensors, "
+                "or a hub id such as llava-hf/llava-1.5-7b-hf"
+            )
+        return None
+    if not (folder / "config.json").is_file():
+        raise ModelNotFoundError(f"{source} holds no config.json, so it is no model folder")
+    _check_weights(folder, source)
+    return folder
+
+
+def _check_weights(folder: Path, source: str) -> None:
+    index = folder / _INDEX
+    if index.is_file():
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise WeightsError(f"{index} is broken; download the model again") from error
+        # transformers would unpickle whatever else an index names.
+        if not all(str(name).endswith(".safetensors") for name in shards):
+            raise WeightsError(_only_pickles(source))
+        missing = sorted(str(name) for name in shards if not (folder / str(name)).is_file())
+        if missing:
+            raise WeightsError(
+                f"{source} lacks {_listed(missing)}, named by {_INDEX}; download the model again"
+            )
+    elif not (folder / "model.safetensors").is_file():
+        if any(folder.glob("*.bin")):
+            raise WeightsError(_only_pickles(source))
+        raise WeightsError(
+            f"{source} holds no weights (model.safetensors, or shards with {_INDEX})"
+        )
+
+
+def load_model(spec: ModelSpec, auto_class: Any) -> PreTrainedModel:
+    """The model of `spec` on its device, in evaluation mode.
+
+    Raises:
+        ModelNotFoundError: no such folder or hub id.
+        WeightsError: no safetensors, or keys that do not match.
+        ModelError: anything else that transformers refuses.
+    """
+    folder = check_source(spec.source)
+    device = choose_device(spec.device)
+    dtype = choose_dtype(spec.dtype, device)
+    try:
+        with _unconverted():
+            module, info = auto_class.from_pretrained(
+                folder or spec.source,
+                revision=spec.revision or "main",
+                dtype=dtype,
+                trust_remote_code=spec.trust_remote_code,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except SafetensorError as error:
+        raise WeightsError(
+            f"{spec.source}: broken safetensors ({_line(error)}); download the model again"
+        ) from error
+    # A config that is wrong somewhere makes transformers raise nearly anything.
+    except Exception as error:
+        raise _explained(spec, error) from error
+    _tie_head(module, info)
+    _check_keys(spec.source, info)
+    loaded: PreTrainedModel = module.to(device).eval()
+    return loaded
+
+
+@contextmanager
+def _unconverted() -> Iterator[None]:
+    """Without the service that transformers asks to convert a repository's pickles for it."""
+    before = os.environ.get(_CONVERSION_OFF)
+    os.environ[_CONVERSION_OFF] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_CONVERSION_OFF, None)
+        else:
+            os.environ[_CONVERSION_OFF] = before
+
+
+def _tie_head(module: Any, info: Mapping[str, Any]) -> None:
+    """Take the embeddings for the head where the text part alone says so, and none was written.
+
+    So transformers wrote models before its version 5, which asks the whole's config in most
+    families.
+    """
+    tied = getattr(module.config.get_text_config(), "tie_word_embeddings", False)
+    if tied and set(info.get("missing_keys", ())) == {_HEAD}:
+        module.get_output_embeddings().weight = module.get_input_embeddings().weight
+        info["missing_keys"].clear()
+
+
+def _check_keys(source: str, info: Mapping[str, Any]) -> None:
+    problems = [
+        f"{len(info[kind])} {kind.removesuffix('_keys')} ({_listed(sorted(map(str, info[kind])))})"
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        if info.get(kind)
+    ]
+    if problems:
+        raise WeightsError(
+            f"the weights of {source} do not fit its config: {'; '.join(problems)}; they belong "
+            "to another architecture (vg-engine convert turns original checkpoints into this one)"
+        )
+
+
+def _explained(spec: ModelSpec, error: Exception) -> ModelError | ModelNotFoundError:
+    text = str(error)
+    if "trust_remote_code" in text:
+        return ModelError(
+            f"{spec.source} brings its own code, which runs only with --trust-remote-code"
+        )
+    if "use_safetensors=True" in text or ("safetensors" in text and "pytorch_model" in text):
+        return WeightsError(_only_pickles(spec.source))
+    if isinstance(error, OSError):
+        return ModelNotFoundError(
+            f"{spec.source!r} is no folder, and could not be had from the hub ({_line(error)}); "
+            "check its name, or download it and give the folder"
+        )
+    return ModelError(f"{spec.source} cannot be loaded: {_line(error)}")
+
+
+def read_config(spec: ModelSpec) -> Any:
+    """The config of `spec`.
+
+    Raises:
+        ModelNotFoundError: there is none.
+        ModelError: of a type that transformers does not know.
+    """
+    source: Path | str = check_source(spec.source) or spec.source
+    shared = {"revision": spec.revision or "main", "trust_remote_code": spec.trust_remote_code}
+    try:
+        return AutoConfig.from_pretrained(source, **shared)
+    except Exception as error:
+        raise _explained(spec, error) from error
+
+
+def load_processor(spec: ModelSpec, processor_class: Any, backend: str = "pil") -> Any:
+    """The processor of `spec` without its video part, with Pillow's image processor.
+
+    Args:
+        spec: whose files are read.
+        processor_class: transformers' class.
+        backend: `pil`, or `torchvision` for families without a Pillow form.
+
+    Raises:
+        ModelError: its files are missing or broken.
+        UnsupportedModelError: it needs torchvision, which is not installed.
+    """
+    if backend != "pil" and importlib.util.find_spec(backend) is None:
+        raise UnsupportedModelError(
+            f"{spec.source}: the image processor of this family exists in transformers only on "
+            f"top of {backend}, which is not installed: pip install {backend}"
+        )
+    source: Path | str = check_source(spec.source) or spec.source
+    image_class: Any = AutoImageProcessor
+    shared = {"revision": spec.revision or "main", "trust_remote_code": spec.trust_remote_code}
+    try:
+        images = image_class.from_pretrained(source, backend=backend, **shared)
+        tokenizer = AutoTokenizer.from_pretrained(source, **_FROM_ITS_FILE, **shared)
+        settings, _ = processor_class.get_processor_dict(source, revision=shared["revision"])
+        stated = {
+            name: value
+            for name, value in settings.items()
+            if name == "chat_template" or not isinstance(value, Mapping)
+        }
+        whole = without_video(processor_class)
+        return _with_one_template(whole.from_args_and_dict([images, tokenizer], stated))
+    except Exception as error:
+        if isinstance(source, str) and isinstance(error, OSError):
+            raise _explained(spec, error) from error
+        raise ModelError(
+            f"the processor of {spec.source} cannot be loaded: {_line(error)}; the folder needs "
+            "the tokenizer's and the image processor's files beside the weights"
+        ) from error
+
+
+class _PartsAtHand(ProcessorMixin):
+    """What a processor class meets above itself: the parts that are not there are no arguments."""
+
+    _order: tuple[str, ...] = ()
+
+    def __init__(self, *parts: Any, **settings: Any) -> None:
+        setup: Any = super().__init__
+        given = {key: value for key, value in settings.items() if value is not None}
+        setup(*(part for part in parts if part is not None), **given)
+
+    @classmethod
+    def from_args_and_dict(cls, args: Any, processor_dict: Any, **more: Any) -> Any:
+        """From the parts that are there, in their order; with the chat template in any case."""
+        kind: Any = cls
+        if len(args) < len(cls._order):
+            there = dict(zip(kind.get_attributes(), args, strict=False))
+            args = [there.get(name) for name in cls._order]
+        base: Any = super()
+        made = base.from_args_and_dict(args, processor_dict, **more)
+        made.chat_template = made.chat_template or processor_dict.get("chat_template")
+        return made
+
+
+def without_video(processor_class: Any) -> Any:
+    """The processor class with pictures and text alone: video and sound need further packages."""
+    parts = ("image_processor", "tokenizer")
+    order = tuple(processor_class.get_attributes())
+    kept = [name for name in order if name in parts]
+    # Up to the last part that has to be given: what may stand behind it is no part.
+    known = inspect.signature(processor_class.__init__).parameters
+    given = [n for n in order if n in known and known[n].default is inspect.Parameter.empty]
+    last = max((order.index(name) for name in (*kept, *given)), default=-1)
+    return type(
+        processor_class.__name__,
+        (processor_class, _PartsAtHand),
+        {
+            "get_attributes": classmethod(lambda _: list(kept)),
+            "_order": order[: last + 1],
+            "__module__": __name__,
+        },
+    )
+
+
+def _with_one_template(processor: Any) -> Any:
+    """Of chat templates under several names, the one that is meant where none is named."""
+    for holder in (processor, processor.tokenizer):
+        named = getattr(holder, "chat_template", None)
+        if isinstance(named, Mapping):
+            holder.chat_template = named.get("default")
+    return processor
+
+
+def own_processor(processor: Any) -> Any:
+    """A copy that an adapter may change, with Pillow's image processor in place of torchvision's.
+
+    An image processor of transformers that has no Pillow form is its family's only one: it stays.
+
+    Raises:
+        UnsupportedModelError: an image processor of somebody else's has no Pillow form.
+    """
+    own = copy.copy(processor)
+    # Tokenizers keep the padding that they were last asked for: the user's stays as it is.
+    own.tokenizer = copy.deepcopy(processor.tokenizer)
+    _with_one_template(own)
+    images = own.image_processor
+    if getattr(images, "backend", "pil") != "pil":
+        name = type(images).__name__.removesuffix("Fast") + "Pil"
+        pillow = getattr(transformers, name, None)
+        if pillow is None and type(images).__module__.startswith("transformers.models."):
+            return own
+        if pillow is None:
+            raise UnsupportedModelError(
+                f"image processor {type(images).__name__} has no Pillow form ({name}), so where "
+                "its picture's pixels go is not known exactly"
+            )
+        settings = images.to_dict()
+        settings.pop("image_processor_type", None)
+        own.image_processor = pillow.from_dict(settings)
+    return own
+
+
+def _only_pickles(source: str) -> str:
+    return (
+        f"{source} holds pickled weights (.bin) and no safetensors, and pickles are not read here; "
+        f"turn them into safetensors once: vg-engine convert {source} NEW_FOLDER"
+    )
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    # The text of a KeyError is the bare key.
+    if not lines or isinstance(error, KeyError):
+        return f"{type(error).__name__} {' '.join(lines)}".rstrip()
+    return lines[0].strip()

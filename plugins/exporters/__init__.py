@@ -1,0 +1,1 @@
+"""Exporters: groundings in the forms that other programs read."""
