@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 
+from vg_engine.core.contract.frozen import Rebuilt
 from vg_engine.core.errors import InputError
 
 Box = tuple[float, float, float, float]
@@ -145,7 +146,7 @@ class Frame:
 
 
 @dataclass(frozen=True, eq=False)
-class SoftMap:
+class SoftMap(Rebuilt):
     """Maps on one grid that knows where it lies in the original picture.
 
     Attributes:
@@ -172,6 +173,11 @@ class SoftMap:
         if values.shape[-2:] != self.values.shape[-2:]:
             raise InputError(f"expected a grid of {self.shape}, got {values.shape[-2:]}")
         return SoftMap(values, self.to_original)
+
+    def peak(self, size: tuple[int, int]) -> tuple[float, float]:
+        """Middle (x, y) of the highest cell of one map, moved into a picture of (width, height)."""
+        row, col = divmod(int(self.values.argmax()), self.shape[1])
+        return clip_point(self.to_original.point(col + 0.5, row + 0.5), size)
 
     def inside(self, size: tuple[int, int]) -> SoftMap:
         """Only the cells that show a part of the picture of `size` = (width, height).

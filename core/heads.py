@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from vg_engine.core.contract.frozen import Rebuilt
 from vg_engine.core.errors import HeadsError
 
 _NAME = re.compile(r"[Ll](\d{1,6})[Hh](\d{1,6})|(\d{1,6})[.:/](\d{1,6})")
@@ -94,7 +95,7 @@ def check_heads(
 
 
 @dataclass(frozen=True)
-class HeadSet:
+class HeadSet(Rebuilt):
     """Localization heads with where they come from. Heads are data: `registry/heads/*.yaml`.
 
     Attributes:

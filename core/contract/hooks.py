@@ -18,12 +18,14 @@ from vg_engine.core.contract.inputs import (
     AttentionRequest,
     AttentionRows,
     Expression,
+    Generation,
     PreparedInputs,
 )
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.contract.results import Grounding
+from vg_engine.core.contract.scene import Encoding, PostprocessContext, Scene
 from vg_engine.core.errors import CaptureError, PluginError
 from vg_engine.core.geometry import View
 
@@ -54,13 +56,30 @@ class Hooks:
             raise self._wrong("vg_load_model", f"map_layers {model.map_layers}")
         return model
 
+    def open_scene(
+        self, model: LoadedModel, picture: Picture, prompt: Prompt, depth: int
+    ) -> Encoding | None:
+        """`vg_open_scene`, checked; None where the adapter keeps nothing."""
+        hook = "vg_open_scene"
+        answer: object = self.manager.hook.vg_open_scene(
+            model=model, picture=picture, prompt=prompt, depth=depth
+        )
+        if answer is None:
+            return None
+        if not isinstance(answer, Encoding):
+            raise self._wrong(hook, f"{type(answer).__name__} instead of Encoding")
+        if answer.depth < depth or answer.nbytes < 0:
+            raise self._wrong(
+                hook, f"{answer.depth} layers of {depth} wanted, {answer.nbytes} bytes"
+            )
+        return answer
+
     def prepare_inputs(
         self,
         model: LoadedModel,
-        images: Sequence[Picture],
+        scenes: Sequence[Scene],
         expressions: Sequence[Expression],
         prompt: Prompt,
-        prefix: object | None = None,
     ) -> PreparedInputs:
         """`vg_prepare_inputs`, checked: one query per expression, in order."""
         hook = "vg_prepare_inputs"
@@ -68,17 +87,16 @@ class Hooks:
             hook,
             PreparedInputs,
             model=model,
-            images=images,
+            scenes=scenes,
             expressions=expressions,
             prompt=prompt,
-            prefix=prefix,
         )
         asked = [tuple(expression) for expression in expressions]
-        answered = [(query.image, query.expression) for query in inputs.queries]
+        answered = [(query.scene, query.expression) for query in inputs.queries]
         if answered != asked:
             raise self._wrong(hook, f"queries {answered}, asked for {asked}")
-        if len(inputs.images) != len(images):
-            raise self._wrong(hook, f"{len(inputs.images)} picture sizes for {len(images)}")
+        if len(inputs.sizes) != len(scenes):
+            raise self._wrong(hook, f"{len(inputs.sizes)} picture sizes for {len(scenes)}")
         return inputs
 
     def locate_image_tokens(
@@ -121,25 +139,22 @@ class Hooks:
                 )
         return rows
 
-    def encode_prefix(self, model: LoadedModel, image: Picture, prompt: Prompt) -> object | None:
-        """`vg_encode_prefix`; None where the adapter keeps no prefix."""
-        answer: object | None = self.manager.hook.vg_encode_prefix(
-            model=model, image=image, prompt=prompt
-        )
-        return answer
-
     def generate(
         self, model: LoadedModel, inputs: PreparedInputs, max_new_tokens: int
-    ) -> tuple[str, ...]:
-        """`vg_generate`, checked: one text per query."""
+    ) -> tuple[Generation, ...]:
+        """`vg_generate`, checked: one `Generation` per query."""
         hook = "vg_generate"
-        texts = self._answers(hook, model=model, inputs=inputs, max_new_tokens=max_new_tokens)
-        if len(texts) != len(inputs.queries):
-            raise self._wrong(hook, f"{len(texts)} texts for {len(inputs.queries)} queries")
-        return tuple(texts)
+        made = self._answers(hook, model=model, inputs=inputs, max_new_tokens=max_new_tokens)
+        if len(made) != len(inputs.queries):
+            raise self._wrong(hook, f"{len(made)} answers for {len(inputs.queries)} queries")
+        if not all(isinstance(one, Generation) for one in made):
+            raise self._wrong(hook, "something else than Generation")
+        return tuple(made)
 
-    def postprocess(self, groundings: Sequence[Grounding], image: Picture) -> tuple[Grounding, ...]:
-        """`vg_postprocess`, folded.
+    def postprocess(
+        self, groundings: Sequence[Grounding], scene: Scene, context: PostprocessContext
+    ) -> tuple[Grounding, ...]:
+        """`vg_postprocess`, folded over the post-processors in their order.
 
         pluggy shows every implementation the *original* argument, so the fold happens here.
         """
@@ -149,7 +164,7 @@ class Hooks:
             plugin = self.manager.get_plugin(name)
             others = [p for n, p in self.manager.list_name_plugin() if n != name and p is not None]
             caller = self.manager.subset_hook_caller(hook, others)
-            for answer in caller(groundings=current, image=image):
+            for answer in caller(groundings=current, scene=scene, context=context):
                 if answer is None:
                     continue
                 refined = tuple(answer)
@@ -162,6 +177,13 @@ class Hooks:
                     )
                 current = refined
         return current
+
+    def close(self) -> None:
+        """Close the post-processors that can be closed."""
+        for name in self.postprocessors:
+            close = getattr(self.manager.get_plugin(name), "close", None)
+            if callable(close):
+                close()
 
     def _answer(self, hook: str, kind: type[_T], **arguments: object) -> _T:
         answer: object = getattr(self.manager.hook, hook)(**arguments)
@@ -183,3 +205,29 @@ class Hooks:
             f"adapter {self.adapter!r}: {hook} returned {what}; "
             "its package has to be fixed (vg-engine adapters names it)"
         )
+
+
+@dataclass(frozen=True)
+class EditHook:
+    """Calls into one editor.
+
+    Attributes:
+        manager: a plugin manager with that editor alone.
+        editor: its registered name.
+    """
+
+    manager: pluggy.PluginManager
+    editor: str
+
+    def edit(self, grounding: Grounding, picture: Picture) -> Picture:
+        """`vg_edit`, checked: a picture of the same size; the same one where nothing was edited."""
+        answer: object = self.manager.hook.vg_edit(grounding=grounding, picture=picture)
+        if answer is None:
+            return picture
+        if not isinstance(answer, Picture) or answer.size != picture.size:
+            got = answer.size if isinstance(answer, Picture) else type(answer).__name__
+            raise PluginError(
+                f"editor {self.editor!r}: vg_edit returned {got} instead of a Picture of "
+                f"{picture.size}"
+            )
+        return answer

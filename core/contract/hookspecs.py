@@ -1,22 +1,25 @@
 """The hook specifications: the contract between the engine and its plugins, and its manual.
 
-An **adapter** is one plugin object that brings one family of models. It implements the first four
-hooks, and the optional ones if its models can. A **post-processor** implements `vg_postprocess`.
-Any method of a plugin whose name begins with `vg_` is an implementation; no marker is needed. A
-misspelt name or argument is refused at registration. An implementation may leave out arguments
-that it does not use.
+An **adapter** is one plugin object that brings one family of models. It implements the four hooks
+that every engine needs, and the optional ones if its models can. A **post-processor** implements
+`vg_postprocess`, an **editor** `vg_edit`. Any method of a plugin whose name begins with `vg_` is an
+implementation; no marker is needed. A misspelt name or argument is refused at registration. An
+implementation may leave out arguments that it does not use.
 
 Exactly one adapter is registered per engine. The hooks are called in this order:
 
 ```
 vg_load_model            once
-vg_prepare_inputs        per batch          (vg_encode_prefix before it where a prefix is kept)
-vg_locate_image_tokens   per batch
-vg_extract_attention     per batch
+vg_open_scene            optional, per picture: its encoding is kept for further expressions
+vg_prepare_inputs        per pass
+vg_locate_image_tokens   per pass
+vg_extract_attention     per pass
+vg_generate              optional, where an answer in words is wanted
 vg_postprocess           per picture, folded over the post-processors in the order the user named
+vg_edit                  on demand, one grounding and its picture
 ```
 
-Core calls them through `vg_engine.core.contract.hooks.Hooks` alone, which checks what comes back.
+Core calls them through `vg_engine.core.contract.hooks` alone, which checks every answer.
 """
 
 from __future__ import annotations
@@ -30,12 +33,14 @@ from vg_engine.core.contract.inputs import (
     AttentionRequest,
     AttentionRows,
     Expression,
+    Generation,
     PreparedInputs,
 )
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.contract.results import Grounding
+from vg_engine.core.contract.scene import Encoding, PostprocessContext, Scene
 from vg_engine.core.geometry import View
 
 PROJECT = "vg_engine"
@@ -65,23 +70,44 @@ class Specs:
         """
 
     @hookspec(firstresult=True)
+    def vg_open_scene(
+        self, model: LoadedModel, picture: Picture, prompt: Prompt, depth: int
+    ) -> Encoding | None:
+        """Optional: encode a picture and the prompt's shared beginning once.
+
+        When: a picture is opened for several expressions and the adapter declares
+        `Capabilities.prefix_reuse`.
+
+        Args: `depth` is the number of layers that will be read; no more need be encoded.
+
+        Returns: an `Encoding`, which says how many bytes it holds and how to release them. It
+        comes back as `Scene.encoding` in `vg_prepare_inputs`, in several passes and threads, and
+        must not be changed by use. None declines this picture or prompt.
+
+        Example:
+            def vg_open_scene(self, model, picture, prompt, depth):
+                cache = self.encode(model, picture, prompt, depth)
+                return Encoding(prompt, depth, size_of(cache), cache)
+        """
+
+    @hookspec(firstresult=True)
     def vg_prepare_inputs(
         self,
         model: LoadedModel,
-        images: Sequence[Picture],
+        scenes: Sequence[Scene],
         expressions: Sequence[Expression],
         prompt: Prompt,
-        prefix: object | None,
     ) -> PreparedInputs | None:
         """Render prompts, process pictures, tokenise, pad.
 
-        When: per batch. `expressions[i].image` indexes `images`. `prefix` is what
-        `vg_encode_prefix` returned for the (single) picture, or None.
+        When: before each forward pass. `expressions[i].scene` indexes `scenes`. Where scenes carry
+        an `encoding`, all of the pass do, and what it holds is not prepared again.
 
         Returns: tensors for one forward pass, and one `Query` per expression *in their order*.
         `Query.sequence` is explicit: several queries may share a packed sequence, if the tensors
         carry a mask that keeps them apart. `Query.rows` are the positions of the tokens that
         `prompt.query_row` names, found by character offsets in the rendered, expanded prompt.
+        `PreparedInputs.sizes` are the pictures' (width, height), scene by scene.
 
         Example:
             return PreparedInputs(tensors, (Query(0, "the cup", sequence=0, rows=(611,)),), sizes)
@@ -125,47 +151,60 @@ class Specs:
         """
 
     @hookspec(firstresult=True)
-    def vg_encode_prefix(self, model: LoadedModel, image: Picture, prompt: Prompt) -> object | None:
-        """Optional: encode the picture and the prompt's shared beginning once.
-
-        When: several expressions are asked about one picture and the adapter declares
-        `Capabilities.prefix_reuse`. The object is opaque to core and goes back to
-        `vg_prepare_inputs`; it must not be changed by use.
-        """
-
-    @hookspec(firstresult=True)
     def vg_generate(
         self, model: LoadedModel, inputs: PreparedInputs, max_new_tokens: int
-    ) -> Sequence[str] | None:
-        """Optional: ordinary generation, one text per query.
+    ) -> Sequence[Generation] | None:
+        """Optional: let the model answer in words, greedily.
 
-        When: explanations and output-token rows ask for it, and the adapter declares
+        When: an explanation or a two-step grounding asks for it, and the adapter declares
         `Capabilities.generation`.
+
+        Returns: one `Generation` per query: the text, the token ids, and each token's characters
+        in the text.
+
+        Example:
+            return [Generation("a cup", (64, 3561), ((0, 1), (1, 5)))]
         """
 
     @hookspec
     def vg_postprocess(
-        self, groundings: Sequence[Grounding], image: Picture
+        self, groundings: Sequence[Grounding], scene: Scene, context: PostprocessContext
     ) -> Sequence[Grounding] | None:
         """Refine, calibrate or add to the answers for one picture.
 
         When: once per picture with *all* its groundings, after their regions are read. The
         engine folds the post-processors in the order that the user named them: each sees what
-        the one before returned.
+        the one before returned. `scene.store` keeps what is costly to compute per picture.
+        A post-processor may take options (`name:key=value` calls its class with `key=value`), and
+        may have a method `close`, which the engine calls as it is closed.
 
         Returns: as many groundings, in the same order; None leaves them as they are.
 
         Example:
-            return [replace(g, score=self.calibrated(g.score)) for g in groundings]
+            return [replace(g, presence=self.calibrated(g.presence)) for g in groundings]
+        """
+
+    @hookspec(firstresult=True)
+    def vg_edit(self, grounding: Grounding, picture: Picture) -> Picture | None:
+        """Make a new picture of what was found.
+
+        When: `vg_engine.edit` is called. An editor may take options, like a post-processor.
+
+        Returns: the new picture, of the same size; None where there is nothing to edit.
+
+        Example:
+            pixels = picture.pixels.copy()
+            pixels[grounding.mask] = 0
+            return Picture(pixels, picture.source)
         """
 
 
 def names() -> tuple[str, ...]:
-    """The names of all hooks, in the order of their definition."""
+    """List the names of all hooks, in the order of their definition."""
     return tuple(name for name in vars(Specs) if name.startswith("vg_"))
 
 
 def spec_options(name: str) -> dict[str, Any]:
-    """The pluggy options of a hook, for tests and the documentation."""
+    """Look up the pluggy options of a hook, for tests and the documentation."""
     options: dict[str, Any] = getattr(getattr(Specs, name), f"{PROJECT}_spec")
     return options

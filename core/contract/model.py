@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import torch
 
+from vg_engine.core.contract.frozen import empty
 from vg_engine.core.heads import Head
 
-
-def _empty() -> Mapping[str, Any]:
-    return MappingProxyType({})
+# The paper never takes heads from the first two layers (section 2).
+FIRST_LAYER = 2
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What an adapter declares that this model can do."""
+    """What a model can do, as its adapter declares it.
+
+    Attributes:
+        early_exit: the forward pass may stop behind the last wanted layer.
+        prefix_reuse: `vg_open_scene` keeps a picture's encoding for further expressions.
+        packing: expressions about one picture share a sequence.
+        generation: `vg_generate` answers.
+    """
 
     early_exit: bool = True
     prefix_reuse: bool = False
@@ -45,7 +51,7 @@ class ModelSpec:
     trust_remote_code: bool = False
     module: torch.nn.Module | None = None
     processor: Any = None
-    options: Mapping[str, Any] = field(default_factory=_empty)
+    options: Mapping[str, Any] = field(default_factory=empty)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +79,22 @@ class LoadedModel:
     map_layers: tuple[int, ...] | None = None
     capabilities: Capabilities = Capabilities()
     statements: tuple[str, ...] = ()
-    context: Mapping[str, Any] = field(default_factory=_empty)
+    context: Mapping[str, Any] = field(default_factory=empty)
     close: Callable[[], None] = lambda: None
+
+    @property
+    def candidate_heads(self) -> tuple[Head, ...]:
+        """The heads that are candidates for localization: none of the first two layers (section 2).
+
+        A model without deeper heads that can point at the picture has all of its heads here.
+        """
+        deep = tuple(head for head in self.all_heads if head.layer >= FIRST_LAYER)
+        return deep or self.all_heads
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """Layers, heads per layer and map layers, as `vg_engine.core.heads` checks heads with."""
+        return {"layers": self.layers, "per_layer": self.heads, "map_layers": self.map_layers}
 
     @property
     def all_heads(self) -> tuple[Head, ...]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
+from vg_engine.core.contract.frozen import Rebuilt
 from vg_engine.core.errors import PictureError
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class Picture(Rebuilt):
     """An upright RGB picture.
 
     Attributes:
@@ -36,6 +37,12 @@ class Picture:
         pixels = self.pixels if not self.pixels.flags.writeable else self.pixels.copy()
         pixels.setflags(write=False)
         object.__setattr__(self, "pixels", pixels)
+
+    def same_as(self, other: Picture) -> bool:
+        """Compare by content: the same pixels, decoded with the same notes."""
+        if self.pixels is other.pixels:
+            return self.notes == other.notes
+        return self.notes == other.notes and np.array_equal(self.pixels, other.pixels)
 
     @property
     def size(self) -> tuple[int, int]:

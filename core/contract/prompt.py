@@ -8,8 +8,10 @@ from typing import Literal, get_args
 
 from vg_engine.core.errors import ExpressionError, InputError
 
-QueryRow = Literal["expression_last", "expression_all", "prompt_last"]
-QUERY_ROWS: tuple[str, ...] = get_args(QueryRow)
+PromptForm = Literal["bare", "chat"]
+PROMPT_FORMS: tuple[str, ...] = get_args(PromptForm)
+QUERY_ROWS = ("expression_last", "expression_all", "prompt_last", "answer_first")
+SPAN = "span:"
 
 
 def clean_expression(text: object) -> str:
@@ -44,20 +46,39 @@ class Prompt:
             expression is ended with a full stop unless it already ends a sentence.
         system: system sentence of the bare form; None takes the adapter's.
         query_row: whose attention row is read: `expression_last` (the paper's: the stop that ends
-            the expression), `expression_all` (mean over the expression's tokens), `prompt_last`.
+            the expression), `expression_all` (mean over the expression's tokens), `prompt_last`,
+            `answer_first` (the last token of `answer`), or `span:TEXT` (mean over the tokens of
+            the last place where the rendered prompt says TEXT).
+        answer: a constant beginning of the answer, put behind the chat prompt for the row
+            `answer_first`; None takes the adapter's.
     """
 
-    form: Literal["bare", "chat"] = "bare"
+    form: PromptForm = "bare"
     template: str = "{expression}"
     system: str | None = None
-    query_row: QueryRow = "expression_last"
+    query_row: str = "expression_last"
+    answer: str | None = None
 
     def __post_init__(self) -> None:
-        if self.form not in ("bare", "chat"):
+        if self.form not in PROMPT_FORMS:
             raise InputError(f"prompt form {self.form!r}: choose bare or chat")
         if self.template.count("{expression}") != 1:
             raise InputError(
                 f"prompt template {self.template!r} must hold {{expression}} exactly once"
             )
-        if self.query_row not in QUERY_ROWS:
-            raise InputError(f"query row {self.query_row!r}: choose {', '.join(QUERY_ROWS)}")
+        if self.query_row not in QUERY_ROWS and not self.span:
+            raise InputError(
+                f"query row {self.query_row!r}: choose {', '.join(QUERY_ROWS)}, or span:TEXT for "
+                "the words of the prompt that are to be read"
+            )
+        if self.query_row == "answer_first" and self.form != "chat":
+            raise InputError(
+                "query row 'answer_first' needs the chat form, where an answer begins: form chat"
+            )
+        if self.answer is not None and not self.answer.strip():
+            raise InputError("the beginning of the answer is empty; leave it out, or write some")
+
+    @property
+    def span(self) -> str:
+        """The words that a query row `span:TEXT` names, else empty."""
+        return self.query_row.removeprefix(SPAN) if self.query_row.startswith(SPAN) else ""

@@ -1,4 +1,4 @@
-"""Results: frozen, validated, read-only.
+"""Results: frozen, validated, read-only, picklable.
 
 Frames: *original* is the upright picture in pixels, x to the right, y down, float, the left edge
 of the first pixel at 0. *grid* is a map's own frame: one unit is one cell. Only
@@ -7,32 +7,33 @@ of the first pixel at 0. *grid* is a map's own frame: one unit is one cell. Only
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float32, Float64
 
-from vg_engine.core.errors import InputError
-from vg_engine.core.geometry import SoftMap
+from vg_engine.core.contract.frozen import Rebuilt, empty, read_only
+from vg_engine.core.errors import HeadsError, InputError
+from vg_engine.core.geometry import Box, SoftMap
 from vg_engine.core.heads import Head
 
-
-def _empty() -> Mapping[str, Any]:
-    return MappingProxyType({})
+_ROUNDING = 1e-6  # by which a share may pass 1
 
 
 @dataclass(frozen=True, eq=False)
-class HeadMaps:
+class HeadMaps(Rebuilt):
     """The maps of one query.
 
     Attributes:
+        expression: the cleaned text.
         heads: whose maps these are.
         maps: the heads' maps fused on one grid (for a single view the token grid itself).
         image_attention: S_img per head: sum of the image entries over all views, in [0, 1].
         notes: what the user should know (a cropped picture, words the tokenizer does not know).
+        token: the text of the token whose row this is, where rows are kept apart; else None.
     """
 
     expression: str
@@ -40,87 +41,173 @@ class HeadMaps:
     maps: SoftMap
     image_attention: Float32[np.ndarray, " heads"]
     notes: tuple[str, ...] = ()
+    token: str | None = None
+
+    def of(self, heads: Sequence[Head]) -> HeadMaps:
+        """The maps of some of the heads, in the given order.
+
+        Raises:
+            HeadsError: a head whose map was not taken.
+        """
+        if tuple(heads) == self.heads:
+            return self
+        place = {head: index for index, head in enumerate(self.heads)}
+        lacking = [str(head) for head in heads if head not in place]
+        if lacking:
+            raise HeadsError(
+                f"no map of {', '.join(lacking)} was taken; ask for maps of these heads"
+            )
+        where = [place[head] for head in heads]
+        return HeadMaps(
+            expression=self.expression,
+            heads=tuple(heads),
+            maps=self.maps.with_values(self.maps.values[where]),
+            image_attention=self.image_attention[where],
+            notes=self.notes,
+            token=self.token,
+        )
 
 
 @dataclass(frozen=True, eq=False)
-class Grounding:
+class Instance(Rebuilt):
+    """One object that an expression may mean, in original upright pixels.
+
+    Attributes:
+        box: float xyxy.
+        score: in [0, 1]; until something calibrates it, the share of the map's mass inside the
+            region.
+        point: (x, y) of the map's peak in the region.
+        mask: bool, height x width, read-only; None only where nobody asked for masks.
+    """
+
+    box: Box
+    score: float
+    point: tuple[float, float]
+    mask: Bool[np.ndarray, "height width"] | None = None
+
+    def __post_init__(self) -> None:
+        left, top, right, bottom = (float(value) for value in self.box)
+        if not (left < right and top < bottom):
+            raise InputError(f"a box must be xyxy with x0 < x1 and y0 < y1, got {self.box}")
+        if not 0.0 <= self.score <= 1.0 + _ROUNDING:
+            raise InputError(f"score must lie in [0, 1], got {self.score}")
+        object.__setattr__(self, "box", (left, top, right, bottom))
+        object.__setattr__(self, "score", min(float(self.score), 1.0))
+        object.__setattr__(self, "point", (float(self.point[0]), float(self.point[1])))
+        if self.mask is not None:
+            if self.mask.dtype != np.bool_ or self.mask.ndim != 2:
+                raise InputError(
+                    f"a mask must be bool, height x width, got {self.mask.dtype} {self.mask.shape}"
+                )
+            mask = read_only(self.mask) if self.mask.flags.writeable else self.mask
+            object.__setattr__(self, "mask", mask)
+
+
+@dataclass(frozen=True, eq=False)
+class Grounding(Rebuilt):
     """Where the picture shows what the expression says.
 
     Attributes:
         expression: the cleaned text.
         size: (width, height) of the original upright picture.
-        boxes: float64, n x 4, xyxy, original pixels, inside the picture, best first; n = 0 only
-            if `found` is false.
-        masks: one per box.
+        instances: the objects that may be meant, best first; those with a score below
+            `threshold` are candidates, kept for whoever wants another threshold.
         soft_map: the combined map on its grid; `heatmap` renders it.
-        point: the map's peak (x, y), original pixels.
-        score: share of the map's mass inside the region, until something calibrates it.
-        found: true until something calibrates it.
+        presence: in [0, 1], how sure it is that the picture shows what is meant at all; until
+            something calibrates it, the best instance's score.
+        threshold: from which presence and score on something counts as found. 0 until something
+            calibrates it: every answer is then found.
         heads: whose maps were combined.
         notes: what the user should know.
         timings: seconds per stage.
         provenance: model, revision, head set, prompt, settings, tool version.
+
+    Example:
+        >>> cup = Instance((1, 1, 3, 2), 0.8, (2, 1.5), np.ones((4, 4), bool))
+        >>> flat = SoftMap(np.ones((2, 2), np.float32), geometry.Affine((2.0, 2.0), (0.0, 0.0)))
+        >>> answer = Grounding("the cup", (4, 4), (cup,), flat, presence=0.8)
+        >>> answer.found, answer.box
+        (True, (1.0, 1.0, 3.0, 2.0))
     """
 
     expression: str
     size: tuple[int, int]
-    boxes: Float[np.ndarray, "n 4"]
-    masks: tuple[Bool[np.ndarray, "height width"], ...]
+    instances: tuple[Instance, ...]
     soft_map: SoftMap
-    point: tuple[float, float]
-    score: float
-    found: bool
-    heads: tuple[Head, ...]
+    presence: float
+    threshold: float = 0.0
+    heads: tuple[Head, ...] = ()
     notes: tuple[str, ...] = ()
-    timings: Mapping[str, float] = field(default_factory=_empty)
-    provenance: Mapping[str, Any] = field(default_factory=_empty)
+    timings: Mapping[str, float] = field(default_factory=empty)
+    provenance: Mapping[str, Any] = field(default_factory=empty)
 
     def __post_init__(self) -> None:
         width, height = self.size
-        boxes = np.array(self.boxes, dtype=np.float64).reshape(-1, 4)
-        if len(boxes) != len(self.masks):
-            raise InputError(f"{len(boxes)} boxes but {len(self.masks)} masks")
-        if self.found != bool(len(boxes)):
-            raise InputError(f"found is {self.found} but there are {len(boxes)} boxes")
-        low, high = boxes[:, :2], boxes[:, 2:]
-        limit = np.array([width, height])
-        if len(boxes) and not ((low >= 0).all() and (low < high).all() and (high <= limit).all()):
-            raise InputError(f"boxes must be xyxy inside {width} x {height}: {boxes.tolist()}")
-        masks = []
-        for mask in self.masks:
-            if mask.shape != (height, width) or mask.dtype != np.bool_:
-                raise InputError(
-                    f"a mask must be bool of shape {(height, width)}, got {mask.dtype} {mask.shape}"
-                )
-            masks.append(_read_only(mask))
-        if not 0.0 <= self.score <= 1.0 + 1e-6:
-            raise InputError(f"score must lie in [0, 1], got {self.score}")
-        object.__setattr__(self, "boxes", _read_only(boxes))
-        object.__setattr__(self, "masks", tuple(masks))
-        object.__setattr__(self, "score", min(float(self.score), 1.0))
+        for name, share in (("presence", self.presence), ("threshold", self.threshold)):
+            if not 0.0 <= share <= 1.0 + _ROUNDING:
+                raise InputError(f"{name} must lie in [0, 1], got {share}")
+        for one in self.instances:
+            left, top, right, bottom = one.box
+            if left < 0 or top < 0 or right > width or bottom > height:
+                raise InputError(f"a box must lie inside {width} x {height}, got {one.box}")
+            if one.mask is None or one.mask.shape != (height, width):
+                got = "none" if one.mask is None else one.mask.shape
+                raise InputError(f"an instance needs a mask of shape {(height, width)}, got {got}")
+        scores = [one.score for one in self.instances]
+        if scores != sorted(scores, reverse=True):
+            raise InputError(f"instances must come best first, got scores {scores}")
+        object.__setattr__(self, "instances", tuple(self.instances))
+        object.__setattr__(self, "presence", min(float(self.presence), 1.0))
         object.__setattr__(self, "timings", MappingProxyType(dict(self.timings)))
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
 
     @property
-    def box(self) -> tuple[float, float, float, float] | None:
+    def found(self) -> bool:
+        """True where `presence` reaches `threshold` and there is an instance."""
+        return bool(self.instances) and self.presence >= self.threshold
+
+    @property
+    def accepted(self) -> tuple[Instance, ...]:
+        """The instances that count, best first: those that reach `threshold`, at least the best.
+
+        None where nothing was found.
+        """
+        if not self.found:
+            return ()
+        reaching = tuple(one for one in self.instances if one.score >= self.threshold)
+        return reaching or self.instances[:1]
+
+    @property
+    def box(self) -> Box | None:
         """The best box, xyxy in original pixels; None where nothing was found."""
-        if not len(self.boxes):
-            return None
-        left, top, right, bottom = (float(value) for value in self.boxes[0])
-        return left, top, right, bottom
+        return self.accepted[0].box if self.found else None
 
     @property
     def mask(self) -> Bool[np.ndarray, "height width"] | None:
-        """The best box's mask, original pixels."""
-        return self.masks[0] if self.masks else None
+        """The best box's mask, original pixels; None where nothing was found."""
+        return self.accepted[0].mask if self.found else None
+
+    @property
+    def boxes(self) -> Float64[np.ndarray, "n 4"]:
+        """The accepted boxes, n x 4, xyxy, original pixels, best first."""
+        return read_only(np.array([one.box for one in self.accepted], np.float64).reshape(-1, 4))
+
+    @property
+    def masks(self) -> tuple[Bool[np.ndarray, "height width"], ...]:
+        """One mask per accepted box."""
+        return tuple(one.mask for one in self.accepted if one.mask is not None)
+
+    @property
+    def score(self) -> float:
+        """Score of the best instance, candidates included; 0 where there is none."""
+        return self.instances[0].score if self.instances else 0.0
+
+    @property
+    def point(self) -> tuple[float, float]:
+        """Peak (x, y) of the best instance, original pixels; of the map, where there is none."""
+        return self.instances[0].point if self.instances else self.soft_map.peak(self.size)
 
     @property
     def heatmap(self) -> Float32[np.ndarray, "height width"]:
         """The soft map in original pixels, scaled to a maximum of 1; rendered at each access."""
         return self.soft_map.render(self.size)
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    copy = np.array(array)
-    copy.setflags(write=False)
-    return copy

@@ -1,36 +1,33 @@
-"""The engine: pictures and sentences in, groundings out, through the hooks of one adapter.
+"""The engine: pictures and expressions in, groundings out, through the hooks of one adapter.
 
-It owns its plugin manager and its model and nothing else: two engines live side by side, and one
+It has its own plugin manager and its model and nothing else: two engines live side by side, and one
 engine may be used from several threads.
 """
 
 from __future__ import annotations
 
-import threading
-import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
 from typing import Any, Literal, overload
 
 from vg_engine.core.contract.hooks import Hooks
-from vg_engine.core.contract.inputs import AttentionRequest, Expression
-from vg_engine.core.contract.model import LoadedModel, ModelSpec
+from vg_engine.core.contract.inputs import Generation
+from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.contract.picture import Picture
-from vg_engine.core.contract.prompt import Prompt, clean_expression
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.contract.results import Grounding, HeadMaps
-from vg_engine.core.engine.scheduler import Answer, Request, complete, refined
+from vg_engine.core.engine.kept_picture import KeptPicture
+from vg_engine.core.engine.model_use import ModelUse
+from vg_engine.core.engine.reader import Reader
+from vg_engine.core.engine.scene import OpenScene
+from vg_engine.core.engine.scheduler import Request, Scheduler, requests_of
 from vg_engine.core.engine.settings import Settings
-from vg_engine.core.errors import ModelError, VGError
+from vg_engine.core.errors import InputError, ModelError, VGError
 from vg_engine.core.heads import Head, HeadSet, check_heads
-from vg_engine.core.readout import instances
-from vg_engine.core.selection.per_picture import per_picture_heads
 
-__all__ = ["Engine", "Settings"]
-
-# The paper never takes heads from the first two layers (section 2).
-FIRST_LAYER = 2
-AUTO_NOTE = "heads were selected on this picture alone (auto)"
+__all__ = ["Engine", "OpenScene", "Settings"]
 
 
 class Engine:
@@ -40,46 +37,63 @@ class Engine:
 
     Args:
         hooks: the façade over the engine's own plugin manager.
-        spec: what to load.
-        settings: how to ask and read.
-        head_set: fixed heads; None selects per picture, which every answer then says.
+        model: loaded; the engine closes it.
+        settings: how to ask and read. They are final: `variant` makes an engine with others.
+        head_set: fixed heads; None selects heads on each picture, which every answer then says.
         decode: turns what the caller calls a picture into a `Picture`.
-        prompt_of: the prompt for a head set that is found only when the model is there: heads
-            answer to the prompt that they were found with.
         provenance: what the composing side knows (tool version, registry entry).
         notes: said with every answer (the embedded model knows only its shapes).
+
+    Raises:
+        HeadsError: the head set does not fit the model.
+
+    Example:
+        >>> import vg_engine
+        >>> with vg_engine.load() as engine:
+        ...     answer = engine.ground("examples/scene.png", "the red circle")
+        >>> answer.found
+        True
     """
 
     def __init__(
         self,
         hooks: Hooks,
-        spec: ModelSpec,
-        *,
+        model: LoadedModel,
         settings: Settings,
-        head_set: HeadSet | Callable[[LoadedModel], HeadSet | None] | None = None,
+        *,
+        head_set: HeadSet | None = None,
         decode: Callable[[Any], Picture],
-        prompt_of: Callable[[HeadSet], Prompt] | None = None,
         provenance: Mapping[str, Any] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        self.settings = settings
+        if head_set is not None:
+            head_set.check_fits(**model.shape)
         self._hooks = hooks
+        self._settings = settings
+        self._head_set = head_set
         self._decode = decode
         self._provenance = dict(provenance or {})
         self._notes = tuple(notes)
-        self._closing = threading.Lock()
-        self._closed = False
-        self._at_work = 0
-        self._model = hooks.load_model(spec)
-        try:
-            self.head_set = head_set(self._model) if callable(head_set) else head_set
-            if self.head_set is not None and callable(head_set) and prompt_of is not None:
-                self.settings = replace(settings, prompt=prompt_of(self.head_set))
-            if self.head_set is not None:
-                self.head_set.check_fits(**_shape(self._model))
-        except BaseException:
-            self.close()
-            raise
+        self._origin: Engine | None = None
+
+        def close() -> None:
+            hooks.close()
+            model.close()
+
+        self._use = ModelUse(model, close)
+        # An engine that is dropped gives its model back as one that is closed.
+        self._dropped = weakref.finalize(self, self._use.close)
+        self._dropped.atexit = False
+
+    @property
+    def settings(self) -> Settings:
+        """How this engine asks and reads."""
+        return self._settings
+
+    @property
+    def head_set(self) -> HeadSet | None:
+        """The fixed heads; None where heads are selected on each picture."""
+        return self._head_set
 
     @property
     def model(self) -> LoadedModel:
@@ -88,31 +102,72 @@ class Engine:
         Raises:
             ModelError: the engine was closed.
         """
-        if self._closed:
-            raise ModelError("this engine was closed; load another with vg_engine.load")
-        return self._model
+        return self._use.model
 
-    @overload
-    def ground(self, image: Any, expression: str) -> Grounding: ...
-    @overload
-    def ground(self, image: Any, expression: Sequence[str]) -> tuple[Grounding, ...]: ...
-    def ground(
-        self, image: Any, expression: str | Sequence[str]
-    ) -> Grounding | tuple[Grounding, ...]:
-        """Say where a picture shows what an expression says, or what each of several says.
+    def variant(self, **changes: Any) -> Engine:
+        """Make an engine with other settings, or another `head_set`, on the same model.
+
+        It is used like any engine; the model stays with the one that it was made from.
+
+        Args:
+            changes: fields of `Settings`, and `head_set`.
+
+        Raises:
+            HeadsError: the head set does not fit the model.
+        """
+        head_set = changes.pop("head_set", self._head_set)
+        if head_set is not None:
+            head_set.check_fits(**self.model.shape)
+        made = object.__new__(Engine)
+        vars(made).update(vars(self))
+        made._settings = replace(self._settings, **changes)
+        made._head_set = head_set
+        made._origin = self._origin or self
+        return made
+
+    def open(self, image: Any) -> OpenScene:
+        """Open a picture for several expressions; what can be kept of it is computed once.
 
         Args:
             image: a path, bytes, a PIL image, a uint8 RGB array or a `Picture`.
-            expression: one text, or a sequence of texts.
+
+        Returns:
+            A context manager that answers like the engine.
 
         Raises:
             PictureError: the picture cannot be used.
-            ExpressionError: an expression is empty.
         """
-        texts = [expression] if isinstance(expression, str) else list(expression)
-        picture = self.picture(image)
-        answers = tuple(self.ground_many((picture, text) for text in texts))
-        return answers[0] if isinstance(expression, str) else answers
+        return OpenScene(self, self._use, KeptPicture(self.picture(image), opened=True))
+
+    def ground(self, image: Any, expression: str) -> Grounding:
+        """Find where a picture shows what an expression says.
+
+        Args:
+            image: a path, bytes, a PIL image, a uint8 RGB array, a `Picture`, or an open scene.
+            expression: one text; `ground_all` takes several.
+
+        Raises:
+            PictureError: the picture cannot be used.
+            ExpressionError: the expression is empty or no text.
+        """
+        (answer,) = self.ground_many([(image, expression)])
+        return answer
+
+    def ground_all(self, image: Any, expressions: Iterable[str]) -> tuple[Grounding, ...]:
+        """Find where a picture shows what each of several expressions says.
+
+        Args:
+            image: as in `ground`.
+            expressions: texts.
+
+        Raises:
+            PictureError: the picture cannot be used.
+            ExpressionError: an expression is empty or no text.
+        """
+        if isinstance(expressions, str):
+            raise InputError("ground_all takes a list of expressions; for one there is ground")
+        scene = image if isinstance(image, OpenScene | Picture) else self.picture(image)
+        return tuple(self.ground_many((scene, text) for text in expressions))
 
     @overload
     def ground_many(
@@ -130,21 +185,25 @@ class Engine:
     ) -> Iterator[Grounding | VGError]:
         """Ground a stream of (picture, expression) in batches; answers keep its order.
 
-        Requests about one picture should stand together and name the *same object*: it is then
-        decoded once, and post-processors see its answers together.
+        Requests about one picture should stand together: neighbours that show the same pixels
+        count as one picture, which post-processors then see with all its answers.
 
         Args:
             requests: read lazily, a batch at a time.
             errors: `yield` puts a `VGError` in the place of an answer instead of raising it.
         """
-        keep = errors == "yield"
-        pending: list[Answer] = []
-        for batch in self._batches(requests, keep=keep):
-            pending.extend(self._answer(batch, keep=keep))
-            ready = complete(pending, self._hooks)
-            yield from refined(self._hooks, pending[:ready])
-            del pending[:ready]
-        yield from refined(self._hooks, pending)
+        reader = self._reader()
+        observed = self._scheduler().run(
+            self._requests(requests), reader.heads, self._settings.prompt
+        )
+        for kept, group in groupby(observed, key=lambda one: one[0].kept):
+            answers = (reader.answer(request, outcome) for request, outcome in group)
+            for answer in reader.refined(kept, answers):
+                if isinstance(answer, VGError) and errors == "raise":
+                    raise answer
+                yield answer
+            if kept is not None and not kept.opened:
+                kept.close()
 
     def maps(
         self,
@@ -154,104 +213,153 @@ class Engine:
         *,
         prompt: Prompt | None = None,
     ) -> tuple[HeadMaps, ...]:
-        """The maps of chosen heads (all that can point at the picture, if None), per expression.
+        """Take the maps of chosen heads, per expression.
 
         Args:
-            prompt: instead of the engine's own.
-
-        Raises:
-            HeadsError: a head out of range.
-        """
-        texts = [expressions] if isinstance(expressions, str) else list(expressions)
-        picture = self.picture(image)
-        observed: list[HeadMaps] = []
-        for start in range(0, len(texts), self.settings.batch_size):
-            batch = [(picture, text) for text in texts[start : start + self.settings.batch_size]]
-            observed.extend(self.maps_many(batch, heads, prompt=prompt))
-        return tuple(observed)
-
-    def maps_many(
-        self,
-        requests: Sequence[tuple[Any, str]],
-        heads: Sequence[Head] | None = None,
-        *,
-        prompt: Prompt | None = None,
-    ) -> tuple[HeadMaps, ...]:
-        """The maps of chosen heads for several (picture, text), in one forward pass.
-
-        Args:
-            requests: those about one picture should stand together and name the same `Picture`.
+            image: as in `ground`.
+            expressions: one or several.
             heads: all that can point at the picture, if None.
             prompt: instead of the engine's own.
 
         Raises:
             HeadsError: a head out of range.
         """
+        texts = [expressions] if isinstance(expressions, str) else list(expressions)
+        scene = image if isinstance(image, OpenScene | Picture) else self.picture(image)
+        return self.maps_many([(scene, text) for text in texts], heads, prompt=prompt)
+
+    @overload
+    def maps_many(
+        self,
+        requests: Sequence[tuple[Any, str]],
+        heads: Sequence[Head] | None = None,
+        *,
+        prompt: Prompt | None = None,
+        errors: Literal["raise"] = "raise",
+    ) -> tuple[HeadMaps, ...]: ...
+    @overload
+    def maps_many(
+        self,
+        requests: Sequence[tuple[Any, str]],
+        heads: Sequence[Head] | None = None,
+        *,
+        prompt: Prompt | None = None,
+        errors: Literal["yield"],
+    ) -> tuple[HeadMaps | VGError, ...]: ...
+    def maps_many(
+        self,
+        requests: Sequence[tuple[Any, str]],
+        heads: Sequence[Head] | None = None,
+        *,
+        prompt: Prompt | None = None,
+        errors: Literal["raise", "yield"] = "raise",
+    ) -> tuple[HeadMaps | VGError, ...]:
+        """Take the maps of chosen heads for several (picture, text).
+
+        Args:
+            requests: those about one picture should stand together.
+            heads: all that can point at the picture, if None.
+            prompt: instead of the engine's own.
+            errors: `yield` puts a `VGError` in the place of the maps instead of raising it.
+
+        Raises:
+            HeadsError: a head out of range.
+        """
         chosen = self._checked(heads)
-        asked = [(self.picture(image), text) for image, text in requests]
-        if not asked:
-            return ()
-        return tuple(self._observe(asked, chosen, prompt or self.settings.prompt)[0])
+        asked = prompt or self._settings.prompt
+        found: list[HeadMaps | VGError] = []
+        for _, one in self._scheduler().run(self._requests(requests), chosen, asked):
+            if isinstance(one, VGError) and errors == "raise":
+                raise one
+            found.append(one if isinstance(one, VGError) else one.maps)
+        return tuple(found)
+
+    def token_maps(
+        self,
+        image: Any,
+        text: str,
+        heads: Sequence[Head] | None = None,
+        *,
+        prompt: Prompt | None = None,
+    ) -> tuple[HeadMaps, ...]:
+        """Take the maps of each query row apart: one `HeadMaps` per token that the prompt reads.
+
+        Args:
+            image: as in `ground`.
+            text: the expression.
+            heads: all that can point at the picture, if None.
+            prompt: instead of the engine's own; its `query_row` says which tokens
+                (`expression_all`, `span:TEXT`).
+        """
+        (request,) = self._good([(image, text)])
+        asked = prompt or self._settings.prompt
+        return self._scheduler().token_maps(request, self._checked(heads), asked)
+
+    def generate(
+        self, image: Any, text: str, *, max_new_tokens: int = 64, prompt: Prompt | None = None
+    ) -> Generation:
+        """Let the model answer in words, greedily, with the chat prompt.
+
+        Args:
+            image: as in `ground`.
+            text: the question.
+            max_new_tokens: at most so many tokens.
+            prompt: instead of the plain chat prompt.
+
+        Raises:
+            ModelError: the model's adapter does not generate.
+        """
+        if not self.model.capabilities.generation:
+            raise ModelError(
+                f"adapter {self._hooks.adapter!r} does not let {self.model.name} answer in words; "
+                "choose a model whose adapter declares generation"
+            )
+        if max_new_tokens < 1:
+            raise InputError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+        (request,) = self._good([(image, text)])
+        asked = prompt or Prompt(form="chat", query_row="prompt_last")
+        return self._scheduler().generate(request, asked, max_new_tokens)
+
+    def choose(self, maps: HeadMaps) -> HeadMaps:
+        """Keep the maps of the heads that answer: the fixed ones, or those chosen on this picture.
+
+        Args:
+            maps: of the fixed heads, or of all candidates.
+        """
+        return self._reader().choose(maps)
 
     def read(self, maps: HeadMaps, image: Any, heads: Sequence[Head] | None = None) -> Grounding:
-        """The answer that maps give, as `ground` would read it; nothing is run anew.
+        """Read the answer that maps give, as `ground` would; nothing is run anew.
 
         Args:
             maps: of `maps` or `maps_many`.
             image: the same picture.
             heads: which of the maps to combine; all of them, if None.
         """
-        chosen = maps if heads is None else instances.pick(maps, heads)
-        stamp = self.stamp()
-        if self.head_set is None or chosen.heads != self.head_set.heads:
-            stamp |= {"head_set": "given", "head_mode": "given"}
-        return self._read(chosen, self.picture(image), stamp)
-
-    def _read(self, maps: HeadMaps, picture: Picture, stamp: Mapping[str, Any]) -> Grounding:
-        settings = self.settings
-        return instances.locate(
-            maps,
-            picture.size,
-            settings.region,
-            sigma=settings.sigma,
-            kernel=settings.kernel,
-            notes=(*picture.notes, *self._notes),
-            provenance=stamp,
-        )
+        chosen = maps if heads is None else maps.of(heads)
+        return self._reader().read(chosen, self.picture(image))
 
     def refine(self, groundings: Sequence[Grounding], image: Any) -> tuple[Grounding, ...]:
-        """Answers about one picture after the post-processors."""
-        picture = self.picture(image)
-        if not (self._hooks.postprocessors and groundings):
-            return tuple(groundings)
-        return tuple(self._hooks.postprocess(list(groundings), picture))
+        """Run the post-processors over all answers about one picture."""
+        kept = KeptPicture(self.picture(image))
+        return tuple(self._reader().refine(kept, groundings))
+
+    def picture(self, image: Any) -> Picture:
+        """Decode what the caller calls a picture, as this engine decodes it.
+
+        Raises:
+            PictureError: it cannot be used.
+        """
+        return image if isinstance(image, Picture) else self._decode(image)
 
     def close(self) -> None:
         """Release the model; a model that was handed in is left as it was found. Idempotent.
 
-        What other threads are reading just now is read to its end first: the last of them gives
-        the model back.
+        Threads at work finish first: the last of them gives the model back. Closing a variant
+        leaves the model to the engine that it was made from.
         """
-        with self._closing:
-            last = not self._closed and not self._at_work
-            self._closed = True
-        if last:
-            self._model.close()
-
-    @contextmanager
-    def _working(self) -> Iterator[LoadedModel]:
-        """The model, which stays ready until the block is left."""
-        with self._closing:
-            model = self.model
-            self._at_work += 1
-        try:
-            yield model
-        finally:
-            with self._closing:
-                self._at_work -= 1
-                last = self._closed and not self._at_work
-            if last:
-                model.close()
+        if self._origin is None:
+            self._use.close()
 
     def __enter__(self) -> Engine:
         return self
@@ -259,114 +367,9 @@ class Engine:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def picture(self, image: Any) -> Picture:
-        """What the caller calls a picture, decoded as this engine decodes it.
-
-        Raises:
-            PictureError: it cannot be used.
-        """
-        return image if isinstance(image, Picture) else self._decode(image)
-
-    def _checked(self, heads: Sequence[Head] | None) -> tuple[Head, ...]:
-        model = self.model
-        if heads is None:
-            return model.all_heads
-        return check_heads(heads, **_shape(model))
-
-    def _candidates(self) -> tuple[Head, ...]:
-        deep = tuple(head for head in self.model.all_heads if head.layer >= FIRST_LAYER)
-        return deep or self.model.all_heads
-
-    def _batches(
-        self, requests: Iterable[tuple[Any, str]], *, keep: bool
-    ) -> Iterator[list[Request]]:
-        batch: list[Request] = []
-        last: tuple[Any, Picture] | None = None
-        for image, text in requests:
-            try:
-                if last is None or last[0] is not image:
-                    last = None
-                    last = (image, self.picture(image))
-                batch.append(Request(last[1], clean_expression(text)))
-            except VGError as error:
-                if not keep:
-                    raise
-                batch.append(Request(last[1] if last else None, str(text), error))
-            if len(batch) >= self.settings.batch_size:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-
-    def _answer(self, batch: Sequence[Request], *, keep: bool) -> list[Answer]:
-        """Answer a batch; with `keep`, a batch that fails is tried again one by one."""
-        good = [request for request in batch if request.error is None]
-        asked = [(request.picture, request.text) for request in good if request.picture]
-        try:
-            answered: Iterator[Grounding | VGError] = iter(self._ground(asked) if asked else [])
-        except VGError as error:
-            if not keep:
-                raise
-            if len(good) == 1:
-                answered = iter([error])
-            else:
-                return [a for request in batch for a in self._answer([request], keep=True)]
-        return [
-            Answer(request.picture, next(answered) if request.error is None else request.error)
-            for request in batch
-        ]
-
-    def _ground(self, asked: Sequence[tuple[Picture, str]]) -> list[Grounding]:
-        settings = self.settings
-        fixed = self.head_set.heads if self.head_set is not None else None
-        observed, spent = self._observe(asked, fixed or self._candidates(), settings.prompt)
-        answers = []
-        for (picture, _), seen in zip(asked, observed, strict=True):
-            began = time.perf_counter()
-            if fixed is not None:
-                grounding = self._read(seen, picture, self.stamp())
-            else:
-                chosen = instances.pick(seen, per_picture_heads(seen, k=settings.k))
-                grounding = self._read(chosen, picture, self.stamp())
-                grounding = replace(grounding, notes=(*grounding.notes, AUTO_NOTE))
-            read = time.perf_counter() - began
-            answers.append(replace(grounding, timings={**spent, "read": read}))
-        return answers
-
-    def _observe(
-        self, asked: Sequence[tuple[Picture, str]], heads: tuple[Head, ...], prompt: Prompt
-    ) -> tuple[list[HeadMaps], dict[str, float]]:
-        """Maps per query, and the seconds that each query took of its batch."""
-        began = time.perf_counter()
-        pictures: list[Picture] = []
-        expressions = []
-        for picture, text in asked:
-            if not pictures or pictures[-1] is not picture:
-                pictures.append(picture)
-            expressions.append(Expression(len(pictures) - 1, clean_expression(text)))
-        with self._working() as model:
-            inputs = self._hooks.prepare_inputs(model, pictures, expressions, prompt)
-            located = self._hooks.locate_image_tokens(model, inputs)
-            prepared = time.perf_counter()
-            rows = self._hooks.extract_attention(model, inputs, AttentionRequest(heads))
-        unknown = inputs.unknown or ((),) * len(asked)
-        observed = [
-            instances.head_maps(
-                query.expression, heads, row, views, inputs.images[query.image], words
-            )
-            for query, row, views, words in zip(
-                inputs.queries, rows.rows, located, unknown, strict=True
-            )
-        ]
-        done = time.perf_counter()
-        return observed, {
-            "prepare": (prepared - began) / len(asked),
-            "attend": (done - prepared) / len(asked),
-        }
-
     def stamp(self) -> dict[str, Any]:
-        """What every answer's provenance says: model, adapter, heads, prompt, region, tool."""
-        model, settings, chosen = self._model, self.settings, self.head_set
+        """Say what every answer's provenance says: model, adapter, heads, prompt, region, tool."""
+        model, settings, chosen = self.model, self._settings, self._head_set
         return {
             **self._provenance,
             "model": model.name,
@@ -385,6 +388,34 @@ class Engine:
             "postprocess": list(self._hooks.postprocessors),
         }
 
+    def _scheduler(self) -> Scheduler:
+        settings = self._settings
+        return Scheduler(
+            self._hooks,
+            self._use,
+            batch_size=settings.batch_size,
+            max_tokens=settings.max_tokens,
+        )
 
-def _shape(model: LoadedModel) -> dict[str, Any]:
-    return {"layers": model.layers, "per_layer": model.heads, "map_layers": model.map_layers}
+    def _checked(self, heads: Sequence[Head] | None) -> tuple[Head, ...]:
+        model = self.model
+        return model.all_heads if heads is None else check_heads(heads, **model.shape)
+
+    def _reader(self) -> Reader:
+        return Reader(
+            self._hooks, self.model, self._settings, self._head_set, self.stamp(), self._notes
+        )
+
+    def _requests(self, pairs: Iterable[tuple[Any, str]]) -> Iterator[Request]:
+        return requests_of(pairs, self._kept)
+
+    def _kept(self, image: Any) -> KeptPicture:
+        if isinstance(image, OpenScene):
+            return image.kept_by(self._use)
+        return KeptPicture(self.picture(image))
+
+    def _good(self, pairs: Iterable[tuple[Any, str]]) -> Iterator[Request]:
+        for request in self._requests(pairs):
+            if request.error is not None:
+                raise request.error
+            yield request

@@ -1,53 +1,238 @@
-"""Requests on their way through an engine, and answers that wait for the rest of their picture."""
+"""The scheduler: groups requests by picture, runs them in passes, splits a pass that fails.
+
+Everything that asks a model goes through here: single groundings, streams, discovery, evaluation.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
+from typing import Any, TypeVar
 
+import torch
+
+from vg_engine.core.attention.head_maps import head_maps, token_maps
 from vg_engine.core.contract.hooks import Hooks
-from vg_engine.core.contract.picture import Picture
-from vg_engine.core.contract.results import Grounding
-from vg_engine.core.errors import VGError
+from vg_engine.core.contract.inputs import AttentionRequest, Expression, Generation, PreparedInputs
+from vg_engine.core.contract.model import LoadedModel
+from vg_engine.core.contract.prompt import Prompt, clean_expression
+from vg_engine.core.contract.results import HeadMaps
+from vg_engine.core.contract.scene import Scene
+from vg_engine.core.engine.kept_picture import KeptPicture
+from vg_engine.core.engine.model_use import ModelUse
+from vg_engine.core.errors import InputError, VGError
+from vg_engine.core.heads import Head
+
+_Item = TypeVar("_Item")
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """A question; with an error it was wrong from the start."""
+    """One expression about one picture.
 
-    picture: Picture | None
-    text: str
+    Attributes:
+        kept: the picture; None where it could not be decoded.
+        expression: the cleaned text.
+        error: why it cannot be asked at all.
+    """
+
+    kept: KeptPicture | None
+    expression: str
     error: VGError | None = None
+
+    @property
+    def picture(self) -> KeptPicture:
+        """The picture of a request without an error."""
+        if self.kept is None:
+            raise self.error or InputError(f"{self.expression!r}: there is no picture to ask about")
+        return self.kept
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
-    """What became of a question."""
+class Observed:
+    """One query's maps, and the seconds per stage that it took of its pass."""
 
-    picture: Picture | None
-    outcome: Grounding | VGError
-
-
-def complete(pending: Sequence[Answer], hooks: Hooks) -> int:
-    """How many answers can go: all, unless a post-processor waits for a picture's last."""
-    if not hooks.postprocessors or not pending:
-        return len(pending)
-    ready = len(pending)
-    while ready and pending[ready - 1].picture is pending[-1].picture:
-        ready -= 1
-    return ready
+    maps: HeadMaps
+    timings: Mapping[str, float]
 
 
-def refined(hooks: Hooks, answers: Sequence[Answer]) -> Iterator[Grounding | VGError]:
-    """The outcomes in order, after the post-processors."""
-    if not hooks.postprocessors:
-        yield from (answer.outcome for answer in answers)
+def requests_of(
+    pairs: Iterable[tuple[Any, str]], keep: Callable[[Any], KeptPicture]
+) -> Iterator[Request]:
+    """Decode pictures and clean texts; neighbours that show the same pixels share a picture.
+
+    Args:
+        pairs: (picture, text), read lazily.
+        keep: turns what the caller calls a picture into a kept one.
+
+    Yields:
+        A request per pair, in order; what is wrong with it is its error.
+    """
+    last: KeptPicture | None = None
+    for image, text in pairs:
+        try:
+            kept = keep(image)
+        except VGError as error:
+            last = None
+            yield Request(None, str(text), error)
+            continue
+        if last is None or not last.shows_same(kept):
+            last = kept
+        try:
+            yield Request(last, clean_expression(text))
+        except VGError as error:
+            yield Request(last, str(text), error)
+
+
+class _TooManyTokensError(VGError):
+    """A pass is over the token limit."""
+
+
+class Scheduler:
+    """Runs requests through one model.
+
+    Args:
+        hooks: of the engine.
+        use: the engine's model.
+        batch_size: queries per pass.
+        max_tokens: tokens per pass, padding counted; None sets no limit.
+    """
+
+    def __init__(
+        self, hooks: Hooks, use: ModelUse, *, batch_size: int, max_tokens: int | None = None
+    ) -> None:
+        self._hooks, self._use = hooks, use
+        self._batch_size, self._max_tokens = batch_size, max_tokens
+
+    def run(
+        self, requests: Iterable[Request], heads: tuple[Head, ...], prompt: Prompt
+    ) -> Iterator[tuple[Request, Observed | VGError]]:
+        """Take the maps of `heads` for a stream of requests, read lazily, a batch at a time.
+
+        A pass that fails is split until what fails stands alone: that request gets the error.
+
+        Yields:
+            Each request with its maps or its error, in order.
+        """
+        stream = iter(requests)
+        while batch := list(islice(stream, self._batch_size)):
+            observed = self._observed([r for r in batch if r.error is None], heads, prompt)
+            for request in batch:
+                yield request, request.error or next(observed)
+
+    def token_maps(
+        self, request: Request, heads: tuple[Head, ...], prompt: Prompt
+    ) -> tuple[HeadMaps, ...]:
+        """Take the maps of each query row of one request apart."""
+        with self._use.working() as model:
+            inputs = self._prepare(model, [request], prompt, depth=_depth(heads))
+            (views,) = self._hooks.locate_image_tokens(model, inputs)
+            rows = self._hooks.extract_attention(model, inputs, AttentionRequest(heads))
+        (query,) = inputs.queries
+        return token_maps(query, heads, rows.rows[0], views, inputs.sizes[query.scene])
+
+    def generate(self, request: Request, prompt: Prompt, max_new_tokens: int) -> Generation:
+        """Let the model answer one request in words."""
+        with self._use.working() as model:
+            inputs = self._prepare(model, [request], prompt, depth=0)
+            return self._hooks.generate(model, inputs, max_new_tokens)[0]
+
+    def _observed(
+        self, requests: Sequence[Request], heads: tuple[Head, ...], prompt: Prompt
+    ) -> Iterator[Observed | VGError]:
+        for part in self._parts(requests):
+            for some, found in split_on_error(lambda p: self._pass(p, heads, prompt), part):
+                yield from [found] * len(some) if isinstance(found, VGError) else found
+
+    def _parts(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
+        """Cut a batch into passes: one per picture whose encoding is kept, the others together."""
+        counts = Counter(request.picture for request in requests)
+
+        def kept(request: Request) -> KeptPicture | None:
+            picture = request.picture
+            return picture if self._keeps(picture, counts[picture]) else None
+
+        for _, run in groupby(requests, key=kept):
+            yield list(run)
+
+    def _keeps(self, picture: KeptPicture, expressions: int) -> bool:
+        reuse = self._use.model.capabilities.prefix_reuse
+        return reuse and (picture.opened or expressions > 1)
+
+    def _pass(
+        self, requests: Sequence[Request], heads: tuple[Head, ...], prompt: Prompt
+    ) -> list[Observed]:
+        """Run one forward pass."""
+        began = time.perf_counter()
+        with self._use.working() as model:
+            inputs = self._prepare(model, requests, prompt, depth=_depth(heads))
+            if self._max_tokens and inputs.tokens > self._max_tokens and len(requests) > 1:
+                raise _TooManyTokensError
+            located = self._hooks.locate_image_tokens(model, inputs)
+            prepared = time.perf_counter()
+            rows = self._hooks.extract_attention(model, inputs, AttentionRequest(heads))
+        unknown = inputs.unknown or ((),) * len(requests)
+        maps = [
+            head_maps(query, heads, row, views, inputs.sizes[query.scene], words)
+            for query, row, views, words in zip(
+                inputs.queries, rows.rows, located, unknown, strict=True
+            )
+        ]
+        done = time.perf_counter()
+        timings = {
+            "prepare": (prepared - began) / len(requests),
+            "attend": (done - prepared) / len(requests),
+        }
+        return [Observed(one, timings) for one in maps]
+
+    def _prepare(
+        self, model: LoadedModel, requests: Sequence[Request], prompt: Prompt, *, depth: int
+    ) -> PreparedInputs:
+        """Prepare one pass; requests about one picture share its scene."""
+        counts = Counter(request.picture for request in requests)
+        order = {picture: index for index, picture in enumerate(counts)}
+        expressions = [Expression(order[r.picture], r.expression) for r in requests]
+
+        def scene(picture: KeptPicture) -> Scene:
+            if depth and len(order) == 1 and self._keeps(picture, counts[picture]):
+                return picture.encoded(self._hooks, model, prompt, depth)
+            return picture.scene()
+
+        return self._hooks.prepare_inputs(model, [scene(p) for p in order], expressions, prompt)
+
+
+def split_on_error(
+    work: Callable[[Sequence[_Item]], _Found], items: Sequence[_Item]
+) -> Iterator[tuple[Sequence[_Item], _Found | VGError]]:
+    """Do some work whole; if it fails, in halves, and so on until what fails stands alone.
+
+    Running out of the accelerator's memory counts as a failure.
+
+    Yields:
+        The parts in order, each with what came of it.
+    """
+    try:
+        found = work(items)
+    except VGError as error:
+        failed: VGError = error
+    except torch.OutOfMemoryError:
+        failed = InputError("out of memory, even alone; use a smaller picture or another device")
+    else:
+        yield items, found
         return
-    for _, run in groupby(answers, key=lambda answer: id(answer.picture)):
-        group = list(run)
-        good = [a.outcome for a in group if isinstance(a.outcome, Grounding)]
-        picture = group[0].picture
-        better = iter(hooks.postprocess(good, picture) if picture and good else ())
-        for answer in group:
-            yield next(better) if isinstance(answer.outcome, Grounding) else answer.outcome
+    if len(items) == 1:
+        yield items, failed
+        return
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle = len(items) // 2
+    for part in (items[:middle], items[middle:]):
+        yield from split_on_error(work, part)
+
+
+def _depth(heads: Sequence[Head]) -> int:
+    return max(head.layer for head in heads) + 1

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError
+from vg_engine.core.readout.instances import ReadOut
 from vg_engine.core.readout.regions import Region
 
 
@@ -14,11 +15,13 @@ class Settings:
     """How an engine asks and reads; the defaults are the paper's.
 
     Attributes:
-        prompt: how an expression is put to the model.
         region, region_name: how the combined map becomes a region, and its name for provenance.
+        prompt: how an expression is put to the model.
         sigma, kernel: of the Gaussian that smooths each head's map, in cells.
         k: heads to combine where they are selected per picture.
         batch_size: queries per forward pass.
+        max_tokens: tokens per forward pass, padding counted; a pass with more is split. None sets
+            no limit.
     """
 
     region: Region
@@ -28,9 +31,17 @@ class Settings:
     kernel: int = 7
     k: int = 3
     batch_size: int = 8
+    max_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.sigma < 0 or self.kernel < 1 or self.kernel % 2 == 0:
             raise InputError(f"sigma {self.sigma}, kernel {self.kernel}: sigma >= 0, kernel odd")
         if self.k < 1 or self.batch_size < 1:
             raise InputError(f"k {self.k} and batch size {self.batch_size} must be at least 1")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise InputError(f"max_tokens must be at least 1, got {self.max_tokens}")
+
+    @property
+    def read_out(self) -> ReadOut:
+        """How maps are read."""
+        return ReadOut(self.region, self.sigma, self.kernel)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-LONGEST, MEDIAN, ALIKE = 120, 60, 6
+LONGEST, MEDIAN, ALIKE = 125, 60, 6
 
 
 def adapter_files() -> list[Path]:

@@ -1,0 +1,60 @@
+"""A loaded model that several engines and threads use, and that is closed once all are done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from vg_engine.core.contract.model import LoadedModel
+from vg_engine.core.errors import ModelError
+
+
+class ModelUse:
+    """Counts who works with a model, and closes it when it was closed and nobody works any more.
+
+    Args:
+        model: the loaded model.
+        close: called once, when the model is no longer used.
+    """
+
+    def __init__(self, model: LoadedModel, close: Callable[[], None]) -> None:
+        self._model = model
+        self._close = close
+        self._lock = threading.Lock()
+        self._closed = False
+        self._at_work = 0
+
+    @property
+    def model(self) -> LoadedModel:
+        """The loaded model.
+
+        Raises:
+            ModelError: it was closed.
+        """
+        if self._closed:
+            raise ModelError("this engine was closed; load another with vg_engine.load")
+        return self._model
+
+    @contextmanager
+    def working(self) -> Iterator[LoadedModel]:
+        """Hold the model ready until the block is left."""
+        with self._lock:
+            model = self.model
+            self._at_work += 1
+        try:
+            yield model
+        finally:
+            with self._lock:
+                self._at_work -= 1
+                last = self._closed and not self._at_work
+            if last:
+                self._close()
+
+    def close(self) -> None:
+        """Close the model as soon as the last thread at work is done. Idempotent."""
+        with self._lock:
+            last = not self._closed and not self._at_work
+            self._closed = True
+        if last:
+            self._close()
