@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 from vg_engine.cli.main import app
 from vg_engine.core.errors import InputError
 from vg_engine.core.evaluation.outcomes import METRICS
-from vg_engine.measure.comparison import Comparison, compare
-from vg_engine.report import comparison as report
+from vg_engine.html import comparison as report
+from vg_engine.measure.comparison import Comparison, compare, shown_pictures
 
 SIDE = 60
 # Per sample the answer's cell in A and in B, and the true cell; None: not scored by that side.
@@ -231,12 +231,13 @@ def test_the_command_writes_numbers_and_pictures(here: Path) -> None:
         path = Path(folder, "records.jsonl")
         text = path.read_text().replace('"data_revision": "r"', f'"data_revision": "{revision}"')
         path.write_text(text)
-    page = report.page(compare(here / "a", here / "b")).render()
+    found = compare(here / "a", here / "b")
+    page = report.page(found, *shown_pictures(found)).render()
     assert page.count("<article") == 4
     assert "A does better" in page
     assert "B does better" in page
     Path("data.jsonl").unlink()
-    page = report.page(compare(here / "a", here / "b")).render()
+    page = report.page(found, *shown_pictures(found)).render()
     assert "not all pictures are shown" in page
 
 

@@ -19,6 +19,7 @@ from vg_engine.cli.discovering import SCENES
 from vg_engine.cli.evaluating import command_line
 from vg_engine.core.errors import InputError
 from vg_engine.core.evaluation.outcomes import metric
+from vg_engine.html import ablation as report
 from vg_engine.measure import discovery
 from vg_engine.measure.ablated import Row
 from vg_engine.measure.ablation import NUMBERS, REPORT, TABLES, Ablation, Settings
@@ -27,7 +28,6 @@ from vg_engine.measure.calibration import calibrate
 from vg_engine.plugins.datasets.naming import open_data
 from vg_engine.plugins.files import write_whole
 from vg_engine.registry import catalog
-from vg_engine.report import ablation as report
 
 # What the embedded model is scored on: neither its calibration nor the exam, which is for results.
 FRESH = "scenes?split=calibration&draw=1&n=600"

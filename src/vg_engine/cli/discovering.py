@@ -19,13 +19,13 @@ from vg_engine.core.errors import InputError, VGError
 from vg_engine.core.evaluation.samples import DataSet
 from vg_engine.core.selection.head_statistics import Criteria
 from vg_engine.core.selection.ranking import Selection
+from vg_engine.html import discovery as report
 from vg_engine.measure import findings, loop
 from vg_engine.measure.discovery import Discovery, Settings, discover
 from vg_engine.plugins.datasets.naming import open_data
 from vg_engine.plugins.files import write_whole
 from vg_engine.registry import catalog
 from vg_engine.registry.schema import dump_head_set
-from vg_engine.report import discovery as report
 
 TABLES, REPORT = "discovery.json", "report.html"
 # What the embedded model is calibrated on; its exam's scenes are others.
@@ -108,6 +108,7 @@ def _write(
     page = report.page(
         found,
         _examples(engine, data, found.chosen),
+        correlations=findings.correlations(found, found.chosen),
         use=_use(asked, name, choices["source"]),
         command=shlex.join(["vg-engine", *sys.argv[1:]]),
     )

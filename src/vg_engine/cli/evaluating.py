@@ -16,16 +16,15 @@ from vg_engine.cli import console, score_tables
 from vg_engine.core.errors import InputError
 from vg_engine.core.evaluation.outcomes import metric
 from vg_engine.core.heads import HeadSet
+from vg_engine.html import comparison as report
 from vg_engine.measure import comparison
 from vg_engine.measure.comparison import Comparison
 from vg_engine.measure.contestants import named
 from vg_engine.measure.evaluation import NUMBERS, REPORT, Evaluation, Settings
 from vg_engine.measure.evaluation import evaluate as score
-from vg_engine.measure.tables import SHORT
 from vg_engine.plugins.datasets.naming import open_data
 from vg_engine.plugins.files import prepare_folder, write_whole
 from vg_engine.registry import catalog
-from vg_engine.report import comparison as report
 
 SCENES = "scenes?split=exam"
 
@@ -93,7 +92,8 @@ def compare(
         text = json.dumps(found.to_json(), ensure_ascii=False, indent=1, allow_nan=False)
         write_whole(folder / comparison.NUMBERS, f"{text}\n".encode())
         with console.waiting("writing the report"):
-            page = report.page(found, command=command_line())
+            pictures, missing = comparison.shown_pictures(found)
+            page = report.page(found, pictures, missing, command=command_line())
             write_whole(folder / comparison.REPORT, page.render().encode())
     if as_json:
         console.result(json.dumps(found.to_json(), ensure_ascii=False, allow_nan=False))
@@ -153,7 +153,7 @@ def _main(text: str) -> str | HeadSet:
 
 
 def _show(found: Evaluation, out: Path | None) -> None:
-    names = [name for name in SHORT if name in found.table.metrics]
+    names = found.table.headline
     score_tables.show(
         [metric(name).title for name in names],
         [

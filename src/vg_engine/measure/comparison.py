@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from vg_engine.core.contract.picture import Picture
 from vg_engine.core.errors import InputError, nearest
 from vg_engine.core.evaluation.intervals import (
     Estimate,
@@ -25,7 +26,7 @@ from vg_engine.core.evaluation.intervals import (
 )
 from vg_engine.core.evaluation.outcomes import METRICS, Outcome, Parts, metric, on_both
 from vg_engine.measure import columns, contestants
-from vg_engine.measure.apart import Apart, find_apart
+from vg_engine.measure.apart import Apart, find_apart, open_pictures
 from vg_engine.measure.contestants import Contestant
 from vg_engine.measure.records import Kept, open_kept, rounded
 from vg_engine.measure.tables import OF_MIXED, estimate_json, paired_json
@@ -304,6 +305,19 @@ def _difference(
             **how,
         ),
         mcnemar(one.numerators[counted] > 0, other.numerators[counted] > 0) if tested else None,
+    )
+
+
+def shown_pictures(comparison: Comparison) -> tuple[dict[str, Picture], str]:
+    """Open the pictures of the samples on which both sides differ most.
+
+    Returns:
+        Sample id -> picture, and why some are missing (empty if none is).
+    """
+    settings = comparison.a.kept.settings
+    wanted = {one.record["id"] for one in (*comparison.a_better, *comparison.b_better)}
+    return (
+        open_pictures(settings["data"], settings["data_revision"], wanted) if wanted else ({}, "")
     )
 
 

@@ -215,7 +215,7 @@ def evaluate(
         if out is not None:
             text = json.dumps(evaluation.to_json(), ensure_ascii=False, indent=1, allow_nan=False)
             write_whole(folder / NUMBERS, f"{text}\n".encode())
-            from vg_engine.report import evaluation as report  # noqa: PLC0415 - for files alone
+            from vg_engine.html import evaluation as report  # noqa: PLC0415 - for files alone
 
             cases = show_cases(engine, plan, found.samples, evaluation)
             page = report.page(evaluation, cases, command=command)

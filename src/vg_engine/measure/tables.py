@@ -54,6 +54,11 @@ class Table:
     rows: tuple[Row, ...]
     n: int
 
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """The metrics of a short table, the most telling first."""
+        return tuple(name for name in SHORT if name in self.metrics)
+
     def __str__(self) -> str:
         """In Markdown."""
         titles = [metric(name).title for name in self.metrics]

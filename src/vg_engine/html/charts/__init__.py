@@ -1,26 +1,25 @@
 """Charts: pure functions from numbers to SVG. The same numbers make the same text, byte for byte.
 
 Charts take their colours from the page (light, dark, print). Values that are not finite are left
-out; where nothing is left, the chart says `no data`.
+out; a chart without any value is drawn as `no data`.
 """
 
 from __future__ import annotations
 
-from vg_engine.report.curves import Mark, Series, line
-from vg_engine.report.grids import heat, stability
-from vg_engine.report.points import elbow, scatter, spark
-from vg_engine.report.rows import Row, bars, dots_with_intervals
+from vg_engine.html.charts.bars import ForestRow, bars, forest
+from vg_engine.html.charts.curves import Mark, Series, elbow, line
+from vg_engine.html.charts.grids import heat_map, stability
+from vg_engine.html.charts.points import scatter
 
 __all__ = [
+    "ForestRow",
     "Mark",
-    "Row",
     "Series",
     "bars",
-    "dots_with_intervals",
     "elbow",
-    "heat",
+    "forest",
+    "heat_map",
     "line",
     "scatter",
-    "spark",
     "stability",
 ]

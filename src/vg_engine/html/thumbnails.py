@@ -1,13 +1,13 @@
-"""Small pictures for a page: drawn at the size they are shown, so that lines stay crisp."""
+"""Thumbnails: answers and head maps drawn at the size they are shown, so that lines stay crisp."""
 
 from __future__ import annotations
 
 import base64
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,13 +21,24 @@ from vg_engine.core.errors import HeadsError
 from vg_engine.core.geometry import Affine, Box, SoftMap
 from vg_engine.core.heads import Head
 from vg_engine.render import BOX, CASING, INK, Canvas, dot, frame, with_heat
-from vg_engine.report.markup import Markup, tag
 
 Style = Literal["answer", "truth", "other"]
 
-_AMBER: Final = (255, 176, 64)
-_COLOURS: Final = {"answer": BOX, "truth": INK, "other": _AMBER}
-_SAID: Final = {"answer": "answer", "truth": "true box", "other": "other box"}
+
+class Line(NamedTuple):
+    """The line of a style of box, and its name in the key of a page."""
+
+    name: str
+    colour: tuple[int, int, int]
+    width: int
+    dashed: bool = False
+
+
+LINES: Final[Mapping[Style, Line]] = {
+    "answer": Line("answer", BOX, 2),
+    "truth": Line("true box", INK, 2, dashed=True),
+    "other": Line("other box", (255, 176, 64), 1),
+}
 _DASH, _HOLE = 7.0, 7.0  # of a dashed line, drawn pixels
 _DIM = 0.5  # of a picture's brightness under a head's map
 _STRONG: Final = 0.94  # opacity of a head's map at its peak
@@ -63,6 +74,27 @@ class Tile:
     image: Image.Image
 
 
+@dataclass(frozen=True, eq=False)
+class Card:
+    """A picture in a gallery.
+
+    Attributes:
+        image: RGB.
+        alt: told to those who do not see it.
+        expression: the sentence that was asked.
+        facts: short ones, one line.
+        hit: the answer is right; None where that is not told.
+        tiles: shown below, folded away.
+    """
+
+    image: Image.Image
+    alt: str
+    expression: str
+    facts: Sequence[str]
+    hit: bool | None = None
+    tiles: Sequence[Tile] = ()
+
+
 def overlay(
     picture: Picture,
     heat: SoftMap | None = None,
@@ -85,29 +117,29 @@ def overlay(
     """
     canvas = Canvas.of(picture, max_side, max_side)
     pixels = canvas.pixels.copy() if heat is None else with_heat(canvas, _rendered(heat, canvas))
-    _boxes(pixels, canvas, boxes)
+    _draw_boxes(pixels, canvas, boxes)
     if peak is not None:
         dot(pixels, canvas, peak)
     image = Image.fromarray(pixels)
     for outline in reversed(boxes):
-        _word(image, canvas, outline)
+        _draw_label(image, canvas, outline)
     return image
 
 
 def head_tiles(
     picture: Picture,
     maps: HeadMaps,
-    heads: Sequence[Head] | None = None,
+    heads: Sequence[Head],
     *,
     boxes: Sequence[Outline] = (),
     max_side: int = 160,
 ) -> tuple[Tile, ...]:
-    """Per head its map over the dimmed picture.
+    """The map of each head over the dimmed picture.
 
     Args:
         picture: what was grounded.
         maps: of one query.
-        heads: which, in this order; None takes all.
+        heads: which, in this order.
         boxes: drawn on every tile.
         max_side: the longer side of a tile, pixels.
 
@@ -115,16 +147,15 @@ def head_tiles(
         HeadsError: a head that `maps` does not hold.
     """
     known = {head: i for i, head in enumerate(maps.heads)}
-    wanted = tuple(maps.heads if heads is None else heads)
-    if missing := [str(head) for head in wanted if head not in known]:
+    if missing := [str(head) for head in heads if head not in known]:
         raise HeadsError(f"no map of {', '.join(missing)} was read; ask for maps of these heads")
     canvas = Canvas.of(picture, max_side, max_side)
     dimmed = replace(canvas, pixels=(canvas.pixels * _DIM).astype(np.uint8))
     tiles = []
-    for head in wanted:
+    for head in heads:
         one = SoftMap(maps.maps.values[known[head]], maps.maps.to_original)
         pixels = with_heat(dimmed, _rendered(one, canvas), opacity=_STRONG)
-        _boxes(pixels, canvas, boxes)
+        _draw_boxes(pixels, canvas, boxes)
         tiles.append(Tile(str(head), Image.fromarray(pixels)))
     return tuple(tiles)
 
@@ -139,7 +170,7 @@ def _rendered(heat: SoftMap, canvas: Canvas) -> Float32[np.ndarray, "height widt
     return SoftMap(heat.values, shrunk).render(canvas.size)
 
 
-def _boxes(
+def _draw_boxes(
     pixels: UInt8[np.ndarray, "height width 3"], canvas: Canvas, boxes: Sequence[Outline]
 ) -> None:
     for outline in reversed(boxes):
@@ -148,25 +179,26 @@ def _boxes(
         if outline.style == "answer":
             frame(pixels, canvas, outline.box, first=True)
         else:
-            _lines(pixels, canvas, outline)
+            _draw_lines(pixels, canvas, outline)
 
 
-def _lines(pixels: UInt8[np.ndarray, "height width 3"], canvas: Canvas, outline: Outline) -> None:
+def _draw_lines(
+    pixels: UInt8[np.ndarray, "height width 3"], canvas: Canvas, outline: Outline
+) -> None:
     """A box of dashes (the truth), or a thin one."""
-    dashed = outline.style == "truth"
-    wide = 2 if dashed else 1
+    line = LINES[outline.style]
     width, height = canvas.size
     left, top, right, bottom = outline.box
-    # Kept whole where the box touches the picture's edge.
+    # A box that touches the picture's edge is kept whole.
     x = [min(max(v * canvas.across, 1.0), width - 1.0) for v in (left, right)]
     y = [min(max(v * canvas.down, 1.0), height - 1.0) for v in (top, bottom)]
     corners = [(x[0], y[0]), (x[1], y[0]), (x[1], y[1]), (x[0], y[1])]
     pieces = [
         piece
         for start, stop in zip(corners, [*corners[1:], corners[0]], strict=True)
-        for piece in (_dashes(start, stop) if dashed else [(start, stop)])
+        for piece in (_dashes(start, stop) if line.dashed else [(start, stop)])
     ]
-    for colour, thick in ((CASING, wide + 2), (_COLOURS[outline.style], wide)):
+    for colour, thick in ((CASING, line.width + 2), (line.colour, line.width)):
         for start, stop in pieces:
             ends = [(round((a - 0.5) * 16), round((b - 0.5) * 16)) for a, b in (start, stop)]
             cv2.line(pixels, ends[0], ends[1], colour, thick, cv2.LINE_AA, shift=4)
@@ -193,8 +225,8 @@ def _between(
     return start[0] + (stop[0] - start[0]) * share, start[1] + (stop[1] - start[1]) * share
 
 
-def _word(image: Image.Image, canvas: Canvas, outline: Outline) -> None:
-    """A box's label on a plate above its corner, or inside where there is no room above."""
+def _draw_label(image: Image.Image, canvas: Canvas, outline: Outline) -> None:
+    """A box's label on a plate above its corner, or inside if there is no room above."""
     if not outline.label or not all(map(math.isfinite, outline.box)):
         return
     font = text.font_for(outline.label, _LABEL)
@@ -207,50 +239,13 @@ def _word(image: Image.Image, canvas: Canvas, outline: Outline) -> None:
     pen = ImageDraw.Draw(image)
     pen.rounded_rectangle((left, top, left + wide - 1, top + tall - 1), 3, fill=CASING)
     pen.text(
-        (left + 4, top + tall / 2), words, font=font, fill=_COLOURS[outline.style], anchor="lm"
+        (left + 4, top + tall / 2), words, font=font, fill=LINES[outline.style].colour, anchor="lm"
     )
 
 
-def data_uri(image: Image.Image, kind: Literal["jpeg", "png"] = "jpeg") -> str:
-    """The picture inside a URI: JPEG of quality 85 for photographs, PNG for maps."""
+def data_uri(image: Image.Image) -> str:
+    """The picture inside a URI, as JPEG of quality 85."""
     stream = io.BytesIO()
-    if kind == "jpeg":
-        # Colours at full resolution: thin coloured lines would bleed.
-        image.convert("RGB").save(stream, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
-    else:
-        image.save(stream, "PNG", optimize=True)
-    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
-
-
-def img(image: Image.Image, alt: str, kind: Literal["jpeg", "png"] = "jpeg") -> Markup:
-    """The picture as an element of HTML, shown at its own size or smaller."""
-    return tag("img", src=data_uri(image, kind), alt=alt, width=image.width, height=image.height)
-
-
-def key(*styles: Style, peak: bool = True) -> Markup:
-    """What the lines on the pictures mean, for the reader; all styles by default."""
-    wanted = styles or get_args(Style)
-    entries = [tag("li", _sample(style), _SAID[style]) for style in wanted]
-    if peak:
-        disc = (("#0c0e12", 6.2), ("#f5f6f8", 5.0), (_hex(BOX), 3.0))
-        circles = [tag("circle", cx=13, cy=9, r=radius, fill=fill) for fill, radius in disc]
-        entries.append(tag("li", _swatch(*circles), "peak of the map"))
-    return tag("ul", *entries, class_="key")
-
-
-def _sample(style: Style) -> Markup:
-    dashes = "4 3" if style == "truth" else None
-    line = {"x": 4, "y": 3.5, "width": 18, "height": 11, "fill": "none", "stroke_dasharray": dashes}
-    wide = 1 if style == "other" else 2
-    return _swatch(
-        tag("rect", stroke=_hex(CASING), stroke_width=wide + 2, **line),
-        tag("rect", stroke=_hex(_COLOURS[style]), stroke_width=wide, **line),
-    )
-
-
-def _swatch(*parts: Markup) -> Markup:
-    return tag("svg", *parts, width=26, height=18, viewBox="0 0 26 18", aria_hidden="true")
-
-
-def _hex(colour: tuple[int, int, int]) -> str:
-    return "#" + "".join(f"{channel:02x}" for channel in colour)
+    # Colours at full resolution: thin coloured lines would bleed.
+    image.save(stream, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"

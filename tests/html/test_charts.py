@@ -9,16 +9,12 @@ import numpy as np
 import pytest
 
 from vg_engine.core.errors import InputError
-from vg_engine.core.evaluation.metrics import Estimate
-from vg_engine.report import charts
-from vg_engine.report.colours import colour_at
-from vg_engine.report.scales import ticks, written
+from vg_engine.core.evaluation.intervals import Estimate
+from vg_engine.html import charts
+from vg_engine.html.charts.colours import colour_at
+from vg_engine.html.charts.scales import tick_texts, ticks
 
 NAN = math.nan
-
-
-def estimate(value: float, half: float = 0.05) -> Estimate:
-    return Estimate(value, value - half, value + half, 100)
 
 
 def drawn(svg: str) -> ET.Element:
@@ -77,24 +73,23 @@ def points(path: ET.Element) -> list[tuple[float, float]]:
 @pytest.mark.parametrize(
     "svg",
     [
-        charts.line(charts.Series("", []), title="t"),
+        charts.line([charts.Series("", [])], title="t"),
         charts.line([], title="t"),
-        charts.line(charts.Series("", [NAN, math.inf]), title="t", marks=[charts.Mark(1, 1, "m")]),
-        charts.elbow([NAN], index=0, threshold=0, title="t"),
-        charts.scatter([1, NAN], [NAN, 2], title="t"),
+        charts.line([charts.Series("", [NAN])], title="t", marks=[charts.Mark(1.0, 1.0, "m")]),
+        charts.elbow([NAN], index=0, threshold=0, title="t", y_label="y"),
+        charts.scatter([1, NAN], [NAN, 2], ["a", "b"], title="t"),
         charts.bars([], [], title="t"),
         charts.bars(["a"], [NAN], title="t"),
-        charts.dots_with_intervals([], title="t"),
-        charts.dots_with_intervals([charts.Row("a", Estimate(NAN, NAN, NAN, 0))], title="t"),
-        charts.heat(np.full((2, 3), NAN), title="t"),
-        charts.heat(np.zeros((0, 3)), title="t"),
+        charts.forest([], title="t"),
+        charts.forest([charts.ForestRow("a", Estimate(NAN, NAN, NAN, 0))], title="t"),
+        charts.heat_map(np.full((2, 3), NAN), title="t"),
+        charts.heat_map(np.zeros((0, 3)), title="t"),
         charts.stability([], title="t"),
         charts.stability([[]], title="t"),
     ],
 )
 def test_no_data_is_said(svg: str) -> None:
     assert said(drawn(svg)) == ["t", "no data"]
-    assert "no data" in charts.spark([], title="t") or "n/a" in charts.spark([], title="t")
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -114,32 +109,31 @@ def test_all_charts_hold_any_numbers_and_words(seed: int) -> None:
     (title, x_label, y_label), names = words(3), [f"{w}{i}" for i, w in enumerate(words(count))]
     wide = int(rng.integers(320, 900))
     more = {"title": title, "width": wide}
-    both = more | {"x_label": x_label, "y_label": y_label}
-    ends = [charts.Mark(*rng.normal(0, scale, 2), w) for w in words(3)]
+    both = {"title": title, "x_label": x_label, "y_label": y_label}
+    ends = [charts.Mark(*map(float, rng.normal(0, scale, 2)), w) for w in words(3)]
     series = [
         charts.Series(n, v, low=v - scale, high=v) for n, v in zip(words(3), values, strict=True)
     ]
-    drawn(charts.line(series, marks=ends, dots=True, **both))
-    drawn(charts.line(series[0], x_ticks=names, from_zero=True, **both))
+    drawn(charts.line(series, marks=ends, dots=True, width=wide, **both))
+    drawn(charts.line(series[:1], x_ticks=names, from_zero=True, width=wide, **both))
     positive = np.abs(values[0])
     drawn(charts.bars(names, positive, errors=[scale] * count, highlight=names[:2], **more))
-    drawn(charts.scatter(*values[:2], labels=names, highlight=names[:6], note="rho = 1", **both))
+    drawn(charts.scatter(*values[:2], names, highlight=names[:6], note="rho = 1", **both))
     rows = [
-        charts.Row(n, Estimate(v, v - scale, v + scale, 3))
+        charts.ForestRow(n, Estimate(v, v - scale, v + scale, 3))
         for n, v in zip(names, values[0], strict=True)
     ]
-    drawn(
-        charts.dots_with_intervals(rows, x_label=x_label, reference=scale, title=title, width=800)
-    )
+    drawn(charts.forest(rows, reference=scale, title=title, width=800))
     shape = tuple(rng.integers(1, 50, 2))
     grid = holed(rng.normal(0, scale, shape))
-    drawn(charts.heat(grid, marks=[(0, 0), (99, 99)], value_label=x_label, **more))
+    drawn(charts.heat_map(grid, marks=[(0, 0), (99, 99)], value_label=x_label, title=title))
     draws = [list(rng.permutation(names)[:5]) for _ in range(int(rng.integers(1, 30)))]
-    drawn(charts.stability([list(map(str, draw)) for draw in draws], **more))
+    drawn(charts.stability([list(map(str, draw)) for draw in draws], title=title))
     finite = positive[np.isfinite(positive)]
     if len(finite):
         cut = int(rng.integers(0, len(finite)))
-        drawn(charts.elbow(positive, index=cut, threshold=np.sort(finite)[cut], **both))
+        tau = np.sort(finite)[cut]
+        drawn(charts.elbow(positive, index=cut, threshold=tau, title=title, y_label=y_label))
 
 
 def test_ticks_are_round_few_and_inside() -> None:
@@ -157,14 +151,14 @@ def test_ticks_are_round_few_and_inside() -> None:
             lead = f"{steps[0]:.3e}".split("e")[0]
             assert lead in {"1.000", "2.000", "5.000"}
             assert max(steps) - min(steps) < 1e-3 * steps[0]
-            assert len(set(written(marks))) == len(marks)
+            assert len(set(tick_texts(marks))) == len(marks)
     assert ticks(0.2, 3.4, 9, whole=True) == [1.0, 2.0, 3.0]
 
 
 def test_the_elbow_is_drawn_where_it_is() -> None:
     values = [0.9, 0.01, 0.05, 0.02, 0.03, 0.6, 0.04, 0.5, 0.05]
     ascending = sorted(values)
-    root = drawn(charts.elbow(values, index=5, threshold=0.05, title="S_img"))
+    root = drawn(charts.elbow(values, index=5, threshold=0.05, title="t", y_label="S_img"))
     curve = points(of_class(root, "path", "s c0")[0])
     assert len(curve) == 9
     assert [x for x, _ in curve] == sorted(x for x, _ in curve)
@@ -179,7 +173,7 @@ def test_the_elbow_is_drawn_where_it_is() -> None:
     assert [*curve[0], *curve[-1]] in lines, "the chord"
     assert {"index 5, τ = 0.05", "chord"} <= set(said(root))
     assert any(text.startswith("5 of 9 kept") for text in said(root))
-    flat = drawn(charts.elbow([1, 1, 1], index=0, threshold=1, title="flat"))
+    flat = drawn(charts.elbow([1, 1, 1], index=0, threshold=1, title="flat", y_label="y"))
     assert "no elbow: all are kept" in said(flat)
 
 
@@ -214,10 +208,10 @@ def test_bars_are_as_long_as_their_values() -> None:
         lambda: charts.bars(["a"], [1, 2], title="t"),
         lambda: charts.bars(["a"], [-1], title="t"),
         lambda: charts.bars(["a"], [1], errors=[1, 2], title="t"),
-        lambda: charts.scatter([1], [1, 2], title="t"),
-        lambda: charts.scatter([1], [1], labels=["a", "b"], title="t"),
-        lambda: charts.line(charts.Series("s", [1, 2], x=[1]), title="t"),
-        lambda: charts.line(charts.Series("s", [1, 2], low=[1], high=[2, 3]), title="t"),
+        lambda: charts.scatter([1], [1, 2], ["a"], title="t"),
+        lambda: charts.scatter([1], [1], ["a", "b"], title="t"),
+        lambda: charts.line([charts.Series("s", [1, 2], x=[1])], title="t"),
+        lambda: charts.line([charts.Series("s", [1, 2], low=[1], high=[2, 3])], title="t"),
     ],
 )
 def test_numbers_that_do_not_belong_together_are_refused(call: object) -> None:
@@ -228,7 +222,7 @@ def test_numbers_that_do_not_belong_together_are_refused(call: object) -> None:
 
 def test_a_line_breaks_where_nothing_was_measured() -> None:
     series = charts.Series("s", [1, 2, NAN, 3, NAN, 4, 5], low=[0] * 7, high=[6] * 7)
-    root = drawn(charts.line(series, title="t"))
+    root = drawn(charts.line([series], title="t"))
     assert [len(points(path)) for path in of_class(root, "path", "s")] == [2, 2]
     assert len(list(root.iter("circle"))) == 1, "a lone value is a dot"
     (band,) = of_class(root, "path", "band")
@@ -244,7 +238,7 @@ def test_the_scatter_shows_each_pair_and_names_the_chosen() -> None:
         charts.scatter(
             [0.1, 0.5, NAN, 0.9],
             [1, 3, 4, 2],
-            labels=["a", "b", "c", "d"],
+            ["a", "b", "c", "d"],
             highlight=["b"],
             note="Spearman's ρ = 0.50",
             title="t",
@@ -267,11 +261,11 @@ def test_the_scatter_shows_each_pair_and_names_the_chosen() -> None:
 
 def test_intervals_lie_on_their_axis() -> None:
     rows = [
-        charts.Row("ours", Estimate(0.8, 0.7, 0.9, 5), highlight=True),
-        charts.Row("random", Estimate(0.2, 0.1, 0.4, 5), control=True),
-        charts.Row("one picture", Estimate(0.5, NAN, NAN, 1)),
+        charts.ForestRow("ours", Estimate(0.8, 0.7, 0.9, 5), highlight=True),
+        charts.ForestRow("random", Estimate(0.2, 0.1, 0.4, 5), control=True),
+        charts.ForestRow("one picture", Estimate(0.5, NAN, NAN, 1)),
     ]
-    root = drawn(charts.dots_with_intervals(rows, title="t", low=0, high=1, reference=0.5))
+    root = drawn(charts.forest(rows, title="t", low=0, high=1, reference=0.5))
     where = {
         e.text: float(e.get("x", "")) for e in root.iter("text") if e.get("text-anchor") == "middle"
     }
@@ -287,14 +281,14 @@ def test_intervals_lie_on_their_axis() -> None:
     assert spans[2] == pytest.approx((place(0.1), place(0.4)), abs=0.1)
     assert {"0.800 [0.700, 0.900]", "0.500"} <= set(said(root))
     outside = drawn(
-        charts.dots_with_intervals([charts.Row("x", estimate(3.0))], title="t", low=0, high=1)
+        charts.forest([charts.ForestRow("x", Estimate(3.0, 2.9, 3.1, 9))], title="t", low=0, high=1)
     )
     assert "3.0" in said(outside), "the axis reaches what is drawn on it"
 
 
 def test_the_heat_map_has_a_cell_per_head() -> None:
     matrix = np.array([[0.0, 1.0, NAN], [0.25, 0.5, 0.75]])
-    root = drawn(charts.heat(matrix, title="t", marks=[(1, 2), (7, 7), (-1, 0)]))
+    root = drawn(charts.heat_map(matrix, title="t", marks=[(1, 2), (7, 7), (-1, 0)]))
     cells = {c.findtext("title"): c for c in root.iter("rect") if c.find("title") is not None}
     assert set(cells) == {"L0H0: 0", "L0H1: 1", "L1H0: 0.25", "L1H1: 0.5", "L1H2: 0.75"}
     empty = [g.findtext("title") for g in root.iter("g") if g.find("title") is not None]

@@ -20,7 +20,7 @@ _LIGHT: Final = 0.55  # from here on dark words stand out better than light ones
 
 
 def colour_at(share: float) -> str:
-    """The colour of a share of the scale; beyond 0 and 1, that of the end.
+    """The colour of a share of the scale; beyond 0 and 1, the colour of the end.
 
     >>> colour_at(0.0), colour_at(1.0)
     ('#440154', '#fde725')
@@ -35,5 +35,5 @@ def colour_at(share: float) -> str:
 
 
 def is_light(share: float) -> bool:
-    """Whether dark words are legible on the colour of a share."""
+    """Tell whether dark words are legible on the colour of a share."""
     return share > _LIGHT

@@ -1,0 +1,142 @@
+"""The report of a comparison: the differences of two evaluations, and their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.evaluation.intervals import Estimate
+from vg_engine.core.evaluation.outcomes import metric
+from vg_engine.html import charts, thumbnails
+from vg_engine.html.cells import Cell, estimate_cell, model_name, paired_cells
+from vg_engine.html.evaluation import corners
+from vg_engine.html.report_page import ReportPage
+from vg_engine.html.thumbnails import Card, Outline
+
+if TYPE_CHECKING:
+    from vg_engine.measure.apart import Apart
+    from vg_engine.measure.comparison import Comparison, Difference, Side
+
+_WIDE = 720  # CSS pixels of a chart
+
+
+def page(
+    comparison: Comparison,
+    pictures: Mapping[str, Picture],
+    missing: str = "",
+    *,
+    command: str = "",
+) -> ReportPage:
+    """The report.
+
+    Args:
+        comparison: the result.
+        pictures: of the samples on which the two differ most, by id.
+        missing: why some of these pictures are missing; empty if none is.
+        command: the command that made it.
+    """
+    a, b = comparison.a, comparison.b
+    names = _name(a, b), _name(b, a)
+    context = {
+        "difference_rows": [_difference(one) for one in comparison.differences],
+        "chart": _chart(comparison),
+        "names": names,
+        "resamples": comparison.resamples,
+        "notes": comparison.notes,
+        "a_better": _cards(comparison.a_better, pictures),
+        "b_better": _cards(comparison.b_better, pictures),
+        "missing": missing,
+        "sides": [_provenance("A", a), _provenance("B", b)],
+    }
+    return ReportPage(
+        "comparison",
+        f"{names[0]} against {names[1]}",
+        f"{a.kept.settings['data']}, {comparison.n:,} sentences about {comparison.pictures:,} "
+        "pictures that both scored",
+        context,
+        command=command,
+    )
+
+
+def _name(side: Side, other: Side) -> str:
+    """A side's row, and its model or its folder if both rows have one name."""
+    name = side.contestant.name
+    if name != other.contestant.name:
+        return name
+    models = [model_name(each.kept.settings) for each in (side, other)]
+    return f"{name} ({models[0] if models[0] != models[1] else side.kept.path.parent.name})"
+
+
+def _difference(one: Difference) -> list[object]:
+    test: object = ""
+    if one.mcnemar is not None:
+        counts = f"{one.mcnemar.only_a} A only, {one.mcnemar.only_b} B only"
+        test = Cell(f"{one.mcnemar.p:.3g}", counts, stacked=True)
+    sides = estimate_cell(one.a), estimate_cell(one.b)
+    return [metric(one.name).title, *sides, *paired_cells(one.paired), test]
+
+
+def _chart(comparison: Comparison) -> str:
+    rows = [
+        charts.ForestRow(
+            metric(one.name).title,
+            Estimate(one.paired.difference, one.paired.low, one.paired.high, one.paired.n),
+            highlight=one.paired.low > 0 or one.paired.high < 0,
+        )
+        for one in comparison.differences
+    ]
+    return charts.forest(rows, title="A less B", reference=0.0, width=_WIDE)
+
+
+def _cards(cases: Sequence[Apart], pictures: Mapping[str, Picture]) -> list[Card]:
+    return [
+        _card(case, pictures[case.record["id"]]) for case in cases if case.record["id"] in pictures
+    ]
+
+
+def _card(case: Apart, picture: Picture) -> Card:
+    record = case.record
+    boxes = [Outline(corners(box), "answer", "A") for box in case.a["boxes"]]
+    boxes += [Outline(corners(box), "other", "B") for box in case.b["boxes"]]
+    boxes += [Outline(corners(box), "truth") for box in record["boxes"] or ()]
+    more = [text for text in (record["bucket"], *record["groups"].values()) if text]
+    return Card(
+        thumbnails.overlay(picture, None, boxes),
+        f"{record['text']}: both answers and the truth",
+        record["text"],
+        [f"A {_fit(case.a)}", f"B {_fit(case.b)}", *more, record["id"]],
+    )
+
+
+def _fit(answer: Mapping[str, object]) -> str:
+    """How well an answer fits, in a few words."""
+    iou, inter, union = answer["iou"], answer["inter"], answer["union"]
+    if isinstance(iou, float | int):
+        return f"IoU {iou:.2f}"
+    if isinstance(inter, int) and isinstance(union, int) and union:
+        return f"mask IoU {inter / union:.2f}"
+    if answer["hit"] is None:
+        return "something found" if answer["found"] else "nothing found"
+    return "peak inside" if answer["hit"] else "peak outside"
+
+
+def _provenance(letter: str, side: Side) -> dict[str, object]:
+    settings, row = side.kept.settings, side.contestant
+    prompt = settings["prompts"][row.prompt]
+    return {
+        letter: row.name,
+        "what it is": row.said or None,
+        "heads": row.heads if row.kind == "heads" else None,
+        "records": side.kept.path,
+        "model": settings["model"],
+        "revision": settings["revision"],
+        "fingerprint": settings["fingerprint"],
+        "prompt": f"{prompt['form']}, {prompt['template']!r}, {prompt['query_row']}",
+        "region": settings["region"],
+        "post-processors": settings["postprocess"] or None,
+        "data": settings["data"],
+        "data revision": settings["data_revision"],
+        "tool": settings["tool"],
+        "made": side.kept.remarks.get("date"),
+    }

@@ -1,0 +1,275 @@
+"""The report of an evaluation: scores, controls, groups, and the worst and best answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vg_engine.core.evaluation.outcomes import metric
+from vg_engine.core.geometry import Box
+from vg_engine.html import charts, thumbnails
+from vg_engine.html.cells import Cell, estimate_cell, model_name, paired_cells
+from vg_engine.html.report_page import ReportPage
+from vg_engine.html.thumbnails import Card, Outline
+
+if TYPE_CHECKING:
+    from vg_engine.measure.evaluation import Evaluation, Shown
+    from vg_engine.measure.tables import Group, Table
+
+_LARGE = 3  # numbers that stand above the table
+_CHARTED = ("acc@0.5", "pointing", "giou_lisa")  # the first two that were measured
+_RIGHT = 0.5  # IoU from which an answer is right
+_MOST_VALUES = 40  # of a table by group; the rest is in eval.json
+_HALF, _WHOLE = 500, 720  # CSS pixels of a chart
+
+
+def page(
+    evaluation: Evaluation,
+    cases: tuple[Sequence[Shown], Sequence[Shown]],
+    *,
+    command: str = "",
+) -> ReportPage:
+    """The report.
+
+    Args:
+        evaluation: the result.
+        cases: the worst and the best, with pictures.
+        command: the command that made it.
+    """
+    settings, table = evaluation.settings, evaluation.table
+    headline = table.headline
+    worst, best = ([_card(case) for case in part] for part in cases)
+    context = {
+        "numbers": [
+            (metric(name).title, table.rows[0].scores[name], metric(name).description)
+            for name in headline[:_LARGE]
+        ],
+        "scores": _score_table(table, headline),
+        "all_scores": _score_table(table, table.metrics)
+        if set(table.metrics) - set(headline)
+        else None,
+        "resamples": settings["resamples"],
+        "notes": evaluation.notes,
+        "control_charts": [_control_chart(table, name) for name in _charted(table)]
+        if len(table.rows) > 1
+        else [],
+        "differences": _differences(evaluation),
+        "groups": list(_groups(evaluation)),
+        "fit_charts": _fit_charts(evaluation),
+        "worst": worst,
+        "best": best,
+        "fault_count": evaluation.fault_count,
+        "faults": [(fault.id, fault.error) for fault in evaluation.faults],
+        "provenance": _provenance(evaluation),
+        "metrics": table.metrics,
+    }
+    return ReportPage(
+        "evaluation",
+        f"{table.rows[0].contestant.name} on {settings['data']}",
+        f"model {model_name(settings)}, {table.n:,} sentences about "
+        f"{evaluation.pictures:,} pictures",
+        context,
+        command=command,
+        made=str(evaluation.remarks.get("date") or ""),
+    )
+
+
+def _charted(table: Table) -> list[str]:
+    return [name for name in _CHARTED if name in table.metrics][:2]
+
+
+def _score_table(table: Table, names: Sequence[str]) -> dict[str, object]:
+    """A row per contestant, controls in grey, and a column per metric."""
+    return {
+        "columns": ["", *(metric(name).title for name in names)],
+        "rows": [
+            [
+                Cell(row.contestant.name, row.contestant.said, stacked=True),
+                *(estimate_cell(row.scores[name]) for name in names),
+            ]
+            for row in table.rows
+        ],
+        "align": "l" + "r" * len(names),
+        "highlight": [0],
+        "muted": [i for i, row in enumerate(table.rows) if row.contestant.control],
+    }
+
+
+def _control_chart(table: Table, name: str) -> str:
+    rows = [
+        charts.ForestRow(
+            row.contestant.name,
+            row.scores[name],
+            control=row.contestant.control,
+            highlight=not i,
+            note=row.contestant.said,
+        )
+        for i, row in enumerate(table.rows)
+    ]
+    return charts.forest(
+        rows,
+        title=metric(name).title,
+        low=0.0,
+        high=1.0,
+        reference=rows[0].estimate.value,
+        width=_WHOLE,
+    )
+
+
+def _differences(evaluation: Evaluation) -> dict[str, object] | None:
+    """The main contestant less each other one."""
+    others = evaluation.against
+    names = list(others[0].differences) if others else []
+    if not names:
+        return None
+    return {
+        "columns": ["", *(title for name in names for title in (metric(name).title, "p"))],
+        "rows": [
+            [
+                one.contestant.name,
+                *(cell for name in names for cell in paired_cells(one.differences[name])),
+            ]
+            for one in others
+        ],
+        "align": "l" + "rr" * len(names),
+        "caption": f"{evaluation.table.rows[0].contestant.name} less each other",
+    }
+
+
+def _groups(evaluation: Evaluation) -> Iterator[dict[str, object]]:
+    for key, groups in evaluation.groups.items():
+        if len(groups) > 1:
+            yield from _group_tables(key, groups)
+    if any(group.table.n for group in evaluation.sizes):
+        yield from _group_tables("object size", evaluation.sizes)
+
+
+def _group_tables(key: str, groups: Sequence[Group]) -> Iterator[dict[str, object]]:
+    """Per metric a table: a row per value, a column per contestant."""
+    contestants = [row.contestant for row in groups[0].table.rows]
+    more = len(groups) - _MOST_VALUES
+    left_out = f"; {more} more in eval.json" if more > 0 else ""
+    for name in _charted(groups[0].table):
+        yield {
+            "columns": [key, "n", *(one.name for one in contestants)],
+            "rows": [
+                [
+                    group.value,
+                    group.table.n,
+                    *(
+                        estimate_cell(row.scores[name], muted=row.contestant.control)
+                        for row in group.table.rows
+                    ),
+                ]
+                for group in groups[:_MOST_VALUES]
+            ],
+            "align": "l" + "r" * (1 + len(contestants)),
+            "caption": f"{metric(name).title} by {key}{left_out}",
+        }
+
+
+def _fit_charts(evaluation: Evaluation) -> list[str]:
+    columns = evaluation.columns
+    bins = len(columns.histogram)
+    if not columns.histogram.sum():
+        return []
+    histogram = charts.bars(
+        [f"{i / bins:.1f} to {(i + 1) / bins:.1f}" for i in range(bins)],
+        columns.histogram,
+        title=f"IoU of {columns.contestants[0].name}, sentences per bin",
+        decimals=0,
+        width=_HALF,
+    )
+    curves = {
+        one: columns.curves[one.name]
+        for one in columns.contestants
+        if one.kind not in ("mean", "single")  # they would lie on the others
+    }
+    accuracy = charts.line(
+        [
+            charts.Series(
+                one.name,
+                curve,
+                [i / (len(curve) - 1) for i in range(len(curve))],
+                muted=one.control,
+            )
+            for one, curve in curves.items()
+        ],
+        title="Accuracy by the IoU that is asked for",
+        x_label="IoU",
+        y_label="share of sentences",
+        from_zero=True,
+        width=_HALF,
+        height=340,
+    )
+    return [histogram, accuracy]
+
+
+def _card(case: Shown) -> Card:
+    record = case.record
+    answer = next(iter(record["answers"].values()))
+    boxes = [Outline(corners(box)) for box in answer["boxes"]]
+    boxes += [Outline(corners(box), "truth") for box in record["boxes"] or ()]
+    x, y = map(float, answer["point"])
+    return Card(
+        thumbnails.overlay(case.picture, case.heat, boxes, (x, y)),
+        f"{record['text']}: answer and truth",
+        record["text"],
+        [*_facts(record, answer), *map(str, record["groups"].values()), record["id"]],
+        _is_right(answer),
+    )
+
+
+def corners(box: Sequence[float | int]) -> Box:
+    """A box of a record."""
+    left, top, right, bottom = map(float, box)
+    return left, top, right, bottom
+
+
+def _is_right(answer: Mapping[str, Any]) -> bool | None:
+    """Judge an answer by its box, else its masks, else its peak; None without any of them."""
+    if answer["iou"] is not None:
+        return bool(answer["iou"] >= _RIGHT)
+    if answer["union"]:
+        return bool(answer["inter"] / answer["union"] >= _RIGHT)
+    return None if answer["hit"] is None else bool(answer["hit"])
+
+
+def _facts(record: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[str]:
+    """How well an answer fits, in a few words."""
+    if answer["iou"] is not None:
+        yield f"IoU {answer['iou']:.2f}"
+    elif answer["union"]:
+        yield f"mask IoU {answer['inter'] / answer['union']:.2f}"
+    if answer["hit"] is not None:
+        yield "peak inside" if answer["hit"] else "peak outside"
+    if not answer["found"]:
+        yield "nothing found"
+    if record["bucket"] is not None:
+        yield record["bucket"]
+
+
+def _provenance(evaluation: Evaluation) -> dict[str, object]:
+    settings = evaluation.settings
+    main = evaluation.columns.contestants[0]
+    return {
+        "model": settings["model"],
+        "revision": settings["revision"],
+        "fingerprint": settings["fingerprint"],
+        "adapter": settings["adapter"],
+        "shape": f"{settings['layers']} layers x {settings['heads_per_layer']} heads",
+        "precision": f"{settings['dtype']} on {settings['device']}",
+        "prompt": [
+            f"{p['form']}, {p['template']!r}, {p['query_row']}" for p in settings["prompts"]
+        ],
+        "region": f"{settings['region']}, sigma {settings['sigma']:g}, kernel {settings['kernel']}",
+        "post-processors": settings["postprocess"] or None,
+        "data": settings["data"],
+        "data revision": settings["data_revision"],
+        "samples": settings["samples"],
+        "limit": settings["limit"],
+        "seed": settings["seed"],
+        "resamples": settings["resamples"],
+        "tool": settings["tool"],
+        "heads": main.heads or None,
+    }
