@@ -48,13 +48,26 @@ def run(test, adapter_class, folder):
     class Contract(AdapterContract):
         adapter = adapter_class
 
-    check = getattr(Contract(), test)
-    opened = open_adapter(adapter_class(), str(folder))
-    known = {"folder": folder, "opened": opened, "record_property": lambda *_: None}
+    contract, opened = Contract(), []
+
+    def sides():
+        opened.extend(contract.open(folder, **side) for side in contract.padding)
+        return tuple(opened)
+
+    known = {
+        "folder": lambda: folder,
+        "sides": sides,
+        "opened": lambda: sides()[0],
+        "eager": lambda: contract.load_plain(folder, "eager"),
+        "chosen_probes": lambda: contract.probes,
+        "record_property": lambda: lambda *_: None,
+    }
+    check = getattr(contract, test)
     try:
-        check(**{name: known[name] for name in inspect.signature(check).parameters})
+        check(**{name: known[name]() for name in inspect.signature(check).parameters})
     finally:
-        opened.model.close()
+        for each in opened:
+            each.model.close()
 
 
 def finds(test, adapter_class, folder, match):

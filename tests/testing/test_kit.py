@@ -50,7 +50,7 @@ def eager(folder):
 def probed(adapter, folder):
     opened = open_adapter(adapter, folder)
     paint.unmix(opened.model.module.model.vision_tower)
-    return paint.probe(opened, paint.embeddings, SHAPES)
+    return paint.probe(opened, paint.embeddings, SHAPES, probes="few")
 
 
 def moved_views(base, change):
@@ -198,6 +198,64 @@ def test_rows_that_are_not_the_models_are_found(llava):
         parity.compare(opened, eager(llava), parity.batch(opened, Prompt()))
 
 
+@pytest.mark.parametrize(
+    ("off", "loses", "said"),
+    [
+        (1.5e-5, 5e-6, None),
+        (1.5e-5, None, "allowed: 1e-05; it does not run in float64"),
+        (3e-5, 5e-6, "allowed: 2e-05; float32 loses 5e-06"),
+        # However badly a processor rounds, a wrong capture is one.
+        (1e-4, 1.0, "allowed: 5e-05; float32 loses 1e\\+00"),
+        (1e-4, "measured", "differ from eager attention by 0.0001"),
+    ],
+)
+def test_what_float32_itself_loses_is_allowed_for(llava, monkeypatch, off, loses, said):
+    class Off(LlavaAdapter):
+        def vg_extract_attention(self, model, inputs, request):
+            rows = super().vg_extract_attention(model, inputs, request)
+            rows.rows[0][5, 0, -1] += off
+            return rows
+
+    if loses != "measured":
+        monkeypatch.setattr(parity, "rounding", lambda *_, **__: loses)
+    opened = open_adapter(Off(), llava)
+    inputs = parity.batch(opened, Prompt())
+    if said:
+        with pytest.raises(ContractError, match=said):
+            parity.compare(opened, eager(llava), inputs)
+    else:
+        assert parity.compare(opened, eager(llava), inputs).rounding == loses
+
+
+def test_rounding_is_measured_against_float64(llava):
+    opened, reference = open_adapter(LlavaAdapter(), llava), eager(llava)
+    inputs = parity.batch(opened, Prompt())
+    rows = parity.eager_rows(opened, reference, inputs)
+    lost = parity.rounding(opened, reference, inputs, rows)
+    assert 1e-8 < lost < parity.TOLERANCE
+    assert {row.dtype for row in rows} == {torch.float32}
+    assert reference.dtype == torch.float32
+    # A precision that is fixed somewhere inside.
+    fixed = torch.nn.Linear(4, 4)
+    reference.model.multi_modal_projector.register_forward_hook(
+        lambda *given: given[-1] if given[-1].dtype == torch.float32 else fixed(given[-1])
+    )
+    assert parity.eager_rows(opened, reference, inputs)
+    assert parity.rounding(opened, reference, inputs, rows) is None
+
+
+def test_rows_of_every_kind_are_compared_in_one_pass(llava):
+    opened = open_adapter(LlavaAdapter(), llava)
+    kinds = [
+        parity.batch(opened, Prompt(query_row=row)) for row in ("expression_all", "prompt_last")
+    ]
+    (one,) = parity.joined(kinds)
+    for query, *others in zip(one.queries, *(each.queries for each in kinds), strict=True):
+        assert set(query.rows) == {row for other in others for row in other.rows}
+    other = parity.batch(opened, Prompt("chat"))
+    assert parity.joined([*kinds, other])[1] is other
+
+
 def test_flat_rows_are_refused(tmp_path):
     folder = str(tiny_llava(tmp_path / "flat", sharpness=1.0, layers=2))
     opened = open_adapter(LlavaAdapter(), folder)
@@ -281,7 +339,7 @@ def test_few_shapes_are_not_enough(llava):
         shapes = ((64, 64), (128, 128), (64, 64), (100, 50), (50, 100))
 
     with pytest.raises(ContractError, match="4 shapes are painted, fewer than five"):
-        TestSquares().test_cells_lie_where_they_are_said_to_lie(Path(llava), lambda *_: None)
+        TestSquares().test_cells_lie_where_they_are_said_to_lie(Path(llava), "few", lambda *_: None)
 
 
 def test_tower_without_attention_cannot_be_unmixed():

@@ -127,7 +127,7 @@ def check_tokens(opened: Opened, sizes: Sequence[Size] = ODD_SIZES) -> tuple[int
     return total, refused
 
 
-def check_threads(opened: Opened, rounds: int = 5, tolerance: float = TOLERANCE) -> None:
+def check_threads(opened: Opened, rounds: int = 2, tolerance: float = TOLERANCE) -> None:
     """Threads that share a model, from the prompt on, get what one thread gets."""
     asked = (
         (Prompt(), ("the red circle", "it")),

@@ -59,6 +59,8 @@ class AdapterContract:
         shapes: (width, height) of the pictures of the paint probe.
         strips: whether cells are painted along their sides; False, with the reason, where the
             model itself mixes neighbouring cells.
+        probes: "few" cells of every view are painted, or "all" that the kit knows; the option
+            `--contract-probes` of `vg_engine.testing.summary` wins.
 
     Example:
         class TestLlava(AdapterContract):
@@ -78,6 +80,7 @@ class AdapterContract:
     golden: ClassVar[Sequence[Golden]] = ()
     shapes: ClassVar[Sequence[Size]] = paint.SHAPES
     strips: ClassVar[bool] = True
+    probes: ClassVar[paint.Probes] = "few"
 
     # What a subclass writes, or overrides where transformers' ways are not the model's.
 
@@ -125,12 +128,39 @@ class AdapterContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def opened(cls, folder: Path, request: pytest.FixtureRequest) -> Opened:
+    def sides(cls, folder: Path, request: pytest.FixtureRequest) -> tuple[Opened, ...]:
+        """The adapter with the tiny model, once for each side of the padding."""
+        made = []
+        for side in cls.padding:
+            made.append(cls().open(folder, **side))
+            # Not a generator: those break where shapes are checked by jaxtyping's import hook.
+            request.addfinalizer(made[-1].model.close)  # noqa: PT021 - see above
+        return tuple(made)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def opened(cls, sides: tuple[Opened, ...]) -> Opened:
         """The adapter with the tiny model."""
-        opened = cls().open(folder)
-        # Not a generator: those break where shapes are checked by jaxtyping's import hook.
-        request.addfinalizer(opened.model.close)  # noqa: PT021 - see above
-        return opened
+        return sides[0]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def eager(cls, folder: Path) -> Any:
+        """The model without the adapter, with eager attention."""
+        return cls().load_plain(folder, "eager")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def plain(cls, folder: Path) -> Any:
+        """The model without the adapter, as it comes."""
+        return cls().load_plain(folder, "sdpa")
+
+    @pytest.fixture
+    @classmethod
+    def chosen_probes(cls, pytestconfig: pytest.Config) -> paint.Probes:
+        """How many cells are painted: as the command line says, else the class."""
+        chosen: paint.Probes = pytestconfig.getoption(summary.PROBES, None) or cls.probes
+        return chosen
 
     def open(self, folder: Path, **more: Any) -> Opened:
         """The adapter with the tiny model and further options."""
@@ -146,43 +176,42 @@ class AdapterContract:
             raise ContractError(f"{self.adapter.__name__}.claims does not tell its models apart")
 
     def test_rows_equal_eager_rows(
-        self, folder: Path, record_property: Callable[[str, object], None]
+        self,
+        sides: tuple[Opened, ...],
+        eager: Any,
+        record_property: Callable[[str, object], None],
     ) -> None:
         """Every layer and head, several query rows, batches padded on either side."""
-        reference = self.load_plain(folder, "eager")
         found = []
-        for side in self.padding:
-            opened = self.open(folder, **side)
-            try:
-                for form, row in itertools.product(FORMS, ROWS):
-                    prompt = Prompt(form=form, query_row=row)
-                    inputs = parity.batch(opened, prompt)
-                    found.append(parity.compare(opened, reference, inputs))
-            finally:
-                opened.model.close()
+        for opened, form in itertools.product(sides, FORMS):
+            # Which row is whose does not depend on the side.
+            kinds = ROWS if opened is sides[0] else ("expression_all",)
+            batches = [parity.batch(opened, Prompt(form=form, query_row=row)) for row in kinds]
+            found += [parity.compare(opened, eager, each) for each in parity.joined(batches)]
         parity.check_sharp(found)
         error, sharpest = max(f.error for f in found), max(f.sharpest for f in found)
         rows = sum(f.compared for f in found)
-        print(f"parity: {rows} rows, largest error {error:.1e}, sharpest {sharpest:.2f}")  # noqa: T201
+        measured: dict[str, Any] = {"rows": rows, "error": error, "sharpest": sharpest}
+        lost = [f.rounding for f in found if f.rounding is not None]
+        if lost:
+            measured["rounding"] = max(lost)
+        print("parity:", measured)  # noqa: T201
         record_property(summary.ADAPTER, self.adapter.name)
-        record_property(summary.PARITY, {"rows": rows, "error": error, "sharpest": sharpest})
+        record_property(summary.PARITY, measured)
 
-    def test_positions_are_the_models_own(self, folder: Path, opened: Opened) -> None:
+    def test_positions_are_the_models_own(self, eager: Any, opened: Opened) -> None:
         """Of a prompt without padding the model makes the same positions by itself."""
-        parity.check_positions(opened, self.load_plain(folder, "eager"))
+        parity.check_positions(opened, eager)
 
     def test_nothing_is_kept_of_another_picture(self, opened: Opened) -> None:
         """Rows do not depend on what went through the model before."""
         parity.check_memory(opened)
 
-    def test_padding_changes_nothing(self, folder: Path) -> None:
+    def test_padding_changes_nothing(self, sides: tuple[Opened, ...]) -> None:
         """A padded batch gives the rows of each expression alone."""
-        for side in self.padding:
-            opened = self.open(folder, **side)
-            try:
-                parity.check_alone(opened, Prompt(query_row="expression_all"))
-            finally:
-                opened.model.close()
+        alone: dict[tuple[int, str], parity.Alone] = {}
+        for opened in sides:
+            parity.check_alone(opened, Prompt(query_row="expression_all"), alone=alone)
 
     def test_leaves_early(self, opened: Opened) -> None:
         """After the last wanted layer no other runs."""
@@ -199,7 +228,10 @@ class AdapterContract:
             raise ContractError("vg_encode_prefix answers, and no prefix reuse is declared")
 
     def test_cells_lie_where_they_are_said_to_lie(
-        self, folder: Path, record_property: Callable[[str, object], None]
+        self,
+        folder: Path,
+        chosen_probes: paint.Probes,
+        record_property: Callable[[str, object], None],
     ) -> None:
         """The paint probe, on every view of every shape."""
         if len({*self.shapes}) < FEWEST_SHAPES:
@@ -207,7 +239,9 @@ class AdapterContract:
         opened = self.open(folder)
         try:
             self.unmix(opened)
-            report = paint.probe(opened, self.features, self.shapes, strips=self.strips)
+            report = paint.probe(
+                opened, self.features, self.shapes, strips=self.strips, probes=chosen_probes
+            )
         finally:
             opened.model.close()
         for line in report.skipped:
@@ -249,14 +283,13 @@ class AdapterContract:
         """The expression's own ending is kept; control words are refused."""
         conduct.check_unusual_expressions(opened)
 
-    def test_vision_tower_keeps_its_attention(self, folder: Path, opened: Opened) -> None:
+    def test_vision_tower_keeps_its_attention(self, plain: Any, opened: Opened) -> None:
         """Capture concerns the language model alone."""
-        plain = self.load_plain(folder, "sdpa")
         conduct.check_vision_alone(opened, conduct.implementations(plain))
 
-    def test_model_in_memory_is_left_as_it_was_found(self, folder: Path, opened: Opened) -> None:
+    def test_model_in_memory_is_left_as_it_was_found(self, plain: Any, opened: Opened) -> None:
         """Two users of one model; the last to close gives it back."""
-        module = self.load_plain(folder, "sdpa").train()
+        module = plain.train()
         found = conduct.Found.of(module)
         processor = opened.model.processor
         first, second = (

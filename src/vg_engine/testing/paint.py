@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ SHAPES: tuple[Size, ...] = (
     (1201, 899),
 )
 _BATCH = 16
+# How many cells of a picture are painted where a few are enough, and of each of its views.
+_FEW, _FEWEST, _MOST = 20, 2, 5
 # Left, top, right, bottom of what is painted, in cells.
 _MIDDLE = (0.15, 0.15, 0.85, 0.85)
 _STRIPS = {
@@ -44,6 +46,7 @@ _STRIPS = {
 }
 _SCORED = 0.9
 Features = Callable[[Opened, PreparedInputs], torch.Tensor]
+Probes = Literal["few", "all"]
 
 
 @dataclass
@@ -90,6 +93,7 @@ def probe(
     sizes: Sequence[Size] = SHAPES,
     *,
     strips: bool = True,
+    probes: Probes = "all",
 ) -> PaintReport:
     """Paint corners, edges and inner cells of every view of pictures of several shapes.
 
@@ -99,16 +103,25 @@ def probe(
         sizes: (width, height) of the pictures.
         strips: False paints the middle of cells alone, for features that mix with their
             neighbours (a grid that is shrunk by interpolation, overlapping patches).
+        probes: "few" paints opposite corners and some other cells of a view, two to five by the
+            number of views; "all" paints up to thirteen of each.
     """
     report = PaintReport()
+    sides = itertools.cycle(_STRIPS.values() if strips else (_MIDDLE,))
     for seed, size in enumerate(sizes):
         picture = noise(size, seed)
         inputs = opened.prepare([picture], [Expression(0, "it")])
         views = opened.views(inputs)[0]
         blank = features(opened, inputs)[0]
-        probes = list(_planned(views, size, report, seed, strips=strips))
-        for first in range(0, len(probes), _BATCH):
-            some = probes[first : first + _BATCH]
+        generator = np.random.default_rng(seed)
+        cells = [
+            (index, *cell)
+            for index, view in enumerate(views)
+            for cell in _cells(view, size, generator, _count(views, probes), turned=index % 2 > 0)
+        ]
+        planned = list(_planned(views, cells, size, report, sides))
+        for first in range(0, len(planned), _BATCH):
+            some = planned[first : first + _BATCH]
             painted = [_painted(picture, each.box) for each in some]
             asked = [Expression(i, "it") for i in range(len(some))]
             moved = features(opened, opened.prepare(painted, asked)) - blank
@@ -117,26 +130,43 @@ def probe(
     return report
 
 
+def _count(views: Sequence[View], probes: Probes) -> int | None:
+    """How many cells of each view are painted; None for all that there are to choose from."""
+    return None if probes == "all" else min(_MOST, max(_FEWEST, _FEW // len(views)))
+
+
 def _planned(
-    views: Sequence[View], size: Size, report: PaintReport, seed: int, *, strips: bool
+    views: Sequence[View],
+    cells: Sequence[tuple[int, int, int]],
+    size: Size,
+    report: PaintReport,
+    sides: Iterator[tuple[float, float, float, float]],
 ) -> Iterator[_Probe]:
-    generator = np.random.default_rng(seed)
-    sides = itertools.cycle(_STRIPS.values())
-    for index, view in enumerate(views):
-        for row, col in _cells(view, size, generator):
-            report.planned += 1
-            box = _inside(view, row, col, size, next(sides)) if strips else None
-            box = box or _inside(view, row, col, size, _MIDDLE)
-            if box is None:
-                report.skipped.append(
-                    f"{size[0]} x {size[1]}, {view.name} cell {row},{col}: holds no whole pixel"
-                )
-            else:
-                yield _Probe(index, row, col, box)
+    for index, row, col in cells:
+        view = views[index]
+        report.planned += 1
+        box = _inside(view, row, col, size, next(sides))
+        box = box or _inside(view, row, col, size, _MIDDLE)
+        if box is None:
+            report.skipped.append(
+                f"{size[0]} x {size[1]}, {view.name} cell {row},{col}: holds no whole pixel"
+            )
+        else:
+            yield _Probe(index, row, col, box)
 
 
-def _cells(view: View, size: Size, generator: np.random.Generator) -> Iterator[tuple[int, int]]:
-    """Corners, middles of the edges, the centre and some others, of what shows the picture."""
+def _cells(
+    view: View, size: Size, generator: np.random.Generator, count: int | None, *, turned: bool
+) -> list[tuple[int, int]]:
+    """Cells of what shows the picture: corners, middles of the edges, the centre and others.
+
+    Args:
+        view: with its grid.
+        size: of the picture.
+        generator: chooses the others.
+        count: at most so many, two opposite corners first; None for all.
+        turned: takes the other two corners.
+    """
     left, top, right, bottom = view.to_original.inverse_box(
         (0.0, 0.0, float(size[0]), float(size[1]))
     )
@@ -144,11 +174,13 @@ def _cells(view: View, size: Size, generator: np.random.Generator) -> Iterator[t
     cols = range(max(0, round(left)), min(view.shape[1], round(right)))
     rows = range(max(0, round(top)), min(view.shape[0], round(bottom)))
     if not rows or not cols:
-        return
-    chosen = {(r, c) for r in _spread(rows) for c in _spread(cols)}
-    for _ in range(4):
-        chosen.add((int(generator.choice(rows)), int(generator.choice(cols))))
-    yield from sorted(chosen)
+        return []
+    others = [(int(generator.choice(rows)), int(generator.choice(cols))) for _ in range(4)]
+    if count is None:
+        return sorted({*others, *itertools.product(_spread(rows), _spread(cols))})
+    first, last = (cols[-1], cols[0]) if turned else (cols[0], cols[-1])
+    chosen = dict.fromkeys([(rows[0], first), (rows[-1], last), *others])
+    return sorted([*chosen][:count])
 
 
 def _spread(cells: range) -> set[int]:

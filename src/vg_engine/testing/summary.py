@@ -1,7 +1,8 @@
 """A pytest plugin: what every contract measured, in one table at the end of a run.
 
 Switch it on in the top `conftest.py`: `pytest_plugins = ["vg_engine.testing.summary"]`, or on the
-command line: `-p vg_engine.testing.summary`. `--contract-table FILE` writes the table as JSON.
+command line: `-p vg_engine.testing.summary`. `--contract-table FILE` writes the table as JSON,
+`--contract-probes all` paints every cell that the kit knows.
 """
 
 from __future__ import annotations
@@ -14,12 +15,19 @@ from typing import Any
 import pytest
 
 ADAPTER, PARITY, PAINT = "vg_adapter", "vg_parity", "vg_paint"
+PROBES = "contract_probes"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--contract-table FILE`."""
+    """`--contract-table FILE` and `--contract-probes few|all`."""
     group = parser.getgroup("vg-engine")
     group.addoption("--contract-table", metavar="FILE", help="write what contracts measured")
+    group.addoption(
+        "--contract-probes",
+        dest=PROBES,
+        choices=("few", "all"),
+        help="how many cells of every view contracts paint (default: as each class says)",
+    )
 
 
 def measured(reports: Iterable[Any]) -> dict[str, dict[str, Any]]:
@@ -48,9 +56,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         parity, paint = line.get(PARITY, {}), line.get(PAINT, {})
         error, sharpest = parity.get("error", float("nan")), parity.get("sharpest", float("nan"))
         cells = f"{paint['right']}/{paint['planned']}" if paint else "-"
+        rounds = f"  (float32 loses {parity['rounding']:.1e})" if "rounding" in parity else ""
         write(
             f"{line['adapter']:<20}{parity.get('rows', 0):>7}{error:>15.1e}{sharpest:>10.2f}"
-            f"{cells:>15}  {contract.rpartition('::')[2]}"
+            f"{cells:>15}  {contract.rpartition('::')[2]}{rounds}"
         )
     errors = [line[PARITY]["error"] for line in table.values() if PARITY in line]
     wrong = sum(line[PAINT]["wrong"] for line in table.values() if PAINT in line)
