@@ -29,6 +29,7 @@ _EXIF_ORIENTATION = 0x0112
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _OPAQUE, _DEEPEST = 255, 65535  # the largest values of 8 and of 16 bits
+_REMEMBERED = 1 << 26  # bytes of a file that is kept for comparison
 _SHOWN = 80  # characters of a source that messages show
 # Pillow reports through warnings, whose filters belong to the whole process.
 _WARNINGS = threading.Lock()
@@ -64,6 +65,45 @@ def decode(image: object, *, max_pixels: int = MAX_PIXELS) -> Picture:
         f"a picture of type {type(image).__name__} cannot be used; give a path, bytes, a PIL "
         "image or a uint8 RGB array"
     )
+
+
+class Decoder:
+    """Decodes like `decode`, and remembers the last file: its bytes, asked for again, are not anew.
+
+    A file counts by its content: one that was written over is decoded again.
+
+    Args:
+        max_pixels: larger pictures are refused.
+    """
+
+    def __init__(self, max_pixels: int = MAX_PIXELS) -> None:
+        self._max_pixels = max_pixels
+        self._last: tuple[str, bytes, Picture] | None = None
+
+    def __call__(self, image: object) -> Picture:
+        """Make an upright RGB picture; arguments and errors as `decode`."""
+        data = self._bytes(image)
+        if data is None:
+            return decode(image, max_pixels=self._max_pixels)
+        source, last = os.fsdecode(image), self._last  # type: ignore[arg-type] # a path: it was read
+        if last is not None and last[:2] == (source, data):
+            return last[2]
+        picture = _from_bytes(data, source, self._max_pixels)
+        self._last = (source, data, picture)
+        return picture
+
+    @staticmethod
+    def _bytes(image: object) -> bytes | None:
+        """The content of a file of ordinary size; None where `decode` has to say what is wrong."""
+        if not isinstance(image, str | os.PathLike):
+            return None
+        try:
+            file = Path(image)
+            if file.is_file() and 0 < file.stat().st_size <= _REMEMBERED:
+                return file.read_bytes()
+        except (OSError, ValueError):
+            return None
+        return None
 
 
 def _from_array(array: np.ndarray, max_pixels: int) -> Picture:

@@ -75,8 +75,10 @@ class Prompt:
             raise InputError(
                 "query row 'answer_first' needs the chat form, where an answer begins: form chat"
             )
-        if self.answer is not None and not self.answer.strip():
-            raise InputError("the beginning of the answer is empty; leave it out, or write some")
+        if self.answer is not None and (self.form != "chat" or not self.answer.strip()):
+            raise InputError(
+                "a beginning of the answer stands behind a chat prompt and is not empty: form chat"
+            )
 
     @property
     def span(self) -> str:

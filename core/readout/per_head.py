@@ -28,7 +28,7 @@ def head_fit(
     alone = how.each(observed, [(head,) for head in observed.heads], size, masks=False)
     boxes = np.array([instances[0].box for instances in alone])
     points = np.array([instances[0].point for instances in alone])
-    fit = np.asarray(iou(boxes[:, None], truth[None].astype(np.float64)).max(axis=1))
+    fits = iou(boxes[:, None], truth[None].astype(np.float64)).max(axis=1)
     x, y = points[:, None, 0], points[:, None, 1]
     inside = (x >= truth[:, 0]) & (x < truth[:, 2]) & (y >= truth[:, 1]) & (y < truth[:, 3])
-    return fit.astype(np.float32), inside.any(axis=1).astype(np.float32)
+    return np.asarray(fits, dtype=np.float32), np.asarray(inside.any(axis=1), dtype=np.float32)

@@ -21,6 +21,7 @@ from vg_engine.core.contract.inputs import AttentionRequest, Expression, Prepare
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.scene import Scene
 from vg_engine.core.errors import UnsupportedModelError
 from vg_engine.core.geometry import Frame, View
 from vg_engine.model_adapters.shared import loading, probe_geometry
@@ -79,7 +80,7 @@ class AutoAdapter(HuggingFaceAdapter):
         return replace(model, statements=(*model.statements, *said))
 
     def _prepared(self, model: LoadedModel, picture: Picture) -> PreparedInputs:
-        return self.vg_prepare_inputs(model, [picture], [Expression(0, "it")], Prompt())
+        return self.vg_prepare_inputs(model, [Scene(picture)], [Expression(0, "it")], Prompt())
 
     def _pixels(self, model: LoadedModel, picture: Picture) -> torch.Tensor:
         """As the model gets them: a processor may do otherwise than its image processor."""
@@ -95,7 +96,7 @@ class AutoAdapter(HuggingFaceAdapter):
         located = []
         laid: Laid = model.context[self.name]
         for query in inputs.queries:
-            size = inputs.images[query.image]
+            size = inputs.sizes[query.scene]
             where = self.image_positions(model, inputs, query.sequence)
             rows, cols = laid.shape(model.name, inputs, query.sequence, len(where))
             laid.check(partial(self._pixels, model), size)

@@ -75,12 +75,12 @@ class Emu3Adapter(HuggingFaceAdapter):
         ids, known = tensors["input_ids"].clone(), dict[int, torch.Tensor]()
         for query in inputs.queries:
             one = query.sequence
-            if query.image not in known:
+            if query.scene not in known:
                 height, width = sizes[one].tolist()
                 shown = pixels[one : one + 1, :, :height, :width]
                 with torch.no_grad():
-                    known[query.image] = base.get_image_tokens(shown, sizes[one : one + 1])
-            ids[one, ids[one] == held(model).image_token_id] = known[query.image].to(ids.dtype)
+                    known[query.scene] = base.get_image_tokens(shown, sizes[one : one + 1])
+            ids[one, ids[one] == held(model).image_token_id] = known[query.scene].to(ids.dtype)
         return replace(inputs, tensors=MappingProxyType({**tensors, "input_ids": ids}))
 
 

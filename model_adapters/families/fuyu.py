@@ -107,7 +107,7 @@ class FuyuAdapter(PlacingAdapter):
         processor.tokenizer = listener
         with held(model).tokenizing, refused_pictures(model, images):
             tensors = processor(
-                images=[shown[expression.image] for expression in expressions],
+                images=[shown[expression.scene] for expression in expressions],
                 text=[place.text for place in places],
                 return_legacy_image_output=False,
             )

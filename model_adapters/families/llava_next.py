@@ -60,8 +60,8 @@ class LlavaNextAdapter(HuggingFaceAdapter):
     ) -> Int64[np.ndarray, " tokens"]:
         """Newlines last, and tile by tile where each tile is a grid of its own."""
         where = super().image_positions(model, inputs, sequence)
-        image = next(query.image for query in inputs.queries if query.sequence == sequence)
-        _, order = self._laid_out(model, Frame.of(*inputs.images[image]))
+        image = next(query.scene for query in inputs.queries if query.sequence == sequence)
+        _, order = self._laid_out(model, Frame.of(*inputs.sizes[image]))
         # A wrong number of tokens is refused later, with both numbers.
         return where[order] if len(order) == len(where) else where
 

@@ -19,3 +19,5 @@ class Qwen25VLAdapter(Qwen2VLAdapter):
     name: ClassVar[str] = "qwen2_5_vl"
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_5_vl",)
     processor_class: ClassVar[Any] = Qwen2_5_VLProcessor
+    # As these models print a box (published: arXiv 2608.27417).
+    answer: ClassVar[str] = '[{"bbox_2d": ['

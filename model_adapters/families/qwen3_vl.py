@@ -19,3 +19,5 @@ class Qwen3VLAdapter(Qwen2VLAdapter):
     name: ClassVar[str] = "qwen3_vl"
     model_types: ClassVar[tuple[str, ...]] = ("qwen3_vl",)
     processor_class: ClassVar[Any] = Qwen3VLProcessor
+    # As these models print a box (published: arXiv 2608.27417).
+    answer: ClassVar[str] = '[{"bbox_2d": ['

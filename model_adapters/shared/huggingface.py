@@ -27,6 +27,7 @@ from vg_engine.core.contract.inputs import (
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.scene import Scene
 from vg_engine.core.errors import (
     ExpressionError,
     InputError,
@@ -65,6 +66,8 @@ class HuggingFaceAdapter:
             `image_token`.
         nested: whether the processor wants a list of pictures per prompt.
         image_backend: `pil`, or `torchvision` where transformers has no other image processor.
+        answer: how the model's answers to such questions begin, for the query row `answer_first`;
+            empty where that is not known.
         blends: whether the model itself blends neighbouring cells, behind its tower's attention.
         option_names: what `ModelSpec.options` may hold.
     """
@@ -78,6 +81,7 @@ class HuggingFaceAdapter:
     bare: ClassVar[str] = "{system} {image}\n{text}"
     placeholder: ClassVar[str | None] = None
     nested: ClassVar[bool] = False
+    answer: ClassVar[str] = "The location is"
     image_backend: ClassVar[Literal["pil", "torchvision"]] = "pil"
     blends: ClassVar[bool] = False
     option_names: ClassVar[tuple[str, ...]] = ("padding_side",)
@@ -232,12 +236,13 @@ class HuggingFaceAdapter:
     def vg_prepare_inputs(
         self,
         model: LoadedModel,
-        images: Sequence[Picture],
+        scenes: Sequence[Scene],
         expressions: Sequence[Expression],
         prompt: Prompt,
     ) -> PreparedInputs:
         """One sequence per expression, padded to the longest."""
         token = held(model).image_token
+        pictures = [scene.picture for scene in scenes]
         places = [
             prompts.render(
                 prompt,
@@ -246,10 +251,11 @@ class HuggingFaceAdapter:
                 bare=self.bare_prompt(model),
                 system=self.system,
                 image_token=token,
+                answer=self.answer,
             )
             for expression in expressions
         ]
-        tensors, listener = self._process(model, images, expressions, places)
+        tensors, listener = self._process(model, pictures, expressions, places)
         ids, mask = tensors["input_ids"].numpy(), tensors["attention_mask"].numpy()
         self._check_length(model, mask, expressions)
         queries, unknown = [], []
@@ -258,7 +264,8 @@ class HuggingFaceAdapter:
             offsets = listener.offsets[index] * mask[index][:, None]
             last = int(np.flatnonzero(mask[index])[-1])
             rows = prompts.rows_of(prompt.query_row, place, offsets, last)
-            queries.append(Query(expression.image, expression.text, index, rows))
+            said = tuple(place.text[slice(*offsets[row].tolist())] for row in rows)
+            queries.append(Query(expression.scene, expression.text, index, rows, said))
             unknown.append(
                 prompts.unknown_words(
                     place, offsets, ids[index], model.processor.tokenizer.unk_token_id
@@ -267,7 +274,7 @@ class HuggingFaceAdapter:
         return PreparedInputs(
             tensors=MappingProxyType(self._placed(model, tensors)),
             queries=tuple(queries),
-            images=tuple(picture.size for picture in images),
+            sizes=tuple(picture.size for picture in pictures),
             rendered=listener.texts,
             unknown=tuple(unknown),
         )
@@ -278,8 +285,8 @@ class HuggingFaceAdapter:
         """The grids of each query's picture, at the positions of its own image tokens."""
         located = []
         for query in inputs.queries:
-            window = self.window(model, inputs.images[query.image])
-            frame = Frame.of(*inputs.images[query.image]).crop(*map(float, window))
+            size = inputs.sizes[query.scene]
+            frame = Frame.of(*size).crop(*map(float, self.window(model, size)))
             where = self.image_positions(model, inputs, query.sequence)
             located.append(views_of(self.grids(model, frame), where, model=model.name))
         return located
@@ -329,7 +336,7 @@ class HuggingFaceAdapter:
         processor, listener = prompts.listening(model.processor)
         side = held(model).options.get("padding_side", tokenizer.padding_side)
         bos = tokenizer.bos_token
-        pictures: list[Any] = [shown[expression.image] for expression in expressions]
+        pictures: list[Any] = [shown[expression.scene] for expression in expressions]
         options = {
             "padding": len(expressions) > 1,
             "padding_side": side,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from vg_engine.core.contract.prompt import Prompt, QueryRow
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import ExpressionError, InputError, UnsupportedModelError
 
 ENDINGS = frozenset(".?!。．｡？！…‽؟۔।")
@@ -32,12 +32,14 @@ class Rendered:
         text: the whole prompt.
         start, end: the expression as it was given, character offsets into `text`.
         stop: offset of the character that ends the expression as a sentence.
+        span: first and last offset of the words that a query row `span:TEXT` names.
     """
 
     text: str
     start: int
     end: int
     stop: int
+    span: tuple[int, int] | None = None
 
     def moved(self, image_token: str, expanded: str) -> Rendered:
         """The same prompt after expansion.
@@ -55,13 +57,32 @@ class Rendered:
             rest = self.text[behind:]
             at = expanded.rfind(rest)
             by = at - behind if at >= 0 else len(expanded) - len(self.text)
-        moved = Rendered(expanded, self.start + by, self.end + by, self.stop + by)
+        moved = Rendered(
+            expanded,
+            self.start + by,
+            self.end + by,
+            self.stop + by,
+            self._span_in(expanded, behind),
+        )
         if expanded[moved.start : moved.stop + 1] != self.text[self.start : self.stop + 1]:
             raise UnsupportedModelError(
                 "the processor changes the prompt beyond its image placeholder, so the "
                 "expression's tokens cannot be found"
             )
         return moved
+
+    def _span_in(self, expanded: str, behind: int) -> tuple[int, int] | None:
+        """Where the span stands after expansion; what stands before the picture does not move."""
+        if self.span is None:
+            return None
+        by = len(expanded) - len(self.text) if self.span[0] >= behind else 0
+        start, end = self.span[0] + by, self.span[1] + by
+        if expanded[start:end] != self.text[slice(*self.span)]:
+            raise UnsupportedModelError(
+                "the processor changes the prompt beyond its image placeholder, so the words of "
+                "the query row cannot be found"
+            )
+        return start, end
 
 
 def ended(before: str, expression: str, after: str) -> tuple[str, int]:
@@ -83,7 +104,14 @@ def ended(before: str, expression: str, after: str) -> tuple[str, int]:
 
 
 def render(
-    prompt: Prompt, expression: str, processor: Any, *, bare: str, system: str, image_token: str
+    prompt: Prompt,
+    expression: str,
+    processor: Any,
+    *,
+    bare: str,
+    system: str,
+    image_token: str,
+    answer: str = "",
 ) -> Rendered:
     """Put an expression into the bare form or into the model's own chat template.
 
@@ -94,9 +122,11 @@ def render(
         bare: the bare form, with {system}, {image} and {text} in it.
         system: the adapter's system sentence for the bare form.
         image_token: the placeholder of one picture.
+        answer: the adapter's constant beginning of an answer, for the row `answer_first`.
 
     Raises:
-        ExpressionError: the expression holds or makes one of the model's special tokens.
+        ExpressionError: the expression holds or makes one of the model's special tokens, or the
+            prompt does not say the words of a query row `span:TEXT`.
         InputError: there is no chat template, or it refuses.
     """
     _check_plain(expression, prompt, processor.tokenizer)
@@ -117,7 +147,29 @@ def render(
     text = around.replace(_HOLE, user)
     if text.count(image_token) != 1:
         raise ExpressionError(f"{user!r} makes a second {image_token}; use other words")
-    return Rendered(text, start, start + len(expression), at + stop)
+    if prompt.query_row == "answer_first" or prompt.answer is not None:
+        beginning = answer if prompt.answer is None else prompt.answer
+        if not beginning:
+            raise InputError(
+                "the beginning of this model's answers is not known, so there is no row "
+                "answer_first; give one: Prompt(form='chat', answer='The location is')"
+            )
+        text += beginning
+    return Rendered(
+        text, start, start + len(expression), at + stop, _span(prompt, text, image_token)
+    )
+
+
+def _span(prompt: Prompt, text: str, image_token: str) -> tuple[int, int] | None:
+    """The last place where the prompt says the words of a query row `span:TEXT`."""
+    if not prompt.span:
+        return None
+    at = text.rfind(prompt.span)
+    if at < 0 or image_token in prompt.span:
+        raise ExpressionError(
+            f"the prompt {text!r} does not say {prompt.span!r}; name words of the prompt"
+        )
+    return at, at + len(prompt.span)
 
 
 def _chat(prompt: Prompt, processor: Any) -> str:
@@ -197,7 +249,7 @@ def listening(processor: Any) -> tuple[Any, Listener]:
 
 
 def rows_of(
-    query_row: QueryRow, place: Rendered, offsets: Int64[np.ndarray, "tokens 2"], last: int
+    query_row: str, place: Rendered, offsets: Int64[np.ndarray, "tokens 2"], last: int
 ) -> tuple[int, ...]:
     """Positions on the query axis, padding counted; empty where the tokenizer left nothing.
 
@@ -207,11 +259,12 @@ def rows_of(
         offsets: of every token of the padded sequence.
         last: position of the last token that is not padding.
     """
-    if query_row == "prompt_last":
+    if query_row in ("prompt_last", "answer_first"):
         return (last,)
     starts, ends = offsets[:, 0], offsets[:, 1]
-    if query_row == "expression_all":
-        inside = np.flatnonzero((starts < place.end) & (ends > place.start))
+    span = (place.start, place.end) if query_row == "expression_all" else place.span
+    if span is not None:
+        inside = np.flatnonzero((starts < span[1]) & (ends > span[0]))
         return tuple(int(position) for position in inside)
     # One character may be several tokens (bytes): the last of them has seen it whole. A tokenizer
     # that drops the stop leaves the last token before it.

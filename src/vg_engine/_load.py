@@ -28,7 +28,7 @@ from vg_engine.core.readout.regions import Region
 from vg_engine.plugins import entrypoints
 from vg_engine.plugins import options as plugin_options
 from vg_engine.plugins.manager import make_hooks
-from vg_engine.plugins.pictures import MAX_PIXELS, decode
+from vg_engine.plugins.pictures import MAX_PIXELS, Decoder
 from vg_engine.registry import adapters, catalog, schema
 
 AUTO = "auto"
@@ -89,14 +89,10 @@ def load(
 
     stated = _stated_options(found, name)
 
-    def prompt_of(heads: HeadSet) -> Prompt:
-        return _prompts.of_heads(heads, prompt, fields)
-
     region_name, read = _region(region or (entry.region if entry else None) or DEFAULT_REGION)
     hooks = make_hooks(name, made, [_postprocessor(plugin) for plugin in postprocessors])
     with _near(found):
-        engine = Engine(
-            hooks,
+        loaded = hooks.load_model(
             ModelSpec(
                 source=found.source,
                 revision=revision,
@@ -106,27 +102,29 @@ def load(
                 module=model,
                 processor=processor,
                 options={**stated, **(options or {})},
-            ),
-            settings=Settings(
-                region=read,
-                region_name=region_name,
-                prompt=prompt_of(chosen)
-                if isinstance(chosen, HeadSet)
-                else _prompts.of_fields(prompt, fields),
-                batch_size=batch_size,
-            ),
+            )
+        )
+    try:
+        if callable(chosen):
+            chosen = chosen(loaded)
+        if chosen is not None:
+            chosen.check_fits(**loaded.shape)
+            asked = _prompts.of_heads(chosen, prompt, fields)
+            _prompts.check_asks(hooks, loaded, chosen, asked)
+        else:
+            asked = _prompts.of_fields(prompt, fields)
+        return Engine(
+            hooks,
+            loaded,
+            Settings(region=read, region_name=region_name, prompt=asked, batch_size=batch_size),
             head_set=chosen,
-            prompt_of=prompt_of,
-            decode=functools.partial(decode, max_pixels=max_pixels),
+            decode=Decoder(max_pixels),
             provenance={"tool": f"vg-engine {__version__}", "entry": entry.name if entry else None},
             notes=entry.notes if entry else (),
         )
-    try:
-        _prompts.check_asks(hooks, engine)
     except BaseException:
-        engine.close()
+        loaded.close()
         raise
-    return engine
 
 
 def open_model(

@@ -13,9 +13,10 @@ import numpy as np
 
 from vg_engine.core.contract.hooks import Hooks
 from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.engine.engine import Engine
+from vg_engine.core.contract.scene import Scene
 from vg_engine.core.errors import HeadsError, InputError, VGError, nearest
 from vg_engine.core.heads import HeadSet
 from vg_engine.registry import schema
@@ -69,7 +70,7 @@ def of_heads(chosen: HeadSet, given: Given, fields: Mapping[str, Any]) -> Prompt
     return asked
 
 
-def check_asks(hooks: Hooks, engine: Engine) -> None:
+def check_asks(hooks: Hooks, model: LoadedModel, chosen: HeadSet, prompt: Prompt) -> None:
     """Find out now, not at the first picture, whether the model can be asked as its heads need it.
 
     Only the adapter knows: it prepares a blank picture, and nothing is run. A complaint counts if
@@ -78,24 +79,22 @@ def check_asks(hooks: Hooks, engine: Engine) -> None:
     Raises:
         HeadsError: the prompt that the head set states cannot be written for this model.
     """
-    chosen = engine.head_set
-    if chosen is None or not _stated(chosen):
+    if not _stated(chosen):
         return
-    complaint = _complaint(hooks, engine, engine.settings.prompt)
-    if isinstance(complaint, VGError) and _complaint(hooks, engine, Prompt()) is None:
+    complaint = _complaint(hooks, model, prompt)
+    if isinstance(complaint, VGError) and _complaint(hooks, model, Prompt()) is None:
         raise HeadsError(
-            f"head set {chosen.name!r} does not fit: it was found with the "
-            f"{engine.settings.prompt.form} prompt, and this model cannot be asked so "
-            f"({complaint}); choose heads with --heads auto, or list its heads, which carry no "
-            f"prompt: {_option(chosen)}"
+            f"head set {chosen.name!r} does not fit: it was found with the {prompt.form} prompt, "
+            f"and this model cannot be asked so ({complaint}); choose heads with --heads auto, or "
+            f"list its heads, which carry no prompt: {_option(chosen)}"
         ) from complaint
 
 
-def _complaint(hooks: Hooks, engine: Engine, prompt: Prompt) -> Exception | None:
+def _complaint(hooks: Hooks, model: LoadedModel, prompt: Prompt) -> Exception | None:
     """What the adapter says to a blank picture with that prompt."""
     blank = Picture(np.full((_BLANK, _BLANK, 3), 127, np.uint8))
     try:
-        hooks.prepare_inputs(engine.model, [blank], [Expression(0, "it")], prompt)
+        hooks.prepare_inputs(model, [Scene(blank)], [Expression(0, "it")], prompt)
     except Exception as error:  # noqa: BLE001 - whatever a stranger's adapter raises
         return error
     return None

@@ -1,8 +1,4 @@
-"""What a contestant answers, read from maps that are there already.
-
-The main contestant is read by the engine itself. The others are read here, the same way (a test
-compares), but without what nobody asks for: a mask is painted only where a true one is known.
-"""
+"""What an entry of a table answers on one sample, and the truth that it is compared with."""
 
 from __future__ import annotations
 
@@ -10,17 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float64
 
 from vg_engine.core import geometry
-from vg_engine.core.attention import maps
-from vg_engine.core.contract.results import Grounding, HeadMaps
-from vg_engine.core.engine.settings import Settings
-from vg_engine.core.errors import InputError
+from vg_engine.core.contract.results import Grounding, HeadMaps, Instance
 from vg_engine.core.evaluation.outcomes import Outcome, outcome
 from vg_engine.core.evaluation.samples import TrueMask
 from vg_engine.core.heads import Head
-from vg_engine.core.readout.regions import GridRegion
+from vg_engine.core.readout.instances import ReadOut
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +50,14 @@ class Given:
         boxes = np.asarray(grounding.boxes, dtype=np.float64)
         return cls(boxes, grounding.point, grounding.score, mask)
 
+    @classmethod
+    def of_instances(cls, instances: Sequence[Instance]) -> Given:
+        """Take what was read from maps; at least one instance."""
+        painted = [one.mask for one in instances if one.mask is not None]
+        boxes = np.array([one.box for one in instances], dtype=np.float64)
+        mask = np.logical_or.reduce(painted) if painted else None
+        return cls(boxes, instances[0].point, instances[0].score, mask)
+
     def against(self, truth: Truth) -> Outcome:
         """What it is worth.
 
@@ -88,64 +89,34 @@ def centre(size: tuple[int, int], share: float, *, mask: bool) -> Given:
     return Given(box, middle, mask=painted)
 
 
-class Reader:
-    """Reads one query's maps for many contestants.
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """One query's maps, read for many entries of a table.
 
-    Args:
-        observed: of all heads that any of them needs.
+    Attributes:
+        observed: maps of all heads that any of them needs.
         size: (width, height) of the original.
-        settings: the engine's region and smoothing.
-        mask: whether masks are asked for.
+        how: how maps are read.
+        masks: whether masks are painted.
     """
 
-    def __init__(
-        self, observed: HeadMaps, size: tuple[int, int], settings: Settings, *, mask: bool
-    ) -> None:
-        self._observed, self._size, self._settings, self._mask = observed, size, settings, mask
-        self._place = {head: i for i, head in enumerate(observed.heads)}
+    observed: HeadMaps
+    size: tuple[int, int]
+    how: ReadOut
+    masks: bool
 
     def combined(self, heads: Sequence[Head]) -> Given:
-        """What these heads answer together, as the engine would."""
-        chosen = self._observed.maps.values[self._where(heads)]
-        how = self._settings
-        return self._answers(maps.combine(chosen, how.sigma, how.kernel)[None], mask=self._mask)[0]
+        """Read what these heads answer together, as the engine does."""
+        seen = self.how.combined(self.observed.of(heads), self.size)
+        return Given.of_instances(self.how.instances(seen, self.size, masks=self.masks))
 
     def sums(self, groups: Sequence[Sequence[Head]]) -> list[Given]:
-        """What each group of heads answers; all sums are smoothed at once."""
-        values = self._observed.maps.values
-        added = [values[self._where(heads)].sum(axis=0, dtype=np.float64) for heads in groups]
-        return self._smoothed(np.stack(added).astype(np.float32), mask=self._mask)
+        """Read what each group of heads answers; all sums are smoothed at once."""
+        found = self.how.each(self.observed, groups, self.size, masks=self.masks)
+        return [Given.of_instances(instances) for instances in found]
 
     def singles(self, heads: Sequence[Head]) -> list[Given]:
-        """What each head alone answers, without masks."""
-        return self._smoothed(self._observed.maps.values[self._where(heads)], mask=False)
-
-    def _where(self, heads: Sequence[Head]) -> list[int]:
-        return [self._place[head] for head in heads]
-
-    def _smoothed(self, values: Float32[np.ndarray, "n rows cols"], *, mask: bool) -> list[Given]:
-        how = self._settings
-        return self._answers(maps.smooth(values, how.sigma, how.kernel), mask=mask)
-
-    def _answers(self, values: Float32[np.ndarray, "n rows cols"], *, mask: bool) -> list[Given]:
-        seen = self._observed.maps.with_values(values).inside(self._size)
-        return [
-            self._answer(self._settings.region(np.ascontiguousarray(one)), seen, mask=mask)
-            for one in seen.values
-        ]
-
-    def _answer(self, found: GridRegion, seen: geometry.SoftMap, *, mask: bool) -> Given:
-        size = self._size
-        point = geometry.clip_point(seen.to_original.point(*found.peak), size)
-        try:
-            box = geometry.clip_box(seen.to_original.box(found.box), size)
-        except InputError:
-            # A region finer than a cell can lie in the padded part of a cell on the edge.
-            box = geometry.cell_box(seen, point, size)
-        painted = None
-        if mask:
-            painted = geometry.mask_to_original(found.mask, seen.shape, seen.to_original, size)
-            if not painted.any():  # thinner than a pixel: at least the pixel at the peak
-                painted[int(point[1]), int(point[0])] = True
-        score = float(np.clip(found.score, 0.0, 1.0))
-        return Given(np.array([box], dtype=np.float64), point, score, painted)
+        """Read what each head alone answers, without masks."""
+        alone = [(head,) for head in heads]
+        found = self.how.each(self.observed, alone, self.size, masks=False)
+        return [Given.of_instances(instances) for instances in found]

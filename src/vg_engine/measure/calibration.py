@@ -8,12 +8,12 @@ taking the entropy: each of their rows takes a pass of its own, so they are made
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from vg_engine.core.contract.prompt import Prompt, QueryRow
+from vg_engine.core.contract.prompt import QUERY_ROWS, Prompt
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import HeadsError, InputError, PluginError
 from vg_engine.core.evaluation.samples import DataSet, Sample
@@ -115,10 +115,12 @@ def calibrate(
     if "per_sample" in tables and not votes:
         notes.append(f"table per_sample left out: mode {mode} counts no votes of sentences")
 
-    def look(modes: Sequence[str], own: str = "", **changes: Any) -> Discovery:
+    def look(
+        modes: Sequence[str], own: str = "", asking: Engine = engine, **changes: Any
+    ) -> Discovery:
         with working(f"calibrating, {own}" if own else "calibrating") as told:
             return discover(
-                engine,
+                asking,
                 data,
                 out / own.replace(" ", "-"),
                 modes=modes,
@@ -135,13 +137,13 @@ def calibrate(
     }
     rows: dict[str, tuple[Prompt, Selection]] = {}
     asked = engine.settings.prompt
-    for row in get_args(QueryRow) if "query_row" in tables else ():
+    for row in QUERY_ROWS[:-1] if "query_row" in tables else ():
         prompt = replace(asked, query_row=row)
         if prompt == asked:
             rows[row] = prompt, found.chosen
             continue
-        with _asking(engine, prompt):
-            rows[row] = prompt, look([mode], row, singles=0).chosen
+        asking = engine.variant(prompt=prompt)
+        rows[row] = prompt, look([mode], row, asking, singles=0).chosen
     return Calibration(
         data=data,
         drawn=_drawn(samples, settings),
@@ -244,14 +246,3 @@ def _ranked(
         else:
             good.append(name)
     return look([mode, *good, *votes]), good
-
-
-@contextmanager
-def _asking(engine: Engine, prompt: Prompt) -> Iterator[None]:
-    """The engine with another prompt, for as long as the block runs."""
-    before = engine.settings
-    engine.settings = replace(before, prompt=prompt)
-    try:
-        yield
-    finally:
-        engine.settings = before

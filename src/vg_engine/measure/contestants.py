@@ -7,15 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from vg_engine import _prompts
 from vg_engine._load import named_heads
 from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.engine.engine import FIRST_LAYER, Engine
+from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError
 from vg_engine.core.evaluation.samples import DataSet
 from vg_engine.core.heads import Head, HeadSet
+from vg_engine.core.selection.random_heads import random_heads
 
 Kind = Literal["heads", "auto", "raw", "random", "mean", "single", "centre"]
 CENTRE_SHARE = 0.5  # of each side of the picture
@@ -24,7 +23,6 @@ AUTO = "auto"
 _CONTROLS = ("random", "mean", "single", "centre")
 _MANY_SHARED = 0.3  # of random heads in the set itself: worth a note
 _NAMED = 4  # heads that a name lists
-_ATTEMPTS = 100  # per draw, to find one that was not drawn before
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def make_plan(
     if engine.stamp()["postprocess"]:
         notes.append("the post-processors refine the answers of the first row alone")
         rows.append(_raw(mains[0], engine.stamp()["postprocess"]))
-    deep = candidates(engine)
+    deep = engine.model.candidate_heads
     if controls:
         for row in mains:
             drawn, said = _random(row, deep, engine.settings.k, draws=draws, seed=seed)
@@ -171,12 +169,6 @@ def found_here(sets: Iterable[HeadSet | None], data: DataSet) -> Iterator[str]:
                 f"{heads.name} was found on these very samples: its score is too good; "
                 "score it on others"
             )
-
-
-def candidates(engine: Engine) -> tuple[Head, ...]:
-    """The heads from which localization heads are taken: those of layers 2 on (section 2)."""
-    every = engine.model.all_heads
-    return tuple(head for head in every if head.layer >= FIRST_LAYER) or every
 
 
 def as_settings(plan: Plan) -> dict[str, Any]:
@@ -219,8 +211,7 @@ def _heads(text: str) -> tuple[Head, ...]:
 
 
 def _check_fits(engine: Engine, heads: HeadSet) -> None:
-    model = engine.model
-    heads.check_fits(layers=model.layers, per_layer=model.heads, map_layers=model.map_layers)
+    heads.check_fits(**engine.model.shape)
 
 
 def _prompt(engine: Engine, heads: HeadSet | None, given: Mapping[str, str]) -> Prompt:
@@ -263,7 +254,7 @@ def _random(
         return None, [
             f"{row.name} holds all {len(pool)} heads of {where}: there are no others to draw"
         ]
-    found = _drawn(pool, row.heads, size, min(draws, possible), seed)
+    found = random_heads(pool, size, draws=draws, seed=seed, without=row.heads)
     notes = []
     if len(found) < draws:
         notes.append(f"only {len(found)} draws of {size} heads of {where} differ from {row.name}")
@@ -276,22 +267,6 @@ def _random(
     name = f"random: {_count(size)} of {where}"
     said = f"mean of {len(found)} draws, seed {seed}"
     return Contestant(_with(name, row.prompt), "random", (), found, row.prompt, said), notes
-
-
-def _drawn(
-    pool: tuple[Head, ...], own: Iterable[Head], size: int, draws: int, seed: int
-) -> tuple[tuple[Head, ...], ...]:
-    rng = np.random.default_rng(seed)
-    seen = {frozenset(own)}
-    found: list[tuple[Head, ...]] = []
-    for _ in range(draws * _ATTEMPTS):
-        if len(found) == draws:
-            break
-        chosen = tuple(sorted(pool[i] for i in rng.permutation(len(pool))[:size].tolist()))
-        if frozenset(chosen) not in seen:
-            seen.add(frozenset(chosen))
-            found.append(chosen)
-    return tuple(found)
 
 
 def _mean(deep: tuple[Head, ...], prompt: int) -> Contestant:
@@ -317,7 +292,7 @@ def _captured(engine: Engine, rows: Sequence[Contestant], prompt: int) -> tuple[
             continue
         wanted.update(row.heads, *row.draws)
         if row.kind in ("auto", "raw") and not row.heads:
-            wanted.update(candidates(engine))
+            wanted.update(engine.model.candidate_heads)
     return tuple(sorted(wanted))
 
 

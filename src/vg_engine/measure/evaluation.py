@@ -342,7 +342,7 @@ def show_cases(
 ) -> tuple[tuple[Shown, ...], tuple[Shown, ...]]:
     """The worst and the best cases with pictures and maps; what cannot be opened is left out."""
     places = {sample.id: place for place, sample in enumerate(samples)}
-    wanted = plan.main.heads or contestants.candidates(engine)
+    wanted = plan.main.heads or engine.model.candidate_heads
 
     def shown(records: Sequence[Record]) -> Iterator[Shown]:
         for record in records:

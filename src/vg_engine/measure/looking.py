@@ -14,7 +14,7 @@ from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import VGError
 from vg_engine.core.evaluation.samples import Fault, Sample, as_fault
 from vg_engine.core.evaluation.sampling import Unit
-from vg_engine.core.readout import per_head
+from vg_engine.core.readout.per_head import head_fit
 from vg_engine.core.selection import head_statistics
 from vg_engine.core.selection.head_statistics import Criteria, measure_heads
 from vg_engine.measure.loop import fault_records, guarded, open_picture, told
@@ -228,8 +228,4 @@ def _own(
     if sample is None or sample.boxes is None or not len(sample.boxes):
         none = np.full(len(maps.heads), np.nan, dtype=np.float32)
         return none, none
-    how = engine.settings
-    boxes, points = per_head.own_answers(
-        maps, picture.size, how.region, sigma=how.sigma, kernel=how.kernel
-    )
-    return per_head.best_iou(boxes, sample.boxes), per_head.inside_any(points, sample.boxes)
+    return head_fit(maps, picture.size, engine.settings.read_out, sample.boxes)

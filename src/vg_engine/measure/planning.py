@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import PluginError
 from vg_engine.core.heads import Head
 from vg_engine.core.readout.regions import Region
+from vg_engine.core.selection.random_heads import random_heads
 from vg_engine.core.selection.ranking import Selection
 from vg_engine.measure.calibration import (
     ENTROPY_ALONE,
@@ -22,14 +21,12 @@ from vg_engine.measure.calibration import (
     Calibration,
     labelled,
 )
-from vg_engine.measure.contestants import candidates
 from vg_engine.measure.variants import Plan, Reading, Sheet, Variant
 from vg_engine.plugins import entrypoints
 
 COUNTS = (1, 2, 3, 4, 5, 8, 16)
 SIGMAS = (0.0, 0.4, 0.8, 1.0, 1.4, 1.8)
 KERNELS = (1, 3, 5, 7, 9, 11)
-_ATTEMPTS = 100  # per draw of random heads, to find one that was not drawn before
 _RULES = {
     IMAGE_ALONE: "S_img alone",
     ENTROPY_ALONE: "entropy alone",
@@ -172,21 +169,13 @@ class _Planner:
         if possible < 1:
             self.notes.append("no random heads: the default heads are all heads of their layers")
             return
-        rng = np.random.default_rng(self.seed)
-        seen = {frozenset(own)}
-        drawn: list[tuple[Head, ...]] = []
-        wanted = min(self.draws, possible)
-        for _ in range(wanted * _ATTEMPTS):
-            heads = tuple(sorted(pool[i] for i in rng.permutation(len(pool))[: len(own)].tolist()))
-            if len(drawn) < wanted and frozenset(heads) not in seen:
-                seen.add(frozenset(heads))
-                drawn.append(heads)
+        drawn = random_heads(pool, len(own), draws=self.draws, seed=self.seed, without=own)
         places = tuple(self._index(heads=heads) for heads in drawn)
         said = f"{len(own)} heads of the same layers, mean of {len(places)} draws, seed {self.seed}"
         yield Variant("random heads", places, said=said, control=True)
 
     def _mean(self) -> Variant:
-        every = candidates(self.engine)
+        every = self.engine.model.candidate_heads
         said = f"{len(every)} heads of layers {every[0].layer} to {every[-1].layer}"
         made = self._varied("mean of all heads", default=False, said=said, heads=every)
         return replace(made, control=True)
@@ -261,7 +250,7 @@ class _Planner:
         wanted: set[Head] = set()
         for reading in self.readings:
             if reading.prompt == prompt:
-                wanted.update(reading.heads or candidates(self.engine))
+                wanted.update(reading.heads or self.engine.model.candidate_heads)
         return tuple(sorted(wanted))
 
 

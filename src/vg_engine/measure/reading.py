@@ -14,11 +14,9 @@ from vg_engine.core.evaluation.outcomes import Outcome, outcome
 from vg_engine.core.evaluation.samples import Fault, Sample, as_fault
 from vg_engine.core.evaluation.sampling import Unit
 from vg_engine.core.heads import Head
-from vg_engine.core.readout import instances
-from vg_engine.core.selection.per_picture import per_picture_heads
+from vg_engine.core.readout.instances import ReadOut
 from vg_engine.measure import loop, records
-from vg_engine.measure.answers import Given, Reader, Truth
-from vg_engine.measure.contestants import candidates
+from vg_engine.measure.answers import Given, Reading, Truth
 from vg_engine.measure.records import Record
 from vg_engine.measure.scoring import Asked, open_sample
 from vg_engine.measure.variants import Plan, informed
@@ -96,18 +94,17 @@ def read_sample(
         alike.setdefault(reading.same[1:], {}).setdefault(reading.same[0], reading.heads)
     worths: dict[tuple[Any, ...], Outcome] = {}
     for how, groups in alike.items():
-        reader = _reader(engine, plan, seen, asked, *how)
+        reader = _reader(plan, seen, asked, *how)
         for heads, given in zip(groups, reader.sums(list(groups.values())), strict=True):
             worths[heads, *how] = _worth(given, asked.truth)
     # The default row is what the engine answers, to the last bit.
     first = known[0]
-    reader = _reader(engine, plan, seen, asked, *first.same[1:])
+    reader = _reader(plan, seen, asked, *first.same[1:])
     worths[first.same] = _worth(reader.combined(first.heads), asked.truth)
     return [worths[reading.same] for reading in known]
 
 
 def _reader(
-    engine: Engine,
     plan: Plan,
     seen: Sequence[HeadMaps],
     asked: Asked,
@@ -115,14 +112,9 @@ def _reader(
     kernel: int,
     region: str,
     prompt: int,
-) -> Reader:
-    how = replace(
-        engine.settings,
-        region=informed(plan.regions[region], sigma, kernel),
-        sigma=sigma,
-        kernel=kernel,
-    )
-    return Reader(seen[prompt], asked.picture.size, how, mask=asked.truth.mask is not None)
+) -> Reading:
+    how = ReadOut(informed(plan.regions[region], sigma, kernel), sigma, kernel)
+    return Reading(seen[prompt], asked.picture.size, how, masks=asked.truth.mask is not None)
 
 
 def _worth(given: Given, truth: Truth) -> Outcome:
@@ -137,10 +129,7 @@ def _worth(given: Given, truth: Truth) -> Outcome:
 
 def _auto(engine: Engine, maps: HeadMaps) -> tuple[Head, ...]:
     """The heads that one sentence chooses, as the engine does without a head set."""
-    deep = candidates(engine)
-    return per_picture_heads(
-        maps if maps.heads == deep else instances.pick(maps, deep), k=engine.settings.k
-    )
+    return engine.variant(head_set=None).choose(maps).heads
 
 
 def _fault(fault: Fault) -> Record:

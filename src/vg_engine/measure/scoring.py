@@ -14,11 +14,9 @@ from vg_engine.core.evaluation.outcomes import outcome
 from vg_engine.core.evaluation.samples import Fault, Sample, as_fault, fit_boxes
 from vg_engine.core.evaluation.sampling import Unit
 from vg_engine.core.heads import Head
-from vg_engine.core.readout import instances
-from vg_engine.core.selection.per_picture import per_picture_heads
 from vg_engine.measure import records
-from vg_engine.measure.answers import Given, Reader, Truth, centre
-from vg_engine.measure.contestants import CENTRE, CENTRE_SHARE, Contestant, Plan, candidates
+from vg_engine.measure.answers import Given, Reading, Truth, centre
+from vg_engine.measure.contestants import CENTRE, CENTRE_SHARE, Contestant, Plan
 from vg_engine.measure.loop import guarded, told
 from vg_engine.measure.race import Race
 from vg_engine.measure.records import Record
@@ -122,10 +120,7 @@ def main_answer(engine: Engine, plan: Plan, seen: HeadMaps, picture: Picture) ->
 
 
 def _auto(engine: Engine, seen: HeadMaps) -> tuple[Head, ...]:
-    deep = candidates(engine)
-    return per_picture_heads(
-        seen if seen.heads == deep else instances.pick(seen, deep), k=engine.settings.k
-    )
+    return engine.variant(head_set=None).choose(seen).heads
 
 
 def _read(
@@ -142,7 +137,7 @@ def _read(
             if not index:
                 main.append(main_answer(engine, plan, seen, one.picture))
             mask = one.truth.mask is not None
-            reader = Reader(seen, one.picture.size, engine.settings, mask=mask)
+            reader = Reading(seen, one.picture.size, engine.settings.read_out, masks=mask)
             for row in rows:
                 heads_of_row = row.heads or (_auto(engine, seen) if row.kind == "auto" else ())
                 answer = _answer(row, heads_of_row, reader, one.truth, races)
@@ -153,7 +148,7 @@ def _read(
 def _answer(
     row: Contestant,
     heads: Sequence[Head],
-    reader: Reader,
+    reader: Reading,
     truth: Truth,
     races: Mapping[str, Race],
 ) -> Record:

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt, QueryRow
+from vg_engine.core.contract.prompt import QUERY_ROWS, Prompt
 from vg_engine.testing import conduct, paint, parity, sharing, summary
 from vg_engine.testing.opened import (
     ContractError,
@@ -26,7 +26,9 @@ from vg_engine.testing.opened import (
 
 FORMS: tuple[Literal["bare", "chat"], ...] = get_args(Literal["bare", "chat"])
 FEWEST_SHAPES = 5  # square, wide, tall, tiny and large
-ROWS: tuple[QueryRow, ...] = get_args(QueryRow)
+ROWS = tuple(
+    row for row in QUERY_ROWS if row != "answer_first"
+)  # that one is prompt_last with more text
 
 
 @dataclass(frozen=True)
@@ -224,8 +226,8 @@ class AdapterContract:
             sharing.check_packing(opened)
         if declared.prefix_reuse:
             sharing.check_prefix(opened)
-        elif opened.hooks.encode_prefix(opened.model, noise((64, 64)), Prompt()) is not None:
-            raise ContractError("vg_encode_prefix answers, and no prefix reuse is declared")
+        elif opened.hooks.open_scene(opened.model, noise((64, 64)), Prompt(), 1) is not None:
+            raise ContractError("vg_open_scene answers, and no prefix reuse is declared")
 
     def test_cells_lie_where_they_are_said_to_lie(
         self,

@@ -15,6 +15,7 @@ from vg_engine.core.contract.inputs import AttentionRequest, Expression, Prepare
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.scene import Scene
 from vg_engine.core.geometry import View
 from vg_engine.plugins.manager import make_hooks
 
@@ -82,7 +83,8 @@ class Opened:
         prompt: Prompt | None = None,
     ) -> PreparedInputs:
         """`vg_prepare_inputs`."""
-        return self.hooks.prepare_inputs(self.model, pictures, expressions, prompt or Prompt())
+        scenes = [Scene(picture) for picture in pictures]
+        return self.hooks.prepare_inputs(self.model, scenes, expressions, prompt or Prompt())
 
     def views(self, inputs: PreparedInputs) -> tuple[tuple[View, ...], ...]:
         """`vg_locate_image_tokens`."""

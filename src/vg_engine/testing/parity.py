@@ -289,9 +289,9 @@ def _check_alone(
 ) -> float:
     rows, views, worst = opened.rows(together), opened.views(together), 0.0
     for query, taken, seen in zip(together.queries, rows, views, strict=True):
-        asked = query.image, query.expression
+        asked = query.scene, query.expression
         if asked not in known:
-            picture = noise(SIZES[query.image], query.image)
+            picture = noise(SIZES[query.scene], query.scene)
             inputs = opened.prepare([picture], [Expression(0, query.expression)], prompt)
             known[asked] = opened.rows(inputs)[0], opened.views(inputs)[0]
         expected, alone = known[asked]

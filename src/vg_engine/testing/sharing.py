@@ -14,6 +14,7 @@ from jaxtyping import Float32
 from vg_engine.core.contract.inputs import Expression, PreparedInputs
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.scene import Scene
 from vg_engine.testing.opened import ContractError, Opened, image_positions, noise
 from vg_engine.testing.parity import EXPRESSIONS, SIZES
 
@@ -33,7 +34,7 @@ def alone(
 ) -> Rows:
     """The same, each expression in a pass of its own."""
     return [
-        on_image(opened, opened.prepare([pictures[e.image]], [Expression(0, e.text)], prompt))[0]
+        on_image(opened, opened.prepare([pictures[e.scene]], [Expression(0, e.text)], prompt))[0]
         for e in asked
     ]
 
@@ -67,20 +68,31 @@ def check_prefix(opened: Opened, prompt: Prompt | None = None) -> float:
     prompt = prompt or Prompt(query_row="expression_all")
     worst = 0.0
     pictures = [noise(size, seed) for seed, size in enumerate(SIZES)]
-    prefixes = [opened.hooks.encode_prefix(opened.model, each, prompt) for each in pictures]
-    if any(prefix is None for prefix in prefixes):
-        raise ContractError("prefix reuse is declared, but vg_encode_prefix answers nothing")
+    scenes = [_opened(opened, picture, prompt) for picture in pictures]
     # Each kept picture twice, with the others in between.
     for index in (0, 1, 2, 0, 1):
         asked = [Expression(0, text) for text in EXPRESSIONS]
-        inputs = opened.hooks.prepare_inputs(
-            opened.model, [pictures[index]], asked, prompt, prefixes[index]
-        )
+        inputs = opened.hooks.prepare_inputs(opened.model, [scenes[index]], asked, prompt)
         expected = alone(opened, [pictures[index]], asked, prompt)
         for _ in range(2):
             found = on_image(opened, inputs)
             worst = max(worst, _compared("with a kept prefix", asked, found, expected))
+    for scene in scenes:
+        if scene.encoding is not None:
+            scene.encoding.close()
     return worst
+
+
+def _opened(opened: Opened, picture: Picture, prompt: Prompt) -> Scene:
+    """The scene of a picture that the adapter keeps.
+
+    Raises:
+        ContractError: it keeps nothing.
+    """
+    encoding = opened.hooks.open_scene(opened.model, picture, prompt, opened.model.layers)
+    if encoding is None:
+        raise ContractError("prefix reuse is declared, but vg_open_scene answers nothing")
+    return Scene(picture, encoding)
 
 
 def _compared(how: str, asked: Sequence[Expression], found: Rows, expected: Rows) -> float:
