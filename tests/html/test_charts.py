@@ -43,7 +43,7 @@ def drawn(svg: str) -> ET.Element:
 
 
 def box(text: ET.Element) -> tuple[float, float, float, float, str]:
-    """Where a word stands, by the widths of a font that the charts know nothing of."""
+    """The place of a word, by the widths of a font that the charts know nothing of."""
     from PIL import ImageFont
 
     size = 14 if text.get("class") == "title" else 12
@@ -63,6 +63,10 @@ def said(root: ET.Element) -> list[str]:
 def of_class(root: ET.Element, name: str, wanted: str) -> list[ET.Element]:
     """Elements of a name that have all wanted classes."""
     return [e for e in root.iter(name) if set(wanted.split()) <= set(e.get("class", "").split())]
+
+
+def numbers(element: ET.Element, *keys: str) -> list[float]:
+    return [float(element.get(key, "")) for key in keys]
 
 
 def points(path: ET.Element) -> list[tuple[float, float]]:
@@ -166,10 +170,8 @@ def test_the_elbow_is_drawn_where_it_is() -> None:
     for (_, y), value in zip(curve, ascending, strict=True):
         assert (y - base) / (top - base) == pytest.approx((value - 0.01) / 0.89, abs=1e-3)
     (dot,) = of_class(root, "circle", "c0")
-    assert (float(dot.get("cx", "")), float(dot.get("cy", ""))) == pytest.approx(curve[5], abs=0.02)
-    lines = [
-        [float(line.get(k, "")) for k in ("x1", "y1", "x2", "y2")] for line in root.iter("line")
-    ]
+    assert numbers(dot, "cx", "cy") == pytest.approx(curve[5], abs=0.02)
+    lines = [numbers(line, "x1", "y1", "x2", "y2") for line in root.iter("line")]
     assert [*curve[0], *curve[-1]] in lines, "the chord"
     assert {"index 5, τ = 0.05", "chord"} <= set(said(root))
     assert any(text.startswith("5 of 9 kept") for text in said(root))
@@ -189,15 +191,11 @@ def test_bars_are_as_long_as_their_values() -> None:
         )
     )
     first, second = of_class(root, "rect", "f")
-    assert float(first.get("width", "")) == pytest.approx(
-        2 * float(second.get("width", "")), abs=0.1
-    )
-    assert "c0" in second.get("class", "")
-    assert "cm" in first.get("class", "")
-    end = float(first.get("x", "")) + float(first.get("width", ""))
+    (start, wide), (_, half) = numbers(first, "x", "width"), numbers(second, "x", "width")
+    assert wide == pytest.approx(2 * half, abs=0.1)
+    assert [first.get("class"), second.get("class")] == ["f cm", "f c0"]
     whisker, *_ = of_class(root, "line", "s thin cq")
-    middle = (float(whisker.get("x1", "")) + float(whisker.get("x2", ""))) / 2
-    assert middle == pytest.approx(end, abs=0.1)
+    assert sum(numbers(whisker, "x1", "x2")) / 2 == pytest.approx(start + wide, abs=0.1)
     assert {"2.00", "1.00", "n/a"} <= set(said(root))
     assert [word for word in said(root) if word in "abc"] == ["a", "b", "c"]
 
@@ -245,10 +243,7 @@ def test_the_scatter_shows_each_pair_and_names_the_chosen() -> None:
         )
     )
     places = {
-        (dot.findtext("title") or "").split()[0]: (
-            float(dot.get("cx", "")),
-            float(dot.get("cy", "")),
-        )
+        (dot.findtext("title") or "").split()[0]: numbers(dot, "cx", "cy")
         for dot in root.iter("circle")
     }
     assert set(places) == {"a", "b", "d"}
@@ -273,12 +268,11 @@ def test_intervals_lie_on_their_axis() -> None:
     def place(value: float) -> float:
         return where["0.0"] + value * (where["1.0"] - where["0.0"])
 
-    dots = [float(dot.get("cx", "")) for dot in root.iter("circle")]
+    dots = [x for dot in root.iter("circle") for x in numbers(dot, "cx")]
     assert dots == pytest.approx([place(0.8), place(0.2), place(0.5)], abs=0.1)
-    spans = [(float(s.get("x1", "")), float(s.get("x2", ""))) for s in of_class(root, "line", "s")]
-    assert spans[0] == pytest.approx((place(0.5), place(0.5)), abs=0.1)
-    assert spans[1] == pytest.approx((place(0.7), place(0.9)), abs=0.1)
-    assert spans[2] == pytest.approx((place(0.1), place(0.4)), abs=0.1)
+    spans = [numbers(span, "x1", "x2") for span in of_class(root, "line", "s")]
+    for span, ends in zip(spans, [(0.5, 0.5), (0.7, 0.9), (0.1, 0.4)], strict=True):
+        assert span == pytest.approx(list(map(place, ends)), abs=0.1)
     assert {"0.800 [0.700, 0.900]", "0.500"} <= set(said(root))
     outside = drawn(
         charts.forest([charts.ForestRow("x", Estimate(3.0, 2.9, 3.1, 9))], title="t", low=0, high=1)

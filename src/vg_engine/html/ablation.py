@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vg_engine.core.evaluation.outcomes import metric
 from vg_engine.core.selection.head_statistics import HIT, INSIDE, IOU
 from vg_engine.html import charts
-from vg_engine.html.cells import Cell, estimate_cell, model_name, paired_cells
+from vg_engine.html.cells import Cell, estimate_cell, model_name, paired_cells, stated
 from vg_engine.html.discovery import FAULTS, boxed, ranked_by, truth_chart
 from vg_engine.html.report_page import ReportPage
 
@@ -38,16 +37,12 @@ def page(ablation: Ablation, *, command: str = "") -> ReportPage:
     settings, default = ablation.settings, ablation.default
     discovery = ablation.calibration.discovery
     context = {
+        "ablation": ablation,
+        "discovery": discovery,
         "numbers": [
             (metric(name).title, default.scores[name], _METRIC_WORDS[name])
             for name in ablation.metrics
         ],
-        "mode": discovery.mode.text,
-        "heads": ", ".join(map(str, default.variant.heads)),
-        "reading": settings["readings"][0],
-        "resamples": settings["resamples"],
-        "warnings": ablation.warnings,
-        "notes": ablation.notes,
         "tables": [
             {
                 "name": table.sheet.name,
@@ -62,9 +57,11 @@ def page(ablation: Ablation, *, command: str = "") -> ReportPage:
         "boxed": boxed(discovery),
         "truth_chart": truth_chart(discovery, ablation.spearman, discovery.chosen.heads),
         "correlations": _correlations(ablation),
-        "fault_tables": list(_fault_tables(ablation)),
+        "fault_tables": [
+            ("calibration", len(discovery.faults), discovery.faults[:FAULTS]),
+            ("data", ablation.fault_count, ablation.faults),
+        ],
         "provenance": _provenance(ablation),
-        "metrics": ablation.metrics,
     }
     return ReportPage(
         "ablation",
@@ -202,17 +199,6 @@ def _correlations(ablation: Ablation) -> dict[str, object] | None:
     }
 
 
-def _fault_tables(ablation: Ablation) -> Iterator[tuple[str, int, list[tuple[str, str]]]]:
-    """Per data set with faults: its part, their number, and the first of them."""
-    calibration = ablation.calibration.discovery.faults
-    for source, count, faults in (
-        ("calibration", len(calibration), calibration[:FAULTS]),
-        ("data", ablation.fault_count, ablation.faults),
-    ):
-        if count:
-            yield source, count, [(fault.id, fault.error) for fault in faults]
-
-
 def _provenance(ablation: Ablation) -> dict[str, object]:
     settings, calibration = ablation.settings, ablation.calibration.discovery.settings
     prompt = settings["prompt"]
@@ -232,7 +218,5 @@ def _provenance(ablation: Ablation) -> dict[str, object]:
         "samples": f"{settings['samples']:,}, of which {ablation.n:,} were scored",
         "limit": settings["limit"],
         "readings of each": ablation.distinct,
-        "seed": settings["seed"],
-        "resamples": settings["resamples"],
-        "tool": settings["tool"],
+        **stated(settings, "seed", "resamples", "tool"),
     }

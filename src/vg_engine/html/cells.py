@@ -83,3 +83,8 @@ def paired_cells(paired: Paired) -> tuple[Cell, Cell]:
 def model_name(settings: Mapping[str, Any]) -> str:
     """The name of a model in a title: its known name, else the last part of its own."""
     return str(settings.get("entry") or str(settings["model"]).rstrip("/").rpartition("/")[2])
+
+
+def stated(settings: Mapping[str, Any], *keys: str) -> dict[str, object]:
+    """Settings by their names in words."""
+    return {key.replace("_", " "): settings[key] for key in keys}

@@ -9,7 +9,7 @@ from vg_engine.core.contract.picture import Picture
 from vg_engine.core.evaluation.intervals import Estimate
 from vg_engine.core.evaluation.outcomes import metric
 from vg_engine.html import charts, thumbnails
-from vg_engine.html.cells import Cell, estimate_cell, model_name, paired_cells
+from vg_engine.html.cells import Cell, estimate_cell, model_name, paired_cells, stated
 from vg_engine.html.evaluation import corners
 from vg_engine.html.report_page import ReportPage
 from vg_engine.html.thumbnails import Card, Outline
@@ -22,11 +22,7 @@ _WIDE = 720  # CSS pixels of a chart
 
 
 def page(
-    comparison: Comparison,
-    pictures: Mapping[str, Picture],
-    missing: str = "",
-    *,
-    command: str = "",
+    comparison: Comparison, pictures: Mapping[str, Picture], missing: str = "", *, command: str = ""
 ) -> ReportPage:
     """The report.
 
@@ -39,11 +35,10 @@ def page(
     a, b = comparison.a, comparison.b
     names = _name(a, b), _name(b, a)
     context = {
+        "comparison": comparison,
         "difference_rows": [_difference(one) for one in comparison.differences],
         "chart": _chart(comparison),
         "names": names,
-        "resamples": comparison.resamples,
-        "notes": comparison.notes,
         "a_better": _cards(comparison.a_better, pictures),
         "b_better": _cards(comparison.b_better, pictures),
         "missing": missing,
@@ -110,7 +105,7 @@ def _card(case: Apart, picture: Picture) -> Card:
 
 
 def _fit(answer: Mapping[str, object]) -> str:
-    """How well an answer fits, in a few words."""
+    """The fit of an answer, in a few words."""
     iou, inter, union = answer["iou"], answer["inter"], answer["union"]
     if isinstance(iou, float | int):
         return f"IoU {iou:.2f}"
@@ -129,14 +124,10 @@ def _provenance(letter: str, side: Side) -> dict[str, object]:
         "what it is": row.said or None,
         "heads": row.heads if row.kind == "heads" else None,
         "records": side.kept.path,
-        "model": settings["model"],
-        "revision": settings["revision"],
-        "fingerprint": settings["fingerprint"],
+        **stated(settings, "model", "revision", "fingerprint"),
         "prompt": f"{prompt['form']}, {prompt['template']!r}, {prompt['query_row']}",
         "region": settings["region"],
         "post-processors": settings["postprocess"] or None,
-        "data": settings["data"],
-        "data revision": settings["data_revision"],
-        "tool": settings["tool"],
+        **stated(settings, "data", "data_revision", "tool"),
         "made": side.kept.remarks.get("date"),
     }

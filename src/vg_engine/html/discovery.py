@@ -73,21 +73,16 @@ def page(
     """
     found, settings = discovery.chosen, discovery.settings
     context = {
+        "discovery": discovery,
         "numbers": list(_numbers(discovery, found)),
         "use": use,
-        "notes": (*found.notes, *discovery.statements),
-        "resampled": discovery.resampled,
-        "samples": settings["samples"],
         "elbow_chart": _elbow_chart(found),
-        "thresholds": ", ".join(f"{value:.3g}" for value in found.thresholds)
-        if len(found.thresholds) > 1
-        else "",
+        "thresholds": ", ".join(f"{value:.3g}" for value in found.thresholds),
         "ranking_chart": _ranking_chart(found),
         "ranking": _ranking(discovery, found),
         "column_descriptions": {_COLUMN_NAMES[key]: COLUMNS[key] for key in _known(discovery)},
         "heat_maps": list(_heat_maps(discovery, found)),
         "stability_chart": _stability_chart(found),
-        "draw_size": f"{min(found.samples):,}",
         "truth_chart": truth_chart(discovery, correlations, found.heads[:_TILES]),
         "boxed": boxed(discovery),
         "correlations": {
@@ -98,8 +93,7 @@ def page(
         "modes": _modes(discovery),
         "others": _OTHERS,
         "cards": [_card(found, example) for example in examples],
-        "fault_count": len(discovery.faults),
-        "faults": [(fault.id, fault.error) for fault in discovery.faults[:FAULTS]],
+        "listed": FAULTS,
         "provenance": _provenance(discovery),
     }
     return ReportPage(
@@ -223,7 +217,7 @@ def _stability_chart(found: Selection) -> str:
 def truth_chart(
     discovery: Discovery, correlations: Mapping[str, Estimate], named: Sequence[Head]
 ) -> str:
-    """What ranked each candidate against the IoU of its own box; empty if no IoU was measured.
+    """The candidates: their rank value against the IoU of their own box; empty without IoUs.
 
     Args:
         discovery: the result.

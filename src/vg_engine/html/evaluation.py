@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vg_engine.core.evaluation.outcomes import metric
 from vg_engine.core.geometry import Box
 from vg_engine.html import charts, thumbnails
-from vg_engine.html.cells import Cell, estimate_cell, model_name, paired_cells
+from vg_engine.html.cells import Cell, estimate_cell, model_name, paired_cells, stated
 from vg_engine.html.report_page import ReportPage
 from vg_engine.html.thumbnails import Card, Outline
 
@@ -24,10 +24,7 @@ _HALF, _WHOLE = 500, 720  # CSS pixels of a chart
 
 
 def page(
-    evaluation: Evaluation,
-    cases: tuple[Sequence[Shown], Sequence[Shown]],
-    *,
-    command: str = "",
+    evaluation: Evaluation, cases: tuple[Sequence[Shown], Sequence[Shown]], *, command: str = ""
 ) -> ReportPage:
     """The report.
 
@@ -40,28 +37,20 @@ def page(
     headline = table.headline
     worst, best = ([_card(case) for case in part] for part in cases)
     context = {
+        "evaluation": evaluation,
         "numbers": [
             (metric(name).title, table.rows[0].scores[name], metric(name).description)
             for name in headline[:_LARGE]
         ],
         "scores": _score_table(table, headline),
-        "all_scores": _score_table(table, table.metrics)
-        if set(table.metrics) - set(headline)
-        else None,
-        "resamples": settings["resamples"],
-        "notes": evaluation.notes,
-        "control_charts": [_control_chart(table, name) for name in _charted(table)]
-        if len(table.rows) > 1
-        else [],
+        "all_scores": _score_table(table, table.metrics),
+        "control_charts": [_control_chart(table, name) for name in _charted(table)],
         "differences": _differences(evaluation),
         "groups": list(_groups(evaluation)),
         "fit_charts": _fit_charts(evaluation),
         "worst": worst,
         "best": best,
-        "fault_count": evaluation.fault_count,
-        "faults": [(fault.id, fault.error) for fault in evaluation.faults],
         "provenance": _provenance(evaluation),
-        "metrics": table.metrics,
     }
     return ReportPage(
         "evaluation",
@@ -236,7 +225,7 @@ def _is_right(answer: Mapping[str, Any]) -> bool | None:
 
 
 def _facts(record: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[str]:
-    """How well an answer fits, in a few words."""
+    """The fit of an answer, in a few words."""
     if answer["iou"] is not None:
         yield f"IoU {answer['iou']:.2f}"
     elif answer["union"]:
@@ -253,10 +242,7 @@ def _provenance(evaluation: Evaluation) -> dict[str, object]:
     settings = evaluation.settings
     main = evaluation.columns.contestants[0]
     return {
-        "model": settings["model"],
-        "revision": settings["revision"],
-        "fingerprint": settings["fingerprint"],
-        "adapter": settings["adapter"],
+        **stated(settings, "model", "revision", "fingerprint", "adapter"),
         "shape": f"{settings['layers']} layers x {settings['heads_per_layer']} heads",
         "precision": f"{settings['dtype']} on {settings['device']}",
         "prompt": [
@@ -264,12 +250,8 @@ def _provenance(evaluation: Evaluation) -> dict[str, object]:
         ],
         "region": f"{settings['region']}, sigma {settings['sigma']:g}, kernel {settings['kernel']}",
         "post-processors": settings["postprocess"] or None,
-        "data": settings["data"],
-        "data revision": settings["data_revision"],
-        "samples": settings["samples"],
-        "limit": settings["limit"],
-        "seed": settings["seed"],
-        "resamples": settings["resamples"],
-        "tool": settings["tool"],
+        **stated(
+            settings, "data", "data_revision", "samples", "limit", "seed", "resamples", "tool"
+        ),
         "heads": main.heads or None,
     }

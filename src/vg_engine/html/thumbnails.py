@@ -80,10 +80,10 @@ class Card:
 
     Attributes:
         image: RGB.
-        alt: told to those who do not see it.
+        alt: text for those who do not see it.
         expression: the sentence that was asked.
         facts: short ones, one line.
-        hit: the answer is right; None where that is not told.
+        hit: the answer is right; None if that is not shown.
         tiles: shown below, folded away.
     """
 
@@ -106,11 +106,11 @@ def overlay(
     """The picture with its map, boxes and peak, its longer side at most `max_side` pixels.
 
     Args:
-        picture: what was grounded.
+        picture: the one that was grounded.
         heat: one map.
         boxes: the first lies on top.
         peak: (x, y) of a dot, original pixels.
-        max_side: of what is drawn; small pictures are enlarged.
+        max_side: of the drawing; small pictures are enlarged.
 
     Raises:
         InputError: `heat` holds several maps.
@@ -137,9 +137,9 @@ def head_tiles(
     """The map of each head over the dimmed picture.
 
     Args:
-        picture: what was grounded.
+        picture: the one that was grounded.
         maps: of one query.
-        heads: which, in this order.
+        heads: in the order of the tiles.
         boxes: drawn on every tile.
         max_side: the longer side of a tile, pixels.
 

@@ -9,14 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from vg_engine.html.charts import svg
-from vg_engine.html.charts.scales import (
-    Scale,
-    labelled_ticks,
-    shorten,
-    tick_texts,
-    ticks,
-    width_of,
-)
+from vg_engine.html.charts.scales import Scale, labelled_ticks, shorten, tick_texts, ticks, width_of
 
 _BETWEEN = 10.0  # pixels between two tick labels
 

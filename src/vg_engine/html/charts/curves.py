@@ -267,7 +267,7 @@ def elbow(
 
 
 def _kept(labels: Labels, text: str, edge: float) -> Markup:
-    """How many lie right of the elbow: above them if there is room, else before them."""
+    """The number of values right of the elbow: above them if there is room, else before them."""
     left, top, right, _ = labels.area
     size = width_of(text)
     if right - edge >= size + 16:

@@ -106,10 +106,7 @@ def points_along(corners: Sequence[_Point]) -> Iterator[_Point]:
         count = int(math.dist(start, stop) / _DENSE) + 1
         for i in range(count + 1):
             share = i / count
-            yield (
-                start[0] + (stop[0] - start[0]) * share,
-                start[1] + (stop[1] - start[1]) * share,
-            )
+            yield (start[0] + (stop[0] - start[0]) * share, start[1] + (stop[1] - start[1]) * share)
 
 
 def spaced(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
