@@ -1,4 +1,4 @@
-"""Shared parts of frozen data: read-only arrays and mappings, and rebuilding from the fields."""
+"""Shared parts of frozen data: a read-only mapping, and rebuilding from the fields."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
-
-import numpy as np
 
 
 class Rebuilt:
@@ -22,10 +20,3 @@ class Rebuilt:
 def empty() -> Mapping[str, Any]:
     """Make a read-only mapping without entries, the default of a field."""
     return MappingProxyType({})
-
-
-def read_only(array: np.ndarray) -> np.ndarray:
-    """Copy an array so that nobody can change it."""
-    copy = np.array(array)
-    copy.setflags(write=False)
-    return copy

@@ -21,7 +21,7 @@ def clean_expression(text: object) -> str:
         ExpressionError: empty, not a string, or no text that can be written down.
     """
     if not isinstance(text, str):
-        raise ExpressionError(f"an expression must be text, got {type(text).__name__}")
+        raise ExpressionError(f"an expression must be one text, got {type(text).__name__}")
     stripped = " ".join(text.split())
     try:
         stripped.encode("utf-8")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
-from vg_engine.core.contract.frozen import Rebuilt, empty, read_only
+from vg_engine.core.contract.frozen import Rebuilt, empty
 from vg_engine.core.errors import HeadsError, InputError
 from vg_engine.core.geometry import Box, SoftMap
 from vg_engine.core.heads import Head
@@ -99,7 +99,7 @@ class Instance(Rebuilt):
                 raise InputError(
                     f"a mask must be bool, height x width, got {self.mask.dtype} {self.mask.shape}"
                 )
-            mask = read_only(self.mask) if self.mask.flags.writeable else self.mask
+            mask = _read_only(self.mask) if self.mask.flags.writeable else self.mask
             object.__setattr__(self, "mask", mask)
 
 
@@ -190,7 +190,7 @@ class Grounding(Rebuilt):
     @property
     def boxes(self) -> Float64[np.ndarray, "n 4"]:
         """The accepted boxes, n x 4, xyxy, original pixels, best first."""
-        return read_only(np.array([one.box for one in self.accepted], np.float64).reshape(-1, 4))
+        return _read_only(np.array([one.box for one in self.accepted], np.float64).reshape(-1, 4))
 
     @property
     def masks(self) -> tuple[Bool[np.ndarray, "height width"], ...]:
@@ -211,3 +211,10 @@ class Grounding(Rebuilt):
     def heatmap(self) -> Float32[np.ndarray, "height width"]:
         """The soft map in original pixels, scaled to a maximum of 1; rendered at each access."""
         return self.soft_map.render(self.size)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """Copy an array so that nobody can change it."""
+    copy = np.array(array)
+    copy.setflags(write=False)
+    return copy

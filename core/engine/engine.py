@@ -20,7 +20,7 @@ from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.contract.results import Grounding, HeadMaps
 from vg_engine.core.engine.kept_picture import KeptPicture
 from vg_engine.core.engine.model_use import ModelUse
-from vg_engine.core.engine.reader import Reader
+from vg_engine.core.engine.reader import Reader, provenance
 from vg_engine.core.engine.scene import OpenScene
 from vg_engine.core.engine.scheduler import Request, Scheduler, requests_of
 from vg_engine.core.engine.settings import Settings
@@ -41,7 +41,7 @@ class Engine:
         settings: how to ask and read. They are final: `variant` makes an engine with others.
         head_set: fixed heads; None selects heads on each picture, which every answer then says.
         decode: turns what the caller calls a picture into a `Picture`.
-        provenance: what the composing side knows (tool version, registry entry).
+        origin: what the composing side adds to provenance (tool version, registry entry).
         notes: said with every answer (the embedded model knows only its shapes).
 
     Raises:
@@ -63,7 +63,7 @@ class Engine:
         *,
         head_set: HeadSet | None = None,
         decode: Callable[[Any], Picture],
-        provenance: Mapping[str, Any] | None = None,
+        origin: Mapping[str, Any] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
         if head_set is not None:
@@ -72,7 +72,7 @@ class Engine:
         self._settings = settings
         self._head_set = head_set
         self._decode = decode
-        self._provenance = dict(provenance or {})
+        self._provenance = dict(origin or {})
         self._notes = tuple(notes)
         self._origin: Engine | None = None
 
@@ -369,24 +369,9 @@ class Engine:
 
     def stamp(self) -> dict[str, Any]:
         """Say what every answer's provenance says: model, adapter, heads, prompt, region, tool."""
-        model, settings, chosen = self.model, self._settings, self._head_set
-        return {
-            **self._provenance,
-            "model": model.name,
-            "revision": model.revision,
-            "adapter": self._hooks.adapter,
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "device": model.device.type,
-            "head_set": chosen.name if chosen else "auto",
-            "head_mode": chosen.mode if chosen else "auto",
-            "prompt": settings.prompt.form,
-            "template": settings.prompt.template,
-            "query_row": settings.prompt.query_row,
-            "region": settings.region_name,
-            "sigma": settings.sigma,
-            "kernel": settings.kernel,
-            "postprocess": list(self._hooks.postprocessors),
-        }
+        return self._provenance | provenance(
+            self._hooks, self.model, self._settings, self._head_set
+        )
 
     def _scheduler(self) -> Scheduler:
         settings = self._settings

@@ -104,3 +104,25 @@ class Reader:
             notes=(*maps.notes, *picture.notes, *self.notes),
             provenance=stamp,
         )
+
+
+def provenance(
+    hooks: Hooks, model: LoadedModel, settings: Settings, head_set: HeadSet | None
+) -> dict[str, Any]:
+    """Say where an engine's answers come from: model, adapter, heads, prompt, region."""
+    return {
+        "model": model.name,
+        "revision": model.revision,
+        "adapter": hooks.adapter,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": model.device.type,
+        "head_set": head_set.name if head_set else "auto",
+        "head_mode": head_set.mode if head_set else "auto",
+        "prompt": settings.prompt.form,
+        "template": settings.prompt.template,
+        "query_row": settings.prompt.query_row,
+        "region": settings.region_name,
+        "sigma": settings.sigma,
+        "kernel": settings.kernel,
+        "postprocess": list(hooks.postprocessors),
+    }

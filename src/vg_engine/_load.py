@@ -119,7 +119,7 @@ def load(
             Settings(region=read, region_name=region_name, prompt=asked, batch_size=batch_size),
             head_set=chosen,
             decode=Decoder(max_pixels),
-            provenance={"tool": f"vg-engine {__version__}", "entry": entry.name if entry else None},
+            origin={"tool": f"vg-engine {__version__}", "entry": entry.name if entry else None},
             notes=entry.notes if entry else (),
         )
     except BaseException:

@@ -20,6 +20,7 @@ from vg_engine.core.contract.inputs import (
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.scene import Scene
 from vg_engine.core.engine.engine import Engine, Settings
 from vg_engine.core.errors import PictureError, TokenCountError
 from vg_engine.core.geometry import Frame, View
@@ -57,7 +58,7 @@ class CellAdapter:
         )
 
     def vg_prepare_inputs(
-        self, images: Sequence[Picture], expressions: Sequence[Expression], prompt: Prompt
+        self, scenes: Sequence[Scene], expressions: Sequence[Expression], prompt: Prompt
     ) -> PreparedInputs:
         self.batches.append(len(expressions))
         if any(expression.text == "broken" for expression in expressions):
@@ -66,15 +67,15 @@ class CellAdapter:
         return PreparedInputs(
             {},
             tuple(
-                Query(expression.image, expression.text, i, rows)
+                Query(expression.scene, expression.text, i, rows)
                 for i, expression in enumerate(expressions)
             ),
-            tuple(picture.size for picture in images),
+            tuple(scene.picture.size for scene in scenes),
         )
 
     def vg_locate_image_tokens(self, inputs: PreparedInputs) -> list[list[View]]:
         positions = 2 + np.arange(GRID * GRID).reshape(GRID, GRID)
-        return [[Frame.of(*inputs.images[query.image]).view(positions)] for query in inputs.queries]
+        return [[Frame.of(*inputs.sizes[query.scene]).view(positions)] for query in inputs.queries]
 
     def vg_extract_attention(
         self, inputs: PreparedInputs, request: AttentionRequest
@@ -111,10 +112,11 @@ def make_engine(adapter: CellAdapter) -> Callable[..., Engine]:
         other: object | None = None,
         **settings: Any,
     ) -> Engine:
+        hooks = make_hooks("cell", other or adapter, postprocessors)
         return Engine(
-            make_hooks("cell", other or adapter, postprocessors),
-            ModelSpec("nowhere"),
-            settings=Settings(paper, "paper", **settings),
+            hooks,
+            hooks.load_model(ModelSpec("nowhere")),
+            Settings(paper, "paper", **settings),
             head_set=head_set,
             decode=decode,
         )

@@ -18,10 +18,11 @@ import pytest
 import torch
 
 from vg_engine.core.attention.criteria import elbow, image_attention, spatial_entropy
+from vg_engine.core.attention.head_maps import head_maps
 from vg_engine.core.attention.maps import smooth
+from vg_engine.core.contract.inputs import Query
 from vg_engine.core.geometry import Frame, View
 from vg_engine.core.heads import Head
-from vg_engine.core.readout.instances import head_maps
 
 Grid = list[list[float]]
 Cell = tuple[int, int]
@@ -294,7 +295,7 @@ def test_the_criteria_of_several_views() -> None:
         rows = torch.from_numpy(logits).softmax(dim=-1).float()
         if i % 5 == 1:
             rows[1] = 0  # looks at nothing
-        observed = head_maps("a cat", heads, rows, views, size)
+        observed = head_maps(Query(0, "a cat", 0, (0,)), heads, rows, views, size)
         numbers = [row[0] for row in rows.tolist()]
         for head in range(len(heads)):
             seen = math.fsum(numbers[head][key] for view in views for key in view.positions.flat)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from vg_engine.core.contract.model import LoadedModel, ModelSpec
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.contract.results import Grounding
+from vg_engine.core.contract.scene import Scene
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import (
     ExpressionError,
@@ -48,8 +50,8 @@ def test_the_answer_lies_where_the_head_points(make_engine: Make) -> None:
 def test_one_text_gives_one_answer_and_many_give_many(make_engine: Make) -> None:
     engine = make_engine()
     assert isinstance(engine.ground(PICTURE, "0,0"), Grounding)
-    assert [g.expression for g in engine.ground(PICTURE, ["0,0", "5,5"])] == ["0,0", "5,5"]
-    assert engine.ground(PICTURE, []) == ()
+    assert [g.expression for g in engine.ground_all(PICTURE, ["0,0", "5,5"])] == ["0,0", "5,5"]
+    assert engine.ground_all(PICTURE, []) == ()
 
 
 def test_batches_keep_the_order_and_stay_below_their_size(make_engine: Make, adapter: Any) -> None:
@@ -65,7 +67,7 @@ def test_batches_keep_the_order_and_stay_below_their_size(make_engine: Make, ada
 def test_batching_does_not_change_the_answer(make_engine: Make) -> None:
     texts = ["0,0", "3,2", "5,5"]
     alone = [make_engine().ground(PICTURE, text).box for text in texts]
-    assert [g.box for g in make_engine(batch_size=2).ground(PICTURE, texts)] == alone
+    assert [g.box for g in make_engine(batch_size=2).ground_all(PICTURE, texts)] == alone
 
 
 def test_requests_are_read_a_batch_at_a_time(make_engine: Make) -> None:
@@ -112,14 +114,29 @@ def test_without_a_head_set_heads_are_selected_on_the_picture_and_it_is_said(
     assert grounding.heads == (Head(2, 1),)
 
 
-def test_a_head_set_that_does_not_fit_is_refused_and_the_model_given_back(
-    make_engine: Make, adapter: Any
-) -> None:
+def test_a_head_set_that_does_not_fit_is_refused(make_engine: Make) -> None:
     with pytest.raises(HeadsError, match="32 layers x 32 heads"):
         make_engine(head_set=HeadSet("big", (Head(2, 1),), "paper", layers=32, heads_per_layer=32))
     with pytest.raises(HeadsError, match="L9H0 is out of range"):
         make_engine(head_set=HeadSet("deep", (Head(9, 0),), "given"))
-    assert adapter.closed == 2
+    with pytest.raises(HeadsError, match="L9H0 is out of range"):
+        make_engine().variant(head_set=HeadSet("deep", (Head(9, 0),), "given"))
+
+
+def test_an_engine_that_is_dropped_gives_its_model_back_once(
+    make_engine: Make, adapter: Any
+) -> None:
+    engine = make_engine()
+    other = engine.variant(k=2)
+    assert (other.settings.k, engine.settings.k) == (2, 3)
+    other.close()
+    assert adapter.closed == 0, "the model belongs to the first engine"
+    del engine
+    assert other.ground(PICTURE, "0,0").found
+    assert adapter.closed == 0, "a variant keeps the engine that it was made from"
+    del other
+    gc.collect()
+    assert adapter.closed == 1
 
 
 def test_maps_of_chosen_heads(make_engine: Make) -> None:
@@ -162,7 +179,7 @@ class Renames:
 def test_postprocessors_are_folded_in_the_order_named(make_engine: Make) -> None:
     first, second = Renames("a"), Renames("b")
     engine = make_engine([("first", first), ("second", second)], batch_size=2)
-    other = PICTURE.copy()
+    other = PICTURE + 1
     requests = [(PICTURE, "0,0"), (PICTURE, "1,1"), (PICTURE, "2,2"), (other, "3,3")]
     assert [g.expression for g in engine.ground_many(requests)] == [
         "0,0ab",
@@ -176,7 +193,7 @@ def test_postprocessors_are_folded_in_the_order_named(make_engine: Make) -> None
 
 
 class Loses:
-    def vg_postprocess(self, groundings: Sequence[Grounding], image: Picture) -> list[Grounding]:
+    def vg_postprocess(self, groundings: Sequence[Grounding], scene: Scene) -> list[Grounding]:
         return list(groundings)[1:]
 
 
@@ -250,7 +267,7 @@ def test_an_adapter_that_answers_nothing_or_wrongly_is_named(
 
 
 def test_close_waits_for_what_is_being_read(make_engine: Make, adapter: Any) -> None:
-    engine, inside, go_on = make_engine(), threading.Event(), threading.Event()
+    inside, go_on = threading.Event(), threading.Event()
     read, seen = adapter.vg_extract_attention, []
 
     class Slow(type(adapter)):  # type: ignore[misc]
@@ -304,14 +321,14 @@ def test_maps_of_many_pictures_take_one_pass_and_keep_the_order(
     shown: list[list[tuple[int, int]]] = []
 
     class Counts(type(adapter)):  # type: ignore[misc]
-        def vg_prepare_inputs(self, images: Any, expressions: Any, prompt: Any) -> Any:
-            shown.append([picture.size for picture in images])
-            return adapter.vg_prepare_inputs(images, expressions, prompt)
+        def vg_prepare_inputs(self, scenes: Any, expressions: Any, prompt: Any) -> Any:
+            shown.append([scene.picture.size for scene in scenes])
+            return adapter.vg_prepare_inputs(scenes, expressions, prompt)
 
     requests = [(HERE, "0,1"), (HERE, " 2,3 "), (OTHER, "4,5"), (HERE, "5,0")]
-    engine = make_engine(batch_size=2, other=Counts())
+    engine = make_engine(batch_size=4, other=Counts())
     many = engine.maps_many(requests)
-    assert adapter.batches == [4], "one pass, however many"
+    assert adapter.batches == [4]
     assert shown == [[(120, 60), (90, 30), (120, 60)]], "a picture once per run of its requests"
     assert [one.expression for one in many] == ["0,1", "2,3", "4,5", "5,0"]
     for (picture, text), one in zip(requests, many, strict=True):

@@ -48,7 +48,7 @@ def test_the_floor_of_accuracy(engine: vg_engine.Engine, samples: tuple[Sample, 
     hits, ious = [], []
     for _, group in groupby(samples, key=lambda sample: sample.scene_id):
         scene = list(group)
-        answers = engine.ground(scene[0].image, [sample.text for sample in scene])
+        answers = engine.ground_all(scene[0].image, [sample.text for sample in scene])
         for sample, answer in zip(scene, answers, strict=True):
             assert answer.box is not None
             hits.append(pointing(answer.point, sample.mask))
@@ -75,7 +75,7 @@ def test_it_says_what_it_knows_and_what_it_does_not(engine: vg_engine.Engine) ->
 
 def test_two_texts_about_one_picture_go_to_two_places(engine: vg_engine.Engine) -> None:
     picture = ROOT / "examples/scene.png"
-    circle, square = engine.ground(picture, ["the red circle", "the large red square"])
+    circle, square = engine.ground_all(picture, ["the red circle", "the large red square"])
     assert circle.mask is not None
     assert square.mask is not None
     assert not (circle.mask & square.mask).any()

@@ -22,8 +22,8 @@ from vg_engine.core.contract.inputs import (
     Query,
 )
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
-from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.results import Grounding
+from vg_engine.core.contract.scene import Scene
 from vg_engine.core.errors import TokenCountError
 from vg_engine.core.geometry import Frame, View
 from vg_engine.core.heads import Head
@@ -50,7 +50,7 @@ class CellAdapter:
         )
 
     def vg_prepare_inputs(
-        self, images: Sequence[Picture], expressions: Sequence[Expression]
+        self, scenes: Sequence[Scene], expressions: Sequence[Expression]
     ) -> PreparedInputs:
         for expression in expressions:
             if expression.text == "broken":
@@ -61,13 +61,13 @@ class CellAdapter:
                 raise KeyboardInterrupt
         return PreparedInputs(
             {},
-            tuple(Query(e.image, e.text, i, (41,)) for i, e in enumerate(expressions)),
-            tuple(picture.size for picture in images),
+            tuple(Query(e.scene, e.text, i, (41,)) for i, e in enumerate(expressions)),
+            tuple(scene.picture.size for scene in scenes),
         )
 
     def vg_locate_image_tokens(self, inputs: PreparedInputs) -> list[list[View]]:
         positions = 2 + np.arange(GRID * GRID).reshape(GRID, GRID)
-        return [[Frame.of(*inputs.images[query.image]).view(positions)] for query in inputs.queries]
+        return [[Frame.of(*inputs.sizes[query.scene]).view(positions)] for query in inputs.queries]
 
     def vg_extract_attention(
         self, inputs: PreparedInputs, request: AttentionRequest
@@ -86,7 +86,14 @@ class CellAdapter:
 
 class Sure:
     def vg_postprocess(self, groundings: Sequence[Grounding]) -> list[Grounding]:
-        return [replace(g, score=1.0, notes=(*g.notes, "sure")) for g in groundings]
+        return [
+            replace(
+                one,
+                instances=tuple(replace(each, score=1.0) for each in one.instances),
+                notes=(*one.notes, "sure"),
+            )
+            for one in groundings
+        ]
 
 
 @pytest.fixture(autouse=True)

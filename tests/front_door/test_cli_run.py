@@ -389,9 +389,9 @@ def test_other_libraries_are_silent_while_we_work(
     heard = []
     prepare = kit.CellAdapter.vg_prepare_inputs
 
-    def listening(self: Any, images: Any, expressions: Any) -> Any:
+    def listening(self: Any, scenes: Any, expressions: Any) -> Any:
         heard.append(theirs.get_verbosity())
-        return prepare(self, images, expressions)
+        return prepare(self, scenes, expressions)
 
     monkeypatch.setattr(kit.CellAdapter, "vg_prepare_inputs", listening)
     assert run(*CELL, "--image", "a.png", "--text", "1,2").exit_code == 0

@@ -63,7 +63,7 @@ def test_an_answer_that_found_nothing_is_drawn() -> None:
     from dataclasses import replace
 
     answer, picture = grounded(50, 50)
-    nothing = replace(answer, boxes=np.zeros((0, 4)), masks=(), found=False)
+    nothing = replace(answer, presence=0.0, threshold=0.5)
     assert isinstance(draw(nothing, picture), Image.Image)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vg_engine.core.contract.results import Grounding
+from vg_engine.core.contract.results import Grounding, Instance
 from vg_engine.core.errors import OutputError
 from vg_engine.core.geometry import Affine, SoftMap
 from vg_engine.core.heads import Head
@@ -15,18 +15,15 @@ from vg_engine.plugins.exporters.records import to_detections, to_line, to_recor
 from vg_engine.plugins.files import JsonLines, prepare_folder, write_whole
 
 
-def grounding(**changes: object) -> Grounding:
+def grounding(score: float = 0.5, **changes: object) -> Grounding:
     mask = np.zeros((6, 8), bool)
     mask[2:4, 3:7] = True
     fields: dict[str, object] = {
         "expression": "the cup",
         "size": (8, 6),
-        "boxes": np.array([[2.6, 2.0, 7.00049, 4.0]]),
-        "masks": (mask,),
+        "instances": (Instance((2.6, 2.0, 7.00049, 4.0), score, (4.5, 3.25), mask),),
         "soft_map": SoftMap(np.ones((3, 4), np.float32), Affine((2.0, 2.0), (0.0, 0.0))),
-        "point": (4.5, 3.25),
-        "score": 0.5,
-        "found": True,
+        "presence": score,
         "heads": (Head(1, 2), Head(3, 4)),
         "notes": ("a note",),
         "timings": {"read": 0.25},
@@ -48,7 +45,7 @@ def test_a_record_is_json() -> None:
 
 
 def test_nothing_found_is_said() -> None:
-    nothing = grounding(boxes=np.zeros((0, 4)), masks=(), found=False)
+    nothing = grounding(threshold=0.9)
     record = to_record(nothing)
     assert (record["found"], record["box"], record["boxes"]) == (False, None, [])
     assert to_detections([nothing]) == []

@@ -19,8 +19,8 @@ class Adapter:
     def vg_load_model(self, spec: object) -> str:
         return f"loaded {spec}"
 
-    def vg_prepare_inputs(self, model: object, prefix: object) -> object:
-        return model, prefix
+    def vg_prepare_inputs(self, model: object, scenes: object) -> object:
+        return model, scenes
 
     def vg_locate_image_tokens(self) -> str:
         return "located"
@@ -44,9 +44,10 @@ def test_unmarked_methods_are_implementations() -> None:
     assert hooks.postprocessors == ("refine",)
     call = hooks.manager.hook
     assert call.vg_load_model(spec="x") == "loaded x"
-    assert call.vg_prepare_inputs(
-        model=1, images=[], expressions=[], prompt=None, prefix="kept"
-    ) == (1, "kept")
+    assert call.vg_prepare_inputs(model=1, scenes="open", expressions=[], prompt=None) == (
+        1,
+        "open",
+    )
 
 
 def test_an_override_without_marker_beats_the_marked_parent() -> None:
@@ -91,8 +92,8 @@ def test_engines_share_nothing() -> None:
         ("vg_load_model", lambda self, **rest: None, r"takes \*\*rest, which is never filled"),
         (
             "vg_prepare_inputs",
-            lambda self, model, prefix=None: None,
-            "gives 'prefix' a default.*remove the default",
+            lambda self, model, scenes=None: None,
+            "gives 'scenes' a default.*remove the default",
         ),
     ],
 )
@@ -134,7 +135,7 @@ def test_an_adapter_without_its_hooks_is_refused() -> None:
 
 def test_roles_do_not_mix() -> None:
     with pytest.raises(PluginError, match="is a post-processor's"):
-        make_hooks("both", variant(vg_postprocess=lambda self, image: None))
+        make_hooks("both", variant(vg_postprocess=lambda self, scene: None))
     with pytest.raises(PluginError, match="is no post-processor: it implements vg_extract"):
         make_hooks("a", Adapter(), [("second", Adapter())])
     with pytest.raises(PluginError, match="implements no hook"):

@@ -80,9 +80,9 @@ def test_a_picture_that_is_kept_by_its_size(folders, base):
     class Stale(base):
         kept = {}  # noqa: RUF012 - the fault itself
 
-        def vg_prepare_inputs(self, model, images, expressions, prompt):
-            inputs = super().vg_prepare_inputs(model, images, expressions, prompt)
-            sizes = id(model.module), tuple(picture.size for picture in images)
+        def vg_prepare_inputs(self, model, scenes, expressions, prompt):
+            inputs = super().vg_prepare_inputs(model, scenes, expressions, prompt)
+            sizes = id(model.module), tuple(scene.picture.size for scene in scenes)
             pixels = self.kept.setdefault(sizes, inputs.tensors["pixel_values"])
             return replace(inputs, tensors={**inputs.tensors, "pixel_values": pixels})
 
@@ -94,7 +94,7 @@ def test_rows_that_are_kept_by_the_prompt(folders):
         kept = {}  # noqa: RUF012 - the fault itself
 
         def vg_extract_attention(self, model, inputs, request):
-            asked = id(model.module), inputs.rendered, inputs.images, request
+            asked = id(model.module), inputs.rendered, inputs.sizes, request
             if asked not in self.kept:
                 self.kept[asked] = super().vg_extract_attention(model, inputs, request)
             return self.kept[asked]
@@ -129,7 +129,7 @@ def test_axes_of_positions_that_are_kept_of_a_turned_picture(folders):
 def test_pictures_taken_in_the_order_of_the_expressions(folders, base):
     class ByNumber(base):
         def _process(self, model, images, expressions, places):
-            taken = [each._replace(image=i % len(images)) for i, each in enumerate(expressions)]
+            taken = [each._replace(scene=i % len(images)) for i, each in enumerate(expressions)]
             return super()._process(model, images, taken, places)
 
     # Where pictures make unlike numbers of tokens, the adapter's own count finds it first.
@@ -140,8 +140,8 @@ def test_pictures_taken_in_the_order_of_the_expressions(folders, base):
 def test_views_of_the_first_picture_for_all(folders):
     class First(LlavaAdapter):
         def vg_locate_image_tokens(self, model, inputs):
-            first = (inputs.images[0],) * len(inputs.images)
-            return super().vg_locate_image_tokens(model, replace(inputs, images=first))
+            first = (inputs.sizes[0],) * len(inputs.sizes)
+            return super().vg_locate_image_tokens(model, replace(inputs, sizes=first))
 
     finds("test_padding_changes_nothing", First, folders[LlavaAdapter], "views of a batch")
 
@@ -172,8 +172,8 @@ def test_rows_in_another_order_than_asked_for(folders):
 @pytest.mark.parametrize("kind", ["expression_all", "prompt_last"])
 def test_other_rows_than_those_of_their_kind(folders, base, kind):
     class Before(base):
-        def vg_prepare_inputs(self, model, images, expressions, prompt):
-            inputs = super().vg_prepare_inputs(model, images, expressions, prompt)
+        def vg_prepare_inputs(self, model, scenes, expressions, prompt):
+            inputs = super().vg_prepare_inputs(model, scenes, expressions, prompt)
             if prompt.query_row != kind:
                 return inputs
             queries = [replace(q, rows=tuple(row - 1 for row in q.rows)) for q in inputs.queries]
@@ -214,8 +214,8 @@ def test_maths_of_something_else(folders, base, fault, monkeypatch):
 
 def test_a_mask_turned_round(folders):
     class Turned(LlavaAdapter):
-        def vg_prepare_inputs(self, model, images, expressions, prompt):
-            inputs = super().vg_prepare_inputs(model, images, expressions, prompt)
+        def vg_prepare_inputs(self, model, scenes, expressions, prompt):
+            inputs = super().vg_prepare_inputs(model, scenes, expressions, prompt)
             mask = inputs.tensors["attention_mask"].flip(-1)
             named = MappingProxyType({**inputs.tensors, "attention_mask": mask})
             return replace(inputs, tensors=named)

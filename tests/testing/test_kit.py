@@ -138,8 +138,8 @@ def test_views_without_pixels_to_paint_are_told(llava):
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_that_takes_part_is_found(llava, side):
     class SeesPadding(LlavaAdapter):
-        def vg_prepare_inputs(self, model, images, expressions, prompt):
-            inputs = super().vg_prepare_inputs(model, images, expressions, prompt)
+        def vg_prepare_inputs(self, model, scenes, expressions, prompt):
+            inputs = super().vg_prepare_inputs(model, scenes, expressions, prompt)
             mask = torch.ones_like(inputs.tensors["attention_mask"])
             return replace(inputs, tensors={**inputs.tensors, "attention_mask": mask})
 
@@ -150,8 +150,8 @@ def test_padding_that_takes_part_is_found(llava, side):
 
 def test_missing_mask_is_found(llava):
     class NoMask(LlavaAdapter):
-        def vg_prepare_inputs(self, model, images, expressions, prompt):
-            inputs = super().vg_prepare_inputs(model, images, expressions, prompt)
+        def vg_prepare_inputs(self, model, scenes, expressions, prompt):
+            inputs = super().vg_prepare_inputs(model, scenes, expressions, prompt)
             kept = {n: t for n, t in inputs.tensors.items() if n != "attention_mask"}
             return replace(inputs, tensors=kept)
 
@@ -162,8 +162,8 @@ def test_missing_mask_is_found(llava):
 
 def test_rows_counted_without_padding_are_found(llava):
     class CountsFromZero(LlavaAdapter):
-        def vg_prepare_inputs(self, model, images, expressions, prompt):
-            inputs = super().vg_prepare_inputs(model, images, expressions, prompt)
+        def vg_prepare_inputs(self, model, scenes, expressions, prompt):
+            inputs = super().vg_prepare_inputs(model, scenes, expressions, prompt)
             pads = (inputs.tensors["attention_mask"] == 0).sum(-1)
             queries = tuple(
                 replace(query, rows=tuple(row - int(pads[query.sequence]) for row in query.rows))
@@ -178,8 +178,8 @@ def test_rows_counted_without_padding_are_found(llava):
 
 def test_row_before_the_full_stop_is_found(llava):
     class MinusOne(LlavaAdapter):
-        def vg_prepare_inputs(self, model, images, expressions, prompt):
-            inputs = super().vg_prepare_inputs(model, images, expressions, prompt)
+        def vg_prepare_inputs(self, model, scenes, expressions, prompt):
+            inputs = super().vg_prepare_inputs(model, scenes, expressions, prompt)
             queries = tuple(replace(q, rows=(q.rows[0] - 1,)) for q in inputs.queries)
             return replace(inputs, queries=queries)
 

@@ -12,6 +12,7 @@ from transformers import DynamicCache
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.scene import Encoding, Scene
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.testing import ContractError, open_adapter, sharing
 from vg_engine.testing.tiny import tiny_llava
@@ -46,9 +47,9 @@ class KeepingAdapter(LlavaAdapter):
         loaded = super().vg_load_model(spec)
         return replace(loaded, capabilities=replace(loaded.capabilities, prefix_reuse=True))
 
-    def vg_encode_prefix(self, model, image, prompt):
+    def vg_open_scene(self, model, picture, prompt, depth):
         asked = [Expression(0, "a"), Expression(0, "b")]
-        tensors = super().vg_prepare_inputs(model, [image], asked, prompt).tensors
+        tensors = super().vg_prepare_inputs(model, [Scene(picture)], asked, prompt).tensors
         first, second = tensors["input_ids"]
         shared = int((first != second).nonzero()[0])
         with torch.no_grad():
@@ -59,12 +60,15 @@ class KeepingAdapter(LlavaAdapter):
                 use_cache=True,
             )
         layers = tuple((layer.keys, layer.values) for layer in answer.past_key_values.layers)
-        return Kept(layers, first[:shared])
+        kept = Kept(layers, first[:shared])
+        held = sum(each.nbytes for layer in layers for each in layer)
+        return Encoding(prompt, depth, held, kept)
 
-    def vg_prepare_inputs(self, model, images, expressions, prompt, prefix):
-        whole = super().vg_prepare_inputs(model, images, expressions, prompt)
-        if prefix is None:
+    def vg_prepare_inputs(self, model, scenes, expressions, prompt):
+        whole = super().vg_prepare_inputs(model, scenes, expressions, prompt)
+        if scenes[0].encoding is None:
             return whole
+        prefix = scenes[0].encoding.data
         shared = len(prefix.ids)
         tensors = {k: v for k, v in whole.tensors.items() if k != "pixel_values"}
         for name in ("input_ids", "position_ids"):
@@ -129,8 +133,8 @@ def test_a_prefix_of_another_picture_is_found(folder):
     class Stale(KeepingAdapter):
         first = None
 
-        def vg_encode_prefix(self, model, image, prompt):
-            Stale.first = Stale.first or super().vg_encode_prefix(model, image, prompt)
+        def vg_open_scene(self, model, picture, prompt, depth):
+            Stale.first = Stale.first or super().vg_open_scene(model, picture, prompt, depth)
             return Stale.first
 
     with pytest.raises(ContractError, match="with a kept prefix differs from alone by"):
@@ -143,7 +147,7 @@ def test_a_prefix_that_is_declared_and_never_kept_is_found(folder):
             loaded = super().vg_load_model(spec)
             return replace(loaded, capabilities=replace(loaded.capabilities, prefix_reuse=True))
 
-    with pytest.raises(ContractError, match="vg_encode_prefix answers nothing"):
+    with pytest.raises(ContractError, match="vg_open_scene answers nothing"):
         sharing.check_prefix(open_adapter(Boasting(), folder))
 
 
