@@ -66,8 +66,7 @@ class HuggingFaceAdapter:
             `image_token`.
         nested: whether the processor wants a list of pictures per prompt.
         image_backend: `pil`, or `torchvision` where transformers has no other image processor.
-        answer: how the model's answers to such questions begin, for the query row `answer_first`;
-            empty where that is not known.
+        answer: how the model's answers begin, for the row `answer_first`; empty = not known.
         blends: whether the model itself blends neighbouring cells, behind its tower's attention.
         option_names: what `ModelSpec.options` may hold.
     """
@@ -264,8 +263,8 @@ class HuggingFaceAdapter:
             offsets = listener.offsets[index] * mask[index][:, None]
             last = int(np.flatnonzero(mask[index])[-1])
             rows = prompts.rows_of(prompt.query_row, place, offsets, last)
-            said = tuple(place.text[slice(*offsets[row].tolist())] for row in rows)
-            queries.append(Query(expression.scene, expression.text, index, rows, said))
+            words = tuple(place.text[slice(*offsets[row].tolist())] for row in rows)
+            queries.append(Query(expression.scene, expression.text, index, rows, words))
             unknown.append(
                 prompts.unknown_words(
                     place, offsets, ids[index], model.processor.tokenizer.unk_token_id
@@ -316,8 +315,6 @@ class HuggingFaceAdapter:
             where = [taken[query.sequence].index(row) for row in query.rows]
             rows.append(together[query.sequence][:, where])
         return AttentionRows(request.heads, tuple(rows))
-
-    # The rest is nobody's business but ours.
 
     def _process(
         self,
