@@ -341,8 +341,7 @@ class Engine:
 
     def refine(self, groundings: Sequence[Grounding], image: Any) -> tuple[Grounding, ...]:
         """Run the post-processors over all answers about one picture."""
-        kept = KeptPicture(self.picture(image))
-        return tuple(self._reader().refine(kept, groundings))
+        return tuple(self._reader().refine(self._kept(image), groundings))
 
     def picture(self, image: Any) -> Picture:
         """Decode what the caller calls a picture, as this engine decodes it.
@@ -350,6 +349,8 @@ class Engine:
         Raises:
             PictureError: it cannot be used.
         """
+        if isinstance(image, OpenScene):
+            return image.kept_by(self._use).picture
         return image if isinstance(image, Picture) else self._decode(image)
 
     def close(self) -> None:
