@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import bisect
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -197,17 +197,10 @@ def agreement(first: Sequence[Head], second: Sequence[Head]) -> Agreement:
     place = {head: rank for rank, head in enumerate(second)}
     shared = tuple(head for head in first if head in place)
     either = len(set(first) | set(second))
-    pairs = len(shared) * (len(shared) - 1) // 2
-    # Pairs that the second list has the other way round: for each head, those before it here
-    # that stand behind it there.
-    seen: list[int] = []
-    turned = 0
-    for head in shared:
-        at = bisect.bisect(seen, place[head])
-        turned += len(seen) - at
-        seen.insert(at, place[head])
+    order = [place[head] for head in shared]
+    turned = [before > after for before, after in itertools.combinations(order, 2)]
     return Agreement(
         shared,
         len(shared) / either if either else 0.0,
-        1.0 - 2.0 * turned / pairs if pairs else None,
+        1.0 - 2.0 * sum(turned) / len(turned) if turned else None,
     )

@@ -55,6 +55,8 @@ def token_maps(
     unknown: Sequence[str] = (),
 ) -> tuple[HeadMaps, ...]:
     """Read each of one query's rows apart: one `HeadMaps` per token. Arguments as `head_maps`."""
+    if query.tokens and len(query.tokens) != rows.shape[1]:
+        raise PluginError(f"{len(query.tokens)} token texts for {rows.shape[1]} rows of a query")
     return _maps(query, heads, rows, views, size, unknown, tokens=query.tokens)
 
 

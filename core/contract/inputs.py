@@ -46,8 +46,6 @@ class Query:
     def __post_init__(self) -> None:
         if not self.rows:
             raise ExpressionError(f"{self.expression!r} has no token to read; use other words")
-        if self.tokens and len(self.tokens) != len(self.rows):
-            raise PluginError(f"{len(self.tokens)} token texts for {len(self.rows)} rows")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,6 @@
 """The engine: pictures and expressions in, groundings out, through the hooks of one adapter.
 
-It has its own plugin manager and its model and nothing else: two engines live side by side, and one
-engine may be used from several threads.
+Two engines live side by side, and one engine may be used from several threads.
 """
 
 from __future__ import annotations
@@ -76,11 +75,7 @@ class Engine:
         self._notes = tuple(notes)
         self._origin: Engine | None = None
 
-        def close() -> None:
-            hooks.close()
-            model.close()
-
-        self._use = ModelUse(model, close)
+        self._use = ModelUse(model, hooks.close, model.close)
         # An engine that is dropped gives its model back as one that is closed.
         self._dropped = weakref.finalize(self, self._use.close)
         self._dropped.atexit = False
@@ -354,10 +349,9 @@ class Engine:
         return image if isinstance(image, Picture) else self._decode(image)
 
     def close(self) -> None:
-        """Release the model; a model that was handed in is left as it was found. Idempotent.
+        """Release the model, once threads at work are done; a variant's stays open. Idempotent.
 
-        Threads at work finish first: the last of them gives the model back. Closing a variant
-        leaves the model to the engine that it was made from.
+        A model that was handed in is left as it was found.
         """
         if self._origin is None:
             self._use.close()

@@ -15,12 +15,12 @@ class ModelUse:
 
     Args:
         model: the loaded model.
-        close: called once, when the model is no longer used.
+        closing: called in order, once, when the model is no longer used.
     """
 
-    def __init__(self, model: LoadedModel, close: Callable[[], None]) -> None:
+    def __init__(self, model: LoadedModel, *closing: Callable[[], None]) -> None:
         self._model = model
-        self._close = close
+        self._closing = closing
         self._lock = threading.Lock()
         self._closed = False
         self._at_work = 0
@@ -49,7 +49,7 @@ class ModelUse:
                 self._at_work -= 1
                 last = self._closed and not self._at_work
             if last:
-                self._close()
+                self._release()
 
     def close(self) -> None:
         """Close the model as soon as the last thread at work is done. Idempotent."""
@@ -57,4 +57,8 @@ class ModelUse:
             last = not self._closed and not self._at_work
             self._closed = True
         if last:
-            self._close()
+            self._release()
+
+    def _release(self) -> None:
+        for close in self._closing:
+            close()

@@ -218,16 +218,16 @@ def spearman(
     Raises:
         InputError: lengths differ, a value is not finite, a level outside (0, 1).
     """
+    from scipy import stats  # noqa: PLC0415 - slow, for this function alone
+
     if len(x) != len(y):
         raise InputError(f"{len(x)} values but {len(y)} to compare them with")
-    ranks = np.stack([_mean_ranks(column) for column in _columns(range(len(x)), x, y)])
-    _check(ranks[:0], level)
+    columns = _columns(range(len(x)), x, y)
+    _check(columns[:0], level)
     n = len(x)
-    apart = ranks - ranks.mean(axis=1, keepdims=True) if n else ranks
-    spread = float(np.sqrt((apart**2).sum(axis=1)).prod())
-    if not spread:
+    if n < 2 or (columns == columns[:, :1]).all(axis=1).any():
         return Estimate(math.nan, math.nan, math.nan, n)
-    value = float((apart[0] * apart[1]).sum()) / spread
+    value = float(stats.spearmanr(*columns).statistic)
     if n < _FEWEST or abs(value) > 1 - _TIE:
         return Estimate(min(max(value, -1.0), 1.0), math.nan, math.nan, n)
     reach = float(ndtri((1 + level) / 2)) * math.sqrt((1 + value**2 / 2) / (n - 3))
@@ -256,19 +256,14 @@ def _check(
         raise InputError("a denominator is below 0; they are counts or areas")
 
 
-def _owners(clusters: Sequence[Hashable]) -> tuple[Int[np.ndarray, " n"], int]:
-    """The number of each sample's cluster, in the order in which they first appear."""
-    index: dict[Hashable, int] = {}
-    owner = [index.setdefault(cluster, len(index)) for cluster in clusters]
-    return np.array(owner, dtype=np.int64), len(index)
-
-
 def _sums(
     columns: Float64[np.ndarray, "columns kept"],
     clusters: Sequence[Hashable],
     kept: Bool[np.ndarray, " n"],
 ) -> Float64[np.ndarray, "columns pictures"]:
-    owner, _ = _owners([c for c, keep in zip(clusters, kept.tolist(), strict=True) if keep])
+    index: dict[Hashable, int] = {}  # clusters in the order in which they first appear
+    pairs = zip(clusters, kept.tolist(), strict=True)
+    owner = [index.setdefault(cluster, len(index)) for cluster, keep in pairs if keep]
     return np.stack([np.bincount(owner, weights=column) for column in columns])
 
 
@@ -333,10 +328,3 @@ def _random_flips(
         part = min(step, permutations - start)
         drawn = rng.integers(0, 2**64, size=(part, words), dtype=np.uint64)
         yield np.unpackbits(drawn.view(np.uint8), axis=1)[:, :pictures]
-
-
-def _mean_ranks(values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """Each item's rank among all, the mean of the ranks that its equals take up."""
-    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    middle = np.cumsum(sizes) - (sizes - 1) / 2
-    return np.asarray(middle[group], dtype=np.float64)

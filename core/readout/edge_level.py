@@ -7,7 +7,15 @@ import math
 import numpy as np
 from jaxtyping import Float32
 
-from vg_engine.core.readout.regions import FACTOR, GridRegion, cut, hill_of
+from vg_engine.core.readout.regions import (
+    FACTOR,
+    GridRegion,
+    around_peak,
+    component_at,
+    floor_and_rise,
+    interpolated,
+    peak_of,
+)
 
 _STEPS = 6
 
@@ -52,12 +60,11 @@ def edge_level(
             the embedded model.
         factor: sub-cells per cell and axis, fewer on large grids.
     """
-    hill = hill_of(values, factor)
-    # An edge stands half way up or higher, so the level falls no further than this.
-    hill.reach(hill.height(min(0.5, 0.5 * trust)))
+    fine, peak = interpolated(values, factor), peak_of(values)
+    floor, rise = floor_and_rise(values)
     level = 0.5
     for _ in range(_STEPS):
-        left, top, right, bottom = hill.above(hill.height(level)).box(hill.factor)
-        side = math.sqrt((right - left) * (bottom - top))
+        _, box = component_at(fine, floor + level * rise, peak, values.shape)
+        side = math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
         level = (level + trust * blurred_edge(side, sigma)) / 2
-    return cut(hill, hill.height(level))
+    return around_peak(values, fine, floor + level * rise)

@@ -23,11 +23,11 @@ from vg_engine.core.attention.criteria import binarise
 from vg_engine.core.attention.maps import smooth, upsample
 from vg_engine.core.errors import InputError
 from vg_engine.core.geometry import Box
-from vg_engine.core.readout.hill import Hill, Piece, held, window
 
 FACTOR = 16  # sub-cells per cell and axis, on grids of ordinary size
 _FINEST = 512  # sub-cells along the longer axis at which larger grids get fewer
 _BINS = 1024
+_PAINTED = 2  # neither 0 nor 1
 
 # The fitted box: edges every half cell (on long axes fewer), no side below two cells, and a little
 # less credit for a long shape. What stands in a box fills its middle and leaves its corners: per
@@ -111,27 +111,25 @@ def otsu(values: Float32[np.ndarray, "rows cols"], *, factor: int = FACTOR) -> G
         values: one map.
         factor: sub-cells per cell and axis, fewer on large grids.
     """
-    _check(values)
-    fine = upsample(values, sub_cells(values.shape, factor))
-    return _around_peak(values, fine, otsu_threshold(fine))
+    fine = interpolated(values, factor)
+    return around_peak(values, fine, otsu_threshold(fine))
 
 
 def mean_std(
     values: Float32[np.ndarray, "rows cols"], *, c: float = 1.0, factor: int = FACTOR
 ) -> GridRegion:
     """Bilinear map above its mean + `c` standard deviations; the component that holds the peak."""
-    _check(values)
-    fine = upsample(values, sub_cells(values.shape, factor))
+    fine = interpolated(values, factor)
     spread = fine.std(dtype=np.float64)
-    return _around_peak(values, fine, float(fine.mean(dtype=np.float64) + c * spread))
+    return around_peak(values, fine, float(fine.mean(dtype=np.float64) + c * spread))
 
 
 def peak_share(
     values: Float32[np.ndarray, "rows cols"], *, share: float = 0.5, factor: int = FACTOR
 ) -> GridRegion:
     """Bilinear map above `share` of its maximum; the component that holds the peak."""
-    hill = hill_of(values, factor)
-    return cut(hill, share * hill.top)
+    fine = interpolated(values, factor)
+    return around_peak(values, fine, share * float(values.max()))
 
 
 def half_level(
@@ -148,33 +146,27 @@ def half_level(
         level: 0 is the background, 1 the peak.
         factor: sub-cells per cell and axis, fewer on large grids.
     """
-    hill = hill_of(values, factor)
-    return cut(hill, hill.height(level))
+    fine = interpolated(values, factor)
+    floor, rise = floor_and_rise(values)
+    return around_peak(values, fine, floor + level * rise)
 
 
-def hill_of(values: Float32[np.ndarray, "rows cols"], factor: int = FACTOR) -> Hill:
-    """One map's peak and the bilinear map around it, for `cut`.
+def floor_and_rise(values: Float32[np.ndarray, "rows cols"]) -> tuple[float, float]:
+    """The background of a map, which is its median cell, and how far its peak stands above it."""
+    floor = float(np.median(values))
+    return floor, float(values.max()) - floor
 
-    Args:
-        values: one map.
-        factor: sub-cells per cell and axis, fewer on large grids.
+
+def interpolated(
+    values: Float32[np.ndarray, "rows cols"], factor: int = FACTOR
+) -> Float32[np.ndarray, "fine_rows fine_cols"]:
+    """The bilinear map with `factor` sub-cells per cell and axis, fewer on large grids.
 
     Raises:
         InputError: a map without cells or one that is not finite.
     """
     _check(values)
-    return Hill(values, peak_of(values), sub_cells(values.shape, factor))
-
-
-def cut(hill: Hill, threshold: float) -> GridRegion:
-    """The component of a hill above a threshold that holds its peak."""
-    values = hill.values
-    if values.min() == values.max():
-        return _whole(values)
-    piece = hill.above(threshold)
-    rows, cols = values.shape
-    mask = piece.on(rows * hill.factor, cols * hill.factor)
-    return _region(values, mask, hill.peak, piece.box(hill.factor))
+    return upsample(values, sub_cells(values.shape, factor))
 
 
 def box_fit(
@@ -208,10 +200,8 @@ def box_fit(
     factor = sub_cells(values.shape)
     ys, xs = ((np.arange(n * factor) + 0.5) / factor for n in (rows, cols))
     inside = np.outer((box[1] < ys) & (ys < box[3]), (box[0] < xs) & (xs < box[2]))
-    half = (float(np.median(values)) + float(values.max())) / 2
-    lines, columns = (range(int(box[i]), math.ceil(box[i + 2])) for i in (1, 0))
-    above = window(values, factor, (lines, columns)) > half
-    high = inside & Piece(lines[0] * factor, columns[0] * factor, above).on(*inside.shape)
+    floor, rise = floor_and_rise(values)
+    high = inside & (upsample(values, factor) > floor + 0.5 * rise)
     return _region(values, high if high.any() else inside, peak, box)
 
 
@@ -317,19 +307,28 @@ def _fill(
     columns = np.arange(len(xs), dtype=np.int32)  # narrow, which is fast
     inside = columns >= first[:, None].astype(np.int32)
     inside &= columns < end[:, None].astype(np.int32)
-    return Piece(top, left, inside).on(shape[0] * factor, shape[1] * factor)
+    mask = np.zeros((shape[0] * factor, shape[1] * factor), dtype=bool)
+    mask[top:bottom, left:right] = inside
+    return mask
 
 
-def _around_peak(
+def around_peak(
     values: Float32[np.ndarray, "rows cols"],
     fine: Float32[np.ndarray, "fine_rows fine_cols"],
     threshold: float,
 ) -> GridRegion:
-    """The component of the bilinear map above a threshold that holds the peak."""
+    """The component of the bilinear map above a threshold that holds the peak.
+
+    Args:
+        values: one map.
+        fine: the same, `interpolated`.
+        threshold: in the map's own values.
+    """
     peak = peak_of(values)
     if values.min() == values.max():
         return _whole(values)
-    return _region(values, component_at(fine, threshold, peak, values.shape), peak)
+    mask, box = component_at(fine, threshold, peak, values.shape)
+    return _region(values, mask, peak, box)
 
 
 def component_at(
@@ -337,13 +336,33 @@ def component_at(
     threshold: float,
     peak: tuple[float, float],
     shape: tuple[int, ...],
-) -> Bool[np.ndarray, "fine_rows fine_cols"]:
-    """The 8-connected sub-cells strictly above a threshold around a peak given in grid units.
+) -> tuple[Bool[np.ndarray, "fine_rows fine_cols"], Box]:
+    """The 8-connected sub-cells strictly above a threshold around a peak, and their tight box.
 
     Where the threshold leaves nothing there, the sub-cells that touch the peak.
+
+    Args:
+        fine: a raster of sub-cells.
+        threshold: what lies above it counts.
+        peak: (x, y) in grid units, as the box.
+        shape: of the grid, in cells.
     """
     factor = fine.shape[0] // shape[0]
-    return held(fine > threshold, (0, 0), peak, factor).on(*fine.shape)
+    x, y = peak[0] * factor, peak[1] * factor
+    # The peak lies on a border between sub-cells, or in the middle of one.
+    left, top = math.ceil(x) - 1, math.ceil(y) - 1
+    right, bottom = math.floor(x) + 1, math.floor(y) + 1
+    canvas = (fine > threshold).view(np.uint8)
+    touching = canvas[top:bottom, left:right]
+    if touching.any():
+        row, column = divmod(int(touching.argmax()), right - left)
+        seed = (left + column, top + row)
+        _, _, _, (left, top, width, height) = cv2.floodFill(canvas, None, seed, _PAINTED, flags=8)
+        right, bottom = left + width, top + height
+    else:
+        touching[:] = _PAINTED
+    box = left / factor, top / factor, right / factor, bottom / factor
+    return canvas == _PAINTED, box
 
 
 def _whole(values: Float32[np.ndarray, "rows cols"]) -> GridRegion:

@@ -51,6 +51,11 @@ class Job:
     outputs: tuple[Output, ...]
     read: Callable[[], Sequence[torch.Tensor]]
 
+    @property
+    def size(self) -> int:
+        """Of all outputs, in bytes."""
+        return sum(output.size for output in self.outputs)
+
     def tensors(self) -> Iterator[tuple[Output, torch.Tensor]]:
         """Each output with its data, grown where it lacks rows."""
         for output, tensor in zip(self.outputs, self.read(), strict=True):
@@ -83,7 +88,7 @@ class Schedule:
     @property
     def size(self) -> int:
         """Of all weights, in bytes."""
-        return sum(output.size for job in self.jobs for output in job.outputs)
+        return sum(job.size for job in self.jobs)
 
 
 def expected_of(plan: Plan) -> dict[str, torch.Tensor]:

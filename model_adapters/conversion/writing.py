@@ -2,6 +2,7 @@
 
 The format: eight bytes with the length of a JSON header, the header (name -> type, shape, place),
 the bytes of all tensors. Everything in the header is known before the first tensor is read.
+safetensors itself can only write a whole file from memory, which is a shard of 4 GB at a time.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from huggingface_hub import split_state_dict_into_shards_factory
 
 from vg_engine.core.errors import OutputError
 from vg_engine.model_adapters.conversion.schedule import Job
@@ -45,13 +47,17 @@ def write_weights(
     Returns:
         names of the files with weights.
     """
-    shards = list(_shards(jobs, shard_bytes))
-    total = sum(output.size for job in jobs for output in job.outputs)
-    done, names = 0, []
+    planned = split_state_dict_into_shards_factory(
+        {str(number): job for number, job in enumerate(jobs)},
+        get_storage_size=lambda job: job.size,
+        filename_pattern="model{suffix}.safetensors",
+        max_shard_size=shard_bytes,
+    )
+    total = planned.metadata["total_size"]
+    done = 0
     weight_map: dict[str, str] = {}
-    for number, shard in enumerate(shards, start=1):
-        name = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        name = "model.safetensors" if len(shards) == 1 else name
+    for name, numbers in planned.filename_to_tensors.items():
+        shard = [jobs[int(number)] for number in numbers]
         with (folder / name).open("wb") as file:
             file.write(_header(shard))
             for job in shard:
@@ -61,26 +67,12 @@ def write_weights(
                     file.write(flat.numpy().data)
                     done += output.size
                     weight_map[output.name] = name
-        names.append(name)
     progress("weights", total, total)
-    if len(shards) > 1:
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    if planned.is_sharded:
+        index = {"metadata": planned.metadata, "weight_map": dict(sorted(weight_map.items()))}
         text = json.dumps(index, indent=2) + "\n"
         (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")
-    return names
-
-
-def _shards(jobs: Sequence[Job], limit: int) -> Iterator[list[Job]]:
-    shard: list[Job] = []
-    size = 0
-    for job in jobs:
-        more = sum(output.size for output in job.outputs)
-        if shard and size + more > limit:
-            yield shard
-            shard, size = [], 0
-        shard.append(job)
-        size += more
-    yield shard
+    return list(planned.filename_to_tensors)
 
 
 def _header(shard: Sequence[Job]) -> bytes:

@@ -15,7 +15,6 @@ from scipy import ndimage
 
 from vg_engine.core.attention.maps import smooth, upsample
 from vg_engine.core.readout.edge_level import blurred_edge, edge_level
-from vg_engine.core.readout.hill import Hill, window
 from vg_engine.core.readout.regions import (
     GridRegion,
     box_fit,
@@ -118,18 +117,6 @@ def same(found: GridRegion, values: np.ndarray, expected: tuple[Box, np.ndarray,
 
 
 @pytest.mark.parametrize("factor", FACTORS)
-def test_a_window_is_a_part_of_the_whole(factor: int) -> None:
-    rng = np.random.default_rng(factor)
-    for values in maps(120, seed=1):
-        fine = upsample(values, factor)
-        (top, bottom), (left, right) = (np.sort(rng.integers(0, n + 1, 2)) for n in values.shape)
-        part = window(values, factor, (range(top, bottom), range(left, right)))
-        whole = fine[top * factor : bottom * factor, left * factor : right * factor]
-        assert part.dtype == np.float32
-        np.testing.assert_array_equal(part, whole)
-
-
-@pytest.mark.parametrize("factor", FACTORS)
 def test_half_level_and_peak_share(factor: int) -> None:
     rng = np.random.default_rng(factor)
     for values in maps(80, seed=factor):
@@ -167,20 +154,6 @@ def test_edge_level(sigma: float, trust: float) -> None:
         same(found, values, slow(values, half_way(values, level), factor))
 
 
-def test_a_hill_may_be_cut_in_any_order() -> None:
-    rng = np.random.default_rng(4)
-    for values in maps(60, seed=4):
-        hill = Hill(values, peak_of(values), 5)
-        fine = upsample(values, 5)
-        for level in rng.uniform(-0.2, 1.2, 6):
-            threshold = hill.height(float(level))
-            assert threshold == half_way(values, float(level))
-            piece = hill.above(threshold)
-            mask = slow_component(fine, threshold, peak_of(values), 5)
-            np.testing.assert_array_equal(piece.on(*fine.shape), mask)
-            assert piece.box(5) == tight(mask, 5)
-
-
 def test_the_component_of_any_raster() -> None:
     rng = np.random.default_rng(5)
     for values in maps(60, seed=5):
@@ -188,7 +161,9 @@ def test_the_component_of_any_raster() -> None:
         threshold = float(rng.choice(fine.ravel()))
         peak = peak_of(values)
         expected = slow_component(fine, threshold, peak, 6)
-        np.testing.assert_array_equal(component_at(fine, threshold, peak, values.shape), expected)
+        mask, box = component_at(fine, threshold, peak, values.shape)
+        np.testing.assert_array_equal(mask, expected)
+        assert box == tight(expected, 6)
 
 
 def test_the_mask_of_box_fit_is_what_is_high_inside_the_box() -> None:

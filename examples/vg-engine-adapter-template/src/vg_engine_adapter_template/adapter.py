@@ -7,8 +7,7 @@ from transformers import LlavaProcessor
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.geometry import Frame
-from vg_engine.model_adapters.shared import resize_steps
-from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter
+from vg_engine.model_adapters import Grid, HuggingFaceAdapter, resize_steps
 from vg_engine_adapter_template.model import SquashedLlava
 
 
