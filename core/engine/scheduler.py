@@ -6,7 +6,7 @@ Everything that asks a model goes through here: single groundings, streams, disc
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -110,7 +110,7 @@ class Scheduler:
 
     def run(
         self, requests: Iterable[Request], heads: tuple[Head, ...], prompt: Prompt
-    ) -> Iterator[tuple[Request, Observed | VGError]]:
+    ) -> Generator[tuple[Request, Observed | VGError]]:
         """Take the maps of `heads` for a stream of requests, read lazily, a batch at a time.
 
         A pass that fails is split until what fails stands alone: that request gets the error.
