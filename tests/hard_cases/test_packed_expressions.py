@@ -18,8 +18,8 @@ import torch
 
 from vg_engine.core.contract.inputs import AttentionRequest, Expression, PreparedInputs, Query
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
-from vg_engine.core.contract.picture import Picture
-from vg_engine.core.contract.prompt import Prompt, QueryRow
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.scene import Scene
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import ContractError, noise, open_adapter, sharing
@@ -54,19 +54,19 @@ class PackedLlavaAdapter(LlavaAdapter):
     def vg_prepare_inputs(
         self,
         model: LoadedModel,
-        images: Sequence[Picture],
+        scenes: Sequence[Scene],
         expressions: Sequence[Expression],
         prompt: Prompt,
     ) -> PreparedInputs:
         """Prepare each expression alone, and lay them behind one another."""
         alone = [
             super(PackedLlavaAdapter, self).vg_prepare_inputs(
-                model, [images[e.image]], [Expression(0, e.text)], prompt
+                model, [scenes[e.scene]], [Expression(0, e.text)], prompt
             )
             for e in expressions
         ]
-        shown = sorted({e.image for e in expressions})
-        members = [[i for i, e in enumerate(expressions) if e.image == image] for image in shown]
+        shown = sorted({e.scene for e in expressions})
+        members = [[i for i, e in enumerate(expressions) if e.scene == scene] for scene in shown]
         ids = [each.tensors["input_ids"][0] for each in alone]
         packs = [_pack([ids[i] for i in group]) for group in members]
         longest = max(len(pack.tokens) for pack in packs)
@@ -89,7 +89,7 @@ class PackedLlavaAdapter(LlavaAdapter):
                 rows = tuple(row + by * (row >= pack.shared) for row in query.rows)
                 queries[index] = replace(
                     query,
-                    image=expressions[index].image,
+                    scene=expressions[index].scene,
                     sequence=sequence,
                     rows=rows,
                     prefix_end=pack.shared,
@@ -97,7 +97,7 @@ class PackedLlavaAdapter(LlavaAdapter):
         return PreparedInputs(
             tensors=MappingProxyType({name: t.to(model.device) for name, t in tensors.items()}),
             queries=tuple(queries[index] for index in range(len(expressions))),
-            images=tuple(picture.size for picture in images),
+            sizes=tuple(scene.picture.size for scene in scenes),
         )
 
 
@@ -141,9 +141,9 @@ def prompt_of(expression: str) -> str:
 
 def prepared(case: Any, prompt: Prompt | None = None) -> PreparedInputs:
     asked = [Expression(image, EXPRESSIONS[text]) for image, text in ASKED]
-    pictures = [noise(size, seed) for seed, size in enumerate(SIZES)]
+    scenes = [Scene(noise(size, seed)) for seed, size in enumerate(SIZES)]
     inputs: PreparedInputs = case.engine._hooks.prepare_inputs(
-        case.engine.model, pictures, asked, prompt or Prompt()
+        case.engine.model, scenes, asked, prompt or Prompt()
     )
     return inputs
 
@@ -182,9 +182,7 @@ def test_one_sequence_per_picture(packed: Any) -> None:
 
 
 @pytest.mark.parametrize("row", ["expression_last", "expression_all"])
-def test_rows_equal_those_of_the_unpacked_adapter(
-    packed: Any, unpacked: Any, row: QueryRow
-) -> None:
+def test_rows_equal_those_of_the_unpacked_adapter(packed: Any, unpacked: Any, row: str) -> None:
     inputs, apart = (prepared(case, Prompt(query_row=row)) for case in (packed, unpacked))
     worst = sharpest = 0.0
     for query, rows, other, alone in zip(
@@ -214,7 +212,7 @@ def test_maps_equal_eager_attention_of_each_alone(packed: Any) -> None:
     worst = sharpest = 0.0
     for seed in range(3):
         picture = noise((112, 112), seed)
-        maps, answers = packed.engine.maps(picture, texts), packed.engine.ground(picture, texts)
+        maps, answers = packed.engine.maps(picture, texts), packed.engine.ground_all(picture, texts)
         for text, seen, answer in zip(texts, maps, answers, strict=True):
             ids = packed.tensors(picture, prompt_of(text))["input_ids"][0].numpy()
             expected = packed.eager(picture, prompt_of(text))[:, ids == token]
@@ -257,8 +255,8 @@ def test_the_kit_accepts_packing_and_finds_expressions_that_see_each_other(folde
     assert sharing.check_packing(opened) < sharing.TOLERANCE
 
     class Leaky(PackedLlavaAdapter):
-        def vg_prepare_inputs(self, model, images, expressions, prompt):  # type: ignore[no-untyped-def]
-            inputs = super().vg_prepare_inputs(model, images, expressions, prompt)
+        def vg_prepare_inputs(self, model, scenes, expressions, prompt):  # type: ignore[no-untyped-def]
+            inputs = super().vg_prepare_inputs(model, scenes, expressions, prompt)
             mask = inputs.tensors["attention_mask"]
             # Causal, and no more: whoever stands behind sees the expressions before.
             tensors = {**inputs.tensors, "attention_mask": torch.ones_like(mask).tril()}
