@@ -14,12 +14,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vg_engine._load import load
     from vg_engine._version import __version__
+    from vg_engine.api import load
     from vg_engine.core.contract.picture import Picture
     from vg_engine.core.contract.prompt import Prompt
-    from vg_engine.core.contract.results import Grounding, HeadMaps
+    from vg_engine.core.contract.results import Grounding, HeadMaps, Instance
     from vg_engine.core.engine.engine import Engine, Settings
+    from vg_engine.core.engine.scene import OpenScene
     from vg_engine.core.errors import (
         AdapterNotFoundError,
         CaptureError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from vg_engine.core.heads import Head, HeadSet
+    from vg_engine.engine_spec import EngineSpec
     from vg_engine.measure.discovery import discover
     from vg_engine.measure.evaluation import evaluate
     from vg_engine.plugins.datasets.naming import open_data
@@ -48,6 +50,7 @@ __all__ = [
     "AdapterNotFoundError",
     "CaptureError",
     "Engine",
+    "EngineSpec",
     "ExpressionError",
     "Grounding",
     "Head",
@@ -56,9 +59,11 @@ __all__ = [
     "HeadSetNotFoundError",
     "HeadsError",
     "InputError",
+    "Instance",
     "ModelError",
     "ModelNotFoundError",
     "NotFoundError",
+    "OpenScene",
     "OutputError",
     "Picture",
     "PictureError",
@@ -80,13 +85,16 @@ __all__ = [
 
 # Public name -> the module that it comes from, imported when the name is first used.
 _HOMES = {
-    "load": "vg_engine._load",
+    "load": "vg_engine.api",
     "open_data": "vg_engine.plugins.datasets.naming",
     "discover": "vg_engine.measure.discovery",
     "evaluate": "vg_engine.measure.evaluation",
     "draw": "vg_engine.render",
     "sheet": "vg_engine.render",
     "Engine": "vg_engine.core.engine.engine",
+    "EngineSpec": "vg_engine.engine_spec",
+    "Instance": "vg_engine.core.contract.results",
+    "OpenScene": "vg_engine.core.engine.scene",
     "Settings": "vg_engine.core.engine.engine",
     "Grounding": "vg_engine.core.contract.results",
     "HeadMaps": "vg_engine.core.contract.results",

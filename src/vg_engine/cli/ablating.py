@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from vg_engine._load import load
+from vg_engine.api import load
 from vg_engine.cli import console
 from vg_engine.cli.discovering import SCENES
 from vg_engine.cli.evaluating import command_line

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vg_engine._load import load
+from vg_engine.api import load
 from vg_engine.cli import console
 from vg_engine.cli.naming import slug
 from vg_engine.core.engine.engine import Engine

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vg_engine._load import load
+from vg_engine.api import load
 from vg_engine.cli import console, score_tables
 from vg_engine.core.errors import InputError
 from vg_engine.core.evaluation.outcomes import metric

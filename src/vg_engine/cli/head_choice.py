@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vg_engine import _sources
+from vg_engine import model_source
 from vg_engine.cli import console
 from vg_engine.core.errors import (
     HeadsError,
@@ -117,8 +117,8 @@ def forget(source: str) -> dict[str, Any]:
     return _done(held, catalog.for_entry(entry) if entry is not None else None, file)
 
 
-def _source(name: str) -> _sources.Source:
-    found = _sources.resolve(name, None, None, None, read=False)
+def _source(name: str) -> model_source.Source:
+    found = model_source.resolve(name, None, None, None, read=False)
     if found.entry is None and not Path(found.source).is_dir() and "/" not in name:
         raise NotFoundError(
             f"no model {name!r} (name a folder, a hub id such as owner/name, or a known model); "
@@ -127,7 +127,7 @@ def _source(name: str) -> _sources.Source:
     return found
 
 
-def _listed(chosen: HeadSet) -> tuple[list[_sources.Source], list[str]]:
+def _listed(chosen: HeadSet) -> tuple[list[model_source.Source], list[str]]:
     """Find the models that a set was made for; notes tell which are not known here."""
     found, notes = [], []
     for name in chosen.model:
@@ -143,11 +143,11 @@ def _listed(chosen: HeadSet) -> tuple[list[_sources.Source], list[str]]:
     return found, notes
 
 
-def _key(found: _sources.Source) -> str:
+def _key(found: model_source.Source) -> str:
     return found.entry.name if found.entry is not None else catalog.model_key(found.source)
 
 
-def _check_fits(chosen: HeadSet, key: str, found: _sources.Source) -> list[str]:
+def _check_fits(chosen: HeadSet, key: str, found: model_source.Source) -> list[str]:
     """Refuse a set for another shape, as far as the entry or the config tells the model's.
 
     Returns:

@@ -7,6 +7,7 @@ never mixed with another, and a model that cannot be asked so is refused as it i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -27,15 +28,20 @@ _BLANK = 224  # pixels of the sides of a picture to try a prompt with
 _LISTED = 8  # heads of a set that a message spells out
 
 
+def fields_of(prompt: Given) -> Mapping[str, Any]:
+    """The fields that the user gives: of a `Prompt` all, of its form that one."""
+    if isinstance(prompt, Prompt):
+        return asdict(prompt)
+    return {"form": prompt} if isinstance(prompt, str) else prompt or {}
+
+
 def of_fields(given: Given, fields: Mapping[str, Any]) -> Prompt:
     """What the user gives, with `fields` where they give nothing.
 
     Raises:
         InputError: a prompt has no such field, or the field no such value.
     """
-    if isinstance(given, Prompt):
-        return given
-    changes: Mapping[str, Any] = {"form": given} if isinstance(given, str) else given or {}
+    changes = fields_of(given)
     check("prompt", PromptFields, dict(changes))
     return Prompt(**{**fields, **changes})
 
