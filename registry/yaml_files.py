@@ -16,7 +16,7 @@ from vg_engine.core.errors import InputError
 
 LARGEST = 8_000_000  # characters; a head set with every head of a large model has under a million
 DEEPEST = 20
-_TIME, _MERGE = "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:merge"
+_TIME = "tag:yaml.org,2002:timestamp"
 
 
 # libyaml's loader, where PyYAML was built with it, is ten times as fast.
@@ -24,7 +24,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     """Reads keys and dates as the text that they are written as."""
 
     yaml_implicit_resolvers: ClassVar = {
-        first: [pair for pair in pairs if pair[0] not in {_TIME, _MERGE}]
+        first: [pair for pair in pairs if pair[0] != _TIME]
         for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 

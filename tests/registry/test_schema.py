@@ -157,7 +157,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_values_are_written_plain(tmp_path: Path) -> None:
     given = {
         "n": np.int64(3), "threshold": np.float64(0.25), "cut": np.float32(0.5), "draws": None,
-        "date": dt.date(2026, 11, 22), "controls": {"a": (1, None), 5: [True]},
+        "date": dt.date(2026, 11, 22),
+        "controls": {"a": (1, None), 5: [True]}, "region": "\x85\u2028",
     }  # fmt: skip
     heads = HeadSet("mine", (Head(1, 2),), "given", score=(np.float64(0.5),), provenance=given)
     read = read_head_set(write(tmp_path, dump_head_set(heads)))
@@ -165,7 +166,7 @@ def test_values_are_written_plain(tmp_path: Path) -> None:
         (0.5,),
         {
             "n": 3, "threshold": 0.25, "cut": 0.5, "date": "2026-11-22",
-            "controls": {"a": [1, None], "5": [True]},
+            "controls": {"a": [1, None], "5": [True]}, "region": "\x85\u2028",
         },
     )  # fmt: skip
 
