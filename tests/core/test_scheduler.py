@@ -80,9 +80,9 @@ def test_no_pass_has_more_tokens_than_allowed(make_engine: Make, listening: Any)
     # Ten tokens and two a letter, as wide as the longest of the pass.
     for most, passes in (
         (None, [6 * 58]),
-        (120, [3 * 16 - 16, 58, 3 * 16]),
-        (58, [2 * 16, 58, 3 * 16]),
-        (40, [2 * 16, 58, 2 * 16, 16]),
+        (120, [16, 2 * 58, 3 * 16]),
+        (58, [16, 16, 58, 3 * 16]),
+        (40, [16, 16, 58, 16, 2 * 16]),
         (1, [16, 16, 58, 16, 16, 16]),  # one alone, however long, is asked
     ):
         adapter = listening()
