@@ -7,6 +7,8 @@ PIP_FLAGS ?= --quiet
 DEMO_OUT ?= out/demo
 DEMO ?= run --image examples/scene.png --text "the red circle" --out $(DEMO_OUT)
 PYTEST_FLAGS ?= -m "not slow and not gpu and not weights and not browser"
+# One process per core; each computes on one thread, so that they do not wait for each other.
+WORKERS ?= auto
 
 SOURCES = core plugins model_adapters registry src tests benchmarks examples scripts
 BIN = $(VENV)/bin
@@ -35,7 +37,7 @@ demo: $(RUNTIME)
 	$(BIN)/python -m vg_engine $(DEMO)
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_FLAGS)
 
 lint: $(DEV)
 	$(BIN)/python -m ruff check .

@@ -175,7 +175,7 @@ class SoftMap(Rebuilt):
         return SoftMap(values, self.to_original)
 
     def peak(self, size: tuple[int, int]) -> tuple[float, float]:
-        """Middle (x, y) of the highest cell of one map, moved into a picture of (width, height)."""
+        """Find the middle of the highest cell of one map, moved into a picture of that size."""
         row, col = divmod(int(self.values.argmax()), self.shape[1])
         return clip_point(self.to_original.point(col + 0.5, row + 0.5), size)
 
@@ -215,9 +215,8 @@ class SoftMap(Rebuilt):
 
     def _axis(self, axis: int, pixels: int, cells: int) -> Float32[np.ndarray, "pixels cells"]:
         """Weights of linear interpolation between cell centres; rows of zeros where unseen."""
-        grid = (np.arange(pixels) + 0.5 - self.to_original.offset[axis]) / self.to_original.scale[
-            axis
-        ]
+        offset, scale = self.to_original.offset[axis], self.to_original.scale[axis]
+        grid = (np.arange(pixels) + 0.5 - offset) / scale
         seen = (grid >= 0) & (grid < cells)
         centre = np.clip(grid - 0.5, 0, cells - 1)
         low = np.floor(centre).astype(np.int64)

@@ -22,9 +22,9 @@ from typing import Any
 
 import torch
 import transformers
-import yaml
 
 from vg_engine.plugins import entrypoints
+from vg_engine.registry import yaml_files
 from vg_engine.registry.adapters import refused
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,13 +94,13 @@ def keep(measured: Sequence[Path]) -> None:
         "versions": f"{versions}, Python {platform.python_version()}, CPU, float32",
         "adapters": dict(sorted(lines.items())),
     }
-    text = HEAD + yaml.safe_dump(figures, sort_keys=False, width=100)
+    text = HEAD + yaml_files.dump(figures)
     FIGURES.write_text(text, encoding="utf-8")
 
 
 def page() -> str:
     """The page as it should be."""
-    figures = yaml.safe_load(FIGURES.read_text(encoding="utf-8"))
+    figures = yaml_files.load(FIGURES)
     known, kinds = adapters(), model_types()
     shared = known["llava"].__mro__[1]
     parts = [INTRO]
@@ -149,7 +149,7 @@ def page() -> str:
     parts.append("| model | `--adapter` | how it comes to run | open until real weights are seen |")
     parts.append("| --- | --- | --- | --- |")
     columns = ("name", "adapter", "how", "open")
-    for model in yaml.safe_load(PAPER.read_text(encoding="utf-8")):
+    for model in yaml_files.load(PAPER):
         name, adapter_name, how, unknown = (model[column] for column in columns)
         parts.append(f"| {name} | `{adapter_name}` | {how} | {unknown} |")
     parts.append("\n## Refused\n")

@@ -64,8 +64,7 @@ class HuggingFaceAdapter:
             `image_token`.
         nested: whether the processor wants a list of pictures per prompt.
         image_backend: `pil`, or `torchvision` where transformers has no other image processor.
-        answer: how the model's answers to such questions begin, for the query row `answer_first`;
-            empty where that is not known.
+        answer: how the model's answers begin, for the row `answer_first`; empty = not known.
         blends: whether the model itself blends neighbouring cells, behind its tower's attention.
         option_names: what `ModelSpec.options` may hold.
     """
@@ -336,8 +335,6 @@ class HuggingFaceAdapter:
             where = [taken[query.sequence].index(row) for row in query.rows]
             rows.append(together[query.sequence][:, where])
         return AttentionRows(request.heads, tuple(rows))
-
-    # The rest is nobody's business but ours.
 
     def _process(
         self,

@@ -85,7 +85,7 @@ def load(
     entry = found.entry
     name, made = _adapter(adapter, found)
     chosen = _heads(heads, found)
-    fields = dict(entry.prompt) if entry else {}
+    fields = entry.prompt.stated() if entry else {}
 
     stated = _stated_options(found, name)
 

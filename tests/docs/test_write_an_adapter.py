@@ -141,7 +141,7 @@ def raised(folder: Path, error: str) -> set[str]:
     """Every message of that error in a folder, its holes as ...; the doctor's are its own."""
     calls = (
         node
-        for path in sorted(folder.glob("*.py"))
+        for path in sorted(folder.rglob("*.py"))
         if path.name != "doctor.py"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)

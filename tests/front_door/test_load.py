@@ -172,9 +172,9 @@ def test_prompts_in_every_form() -> None:
         (Prompt(system="s"), Prompt(system="s")),
     ):
         assert cells(heads="auto", prompt=given).settings.prompt == prompt
-    with pytest.raises(InputError, match="no field 'row'"):
+    with pytest.raises(InputError, match="prompt: unknown key 'row'; did you mean query_row"):
         cells(prompt={"row": "x"})
-    with pytest.raises(InputError, match="form 'talk': choose bare, chat"):
+    with pytest.raises(InputError, match="form: must be 'bare' or 'chat', got str 'talk'"):
         cells(prompt="talk")
 
 

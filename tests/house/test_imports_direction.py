@@ -1,6 +1,7 @@
 """Imports run one way: front door -> registry, plugins, model_adapters -> core."""
 
 import ast
+import graphlib
 import re
 import sys
 from collections.abc import Iterator
@@ -121,6 +122,86 @@ def violations(root: Path) -> list[str]:
             if why:
                 found.append(f"{inside}:{line}: {name}: {why}")
     return found
+
+
+def circles(root: Path) -> list[str]:
+    """Every circle of modules that import each other at run time, one line each."""
+    modules = {module: path for path, _, module in sources(root)}
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        package = module if path.stem == "__init__" else module.rpartition(".")[0]
+        wanted: set[str] = set()
+        for node in at_run_time(ast.parse(path.read_text(encoding="utf-8")).body):
+            if isinstance(node, ast.Import):
+                wanted.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                base = absolute(node.module or "", node.level, package)
+                inner = {f"{base}.{alias.name}" for alias in node.names}
+                wanted |= {name if name in modules else base for name in inner}
+        graph[module] = {name for name in wanted if name in modules and name != module}
+    found = []
+    sorter = graphlib.TopologicalSorter(graph)
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        found.append(" -> ".join(error.args[1]))
+    return found
+
+
+def at_run_time(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements that run when a module is imported, those for type checkers left out."""
+    for node in body:
+        match node:
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                yield from at_run_time(node.orelse)
+            case ast.If() | ast.Try() | ast.With():
+                yield from at_run_time(node.body)
+            case _:
+                yield node
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circles(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {
+            "core/a.py": "from vg_engine.core import b",
+            "core/b.py": "from vg_engine.core.a import x",
+        },
+        {
+            "core/a.py": "import vg_engine.core.b",
+            "core/b.py": "from .c import x",
+            "core/c.py": "try:\n    from vg_engine.core.a import y\nexcept ImportError:\n    y = 1",
+        },
+        {
+            "src/vg_engine/x.py": "from vg_engine.html import page",
+            "src/vg_engine/html/page.py": "from vg_engine.x import Result",
+        },
+    ],
+)
+def test_a_planted_circle_is_found(tmp_path: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert len(circles(tmp_path)) == 1
+
+
+def test_what_is_imported_later_or_for_types_alone_makes_no_circle(tmp_path: Path) -> None:
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core/a.py").write_text("from vg_engine.core import b")
+    (tmp_path / "core/b.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from vg_engine.core.a import X\n"
+        "def late():\n    from vg_engine.core import a\n"
+    )
+    assert circles(tmp_path) == []
+
+
+def test_core_has_few_rooms() -> None:
+    entries = [p.name for p in (ROOT / "core").iterdir() if p.name != "__pycache__"]
+    assert len(entries) <= 10, sorted(entries)
 
 
 def test_imports_of_this_house_run_one_way() -> None:

@@ -56,10 +56,10 @@ def run(*arguments: str, stand_in: bool = True) -> subprocess.CompletedProcess[s
 def adapters() -> dict[str, Any]:
     """The adapters that need torchvision, by name: imported in this process, which has none."""
     found = {}
-    for path in sorted((ROOT / "model_adapters").glob("*.py")):
+    for path in sorted((ROOT / "model_adapters" / "families").glob("*.py")):
         if '] = "torchvision"' not in path.read_text(encoding="utf-8"):
             continue
-        module = importlib.import_module(f"vg_engine.model_adapters.{path.stem}")
+        module = importlib.import_module(f"vg_engine.model_adapters.families.{path.stem}")
         classes = [
             each
             for each in vars(module).values()
