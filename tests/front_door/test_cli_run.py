@@ -138,7 +138,7 @@ def test_a_batch_that_all_succeeds_exits_with_0(folder: Path) -> None:
         (["--image", "a.png", "--text", "1,2", "--adapter", "sell"], "did you mean cell"),
         (["--image", "a.png", "--text", "1,2", "--region", "papr"], "did you mean paper?"),
         (["--image", "a.png", "--text", "1,2", "--postprocess", "shur"], "did you mean sure?"),
-        (["--image", "a.png", "--text", "1,2", "--prompt", "talk"], "choose bare, chat"),
+        (["--image", "a.png", "--text", "1,2", "--prompt", "talk"], "must be 'bare' or 'chat'"),
         (["--image", "a.png", "--text", "1,2", "--query-row", "x"], "choose expression_last"),
         (["--image", "a.png", "--text", "broken"], "expected 36 image tokens, got 35"),
         (["--image", "a.png", "--text", "1,2", "--input", "q.jsonl"], "--input stands alone"),
