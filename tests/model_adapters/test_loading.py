@@ -128,10 +128,7 @@ def test_code_of_its_own_is_not_run(copy):
     (copy / "evil.py").write_text("raise SystemExit('ran')")
     config = json.loads((copy / "config.json").read_text())
     config["model_type"] = "evil"
-    config["auto_map"] = {
-        "AutoConfig": "evil.Config",
-        "AutoModelForImageTextToText": "evil.Model",
-    }
+    config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModelForImageTextToText": "evil.Model"}
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="--trust-remote-code") as raised:
         load(copy)
