@@ -3,11 +3,11 @@
 import pytest
 import torch
 import transformers as hf
-from families import TOWER, ask, chat, checkpoint, contract, fields, prompted, views
+from families import TOWER, chat, checkpoint, contract, fields, prompted, sees_a_window, views
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from vg_engine.model_adapters.families.aya_vision import AyaVisionAdapter
-from vg_engine.testing import AdapterContract, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 # Shorter than most sequences here, so that three of four layers do not see the first tiles.
@@ -75,21 +75,9 @@ def tiny(folder, *, image_size=112, most=4, layers=4):
     )
 
 
-class TestAyaVision(AdapterContract):
-    adapter = AyaVisionAdapter
-    golden = GOLDEN
-
-    def build(self, folder):
-        tiny(folder)
-
+class TestAyaVision(contract(AyaVisionAdapter, GOLDEN, tiny)):
     def test_layers_with_a_window_do_not_see_the_first_tiles(self, opened):
-        inputs = ask(opened, (300, 200), "the cup")
-        (rows,), last = opened.rows(inputs), inputs.queries[0].rows[0]
-        kinds = opened.model.module.config.text_config.layer_types
-        assert kinds == ["sliding_attention"] * 3 + ["full_attention"]
-        for head, values in zip(opened.model.all_heads, rows, strict=True):
-            beyond = values[0, : last - WINDOW + 1].max().item()
-            assert (beyond == 0) == (kinds[head.layer] == "sliding_attention")
+        sees_a_window(opened, WINDOW)
 
 
 TestOneTile = contract(

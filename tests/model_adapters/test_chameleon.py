@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from families import ask, chat, fields, prompted, refuses, scale, shows
+from families import ask, chat, contract, fields, keep_own_pixels, prompted, scale, shows
 from transformers import ChameleonConfig, ChameleonForConditionalGeneration, ChameleonProcessor
 from transformers.models.chameleon.image_processing_pil_chameleon import ChameleonImageProcessorPil
 
@@ -10,7 +10,7 @@ from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.picture import Picture
 from vg_engine.model_adapters.families.chameleon import ChameleonAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, noise, open_adapter
+from vg_engine.testing import noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 CODES = 256
@@ -57,13 +57,12 @@ def tiny_chameleon(folder, *, side=64, steps: tuple[int, ...] = (1, 1, 1, 1), la
     return save_tiny(module, processor, folder)
 
 
-class TestChameleon(AdapterContract):
-    adapter = ChameleonAdapter
-    golden = GOLDEN
+class TestChameleon(
+    contract(
+        ChameleonAdapter, GOLDEN, tiny_chameleon, foreign=("image_seq_length", 1023, (64, 1023))
+    )
+):
     strips = False  # a code changes only if much of its cell does
-
-    def build(self, folder):
-        tiny_chameleon(folder)
 
     def vision_tower(self, module):
         return module.model.vqmodel
@@ -79,7 +78,7 @@ class TestChameleon(AdapterContract):
             elif name.endswith("proj_out"):
                 torch.nn.init.zeros_(part.weight)
             elif isinstance(part, torch.nn.Conv2d):
-                _keep_own_pixels(part)
+                keep_own_pixels(part)
         # Codes that these other features use: of noise, and of plain colours.
         pictures = [noise((64, 64), seed) for seed in range(3)]
         red = noise((64, 64)).pixels.copy()
@@ -112,16 +111,6 @@ class TestChameleon(AdapterContract):
         return first_layer_input(opened, inputs)
 
 
-def _keep_own_pixels(part: torch.nn.Conv2d):
-    """Of a convolution's window only what lies in its own cell."""
-    torch.nn.init.normal_(part.weight)
-    mask = torch.zeros(part.weight.shape[-2:])
-    # A step of two pads outside the convolution, on the right and below.
-    first, step = int(part.padding[0]), part.stride[0]
-    mask[first : first + step, first : first + step] = 1
-    part.weight.data *= mask / (part.in_channels * mask.sum()) ** 0.5
-
-
 def first_layer_input(opened, inputs) -> torch.Tensor:
     module = opened.model.module
     kept: list[torch.Tensor] = []
@@ -148,7 +137,3 @@ def test_the_middle_of_a_photograph_is_32_by_32_cells(real_size):
     # 682 x 512 after resizing, of which 85 columns at either end are cut off.
     shows(real_size, (640, 480), (32, 32), (85 * 640 / 682, 0.0, 597 * 640 / 682, 480.0))
     assert "cut to a square" in real_size.model.statements[0]
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_size):
-    refuses(real_size, "image_seq_length", 1023, (1024, 1023))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from families import TOWER, ask, contract, fields, prompted, refuses, shows
+from families import TOWER, ask, contract, even_out, fields, prompted, refuses, shows
 from transformers.models.deepseek_vl.image_processing_pil_deepseek_vl import (
     DeepseekVLImageProcessorPil,
 )
@@ -18,7 +18,7 @@ from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.model_adapters.families.deepseek_vl import DeepseekVLAdapter
 from vg_engine.model_adapters.families.deepseek_vl_hybrid import DeepseekVLHybridAdapter
-from vg_engine.testing import AdapterContract, noise, open_adapter
+from vg_engine.testing import noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 IMAGE, END = "<image_placeholder>", "<｜end▁of▁sentence｜>"
@@ -114,19 +114,11 @@ def view(opened, size):
 TestDeepseekVL = contract(DeepseekVLAdapter, GOLDEN, tiny)
 
 
-class TestHybrid(AdapterContract):
-    adapter = DeepseekVLHybridAdapter
-    golden = GOLDEN
-
-    def build(self, folder):
-        tiny_hybrid(folder)
-
+class TestHybrid(contract(DeepseekVLHybridAdapter, GOLDEN, tiny_hybrid)):
     def unmix(self, opened):
         """Even the kernels out, too: random ones move SAM's half by chance."""
         super().unmix(opened)
-        for part in opened.model.module.modules():
-            if isinstance(part, torch.nn.Conv2d) and part.kernel_size == (3, 3):
-                part.weight.data[:] = part.weight.data.mean((-2, -1), keepdim=True)
+        even_out(opened.model.module)
 
     def test_both_towers_are_shown_the_same_square(self, opened):
         """Noise in the middle, plain border: at either size it begins at the same share."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import ask, fields, prompted
+from families import ask, contract, fields, keep_own_pixels, prompted
 from transformers import Emu3Config, Emu3ForConditionalGeneration, Emu3ImageProcessor, Emu3Processor
 
 from vg_engine.core.contract.inputs import Expression
@@ -14,7 +14,7 @@ from vg_engine.core.contract.picture import Picture
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.emu3 import Emu3Adapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, noise, open_adapter, paint
+from vg_engine.testing import noise, open_adapter, paint
 from vg_engine.testing.tiny import LLAVA_CHAT, byte_tokenizer, save_tiny, text_sizes
 
 CODES = 256
@@ -95,13 +95,8 @@ class _Plain(torch.nn.Module):
         return states.clone()
 
 
-class TestEmu3(AdapterContract):
-    adapter = Emu3Adapter
-    golden = GOLDEN
+class TestEmu3(contract(Emu3Adapter, GOLDEN, tiny_emu3)):
     strips = False  # a code changes only if much of its cell does
-
-    def build(self, folder):
-        tiny_emu3(folder)
 
     def load_plain(self, folder, attention: str):
         kind = Alone if attention == "eager" else Emu3ForConditionalGeneration
@@ -122,7 +117,7 @@ class TestEmu3(AdapterContract):
                 owner, _, last = name.rpartition(".")
                 setattr(tower.encoder.get_submodule(owner), last, _Plain())
             elif isinstance(part, torch.nn.Conv2d | torch.nn.Conv3d):
-                _keep_own_pixels(part)
+                keep_own_pixels(part)
         pictures = [noise((64, 64), seed) for seed in range(3)]
         red = Picture(np.full((64, 64, 3), (255, 0, 0), dtype=np.uint8))
         asked = [Expression(index, "it") for index in range(4)]
@@ -138,18 +133,6 @@ def _embed_codes_as_they_are(module):
     for code, token in known.items():
         words.weight.data[token] = 0
         words.weight.data[token, : codebook.shape[1]] = codebook[code]
-
-
-def _keep_own_pixels(part: Any):
-    """Of a convolution's window only what lies in its own cell."""
-    torch.nn.init.normal_(part.weight)
-    mask = torch.zeros(part.weight.shape[-2:])
-    # Steps of two pad outside the convolution, on the right and below; those in time all around.
-    first = 1 if isinstance(part, torch.nn.Conv3d) else int(part.padding[-1])
-    step = part.stride[-1]
-    mask[first : first + step, first : first + step] = 1
-    seen = part.in_channels * mask.sum() * part.weight[0, 0].numel() / mask.numel()
-    part.weight.data *= mask / seen**0.5
 
 
 def test_rows_end_in_a_token_of_their_own(tmp_path):

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from families import ask, chat, fields, refuses
+from families import ask, chat, contract, fields, keep_own_pixels, plain
 from tokenizers import processors
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.model_adapters.families.florence2 import Florence2Adapter
-from vg_engine.testing import AdapterContract, Golden, open_adapter, paint
+from vg_engine.testing import Golden, open_adapter, paint
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 # The family ships no template: this one is for the contract alone.
@@ -75,35 +75,20 @@ def tiny_florence2(folder, *, side=192, layers=4):
     return save_tiny(module, processor, folder)
 
 
-class TestFlorence2(AdapterContract):
-    adapter = Florence2Adapter
-    golden = GOLDEN
+class TestFlorence2(
+    contract(Florence2Adapter, GOLDEN, tiny_florence2, foreign=("num_image_tokens", 576, (37, 576)))
+):
     # Positions are learned: there is one side only that padding can be on.
     padding = ({},)
 
-    def build(self, folder):
-        tiny_florence2(folder)
-
-    def load_plain(self, folder, attention: str):
-        kind = Reading
-        return kind.from_pretrained(
-            folder, attn_implementation=attention, dtype=torch.float32
-        ).eval()
+    load_plain = plain(Reading)
 
     def unmix(self, opened):
         tower = self.vision_tower(opened.model.module)
         paint.unmix(tower)
         for part in tower.modules():
             if isinstance(part, torch.nn.Conv2d):
-                _keep_own_pixels(part)
-
-
-def _keep_own_pixels(part: torch.nn.Conv2d):
-    """Of a convolution's window only what lies in its own cell."""
-    mask = torch.zeros(part.weight.shape[-2:])
-    first, step = int(part.padding[0]), part.stride[0]
-    mask[first : first + step, first : first + step] = 1
-    part.weight.data *= mask
+                keep_own_pixels(part, fresh=False)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +106,3 @@ def test_a_photograph_is_squashed_to_24_by_24_cells(real_size):
     # The first of 577 tokens is the average.
     assert int(view.positions[0, 0]) == 1
     assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_size):
-    refuses(real_size, "num_image_tokens", 576, (577, 576))

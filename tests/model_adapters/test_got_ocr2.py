@@ -5,14 +5,14 @@ from typing import ClassVar
 import pytest
 import torch
 import transformers as hf
-from families import ask, chat, checkpoint, fields, prompted, shows, views
+from families import ask, chat, checkpoint, contract, even_out, fields, prompted, shows, views
 from transformers.models.got_ocr2.configuration_got_ocr2 import GotOcr2VisionConfig
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from vg_engine.core.errors import ModelError
 from vg_engine.model_adapters.families import got_ocr2
 from vg_engine.model_adapters.families.got_ocr2 import GotOcr2Adapter
-from vg_engine.testing import AdapterContract, open_adapter, paint
+from vg_engine.testing import open_adapter, paint
 from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
 
 # Checkpoints have no chat template: this writes the prompt that the processor writes by itself.
@@ -55,20 +55,8 @@ def tiny(folder, *, image_size=256, layers=4, seed=0):
     return save_tiny(hf.GotOcr2ForConditionalGeneration(config), processor, folder)
 
 
-def even_out(opened):
-    """Give all taps of a kernel the same weight."""
-    for part in opened.model.module.modules():
-        if isinstance(part, torch.nn.Conv2d) and part.kernel_size == (3, 3):
-            part.weight.data[:] = part.weight.data.mean((-2, -1), keepdim=True)
-
-
-class _GotContract(AdapterContract):
-    adapter = GotOcr2Adapter
-    golden = GOLDEN
+class _GotContract(contract(GotOcr2Adapter, GOLDEN, tiny)):
     shapes = ((240, 240), (333, 190), (187, 341), (500, 150), (130, 377), (97, 61))
-
-    def build(self, folder):
-        tiny(folder)
 
     def unmix(self, opened):
         """Even out the kernels, too: random ones move each token's place by chance.
@@ -76,7 +64,7 @@ class _GotContract(AdapterContract):
         A token still sees all that it saw, around the middle of what it saw.
         """
         super().unmix(opened)
-        even_out(opened)
+        even_out(opened.model.module)
 
     def load_plain(self, folder, attention: str):
         """With sdpa where there is one: asked for by name, it is asked for everywhere."""
@@ -117,7 +105,7 @@ def test_an_even_division_of_the_page_would_be_wrong(tmp_path, monkeypatch, shif
     folder = tiny(tmp_path / "m", image_size=512, layers=1, seed=1)
     opened = open_adapter(GotOcr2Adapter(), str(folder))
     paint.unmix(opened.model.module.base_model.vision_tower)
-    even_out(opened)
+    even_out(opened.model.module)
     report = paint.probe(opened, paint.embeddings, [(512, 512), (700, 400), (300, 777)])
     opened.model.close()
     print(f"shifted by {shift}: {len(report.wrong)} of {report.planned} cells are wrong")

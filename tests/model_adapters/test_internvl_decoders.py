@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 import transformers as hf
-from families import ask, contract, prompted
+from families import contract, prompted, sees_a_window
 
 from vg_engine.model_adapters.families.internvl import InternVLAdapter
 from vg_engine.model_adapters.shared.loading import without_video
@@ -87,10 +87,4 @@ class TestGptOss(AdapterContract):
         assert not opened.model.module.get_decoder()._supports_sdpa
 
     def test_layers_with_a_window_do_not_see_the_whole_picture(self, opened):
-        inputs = ask(opened, (300, 200), "the cup")
-        (rows,) = opened.rows(inputs)
-        row = inputs.queries[0].rows[0]
-        kinds = opened.model.module.config.text_config.layer_types
-        for head, values in zip(opened.model.all_heads, rows, strict=True):
-            beyond = values[0, : row - WINDOW + 1].max().item()
-            assert (beyond == 0) == (kinds[head.layer] == "sliding_attention")
+        sees_a_window(opened, WINDOW)

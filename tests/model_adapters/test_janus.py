@@ -9,7 +9,7 @@ from families import ask, contract, fields, prompted, refuses, save, shows
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
 from vg_engine.model_adapters.families.janus import JanusAdapter
-from vg_engine.testing import AdapterContract, Golden, open_adapter
+from vg_engine.testing import Golden, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, text_sizes
 
 IMAGE, BEGIN, STOP = "<image_placeholder>", "<begin_of_image>", "<end_of_image>"
@@ -77,18 +77,7 @@ def tiny(folder, *, side=96, layers=4, spoken=True):
     return save(hf.JanusForConditionalGeneration, config, processor, folder)
 
 
-def view(opened, size):
-    ((found,),) = opened.views(ask(opened, size))
-    return found
-
-
-class TestJanus(AdapterContract):
-    adapter = JanusAdapter
-    golden = GOLDEN
-
-    def build(self, folder):
-        tiny(folder)
-
+class TestJanus(contract(JanusAdapter, GOLDEN, tiny)):
     def test_the_drawing_tower_plays_no_part(self, folder):
         opened = self.open(folder)
         inputs = ask(opened, (150, 90), "the cup")

@@ -1,12 +1,12 @@
 """LFM3-VL passes the public contract: convolutions in tower and decoder, windows among layers."""
 
 import torch
-from families import FIND, TOWER, fields, loaded, prompted, refuses, shows
+from families import FIND, TOWER, contract, fields, loaded, prompted, shows
 from transformers import Lfm3VlConfig, Lfm3VlForConditionalGeneration, Lfm3VlProcessor
 
 from vg_engine.model_adapters.families.lfm3_vl import Lfm3VlAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, paint
+from vg_engine.testing import paint
 from vg_engine.testing.tiny import save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import (
     CHAT,
@@ -68,13 +68,9 @@ def tiny_lfm3(folder, tokens=(1, 48)):
     return save_tiny(module, processor, folder)
 
 
-class TestLfm3Vl(AdapterContract):
-    adapter = Lfm3VlAdapter
-    golden = GOLDEN
-
-    def build(self, folder):
-        tiny_lfm3(folder)
-
+class TestLfm3Vl(
+    contract(Lfm3VlAdapter, GOLDEN, tiny_lfm3, foreign=("image_processor.merge_size", 1, (16, 4)))
+):
     def unmix(self, opened):
         """The tower's convolutions mix neighbours, as its attention mixes all."""
         tower = self.vision_tower(opened.model.module)
@@ -93,7 +89,3 @@ def test_only_layers_that_attend_have_heads(opened):
 
 def test_a_photograph_is_squashed_to_whole_tokens(opened):
     shows(opened, (640, 470), (15, 20), (0.0, 0.0, 640.0, 470.0))
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(opened):
-    refuses(opened, "image_processor.merge_size", 1, (400, None), (320, 320))

@@ -13,7 +13,7 @@ from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, PictureError, TokenCountError
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, noise, open_adapter
+from vg_engine.testing import noise, open_adapter
 from vg_engine.testing.tiny import tiny_llava
 
 # With ".", newline merged into one token (256), as the tokenizers of large models have it.
@@ -38,13 +38,10 @@ TestPad = contract(
 )
 
 
-class TestCropSwitchedToPad(AdapterContract):
-    adapter = LlavaAdapter
-    golden = GOLDEN
+class TestCropSwitchedToPad(
+    contract(LlavaAdapter, GOLDEN, lambda folder: tiny_llava(folder, merges=MERGES, seed=1))
+):
     options: ClassVar = {"geometry": "pad"}
-
-    def build(self, folder):
-        tiny_llava(folder, merges=MERGES, seed=1)
 
     def test_says_so(self, opened):
         assert "padded to a square" in opened.model.statements[0]

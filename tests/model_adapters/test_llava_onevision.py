@@ -79,6 +79,7 @@ class TestShrunk(TestOnevision):
     """Pictures on more than four tiles are shrunk to the cells of four."""
 
     strips = False  # a cell is blended out of the nearest four
+    foreign = ("num_image_tokens", 576, (136, 1176))
 
     def build(self, folder):
         tiny_onevision(folder, tile=118, most=4)

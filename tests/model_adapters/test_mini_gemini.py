@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from families import TOWER, ask, checkpoint, prompted, save
+from families import TOWER, ask, checkpoint, plain, prompted, save
 from PIL import Image
 from transformers import AutoConfig, CLIPVisionConfig, GemmaConfig, LlamaConfig, LlavaProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -88,10 +88,7 @@ def unmixed(module):
 class MiniGeminiContract(AdapterContract):
     adapter = MiniGeminiAdapter
 
-    def load_plain(self, folder, attention):
-        return MiniGeminiForConditionalGeneration.from_pretrained(
-            folder, attn_implementation=attention, dtype=torch.float32
-        ).eval()
+    load_plain = plain(MiniGeminiForConditionalGeneration)
 
     def unmix(self, opened):
         unmixed(opened.model.module)

@@ -10,7 +10,7 @@ from transformers.models.ovis2.image_processing_pil_ovis2 import Ovis2ImageProce
 
 from vg_engine.core.errors import ExpressionError
 from vg_engine.model_adapters.families.ovis2 import Ovis2Adapter
-from vg_engine.testing import AdapterContract, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, text_sizes
 
 # What transformers' converter of the original checkpoints writes.
@@ -62,13 +62,7 @@ def tiny(folder, *, image_size=112, most=4, layers=4):
     return save(hf.Ovis2ForConditionalGeneration, config, processor, folder)
 
 
-class TestOvis2(AdapterContract):
-    adapter = Ovis2Adapter
-    golden = GOLDEN
-
-    def build(self, folder):
-        tiny(folder)
-
+class TestOvis2(contract(Ovis2Adapter, GOLDEN, tiny)):
     def test_indicators_stand_between_the_grids(self, opened):
         inputs = ask(opened, (224, 224))
         ids = inputs.tensors["input_ids"][0]

@@ -12,7 +12,7 @@ from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.paligemma import PaliGemmaAdapter
-from vg_engine.testing import AdapterContract, noise, open_adapter
+from vg_engine.testing import noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 # transformers' own: its processor makes labels, which are dropped, in numpy's old way.
@@ -70,13 +70,9 @@ TestPaliGemma = contract(
 )
 
 
-class TestPaliGemma2(AdapterContract):
-    adapter = PaliGemmaAdapter
-    golden = GOLDEN
-
-    def build(self, folder):
-        tiny_paligemma(folder, "gemma2")
-
+class TestPaliGemma2(
+    contract(PaliGemmaAdapter, GOLDEN, lambda folder: tiny_paligemma(folder, "gemma2"))
+):
     def load_plain(self, folder, attention: str):
         # Gemma 2 has no sdpa: as transformers loads it when nothing is asked for.
         parts = {"": attention, "vision_config": attention, "text_config": "eager"}

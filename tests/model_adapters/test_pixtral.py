@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import transformers as hf
-from families import TOWER, ask, chat, checkpoint, contract, prompted, save, views
+from families import TOWER, ask, chat, checkpoint, contract, fields, prompted, save, views
 from transformers.integrations.mistral import tokenizer as mistral
 from transformers.models.auto import tokenization_auto
 from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil

@@ -3,12 +3,12 @@
 import pytest
 import torch
 import transformers as hf
-from families import TOWER, ask, checkpoint, prompted, refuses
+from families import TOWER, ask, checkpoint, contract, prompted
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from vg_engine.core.errors import ExpressionError
 from vg_engine.model_adapters.families.qianfan_ocr import QianfanOCRAdapter
-from vg_engine.testing import AdapterContract, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import (
     END_OF_TEXT,
     END_OF_TURN,
@@ -67,13 +67,9 @@ def tiny(folder, *, image_size=112, most=4, layers=4):
     return save_tiny(module, processor, folder)
 
 
-class TestQianfanOCR(AdapterContract):
-    adapter = QianfanOCRAdapter
-    golden = GOLDEN
-
-    def build(self, folder):
-        tiny(folder)
-
+class TestQianfanOCR(
+    contract(QianfanOCRAdapter, GOLDEN, tiny, foreign=("image_seq_length", 255, (16, 255)))
+):
     def test_the_placeholder_is_no_word_of_the_model(self, opened):
         """The tokenizer learnt it here, beyond the embeddings; it never reaches the model."""
         inputs = ask(opened)
@@ -94,8 +90,3 @@ def test_a_page_becomes_tiles_and_a_thumbnail_last(real_tiles):
     assert [view.name for view in found] == [*names, "thumbnail"]
     assert {view.shape for view in found} == {(16, 16)}
     assert found[-1].extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_tiles):
-    opened = open_adapter(QianfanOCRAdapter(), str(real_tiles), options={"max_tiles": 1})
-    refuses(opened, "image_seq_length", 255, (256, 255))

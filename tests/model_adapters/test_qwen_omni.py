@@ -15,7 +15,6 @@ from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import CHAT, CHAT_WITH_SYSTEM, qwen_processor, sharpen_norms
 
-STOP = 13
 # As tokenizer_config.json of the two names them (the second from memory).
 NAMED_2_5 = fields("""image_token=<|IMAGE|> audio_token=<|AUDIO|> video_token=<|VIDEO|>
         vision_bos_token=<|vision_bos|> vision_eos_token=<|vision_eos|>

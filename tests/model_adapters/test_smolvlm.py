@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from families import TOWER, ask, fields, prompted, refuses, views
+from families import TOWER, ask, contract, fields, prompted, refuses, views
 from transformers.models.smolvlm.configuration_smolvlm import SmolVLMVisionConfig
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 from transformers.models.smolvlm.processing_smolvlm import (
@@ -16,7 +16,7 @@ from transformers.models.smolvlm.processing_smolvlm import (
 
 from vg_engine.model_adapters.families.idefics3 import Idefics3Adapter
 from vg_engine.model_adapters.families.smolvlm import SmolVLMAdapter
-from vg_engine.testing import AdapterContract, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 FAKE = "<fake_token_around_image>"
@@ -68,13 +68,7 @@ def tiny(folder, *, side=132, patch=14, merge=3, across: int = 2):
     return folder
 
 
-class TestSmolVLM(AdapterContract):
-    adapter = SmolVLMAdapter
-    golden = GOLDEN
-
-    def build(self, folder):
-        tiny(folder)
-
+class TestSmolVLM(contract(SmolVLMAdapter, GOLDEN, tiny)):
     def test_the_picture_becomes_what_its_own_processor_makes_of_it(self, opened):
         """That one needs the package num2words; its function for pictures does not."""
         rendered = ask(opened, (300, 140)).rendered[0]

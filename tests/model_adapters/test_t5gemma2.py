@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from families import TOWER, ask, chat, fields, prompted
+from families import TOWER, ask, chat, contract, fields, plain, prompted
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.t5gemma2 import T5Gemma2Adapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 # The published models are pretrained only and have no template: this one is for the contract.
@@ -84,18 +84,8 @@ def tiny_t5gemma2(folder, *, side=112):
     return save_tiny(module, processor, folder, sharpness=1.0)
 
 
-class TestT5Gemma2(AdapterContract):
-    adapter = T5Gemma2Adapter
-    golden = GOLDEN
-
-    def build(self, folder):
-        tiny_t5gemma2(folder)
-
-    def load_plain(self, folder, attention: str):
-        kind = Reading
-        return kind.from_pretrained(
-            folder, attn_implementation=attention, dtype=torch.float32
-        ).eval()
+class TestT5Gemma2(contract(T5Gemma2Adapter, GOLDEN, tiny_t5gemma2)):
+    load_plain = plain(Reading)
 
 
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):

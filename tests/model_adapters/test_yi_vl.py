@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from families import TOWER, checkpoint, prompted, shows
+from families import TOWER, checkpoint, plain, prompted, shows
 from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig, LlavaProcessor
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
@@ -94,10 +94,7 @@ class TestYiVL(AdapterContract):
     def build(self, folder):
         tiny_yi_vl(folder)
 
-    def load_plain(self, folder, attention):
-        return YiVLForConditionalGeneration.from_pretrained(
-            folder, attn_implementation=attention, dtype=torch.float32
-        ).eval()
+    load_plain = plain(YiVLForConditionalGeneration)
 
 
 real_grid = checkpoint(tiny_yi_vl, image_size=448, layers=2, hidden=32)

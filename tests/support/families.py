@@ -161,6 +161,49 @@ def _said(text):
     return "{{ message['role'] }}".join(parts)
 
 
+def sees_a_window(opened, width):
+    """Layers of a window see nothing before it, the others do."""
+    inputs = ask(opened, (300, 200), "the cup")
+    (rows,), last = opened.rows(inputs), inputs.queries[0].rows[0]
+    kinds = opened.model.module.config.text_config.layer_types
+    assert set(kinds) == {"sliding_attention", "full_attention"}
+    for head, values in zip(opened.model.all_heads, rows, strict=True):
+        beyond = values[0, : last - width + 1].max().item()
+        assert (beyond == 0) == (kinds[head.layer] == "sliding_attention")
+
+
+def plain(model_class):
+    """`load_plain` of a contract, for a class that transformers' own factory does not know."""
+
+    def load_plain(_, folder, attention):
+        return model_class.from_pretrained(
+            folder, attn_implementation=attention, dtype=torch.float32
+        ).eval()
+
+    return load_plain
+
+
+def keep_own_pixels(part, *, fresh=True):
+    """Of a convolution's window only what lies in its own cell; `fresh` draws new weights."""
+    mask = torch.zeros(part.weight.shape[-2:])
+    # Steps of two pad outside the convolution, on the right and below; those in time all around.
+    first = 1 if isinstance(part, torch.nn.Conv3d) else int(part.padding[-1])
+    step = part.stride[-1]
+    mask[first : first + step, first : first + step] = 1
+    if fresh:
+        torch.nn.init.normal_(part.weight)
+        seen = part.in_channels * mask.sum() * part.weight[0, 0].numel() / mask.numel()
+        mask /= seen**0.5
+    part.weight.data *= mask
+
+
+def even_out(module):
+    """Give all taps of a kernel the same weight: random ones move a token's place by chance."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.Conv2d) and part.kernel_size == (3, 3):
+            part.weight.data[:] = part.weight.data.mean((-2, -1), keepdim=True)
+
+
 def prompted(text, expression="the cup", *, form="chat", rows=None, ids=None, **more):
     """A golden prompt: `rows` are where `byte_tokenizer` has the full stop, or the question mark.
 

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from families import fields, prompted, refuses, shows
+from families import contract, fields, prompted, refuses, shows
 from transformers.models.gemma4_unified.image_processing_gemma4_unified import (
     Gemma4UnifiedImageProcessor,
 )
 
 from vg_engine.model_adapters.families.gemma4_unified import Gemma4UnifiedAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import AdapterContract, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
@@ -75,13 +75,8 @@ def tiny(folder, *, patch=4, budget=70, layers=4):
     return save_tiny(module, processor, folder)
 
 
-class TestGemma4Unified(AdapterContract):
-    adapter = Gemma4UnifiedAdapter
-    golden = GOLDEN
+class TestGemma4Unified(contract(Gemma4UnifiedAdapter, GOLDEN, tiny)):
     shapes = SHAPES
-
-    def build(self, folder):
-        tiny(folder)
 
     def unmix(self, opened):
         """Nothing mixes patches before the decoder does."""

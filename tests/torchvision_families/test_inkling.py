@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from families import fields, prompted, refuses, shows
+from families import contract, fields, prompted, shows
 from transformers import InklingConfig, InklingForConditionalGeneration, InklingProcessor
 from transformers.models.inkling.image_processing_inkling import InklingImageProcessor
 
 from vg_engine.model_adapters.families.inkling import InklingAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import AdapterContract, open_adapter, paint
+from vg_engine.testing import open_adapter, paint
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import sharpen_norms
 
@@ -76,13 +76,15 @@ def tiny(folder, *, patch=24, layers=4, grow: float | None = None):
     return save_tiny(module, processor, folder)
 
 
-class TestInkling(AdapterContract):
-    adapter = InklingAdapter
-    golden = GOLDEN
+class TestInkling(
+    contract(
+        InklingAdapter,
+        GOLDEN,
+        tiny,
+        foreign=("image_processor.size", {"height": 20, "width": 20}, (16, 9)),
+    )
+):
     shapes = SHAPES
-
-    def build(self, folder):
-        tiny(folder)
 
     def unmix(self, opened):
         """Nothing mixes patches before the decoder does."""
@@ -104,7 +106,3 @@ def real(tmp_path_factory):
 
 def test_a_photograph_has_one_column_more_than_fits(real):
     shows(real, (640, 470), (12, 17), (0.0, 0.0, 680.0, 480.0))
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    refuses(real, "image_processor.size", {"height": 20, "width": 20}, (30, 9), (100, 100))

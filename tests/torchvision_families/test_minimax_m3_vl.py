@@ -5,14 +5,14 @@ from typing import ClassVar
 import pytest
 import torch
 import transformers as hf
-from families import ask, chat, checkpoint, fields, prompted, refuses, shows
+from families import ask, chat, checkpoint, contract, fields, prompted, shows
 from transformers.models.minimax_m3_vl.image_processing_minimax_m3_vl import (
     MiniMaxM3VLImageProcessor,
 )
 
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.minimax_m3_vl import MiniMaxM3VLAdapter
-from vg_engine.testing import AdapterContract, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor, sharpen_norms
 
@@ -80,15 +80,12 @@ def tiny(folder, *, patch=7, tokens: tuple[int, int] = (1, 48)):
     return save_tiny(module, processor, folder)
 
 
-class TestMiniMaxM3VL(AdapterContract):
-    adapter = MiniMaxM3VLAdapter
-    golden = GOLDEN
+class TestMiniMaxM3VL(
+    contract(MiniMaxM3VLAdapter, GOLDEN, tiny, foreign=("image_processor.merge_size", 1, (81, 25)))
+):
     shapes = SHAPES
     # On the left it would shift the blocks, so it cannot be asked for.
     padding: ClassVar = ({},)
-
-    def build(self, folder):
-        tiny(folder)
 
     def test_sparse_layers_see_a_few_blocks_for_each_group_of_heads(self, opened):
         inputs = ask(opened, (200, 200), "the cup")
@@ -117,8 +114,3 @@ def test_a_photograph_is_squashed_to_whole_tokens(real):
 def test_padding_on_the_left_cannot_be_asked_for(real):
     with pytest.raises(InputError, match="padding_side"):
         open_adapter(MiniMaxM3VLAdapter(), str(real), options={"padding_side": "left"})
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    opened = open_adapter(MiniMaxM3VLAdapter(), str(real))
-    refuses(opened, "image_processor.merge_size", 1, (400, 100), (280, 280))

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from families import chat, fields, prompted, refuses, save, shows
+from families import chat, contract, fields, prompted, save, shows
 from transformers.models.nemotron_h_omni.configuration_nemotron_h_omni import (
     NemotronH_Omni_Reasoning_V3_Config,
 )
@@ -17,7 +17,7 @@ from transformers.models.nemotron_h_omni.processing_nemotron_h_omni import (
 
 from vg_engine.model_adapters.families.nemotron_h_omni import NemotronHOmniAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import AdapterContract, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, text_sizes
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 270))
@@ -77,13 +77,15 @@ def tiny(folder, *, patch=8, patches: tuple[int, int] = (16, 200)):
     return save(NemotronH_Omni_Reasoning_V3, config, processor, folder)
 
 
-class TestNemotronHOmni(AdapterContract):
-    adapter = NemotronHOmniAdapter
-    golden = GOLDEN
+class TestNemotronHOmni(
+    contract(
+        NemotronHOmniAdapter,
+        GOLDEN,
+        tiny,
+        foreign=("image_processor.downsample_ratio", 1.0, (64, 16)),
+    )
+):
     shapes = SHAPES
-
-    def build(self, folder):
-        tiny(folder)
 
     def test_only_layers_that_attend_have_heads(self, opened):
         assert {head.layer for head in opened.model.all_heads} == {1, 4}
@@ -97,7 +99,3 @@ def real(tmp_path_factory):
 
 def test_a_photograph_keeps_its_shape(real):
     shows(real, (640, 470), (15, 20), (0.0, 0.0, 640.0, 470.0))
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    refuses(real, "image_processor.downsample_ratio", 1.0, (1200, 300), (640, 480))

@@ -3,14 +3,14 @@
 import pytest
 import torch
 import transformers as hf
-from families import ask, chat, fields, prompted, refuses
+from families import ask, chat, contract, fields, plain, prompted
 from transformers.models.phi4_multimodal.image_processing_phi4_multimodal import (
     Phi4MultimodalImageProcessor,
 )
 
 from vg_engine.model_adapters.families.phi4_multimodal import Phi4MultimodalAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import AdapterContract, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 SHAPES = ((60, 60), (100, 60), (50, 110), (40, 30), (150, 130))
@@ -70,18 +70,14 @@ def tiny(folder, *, side=64, patch=2, most=2, layers=2):
     return save_tiny(module, processor, folder)
 
 
-class TestPhi4Multimodal(AdapterContract):
-    adapter = Phi4MultimodalAdapter
-    golden = GOLDEN
+class TestPhi4Multimodal(
+    contract(
+        Phi4MultimodalAdapter, GOLDEN, tiny, foreign=("image_processor.patch_size", 28, (5, 545))
+    )
+):
     shapes = SHAPES
 
-    def build(self, folder):
-        tiny(folder)
-
-    def load_plain(self, folder, attention: str):
-        return hf.Phi4MultimodalForCausalLM.from_pretrained(
-            folder, attn_implementation=attention, dtype=torch.float32
-        ).eval()
+    load_plain = plain(hf.Phi4MultimodalForCausalLM)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +95,3 @@ def test_a_photograph_is_padded_below_and_seen_again_as_a_whole(real):
     assert fine.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
     assert whole.extent == pytest.approx((0.0, 0.0, 640.0, 640.0))
     assert "vision-lora" in real.model.statements[0]
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    refuses(real, "image_processor.patch_size", 28, (145, 545), (448, 448))

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from families import ask, chat, fields, prompted, refuses
+from families import ask, chat, contract, even_out, fields, prompted
 from transformers import Step3p7Config, Step3p7ForConditionalGeneration, Step3p7Processor
 from transformers.models.step3p7.image_processing_step3p7 import Step3p7ImageProcessor
 
 from vg_engine.model_adapters.families import step3p7
 from vg_engine.model_adapters.families.step3p7 import Step3p7Adapter
-from vg_engine.testing import AdapterContract, open_adapter, paint
+from vg_engine.testing import open_adapter, paint
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import sharpen_norms
 
@@ -72,21 +72,14 @@ def tiny(folder, *, side=64, window=48, patch=4, most=120):
     return save_tiny(module, processor, folder)
 
 
-def even_out(tower):
-    """Kernels that weigh all that they see alike: random ones move each token's place by chance."""
-    for part in (tower.downsampler1, tower.downsampler2):
-        part.weight.data[:] = part.weight.data.mean((-2, -1), keepdim=True)
-
-
-class TestStep3p7(AdapterContract):
-    adapter = Step3p7Adapter
-    golden = GOLDEN
+class TestStep3p7(
+    contract(
+        Step3p7Adapter, GOLDEN, tiny, foreign=("image_processor.downsampler_stride", 2, (64, 16))
+    )
+):
     shapes = SHAPES
     # The left and upper edge of a window's first cells lie on the window before.
     strips = False
-
-    def build(self, folder):
-        tiny(folder)
 
     def unmix(self, opened):
         super().unmix(opened)
@@ -125,7 +118,3 @@ def test_a_photograph_is_seen_whole_and_a_large_one_in_windows(real):
     (found,) = real.views(ask(real, (1200, 800)))
     assert [view.shape for view in found] == 6 * [(9, 9)] + [(13, 13)]
     assert found[1].name == "tile 0,1"
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    refuses(real, "image_processor.downsampler_stride", 2, (676, 169), (600, 600))
