@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vg_engine._version import __version__
-    from vg_engine.api import load
+    from vg_engine.api import edit, load
     from vg_engine.core.contract.picture import Picture
     from vg_engine.core.contract.prompt import Prompt
     from vg_engine.core.contract.results import Grounding, HeadMaps, Instance
@@ -77,6 +77,7 @@ __all__ = [
     "__version__",
     "discover",
     "draw",
+    "edit",
     "evaluate",
     "load",
     "open_data",
@@ -86,6 +87,7 @@ __all__ = [
 # Public name -> the module that it comes from, imported when the name is first used.
 _HOMES = {
     "load": "vg_engine.api",
+    "edit": "vg_engine.api",
     "open_data": "vg_engine.plugins.datasets.naming",
     "discover": "vg_engine.measure.discovery",
     "evaluate": "vg_engine.measure.evaluation",

@@ -14,11 +14,14 @@ from vg_engine import head_prompt, model_source
 from vg_engine._version import __version__
 from vg_engine.core.contract.hooks import Hooks
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
+from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.results import Grounding
 from vg_engine.core.engine.engine import Engine, Settings
 from vg_engine.core.errors import (
     AdapterNotFoundError,
     HeadsError,
+    InputError,
     ModelError,
     ModelNotFoundError,
     PluginError,
@@ -28,8 +31,8 @@ from vg_engine.core.readout.regions import Region
 from vg_engine.engine_spec import MAX_PIXELS, EngineSpec
 from vg_engine.plugins import entrypoints
 from vg_engine.plugins import options as plugin_options
-from vg_engine.plugins.manager import make_hooks
-from vg_engine.plugins.pictures import Decoder
+from vg_engine.plugins.manager import make_editor, make_hooks
+from vg_engine.plugins.pictures import Decoder, decode
 from vg_engine.registry import adapters, catalog, schema
 
 AUTO = "auto"
@@ -154,7 +157,7 @@ def _load(
     if isinstance(chosen, HeadSet):
         head_prompt.of_heads(chosen, spec.prompt, fields)  # refused before anything is loaded
     region_name, read = _region(region or (entry.region if entry else None) or DEFAULT_REGION)
-    hooks = make_hooks(name, made, [_postprocessor(plugin) for plugin in postprocessors])
+    hooks = make_hooks(name, made, [_plugin(one, entrypoints.PLUGINS) for one in postprocessors])
     with _near(found):
         loaded = hooks.load_model(
             ModelSpec(
@@ -195,6 +198,41 @@ def _load(
     except BaseException:
         loaded.close()
         raise
+
+
+def edit(grounding: Grounding, picture: Any, editor: str | object) -> Picture:
+    """Make a new picture of what was found: removed, blurred, cut out, whatever the editor does.
+
+    Args:
+        grounding: an answer about the picture.
+        picture: as in `Engine.ground`.
+        editor: name of an installed editor, options behind it (`name:key=value`), or an object
+            with `vg_edit`.
+
+    Returns:
+        A picture of the same size; the same one where nothing was found.
+
+    Raises:
+        VGError: an editor that is not there or answers wrongly, or another picture.
+
+    Example:
+        >>> class Black:
+        ...     def vg_edit(self, grounding, picture):
+        ...         return Picture(picture.pixels * ~grounding.mask[..., None])
+        >>> with load() as engine:
+        ...     answer = engine.ground("examples/scene.png", "the red circle")
+        >>> edit(answer, "examples/scene.png", Black()).size == answer.size
+        True
+    """
+    name, made = _plugin(editor, entrypoints.EDITORS)
+    shown = picture if isinstance(picture, Picture) else decode(picture)
+    if shown.size != grounding.size:
+        raise InputError(
+            f"the answer is about a picture of {grounding.size}, this one is {shown.size}; edit "
+            "the picture that was grounded"
+        )
+    hook = make_editor(name, made)
+    return hook.edit(grounding, shown) if grounding.found else shown
 
 
 def open_model(
@@ -289,11 +327,11 @@ def _made(name: str, plugin: Any) -> object:
         ) from error
 
 
-def _postprocessor(given: object) -> tuple[str, object]:
-    """The name, options and all, and an instance of a post-processor."""
+def _plugin(given: object, group: str) -> tuple[str, object]:
+    """The name of a plugin, options and all, and an instance of it."""
     if isinstance(given, str):
         name, _, stated = given.partition(":")
-        found: Any = entrypoints.find(entrypoints.PLUGINS, name).load()
+        found: Any = entrypoints.find(group, name).load()
         if stated:
             values = plugin_options.parse(f"plugin {name!r}", found, plugin_options.pairs(stated))
             found = functools.partial(found, **values)
