@@ -123,8 +123,9 @@ class Grounding(Rebuilt):
         provenance: model, revision, head set, prompt, settings, tool version.
 
     Example:
-        >>> cup = Instance((1, 1, 3, 2), 0.8, (2, 1.5), np.ones((4, 4), bool))
-        >>> flat = SoftMap(np.ones((2, 2), np.float32), geometry.Affine((2.0, 2.0), (0.0, 0.0)))
+        >>> cup = Instance((1.0, 1.0, 3.0, 2.0), 0.8, (2.0, 1.5), np.ones((4, 4), bool))
+        >>> from vg_engine.core.geometry import Affine
+        >>> flat = SoftMap(np.ones((2, 2), np.float32), Affine((2.0, 2.0), (0.0, 0.0)))
         >>> answer = Grounding("the cup", (4, 4), (cup,), flat, presence=0.8)
         >>> answer.found, answer.box
         (True, (1.0, 1.0, 3.0, 2.0))

@@ -92,7 +92,7 @@ def ticks(low: float, high: float, most: int = 5, *, whole: bool = False) -> lis
 
     >>> ticks(0.0, 1.0)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    >>> ticks(3, 1023, 6)
+    >>> ticks(3.0, 1023.0, 6)
     [200.0, 400.0, 600.0, 800.0, 1000.0]
     """
     step = tick_step(low, high, most, whole=whole)
@@ -153,7 +153,7 @@ def _em(character: str) -> float:
 def shorten(text: str, room: float, size: float = SIZE) -> str:
     """The text, or as much of it as fits into `room` pixels, and an ellipsis.
 
-    >>> shorten("L14H24", 60), shorten("the second cup from the left", 60)
+    >>> shorten("L14H24", 60.0), shorten("the second cup from the left", 60.0)
     ('L14H24', 'the sec…')
     """
     if width_of(text, size) <= room:
