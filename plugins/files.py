@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import IO, Any
 
 from vg_engine.core.errors import OutputError
 from vg_engine.plugins.exporters.records import to_line
+
+_LONGEST_SLUG = 40
 
 
 def prepare_folder(folder: Path) -> Path:
@@ -101,3 +104,12 @@ def _part(path: Path) -> Path:
 def _unwritable(path: Path, error: OSError) -> OutputError:
     cause = error.strerror or str(error)
     return OutputError(f"{path} cannot be written ({cause}); choose another folder with --out")
+
+
+def slug(text: str) -> str:
+    """Lower-case letters, digits and single hyphens.
+
+    >>> slug("The RED cup, left!")
+    'the-red-cup-left'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:_LONGEST_SLUG].strip("-")

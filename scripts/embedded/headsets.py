@@ -1,6 +1,6 @@
 """Find, score and publish the embedded model's head sets, step by step.
 
-    python scripts/embedded/headsets.py find DIR      # vg-engine discover, all modes, one pass
+    python scripts/embedded/headsets.py find DIR      # vg-engine discover, all rules, one pass
     vg-engine eval --out EXAM $(python scripts/embedded/headsets.py names)
     python scripts/embedded/headsets.py tables EXAM   # controls and tables go where they are read
 
@@ -21,12 +21,9 @@ from typing import Any
 import torch
 from publish import REGISTRY, ROOT, between
 
-from vg_engine import load
+from vg_engine import DiscoverSettings, discover, load
 from vg_engine.core.evaluation.intervals import Estimate
 from vg_engine.core.heads import Head
-from vg_engine.measure.discovery import Settings, discover
-from vg_engine.measure.findings import head_set
-from vg_engine.plugins.datasets.naming import open_data
 from vg_engine.registry.catalog import head_set as shipped
 from vg_engine.registry.schema import dump_head_set
 
@@ -45,24 +42,24 @@ SHOWN = ("pointing", "acc@0.5", "miou", "ciou")
 
 
 def find(folder: Path) -> None:
-    """Look at the calibration scenes once, and write a head set per mode."""
-    modes = list(dict.fromkeys(mode for mode, _ in SETS.values()))
+    """Look at the calibration scenes once, and write a head set per rule."""
+    rules = list(dict.fromkeys(rule for rule, _ in SETS.values()))
     with load(heads="auto") as engine:
         found = discover(
             engine,
-            open_data(DATA),
+            DATA,
             folder,
-            modes=modes,
-            settings=Settings(k=None),
+            rules=rules,
+            settings=DiscoverSettings(k=None),
             remarks={"date": dt.datetime.now(dt.UTC).date().isoformat()},
-            told=lambda done, total: print(f"{done} of {total}", end="\r", flush=True),
+            progress=lambda done, total: print(f"{done} of {total}", end="\r", flush=True),
         )
-    for name, (mode, k) in SETS.items():
-        chosen = replace(found.found[mode], k=k)
-        made = head_set(replace(found, found={**found.found, mode: chosen}), name, mode)
+    for name, (rule, k) in SETS.items():
+        chosen = replace(found.found[rule], k=k)
+        made = replace(found, found={**found.found, rule: chosen}).head_set(name, rule)
         stated = {
             **made.provenance,
-            "source": f"vg-engine discover --mode {mode} --k {k} --name {name}",
+            "source": f"vg-engine discover --mode {rule} --k {k} --name {name}",
             "licence": "Apache-2.0",
         }
         made = replace(made, provenance=MappingProxyType(stated))

@@ -40,17 +40,24 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from vg_engine.core.heads import Head, HeadSet
+    from vg_engine.core.selection.head_statistics import Criteria
     from vg_engine.engine_spec import EngineSpec
-    from vg_engine.measure.discovery import discover
-    from vg_engine.measure.evaluation import evaluate
     from vg_engine.plugins.datasets.naming import open_data
     from vg_engine.render import draw, sheet
+    from vg_engine.studies.ablate.ablation import AblateSettings, ablate
+    from vg_engine.studies.compare.comparison import compare
+    from vg_engine.studies.discover.discovery import DiscoverSettings, discover
+    from vg_engine.studies.evaluate.evaluation import EvaluateSettings, evaluate
 
 __all__ = [
+    "AblateSettings",
     "AdapterNotFoundError",
     "CaptureError",
+    "Criteria",
+    "DiscoverSettings",
     "Engine",
     "EngineSpec",
+    "EvaluateSettings",
     "ExpressionError",
     "Grounding",
     "Head",
@@ -75,6 +82,8 @@ __all__ = [
     "VGError",
     "WeightsError",
     "__version__",
+    "ablate",
+    "compare",
     "discover",
     "draw",
     "edit",
@@ -89,8 +98,14 @@ _HOMES = {
     "load": "vg_engine.api",
     "edit": "vg_engine.api",
     "open_data": "vg_engine.plugins.datasets.naming",
-    "discover": "vg_engine.measure.discovery",
-    "evaluate": "vg_engine.measure.evaluation",
+    "discover": "vg_engine.studies.discover.discovery",
+    "DiscoverSettings": "vg_engine.studies.discover.discovery",
+    "Criteria": "vg_engine.core.selection.head_statistics",
+    "evaluate": "vg_engine.studies.evaluate.evaluation",
+    "EvaluateSettings": "vg_engine.studies.evaluate.evaluation",
+    "compare": "vg_engine.studies.compare.comparison",
+    "ablate": "vg_engine.studies.ablate.ablation",
+    "AblateSettings": "vg_engine.studies.ablate.ablation",
     "draw": "vg_engine.render",
     "sheet": "vg_engine.render",
     "Engine": "vg_engine.core.engine.engine",

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
+from vg_engine import discover
 from vg_engine.core.heads import parse_heads
 from vg_engine.core.selection.head_statistics import (
     AGREEMENT,
@@ -23,7 +24,6 @@ from vg_engine.core.selection.head_statistics import (
     HeadStatistics,
 )
 from vg_engine.core.selection.ranking import DrawnStatistics, select
-from vg_engine.measure.discovery import discover
 from vg_engine.plugins import entrypoints
 from vg_engine.plugins.options import settable
 
@@ -139,7 +139,7 @@ def test_from_python_as_it_stands(
 def test_every_option_stands_with_its_default(guide: Any, taken: Any) -> None:
     told = {", ".join(quoted(row[0])): row[1] for row in guide.table("options discover")}
     assert told == taken("discover")
-    assert inspect.signature(discover).parameters["modes"].default == ("paper",)
+    assert inspect.signature(discover).parameters["rules"].default == ("paper",)
 
 
 def test_every_option_of_heads_stands_with_its_commands(guide: Any, taken: Any) -> None:

@@ -16,7 +16,9 @@ from typer.testing import Result
 from vg_engine.core.contract.model import FIRST_LAYER
 from vg_engine.core.contract.prompt import QUERY_ROWS
 from vg_engine.core.evaluation.outcomes import METRICS
-from vg_engine.measure import ablation, calibration, contestants, planning, race, tables
+from vg_engine.studies.ablate import ablation, calibration
+from vg_engine.studies.ablate import tables as planned
+from vg_engine.studies.evaluate import best_head, entries, tables
 
 Call = Callable[..., Result]
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,7 +128,7 @@ def test_files_hold_the_keys_that_are_told(guide: Any, asked: tuple[str, ...], c
         assert set(kept_answer["hit"]) <= set("10-")
 
 
-RANDOM, SINGLE = "random: 1 head of layer 2", contestants.SINGLE
+RANDOM, SINGLE = "random: 1 head of layer 2", entries.SINGLE
 
 
 def test_every_row_is_told(guide: Any, asked: tuple[str, ...], call: Call) -> None:
@@ -136,28 +138,28 @@ def test_every_row_is_told(guide: Any, asked: tuple[str, ...], call: Call) -> No
         quoted(row[0])[0]: re.escape(quoted(row[0])[0])
         .replace("NAME", "L2H1")
         .replace(re.escape("..."), ".+")
-        for row in guide.table("contestants")
+        for row in guide.table("entries")
     }
     found: dict[str, set[str]] = {}
     for row in kept["table"]:
         (pattern,) = (key for key, one in patterns.items() if re.fullmatch(one, row["name"]))
         found.setdefault(pattern, set()).add(row["kind"])
     assert set(found) == set(patterns)
-    assert {kind for kinds in found.values() for kind in kinds} == set(get_args(contestants.Kind))
+    assert {kind for kinds in found.values() for kind in kinds} == set(get_args(entries.Kind))
 
 
 def test_the_numbers_in_its_sentences_are_the_codes(guide: Any, taken: Any) -> None:
     text = " ".join(guide.text.split())
     for sentence in (
-        f"With more than {race.FEW} heads",
-        f"on the first {race.FIRST} samples, the best {race.LEFT} on the rest",
+        f"With more than {best_head.FEW} heads",
+        f"on the first {best_head.FIRST} samples, the best {best_head.LEFT} on the rest",
         f"the mean of {taken('eval')['--random-draws']} draws",
         f"95 % of {int(taken('eval')['--resamples']):,} resamples",
-        f"more than {100 * contestants._MANY_SHARED:.0f} % of its layers' heads",
+        f"more than {100 * entries._MANY_SHARED:.0f} % of its layers' heads",
         f"all heads from layer {FIRST_LAYER} on",
     ):
         assert sentence in text, sentence
-    assert contestants.CENTRE_SHARE == 0.5
+    assert entries.CENTRE_SHARE == 0.5
     assert "half of each side" in text
 
 
@@ -187,9 +189,9 @@ def test_the_tables_of_ablate_are_the_codes(guide: Any) -> None:
     ] * len(ablation.DEARER)
     said = {quoted(row[0])[0]: row[1] for row in rows}
     listed = {
-        "k": planning.COUNTS,
-        "sigma": planning.SIGMAS,
-        "kernel": planning.KERNELS,
+        "k": planned.COUNTS,
+        "sigma": planned.SIGMAS,
+        "kernel": planned.KERNELS,
     }
     for name, values in listed.items():
         assert ", ".join(f"{value:g}" for value in values) in said[name]
@@ -258,3 +260,12 @@ def test_from_python_as_it_stands(
     assert shown.startswith("| n = 10 |")
     assert "| embedded-paper |" in shown
     assert Path("out/python/eval.json").is_file()
+    assert Path("out/python-compared/comparison.html").is_file()
+
+
+def test_ablate_from_python_as_it_stands(
+    guide: Any, world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guide.run(2)
+    assert capsys.readouterr().out.startswith("1 ")
+    assert {path.name for path in Path("out/ablated").iterdir()} == {"ablation.json", "report.html"}

@@ -77,9 +77,9 @@ def check(work: str, tmp_path: Path, kills: int) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
-def test_discovery_killed_twice(tmp_path: Path) -> None:
-    """Evaluation is killed twice in tests/front_door/test_cli_eval.py."""
-    check("discover", tmp_path, 2)
+@pytest.mark.parametrize("work", WORK)
+def test_killed_twice(work: str, tmp_path: Path) -> None:
+    check(work, tmp_path, 2)
 
 
 @pytest.mark.slow

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from vg_engine import discover, load, open_data
+from vg_engine import discover, load
 from vg_engine.core.heads import HeadSet
 from vg_engine.core.selection.head_statistics import Criteria
-from vg_engine.measure.discovery import Discovery, Settings
 from vg_engine.registry import catalog
+from vg_engine.studies.discover.results import Discovery
 
 CLOSE = 0.005  # a sentence or two of a thousand may vote otherwise on another processor
 
@@ -41,10 +41,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Discovery]:
     )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    modes = [one.mode for one in sets]
+    rules = [one.mode for one in sets]
     with load(heads="auto") as engine:
         folder = tmp_path_factory.mktemp("found")
-        yield discover(engine, open_data(data), folder, modes=modes, settings=settings)
+        yield discover(engine, data, folder, rules=rules, settings=settings)
     torch.set_num_threads(threads)
 
 

@@ -1,19 +1,24 @@
-"""`vg-engine ablate`: its options. The work is in `vg_engine.cli.ablating`."""
+"""`vg-engine ablate`: its options. The work is in `vg_engine.studies`."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from vg_engine.cli import options
+import vg_engine
+from vg_engine.cli import console, options
+from vg_engine.cli.studies import CALIBRATION, FRESH, is_embedded, written
+from vg_engine.core.errors import InputError
+from vg_engine.engine_spec import EngineSpec
 
 _WHAT, _HEADS = "What is looked at", "What is varied"
 
 
+@options.with_engine()
 def ablate(
-    context: typer.Context,
     *,
     calibration: Annotated[
         str | None,
@@ -78,19 +83,7 @@ def ablate(
         int,
         typer.Option(min=1, metavar="N", help="Of the intervals.", rich_help_panel=_HEADS),
     ] = 2000,
-    model: options.Model = None,
-    adapter: options.Adapter = None,
-    revision: options.Revision = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    trust_remote_code: options.TrustRemoteCode = False,
-    region: options.Region = None,
-    prompt: options.PromptForm = None,
-    query_row: options.QueryRow = None,
-    template: options.Template = None,
-    geometry: options.Geometry = None,
-    batch_size: options.BatchSize = 8,
-    max_pixels: options.MaxPixels = 64_000_000,
+    spec: EngineSpec,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -115,34 +108,61 @@ def ablate(
     [dim]vg-engine ablate --model checkpoints/llava-1.5-7b-hf --calibration
     'refcoco:/data/refer?split=train' --data 'refcoco:/data/refer?split=val' --out ablations[/dim]
     """
-    from vg_engine.cli import ablating  # noqa: PLC0415 - torch, for the work alone
+    settings = vg_engine.AblateSettings(
+        samples=samples,
+        draws=draws,
+        seed=seed,
+        resamples=resamples,
+        limit=limit,
+        **_named(tables),
+    )
+    if not is_embedded(spec.model) and (calibration is None or data is None):
+        raise InputError(
+            "which sentences? heads are chosen on --calibration and scored on --data, as "
+            "--calibration 'refcoco:/data/refer?split=train' --data 'refcoco:/data/refer?split=val'"
+        )
+    chosen_on = vg_engine.open_data(calibration or CALIBRATION)
+    scored = vg_engine.open_data(data or FRESH)
+    folder = out or Path("out/ablate")
+    with console.notes() as notes, console.quiet_libraries():
+        notes.tell([*chosen_on.statements, *scored.statements])
+        with console.waiting("loading the model"):
+            # Every head is looked at: which set the model has does not matter, its prompt does.
+            engine = vg_engine.load(spec, heads="auto")
+        with engine:
+            notes.tell(engine.model.statements)
+            found = vg_engine.ablate(
+                engine,
+                chosen_on,
+                scored,
+                folder,
+                rule=mode,
+                settings=settings,
+                strict=strict,
+                working=console.working,
+                **written(),
+            )
+        for sentence in found.warnings:
+            console.say("warning", sentence)
+        notes.tell(found.notes)
+    if as_json:
+        console.result(json.dumps(found.to_json(), ensure_ascii=False, allow_nan=False))
+    else:
+        from vg_engine.cli import variant_tables  # noqa: PLC0415 - numpy, for the tables alone
 
-    asked = ablating.Asked(
-        calibration=calibration,
-        data=data,
-        mode=mode,
-        out=out or Path("out/ablate"),
-        strict=strict,
-        as_json=as_json,
-        tables=tables,
-        looking={"samples": samples, "draws": draws, "seed": seed},
-        scoring={"seed": seed, "resamples": resamples, "limit": limit},
-    )
-    ablating.ablate(
-        asked,
-        {
-            "source": model,
-            "adapter": adapter,
-            "revision": revision,
-            "device": device,
-            "dtype": dtype,
-            "trust_remote_code": trust_remote_code,
-            "region": region,
-            "prompt": options.prompt_fields(
-                context, form=prompt, query_row=query_row, template=template
-            ),
-            "options": options.adapter_options(context, geometry),
-            "batch_size": batch_size,
-            "max_pixels": max_pixels,
-        },
-    )
+        variant_tables.tell(found, folder)
+    if found.fault_count:
+        records = "1 record" if found.fault_count == 1 else f"{found.fault_count:,} records"
+        first = found.faults[0]
+        console.say(
+            "note",
+            f"{records} could not be used, the first: {first.id}: {first.error} "
+            f"(counted in {folder / 'ablation.json'})",
+        )
+
+
+def _named(tables: str | None) -> dict[str, Any]:
+    """The tables of a list, each once; nothing where none was named."""
+    if tables is None:
+        return {}
+    return {"tables": tuple(dict.fromkeys(filter(None, map(str.strip, tables.split(",")))))}

@@ -1,19 +1,26 @@
-"""`vg-engine discover`: its options. The work is in `vg_engine.cli.discovering`."""
+"""`vg-engine discover`: its options, and what it says. The work is in `vg_engine.studies`."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vg_engine.cli import options
+import vg_engine
+from vg_engine.cli import console, options
+from vg_engine.cli.studies import CALIBRATION, data_name, written
+from vg_engine.engine_spec import EngineSpec
+
+if TYPE_CHECKING:
+    from vg_engine.studies.discover.results import Discovery
 
 _WHAT, _WHICH, _HOW = "What to look at", "How heads are chosen", options.HOW
 
 
+@options.with_engine()
 def discover(
-    context: typer.Context,
     *,
     data: Annotated[
         str | None,
@@ -91,19 +98,7 @@ def discover(
             help="Sentences on which each head's own box is measured, where boxes are known.",
         ),
     ] = 200,
-    model: options.Model = None,
-    adapter: options.Adapter = None,
-    revision: options.Revision = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    trust_remote_code: options.TrustRemoteCode = False,
-    region: options.Region = None,
-    prompt: options.PromptForm = None,
-    query_row: options.QueryRow = None,
-    template: options.Template = None,
-    geometry: options.Geometry = None,
-    batch_size: options.BatchSize = 8,
-    max_pixels: options.MaxPixels = 64_000_000,
+    spec: EngineSpec,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -136,41 +131,64 @@ def discover(
     [dim]vg-engine discover --model checkpoints/llava-1.5-7b-hf --data
     'refcoco:/data/refer?split=train' --out found[/dim]
     """
-    from vg_engine.cli import discovering  # noqa: PLC0415 - torch, for the work alone
-
-    asked = discovering.Asked(
-        data=data,
-        modes=tuple(mode or ("paper",)),
-        out=out or Path("out/discover"),
+    settings = vg_engine.DiscoverSettings(
+        samples=samples,
+        draws=draws,
+        seed=seed,
+        k=k,
+        per_sample=per_sample,
+        criteria=vg_engine.Criteria(cut=cut, connectivity=connectivity, weighting=weighting),
+        neutral=neutral,
+        singles=singles,
         name=name,
-        strict=strict,
-        as_json=as_json,
-        settings={
-            "samples": samples,
-            "draws": draws,
-            "seed": seed,
-            "k": k,
-            "per_sample": per_sample,
-            "neutral": neutral,
-            "singles": singles,
-        },
-        criteria={"cut": cut, "connectivity": connectivity, "weighting": weighting},
     )
-    discovering.find(
-        asked,
-        {
-            "source": model,
-            "adapter": adapter,
-            "revision": revision,
-            "device": device,
-            "dtype": dtype,
-            "trust_remote_code": trust_remote_code,
-            "region": region,
-            "prompt": options.prompt_fields(
-                context, form=prompt, query_row=query_row, template=template
-            ),
-            "options": options.adapter_options(context, geometry),
-            "batch_size": batch_size,
-            "max_pixels": max_pixels,
-        },
-    )
+    example = "refcoco:/data/refer?split=train"
+    looked_at = vg_engine.open_data(data_name(data, spec.model, CALIBRATION, example))
+    folder = out or Path("out/discover")
+    with console.notes() as notes, console.quiet_libraries():
+        notes.tell(looked_at.statements)
+        with console.waiting("loading the model"):
+            # Every head is looked at: which set the model has does not matter, its prompt does.
+            engine = vg_engine.load(spec, heads="auto")
+        with engine:
+            notes.tell(engine.model.statements)
+            with console.working("looking") as progress:
+                found = vg_engine.discover(
+                    engine,
+                    looked_at,
+                    folder,
+                    rules=mode or ("paper",),
+                    settings=settings,
+                    model=spec.model,
+                    strict=strict,
+                    progress=progress,
+                    **written(),
+                )
+        _show(found, folder, settings.name, spec.model, as_json=as_json)
+
+
+def _show(
+    found: Discovery, folder: Path, name: str | None, model: str | None, *, as_json: bool
+) -> None:
+    numbers, report = folder / "discovery.json", folder / "report.html"
+    if as_json:
+        console.result(json.dumps(found.to_json(), ensure_ascii=False))
+    else:
+        chosen = found.chosen
+        word, values, spread = "score", chosen.scores, chosen.spread
+        if len(chosen.frequency):
+            word, values, spread = "frequency", chosen.frequency, chosen.frequency_spread
+        for head, value, one in zip(chosen.heads, values, spread, strict=False):
+            console.result(f"{head}  {word} {value:.3f} +- {one:.3f}")
+        path = folder / f"{name or found.default_name}.yaml"
+        console.result(f"{path}  {report}")
+        console.say("note", f"use them from now on: {found.use_command(path, model)}")
+    for sentence in found.chosen.notes:
+        console.say("note", sentence)
+    if found.faults:
+        count = len(found.faults)
+        console.say(
+            "note",
+            f"{count} record{'s' if count > 1 else ''} could not be used, the first: "
+            f"{found.faults[0].id}: {found.faults[0].error} (all counted in {numbers})",
+        )

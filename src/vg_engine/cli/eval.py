@@ -1,20 +1,29 @@
-"""`vg-engine eval`: its options. The work is in `vg_engine.cli.evaluating`."""
+"""`vg-engine eval`: its options. The work is in `vg_engine.studies`."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vg_engine.cli import options
+import vg_engine
+from vg_engine.cli import console, options
+from vg_engine.cli.studies import EXAM, command_line, data_name, written
 from vg_engine.core.errors import InputError
+from vg_engine.engine_spec import EngineSpec
+
+if TYPE_CHECKING:
+    from vg_engine.studies.compare.results import Comparison
+    from vg_engine.studies.evaluate.results import Evaluation
 
 # What --compare takes, besides itself.
 _COMPARES = ("compare", "contestant", "resamples", "seed", "out", "as_json", "_config")
 _WHAT, _BESIDE, _PAIR = "What is scored", "What stands beside it", "Two evaluations"
 
 
+@options.with_engine(postprocess=True)
 def evaluate(
     context: typer.Context,
     *,
@@ -88,20 +97,7 @@ def evaluate(
             help="Which row to compare; the first without it. Given twice: A's, then B's.",
         ),
     ] = None,
-    model: options.Model = None,
-    adapter: options.Adapter = None,
-    revision: options.Revision = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    trust_remote_code: options.TrustRemoteCode = False,
-    region: options.Region = None,
-    prompt: options.PromptForm = None,
-    query_row: options.QueryRow = None,
-    template: options.Template = None,
-    geometry: options.Geometry = None,
-    postprocess: options.Postprocess = None,
-    batch_size: options.BatchSize = 8,
-    max_pixels: options.MaxPixels = 64_000_000,
+    spec: EngineSpec,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -125,54 +121,56 @@ def evaluate(
     'refcoco:/data/refer?split=testA' --out testA[/dim]
     [dim]vg-engine eval --compare testA testA-sam[/dim]
     """
-    from vg_engine.cli import evaluating  # noqa: PLC0415 - torch, for the work alone
-
     if compare is not None:
         _alone(context)
-        evaluating.compare(
-            compare,
-            tuple(contestant or ()),
-            out=out,
+        found = vg_engine.compare(
+            *compare,
+            out,
+            rows=contestant or (),
             resamples=resamples,
             seed=seed,
-            as_json=as_json,
+            command=command_line(),
         )
+        _tell(found, out, as_json=as_json)
         return
     if contestant:
         raise InputError("--contestant says which rows --compare compares; give --compare A B")
-    evaluating.evaluate(
-        evaluating.Asked(
-            data=data,
-            heads=tuple(heads or ()),
-            out=out,
-            strict=strict,
-            as_json=as_json,
-            settings={
-                "controls": not no_controls,
-                "oracle": not (no_oracle or no_controls),
-                "draws": random_draws,
-                "seed": seed,
-                "resamples": resamples,
-                "limit": limit,
-            },
-        ),
-        {
-            "source": model,
-            "adapter": adapter,
-            "revision": revision,
-            "device": device,
-            "dtype": dtype,
-            "trust_remote_code": trust_remote_code,
-            "region": region,
-            "prompt": options.prompt_fields(
-                context, form=prompt, query_row=query_row, template=template
-            ),
-            "options": options.adapter_options(context, geometry),
-            "postprocessors": tuple(postprocess or ()),
-            "batch_size": batch_size,
-            "max_pixels": max_pixels,
-        },
+    settings = vg_engine.EvaluateSettings(
+        controls=not no_controls,
+        oracle=not (no_oracle or no_controls),
+        draws=random_draws,
+        seed=seed,
+        resamples=resamples,
+        limit=limit,
     )
+    example = "refcoco:/data/refer?split=testA"
+    scored = vg_engine.open_data(data_name(data, spec.model, EXAM, example))
+    with console.notes(), console.quiet_libraries():
+        with console.waiting("loading the model"):
+            engine = vg_engine.load(spec, heads=heads[0] if heads else None)
+        with engine, console.working("scoring") as progress:
+            result = vg_engine.evaluate(
+                engine,
+                scored,
+                out,
+                heads=(heads or ())[1:],
+                prompt=spec.prompt,
+                settings=settings,
+                strict=strict,
+                progress=progress,
+                **written(),
+            )
+    _tell(result, out, as_json=as_json)
+
+
+def _tell(found: Evaluation | Comparison, out: Path | None, *, as_json: bool) -> None:
+    """Print the result: JSON on one line, or tables."""
+    if as_json:
+        console.result(json.dumps(found.to_json(), ensure_ascii=False, allow_nan=False))
+        return
+    from vg_engine.cli import score_tables  # noqa: PLC0415 - numpy, for the tables alone
+
+    score_tables.tell(found, out)
 
 
 def _alone(context: typer.Context) -> None:

@@ -130,7 +130,7 @@ def _words(value: object) -> str:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class HeadComparison:
     """Several head sets side by side.
 
     Attributes:
@@ -225,7 +225,7 @@ class Comparison:
             show_rows(rows, tuple(rows[0]), as_json=False)
 
 
-def compare(given: Sequence[tuple[str, HeadSet]]) -> Comparison:
+def compare(given: Sequence[tuple[str, HeadSet]]) -> HeadComparison:
     """Compare head sets.
 
     Args:
@@ -249,7 +249,7 @@ def compare(given: Sequence[tuple[str, HeadSet]]) -> Comparison:
             f"the sets are for models of different shapes ({told}): heads of the same name are "
             "not the same heads"
         )
-    return Comparison(
+    return HeadComparison(
         sets,
         {(a, b): agreement(sets[a].heads, sets[b].heads) for a, b in combinations(sets, 2)},
         {

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from vg_engine.cli.asking import Record
-
-_LONGEST = 40
+from vg_engine.plugins.files import slug
 
 
 class Names:
@@ -39,12 +37,3 @@ class Names:
             name = f"{stem}-{number}"
         self._used.add(name)
         return name
-
-
-def slug(text: str) -> str:
-    """Lower-case letters, digits and single hyphens.
-
-    >>> slug("The RED cup, left!")
-    'the-red-cup-left'
-    """
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:_LONGEST].strip("-")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -207,22 +207,3 @@ def _spec(context: typer.Context, stated: dict[str, Any]) -> EngineSpec:
         postprocessors=tuple(stated.pop("postprocess", None) or ()),
         **stated,
     )
-
-
-def prompt_fields(
-    context: typer.Context,
-    *,
-    form: str | None,
-    query_row: str | None,
-    template: str | None = None,
-) -> dict[str, str]:
-    """What the config and the command line say of the prompt; the command line wins."""
-    said = {"form": form, "query_row": query_row, "template": template}
-    stated: dict[str, str] = dict(config.nested(context, config.PROMPT))
-    return stated | {key: value for key, value in said.items() if value is not None}
-
-
-def adapter_options(context: typer.Context, geometry: str | None) -> Mapping[str, Any]:
-    """Switches of the adapter, from the config and the command line."""
-    stated = dict(config.nested(context, config.OPTIONS))
-    return stated | ({} if geometry is None else {"geometry": geometry})

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from vg_engine.cli import console
+from vg_engine.core.evaluation.outcomes import metric
+from vg_engine.studies.compare.results import Comparison
+from vg_engine.studies.evaluate.results import Evaluation
 
 _PIPED = 240  # columns of what is no terminal: a row stays on its line, for grep
 _GAP = 2
 
 
 @dataclass(frozen=True)
-class Line:
+class ScoreLine:
     """A row of numbers.
 
     Attributes:
@@ -30,7 +36,7 @@ class Line:
     muted: bool = False
 
 
-def show(titles: Sequence[str], lines: Sequence[Line]) -> None:
+def show(titles: Sequence[str], lines: Sequence[ScoreLine]) -> None:
     """Print a table on stdout.
 
     Args:
@@ -69,3 +75,69 @@ def show(titles: Sequence[str], lines: Sequence[Line]) -> None:
 def _cell(cell: str, style: str, *, beside: bool) -> Text:
     value, gap, interval = cell.partition(" ")
     return Text.assemble((value, style), (gap if beside else "\n" * bool(gap)), (interval, "dim"))
+
+
+def tell(found: Evaluation | Comparison, out: Path | None) -> None:
+    """Print the tables of an evaluation or a comparison, and where the report lies."""
+    if isinstance(found, Comparison):
+        _differences(found, out)
+    else:
+        _scores(found, out)
+
+
+def _differences(found: Comparison, out: Path | None) -> None:
+    show(
+        ["A", "B", "A - B", "p", "McNemar"],
+        [
+            ScoreLine(
+                metric(one.name).title,
+                [
+                    str(one.a),
+                    str(one.b),
+                    str(one.paired).partition(", p = ")[0],
+                    f"{one.paired.p:.3g}",
+                    "" if one.mcnemar is None else f"{one.mcnemar.p:.3g}",
+                ],
+            )
+            for one in found.differences
+        ],
+    )
+    for letter, side in (("A", found.a), ("B", found.b)):
+        console.result(f"{letter}: {side.entry.name} of {side.kept.path.parent}")
+    console.result(
+        f"{found.n:,} sentences about {found.pictures:,} pictures; in brackets: 95 % intervals, "
+        "whole pictures resampled"
+    )
+    for note in found.notes:
+        console.result(f"note: {note}")
+    if out is not None:
+        console.result(str(out / "comparison.html"))
+
+
+def _scores(found: Evaluation, out: Path | None) -> None:
+    names = found.table.headline
+    show(
+        [metric(name).title for name in names],
+        [
+            ScoreLine(
+                row.entry.name,
+                [str(row.scores[name]) for name in names],
+                row.entry.said,
+                row.entry.control,
+            )
+            for row in found.table.rows
+        ],
+    )
+    count = f"{found.table.n:,} sentences about {found.pictures:,} pictures"
+    console.result(f"{count}; in brackets: 95 % intervals, whole pictures resampled")
+    for note in found.notes:
+        console.result(f"note: {note}")
+    if found.fault_count:
+        records = "1 record" if found.fault_count == 1 else f"{found.fault_count:,} records"
+        where = f"see {out / 'eval.json'}" if out is not None else "--out DIR keeps them all"
+        first = found.faults[0]
+        console.result(
+            f"{records} could not be used, the first: {first.id}: {first.error}; {where}"
+        )
+    if out is not None:
+        console.result(str(out / "report.html"))

@@ -12,8 +12,7 @@ from vg_engine.html.discovery import FAULTS, boxed, ranked_by, truth_chart
 from vg_engine.html.report_page import ReportPage
 
 if TYPE_CHECKING:
-    from vg_engine.measure.ablated import Row, Table
-    from vg_engine.measure.ablation import Ablation
+    from vg_engine.studies.ablate.results import Ablation, VariantScores, VariantTable
 
 SPEARMAN = {IOU: "IoU of its own box", HIT: "pointing", INSIDE: "share inside the true boxes"}
 _WIDE = 720  # CSS pixels of a chart
@@ -74,7 +73,7 @@ def page(ablation: Ablation, *, command: str = "") -> ReportPage:
     )
 
 
-def _curves(ablation: Ablation, table: Table) -> str:
+def _curves(ablation: Ablation, table: VariantTable) -> str:
     """A line per metric over the values that were tried, the first with its interval."""
     rows = table.rows
     named = table.sheet.name != "sigma"  # the others stand at even steps, or at no place
@@ -108,7 +107,7 @@ def _curves(ablation: Ablation, table: Table) -> str:
     )
 
 
-def _forest(ablation: Ablation, table: Table) -> str:
+def _forest(ablation: Ablation, table: VariantTable) -> str:
     first = ablation.metrics[0]
     rows = [
         charts.ForestRow(
@@ -128,11 +127,11 @@ def _forest(ablation: Ablation, table: Table) -> str:
     )
 
 
-def _label(row: Row) -> str:
+def _label(row: VariantScores) -> str:
     return f"{row.variant.label} (true boxes)" if row.variant.labelled else row.variant.label
 
 
-def _scores(ablation: Ablation, table: Table) -> dict[str, object]:
+def _scores(ablation: Ablation, table: VariantTable) -> dict[str, object]:
     first, shown = ablation.metrics[0], table.distinct
     titles = [metric(name).title for name in ablation.metrics]
     return {
@@ -155,7 +154,7 @@ def _scores(ablation: Ablation, table: Table) -> dict[str, object]:
     }
 
 
-def _words(row: Row, table: str) -> str:
+def _words(row: VariantScores, table: str) -> str:
     """A row's heads, if the rows of its table have their own, and a few words."""
     variant = row.variant
     heads = ""
@@ -165,7 +164,7 @@ def _words(row: Row, table: str) -> str:
     return "; ".join(filter(None, (heads, variant.said)))
 
 
-def _differences(ablation: Ablation, table: Table) -> dict[str, object]:
+def _differences(ablation: Ablation, table: VariantTable) -> dict[str, object]:
     titles = [title for name in ablation.metrics for title in (metric(name).title, "p")]
     return {
         "columns": [table.sheet.axis, *titles],
@@ -178,7 +177,7 @@ def _differences(ablation: Ablation, table: Table) -> dict[str, object]:
     }
 
 
-def _difference(row: Row, name: str) -> tuple[Cell, Cell]:
+def _difference(row: VariantScores, name: str) -> tuple[Cell, Cell]:
     """The difference to the default, and its p-value."""
     if row.against:
         return paired_cells(row.against[name])

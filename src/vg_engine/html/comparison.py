@@ -15,8 +15,8 @@ from vg_engine.html.report_page import ReportPage
 from vg_engine.html.thumbnails import Card, Outline
 
 if TYPE_CHECKING:
-    from vg_engine.measure.apart import Apart
-    from vg_engine.measure.comparison import Comparison, Difference, Side
+    from vg_engine.studies.compare.disagreements import Disagreement
+    from vg_engine.studies.compare.results import Comparison, Difference, Side
 
 _WIDE = 720  # CSS pixels of a chart
 
@@ -56,8 +56,8 @@ def page(
 
 def _name(side: Side, other: Side) -> str:
     """A side's row, and its model or its folder if both rows have one name."""
-    name = side.contestant.name
-    if name != other.contestant.name:
+    name = side.entry.name
+    if name != other.entry.name:
         return name
     models = [model_name(each.kept.settings) for each in (side, other)]
     return f"{name} ({models[0] if models[0] != models[1] else side.kept.path.parent.name})"
@@ -84,13 +84,13 @@ def _chart(comparison: Comparison) -> str:
     return charts.forest(rows, title="A less B", reference=0.0, width=_WIDE)
 
 
-def _cards(cases: Sequence[Apart], pictures: Mapping[str, Picture]) -> list[Card]:
+def _cards(cases: Sequence[Disagreement], pictures: Mapping[str, Picture]) -> list[Card]:
     return [
         _card(case, pictures[case.record["id"]]) for case in cases if case.record["id"] in pictures
     ]
 
 
-def _card(case: Apart, picture: Picture) -> Card:
+def _card(case: Disagreement, picture: Picture) -> Card:
     record = case.record
     boxes = [Outline(corners(box), "answer", "A") for box in case.a["boxes"]]
     boxes += [Outline(corners(box), "other", "B") for box in case.b["boxes"]]
@@ -117,7 +117,7 @@ def _fit(answer: Mapping[str, object]) -> str:
 
 
 def _provenance(letter: str, side: Side) -> dict[str, object]:
-    settings, row = side.kept.settings, side.contestant
+    settings, row = side.kept.settings, side.entry
     prompt = settings["prompts"][row.prompt]
     return {
         letter: row.name,

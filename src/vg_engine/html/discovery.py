@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float64
 
 from vg_engine.core.attention.criteria import elbow
-from vg_engine.core.contract.picture import Picture
-from vg_engine.core.contract.results import Grounding, HeadMaps
 from vg_engine.core.evaluation.intervals import Estimate
-from vg_engine.core.evaluation.samples import Sample
 from vg_engine.core.heads import Head
 from vg_engine.core.selection.head_statistics import ATTENTION, COLUMNS, ENTROPY, HIT, INSIDE, IOU
 from vg_engine.core.selection.ranking import Selection
@@ -24,7 +20,7 @@ from vg_engine.html.report_page import ReportPage
 from vg_engine.html.thumbnails import Card, Outline
 
 if TYPE_CHECKING:
-    from vg_engine.measure.discovery import Discovery
+    from vg_engine.studies.discover.results import Discovery, Example
 
 _BARS, _STABLE, _TILES = 20, 12, 8
 FAULTS = 20  # records that are listed
@@ -38,40 +34,16 @@ _COLUMN_NAMES = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Example:
-    """A sample that is shown.
-
-    Attributes:
-        sample, picture: what was asked.
-        maps: of all heads.
-        answer: of the chosen heads together.
-    """
-
-    sample: Sample
-    picture: Picture
-    maps: HeadMaps
-    answer: Grounding
-
-
-def page(
-    discovery: Discovery,
-    examples: Sequence[Example] = (),
-    *,
-    correlations: Mapping[str, Estimate],
-    use: str = "",
-    command: str = "",
-) -> ReportPage:
-    """The report.
+def page(discovery: Discovery, *, use: str = "", command: str = "") -> ReportPage:
+    """Make the report.
 
     Args:
         discovery: the result.
-        examples: pictures to show.
-        correlations: Spearman's rho of the ranking with how well each head does alone, by column.
         use: the command that makes these heads the model's own.
         command: the command that made the report.
     """
     found, settings = discovery.chosen, discovery.settings
+    correlations = discovery.correlations(found)
     context = {
         "discovery": discovery,
         "numbers": list(_numbers(discovery, found)),
@@ -92,14 +64,14 @@ def page(
         },
         "modes": _modes(discovery),
         "others": _OTHERS,
-        "cards": [_card(found, example) for example in examples],
+        "cards": [_card(found, example) for example in discovery.examples],
         "listed": FAULTS,
         "provenance": _provenance(discovery),
     }
     return ReportPage(
         "discovery",
         f"Localization heads of {settings['model']}",
-        f"mode {discovery.mode.text}, on {settings['data']}",
+        f"mode {discovery.rule.text}, on {settings['data']}",
         context,
         command=command,
         made=str(discovery.remarks.get("date") or ""),

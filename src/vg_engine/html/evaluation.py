@@ -13,8 +13,8 @@ from vg_engine.html.report_page import ReportPage
 from vg_engine.html.thumbnails import Card, Outline
 
 if TYPE_CHECKING:
-    from vg_engine.measure.evaluation import Evaluation, Shown
-    from vg_engine.measure.tables import Group, Table
+    from vg_engine.studies.evaluate.results import Case, Evaluation
+    from vg_engine.studies.evaluate.tables import GroupScores, ScoreTable
 
 _LARGE = 3  # numbers that stand above the table
 _CHARTED = ("acc@0.5", "pointing", "giou_lisa")  # the first two that were measured
@@ -23,19 +23,16 @@ _MOST_VALUES = 40  # of a table by group; the rest is in eval.json
 _HALF, _WHOLE = 500, 720  # CSS pixels of a chart
 
 
-def page(
-    evaluation: Evaluation, cases: tuple[Sequence[Shown], Sequence[Shown]], *, command: str = ""
-) -> ReportPage:
+def page(evaluation: Evaluation, *, command: str = "") -> ReportPage:
     """The report.
 
     Args:
         evaluation: the result.
-        cases: the worst and the best, with pictures.
         command: the command that made it.
     """
     settings, table = evaluation.settings, evaluation.table
     headline = table.headline
-    worst, best = ([_card(case) for case in part] for part in cases)
+    worst, best = ([_card(case) for case in part] for part in (evaluation.worst, evaluation.best))
     context = {
         "evaluation": evaluation,
         "numbers": [
@@ -54,7 +51,7 @@ def page(
     }
     return ReportPage(
         "evaluation",
-        f"{table.rows[0].contestant.name} on {settings['data']}",
+        f"{table.rows[0].entry.name} on {settings['data']}",
         f"model {model_name(settings)}, {table.n:,} sentences about "
         f"{evaluation.pictures:,} pictures",
         context,
@@ -63,35 +60,35 @@ def page(
     )
 
 
-def _charted(table: Table) -> list[str]:
+def _charted(table: ScoreTable) -> list[str]:
     return [name for name in _CHARTED if name in table.metrics][:2]
 
 
-def _score_table(table: Table, names: Sequence[str]) -> dict[str, object]:
-    """A row per contestant, controls in grey, and a column per metric."""
+def _score_table(table: ScoreTable, names: Sequence[str]) -> dict[str, object]:
+    """A row per entry, controls in grey, and a column per metric."""
     return {
         "columns": ["", *(metric(name).title for name in names)],
         "rows": [
             [
-                Cell(row.contestant.name, row.contestant.said, stacked=True),
+                Cell(row.entry.name, row.entry.said, stacked=True),
                 *(estimate_cell(row.scores[name]) for name in names),
             ]
             for row in table.rows
         ],
         "align": "l" + "r" * len(names),
         "highlight": [0],
-        "muted": [i for i, row in enumerate(table.rows) if row.contestant.control],
+        "muted": [i for i, row in enumerate(table.rows) if row.entry.control],
     }
 
 
-def _control_chart(table: Table, name: str) -> str:
+def _control_chart(table: ScoreTable, name: str) -> str:
     rows = [
         charts.ForestRow(
-            row.contestant.name,
+            row.entry.name,
             row.scores[name],
-            control=row.contestant.control,
+            control=row.entry.control,
             highlight=not i,
-            note=row.contestant.said,
+            note=row.entry.said,
         )
         for i, row in enumerate(table.rows)
     ]
@@ -106,7 +103,7 @@ def _control_chart(table: Table, name: str) -> str:
 
 
 def _differences(evaluation: Evaluation) -> dict[str, object] | None:
-    """The main contestant less each other one."""
+    """The main entry less each other one."""
     others = evaluation.against
     names = list(others[0].differences) if others else []
     if not names:
@@ -115,13 +112,13 @@ def _differences(evaluation: Evaluation) -> dict[str, object] | None:
         "columns": ["", *(title for name in names for title in (metric(name).title, "p"))],
         "rows": [
             [
-                one.contestant.name,
+                one.entry.name,
                 *(cell for name in names for cell in paired_cells(one.differences[name])),
             ]
             for one in others
         ],
         "align": "l" + "rr" * len(names),
-        "caption": f"{evaluation.table.rows[0].contestant.name} less each other",
+        "caption": f"{evaluation.table.rows[0].entry.name} less each other",
     }
 
 
@@ -133,26 +130,26 @@ def _groups(evaluation: Evaluation) -> Iterator[dict[str, object]]:
         yield from _group_tables("object size", evaluation.sizes)
 
 
-def _group_tables(key: str, groups: Sequence[Group]) -> Iterator[dict[str, object]]:
-    """Per metric a table: a row per value, a column per contestant."""
-    contestants = [row.contestant for row in groups[0].table.rows]
+def _group_tables(key: str, groups: Sequence[GroupScores]) -> Iterator[dict[str, object]]:
+    """Per metric a table: a row per value, a column per entry."""
+    entries = [row.entry for row in groups[0].table.rows]
     more = len(groups) - _MOST_VALUES
     left_out = f"; {more} more in eval.json" if more > 0 else ""
     for name in _charted(groups[0].table):
         yield {
-            "columns": [key, "n", *(one.name for one in contestants)],
+            "columns": [key, "n", *(one.name for one in entries)],
             "rows": [
                 [
                     group.value,
                     group.table.n,
                     *(
-                        estimate_cell(row.scores[name], muted=row.contestant.control)
+                        estimate_cell(row.scores[name], muted=row.entry.control)
                         for row in group.table.rows
                     ),
                 ]
                 for group in groups[:_MOST_VALUES]
             ],
-            "align": "l" + "r" * (1 + len(contestants)),
+            "align": "l" + "r" * (1 + len(entries)),
             "caption": f"{metric(name).title} by {key}{left_out}",
         }
 
@@ -165,13 +162,13 @@ def _fit_charts(evaluation: Evaluation) -> list[str]:
     histogram = charts.bars(
         [f"{i / bins:.1f} to {(i + 1) / bins:.1f}" for i in range(bins)],
         columns.histogram,
-        title=f"IoU of {columns.contestants[0].name}, sentences per bin",
+        title=f"IoU of {columns.entries[0].name}, sentences per bin",
         decimals=0,
         width=_HALF,
     )
     curves = {
         one: columns.curves[one.name]
-        for one in columns.contestants
+        for one in columns.entries
         if one.kind not in ("mean", "single")  # they would lie on the others
     }
     accuracy = charts.line(
@@ -194,7 +191,7 @@ def _fit_charts(evaluation: Evaluation) -> list[str]:
     return [histogram, accuracy]
 
 
-def _card(case: Shown) -> Card:
+def _card(case: Case) -> Card:
     record = case.record
     answer = next(iter(record["answers"].values()))
     boxes = [Outline(corners(box)) for box in answer["boxes"]]
@@ -240,7 +237,7 @@ def _facts(record: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[str
 
 def _provenance(evaluation: Evaluation) -> dict[str, object]:
     settings = evaluation.settings
-    main = evaluation.columns.contestants[0]
+    main = evaluation.columns.entries[0]
     return {
         **stated(settings, "model", "revision", "fingerprint", "adapter"),
         "shape": f"{settings['layers']} layers x {settings['heads_per_layer']} heads",

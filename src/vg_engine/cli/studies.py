@@ -1,0 +1,50 @@
+"""What the commands of the studies share: data sets by default, and what was typed when."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shlex
+import sys
+from typing import Any
+
+from vg_engine.core.errors import InputError
+from vg_engine.registry import catalog
+
+# The embedded model is calibrated on these scenes; its exam's are others.
+CALIBRATION = "scenes?split=calibration&n=1000"
+EXAM = "scenes?split=exam"
+# It is ablated on neither of them: the exam is for results.
+FRESH = "scenes?split=calibration&draw=1&n=600"
+
+
+def is_embedded(model: str | None) -> bool:
+    """Tell the embedded model, which knows its data, from any other."""
+    entry = catalog.find_model(model) if model is not None else None
+    return model is None or (entry is not None and entry.name == catalog.EMBEDDED)
+
+
+def data_name(given: str | None, model: str | None, default: str, example: str) -> str:
+    """The data set that was named; the embedded model has a default.
+
+    Raises:
+        InputError: another model, and no data set.
+    """
+    if given is None and not is_embedded(model):
+        raise InputError(
+            f"which sentences? name a data set with --data, as '{example}' or jsonl:samples.jsonl"
+        )
+    return given or default
+
+
+def written(**more: Any) -> dict[str, Any]:
+    """What a study keeps of the command: today's date and the line that was typed."""
+    return {
+        "remarks": {"date": dt.datetime.now(dt.UTC).date().isoformat()},
+        "command": command_line(),
+        **more,
+    }
+
+
+def command_line() -> str:
+    """The line that was typed."""
+    return shlex.join(["vg-engine", *sys.argv[1:]])

@@ -1,1 +1,0 @@
-"""Work over whole data sets: finding heads, scoring them, ablations; it can be stopped anywhere."""

@@ -1,0 +1,1 @@
+"""The studies: find heads, score answers, compare scores, vary the method."""

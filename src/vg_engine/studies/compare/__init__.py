@@ -1,0 +1,1 @@
+"""Two evaluations on what both scored."""

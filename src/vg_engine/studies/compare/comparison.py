@@ -1,0 +1,239 @@
+"""Two evaluations on what both scored: paired differences, `vg-engine eval --compare`.
+
+Samples are joined by their id. Nothing is asked anew: both sides are read from their records.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from vg_engine.core.errors import InputError, nearest
+from vg_engine.core.evaluation.intervals import mcnemar, paired, ratio_interval
+from vg_engine.core.evaluation.outcomes import METRICS, Outcome, Parts, on_both
+from vg_engine.studies.compare.disagreements import find_disagreements
+from vg_engine.studies.compare.results import STATED, Comparison, Difference, Side
+from vg_engine.studies.evaluate import columns, entries
+from vg_engine.studies.evaluate.entries import TableEntry
+from vg_engine.studies.evaluate.tables import OF_MIXED
+from vg_engine.studies.shared.journal import digest
+from vg_engine.studies.shared.records import SavedRecords, open_records
+
+_TESTED = ("acc@0.5", "pointing")  # right or wrong, sample by sample
+_TRUTH = ("text", "picture", "size", "boxes", "masked", "area")
+
+
+def compare(
+    a: Path | str,
+    b: Path | str,
+    out: Path | str | None = None,
+    *,
+    rows: Sequence[str] = (),
+    resamples: int = 2000,
+    seed: int = 0,
+    command: str = "",
+) -> Comparison:
+    """Compare two evaluations on what both scored.
+
+    Args:
+        a, b: folders that `evaluate` wrote, or files in them.
+        out: folder of what `Comparison.save` writes; None writes no file.
+        rows: which row; the first one of each, if none. One name holds for both sides, two are
+            A's and B's.
+        resamples, seed: of the intervals.
+        command: what was typed, for the foot of the report.
+
+    Returns:
+        The paired differences; `save(folder)` writes the numbers and the report.
+
+    Raises:
+        InputError: no evaluation, no such row, no sample in common, or another truth.
+        OutputError: the folder cannot be written.
+
+    Example:
+        >>> import vg_engine
+        >>> few = vg_engine.EvaluateSettings(limit=4, oracle=False, draws=2, resamples=50)
+        >>> with vg_engine.load() as engine:
+        ...     scored = vg_engine.evaluate(engine, "scenes?split=exam", "exam", settings=few)
+        >>> found = vg_engine.compare("exam", "exam", rows=["embedded", "centre box"])
+        >>> found.n
+        4
+    """
+    if len(rows) > 2:
+        raise InputError("--contestant takes one name, or two: A's and B's")
+    kept = open_records(Path(a)), open_records(Path(b))
+    wanted = (*rows, *rows)[:2] if rows else (None, None)
+    chosen = [_find(side, name) for side, name in zip(kept, wanted, strict=True)]
+    if kept[0].path.resolve() == kept[1].path.resolve() and chosen[0] == chosen[1]:
+        raise InputError(
+            "both sides are the same row of the same evaluation; name two rows with --contestant"
+        )
+    first, second = (_read(side, row) for side, row in zip(kept, chosen, strict=True))
+    at_b = {name: number for number, name in enumerate(second.ids)}
+    joined = [(i, at_b[name]) for i, name in enumerate(first.ids) if name in at_b]
+    if not joined:
+        raise InputError(
+            f"{a} and {b} scored no sample in common ({kept[0].settings['data']}, "
+            f"{kept[1].settings['data']}); compare two evaluations of one data set"
+        )
+    for i, j in joined:
+        if first.truths[i] != second.truths[j]:
+            raise InputError(
+                f"sample {first.ids[i]} has another truth, sentence or picture in {b}; compare "
+                "two evaluations of one data set"
+            )
+    at_a, at_b_ = np.array(joined, dtype=np.int64).T
+    pictures = [first.pictures[i] for i in at_a.tolist()]
+    sides = (
+        Side(kept[0], first.row, len(first.ids) - len(joined)),
+        Side(kept[1], second.row, len(second.ids) - len(joined)),
+    )
+    gains = first.fits[at_a] - second.fits[at_b_]
+    ids = [first.ids[i] for i in at_a.tolist()]
+    a_better, b_better = find_disagreements(kept, (first.row, second.row), ids, gains)
+    found = Comparison(
+        a=sides[0],
+        b=sides[1],
+        n=len(joined),
+        pictures=len(set(pictures)),
+        differences=tuple(
+            _difference(one.name, first, second, (at_a, at_b_), pictures, resamples, seed)
+            for one in METRICS
+            if _both(first, second, one.name, (at_a, at_b_))
+        ),
+        a_better=a_better,
+        b_better=b_better,
+        notes=tuple(_notes(sides)),
+        resamples=resamples,
+        seed=seed,
+    )
+    if out is not None:
+        found.save(out, command=command)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """One side in numbers, a line per sample."""
+
+    row: TableEntry
+    ids: tuple[str, ...]
+    pictures: tuple[str, ...]
+    truths: tuple[str, ...]
+    parts: Float64[np.ndarray, "samples metrics 2"]
+    fits: Float64[np.ndarray, " samples"]
+    mixed: bool
+
+
+def _find(kept: SavedRecords, name: str | None) -> TableEntry:
+    rows = entries.from_settings(kept.settings)
+    if name is None:
+        return rows[0]
+    names = [row.name for row in rows]
+    if name not in names:
+        raise InputError(f"{kept.path.parent} has no row {name!r}; {nearest(name, names)}")
+    return rows[names.index(name)]
+
+
+def _read(kept: SavedRecords, row: TableEntry) -> _Column:
+    best, said, _ = columns.first_pass(kept.records, [row])
+    ids, pictures, truths, parts, fits = [], [], [], [], []
+    mixed = False
+    for record, worths in columns.answers(kept.records, [row], best):
+        mixed = mixed or columns.is_mixed(record)
+        ids.append(record["id"])
+        pictures.append(record["picture"])
+        truths.append(digest([record[key] for key in _TRUTH]))
+        parts.append(columns.parts_of(worths[row.name]).mean(axis=0))
+        fits.append(float(np.mean([_fit(one) for one in worths[row.name]])))
+    if not ids:
+        raise InputError(f"{kept.path} holds no sample that was scored; run that evaluation again")
+    told = replace(row, said=said.get(row.name, row.said))
+    return _Column(
+        told, tuple(ids), tuple(pictures), tuple(truths), np.stack(parts), np.array(fits), mixed
+    )
+
+
+def _fit(one: Outcome) -> float:
+    """How well an answer fits: IoU of boxes, else of masks, else whether the peak is right."""
+    if not one.target:
+        return float(not one.found)
+    if not math.isnan(one.iou):
+        return one.iou
+    if one.union is not None and one.inter is not None:
+        return one.inter / one.union if one.union else 1.0
+    return math.nan if one.hit is None else float(one.hit)
+
+
+def _both(a: _Column, b: _Column, name: str, joined: tuple[Int64[np.ndarray, " n"], ...]) -> bool:
+    """Whether both sides were measured by it, and it says something new."""
+    if name in OF_MIXED and not a.mixed:
+        return False
+    place = [one.name for one in METRICS].index(name)
+    sides = zip((a, b), joined, strict=True)
+    return all(bool(side.parts[where, place, 1].any()) for side, where in sides)
+
+
+def _difference(
+    name: str,
+    a: _Column,
+    b: _Column,
+    joined: tuple[Int64[np.ndarray, " n"], ...],
+    pictures: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> Difference:
+    place = [one.name for one in METRICS].index(name)
+    one, other = (
+        Parts(side.parts[where, place, 0], side.parts[where, place, 1])
+        for side, where in zip((a, b), joined, strict=True)
+    )
+    how: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    tested = name in _TESTED and not any(side.row.kind == "random" for side in (a, b))
+    counted = (one.denominators > 0) & (other.denominators > 0)
+    shared, with_it = on_both(name, one, other)
+    return Difference(
+        name,
+        ratio_interval(one.numerators, one.denominators, pictures, **how),
+        ratio_interval(other.numerators, other.denominators, pictures, **how),
+        paired(
+            shared.numerators,
+            shared.denominators,
+            with_it.numerators,
+            with_it.denominators,
+            pictures,
+            **how,
+        ),
+        mcnemar(one.numerators[counted] > 0, other.numerators[counted] > 0) if tested else None,
+    )
+
+
+def _notes(sides: tuple[Side, Side]) -> Iterator[str]:
+    first, second = (side.kept.settings for side in sides)
+    for name, side in zip("AB", sides, strict=True):
+        if side.alone:
+            count = "1 sample was" if side.alone == 1 else f"{side.alone:,} samples were"
+            yield f"{count} scored by {name} alone and left out"
+    for name, side in zip("AB", sides, strict=True):
+        scored = sum(1 for _ in side.kept.records())
+        planned = side.kept.settings["samples"] + side.kept.settings["faults"]
+        if scored < planned:
+            yield f"{name} is not finished: {scored:,} of {planned:,} records"
+    if first["data_revision"] != second["data_revision"]:
+        yield (
+            "the data are of two revisions; on the samples that both scored, sentences and truths "
+            "are the same"
+        )
+    prompts = [side.kept.settings["prompts"][side.entry.prompt] for side in sides]
+    for key in prompts[0]:
+        if prompts[0][key] != prompts[1].get(key):
+            yield f"prompt {key}: A {prompts[0][key]!r}, B {prompts[1].get(key)!r}"
+    for key in STATED:
+        if first.get(key) != second.get(key):
+            yield f"{key}: A {first.get(key)}, B {second.get(key)}"

@@ -1,0 +1,153 @@
+"""The result of a comparison: the differences, all numbers and the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.evaluation.intervals import Estimate, McNemar, Paired
+from vg_engine.core.evaluation.outcomes import metric
+from vg_engine.html import comparison as report
+from vg_engine.plugins.files import prepare_folder
+from vg_engine.studies.compare.disagreements import Disagreement, open_pictures
+from vg_engine.studies.evaluate.entries import TableEntry
+from vg_engine.studies.shared.files import write_json, write_page
+from vg_engine.studies.shared.numbers import estimate_json, paired_json, rounded
+from vg_engine.studies.shared.records import SavedRecords
+
+WORK = "compare"
+NUMBERS, REPORT = "comparison.json", "comparison.html"
+# What a reader of a difference wants to know of the two sides, as settings call it.
+STATED = ("model", "revision", "fingerprint", "adapter", "dtype", "region", "sigma", "kernel",
+         "postprocess", "tool")  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One of the two: which row of which evaluation.
+
+    Attributes:
+        kept: its records.
+        entry: the row.
+        alone: samples that only this side scored.
+    """
+
+    kept: SavedRecords
+    entry: TableEntry
+    alone: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric on both sides.
+
+    Attributes:
+        name: of the metric.
+        a, b: of each side, on what both scored.
+        paired: A - B.
+        mcnemar: where a sample is right or wrong and neither side is a mean over draws.
+    """
+
+    name: str
+    a: Estimate
+    b: Estimate
+    paired: Paired
+    mcnemar: McNemar | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Two evaluations on what both scored.
+
+    Attributes:
+        a, b: the sides.
+        n, pictures: what both scored.
+        differences: per metric that both can tell.
+        a_better, b_better: samples on which the two differ most, the largest difference first.
+        notes: what a reader of the table should know.
+        resamples, seed: of the intervals.
+    """
+
+    a: Side
+    b: Side
+    n: int
+    pictures: int
+    differences: tuple[Difference, ...]
+    a_better: tuple[Disagreement, ...]
+    b_better: tuple[Disagreement, ...]
+    notes: tuple[str, ...]
+    resamples: int
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """All numbers, as `comparison.json` holds them."""
+        return {
+            "work": WORK,
+            "a": _side_json(self.a),
+            "b": _side_json(self.b),
+            "n": self.n,
+            "pictures": self.pictures,
+            "differences": {
+                one.name: {
+                    "title": metric(one.name).title,
+                    "a": estimate_json(one.a),
+                    "b": estimate_json(one.b),
+                    "a_less_b": paired_json(one.paired),
+                    "mcnemar": None
+                    if one.mcnemar is None
+                    else {
+                        "only_a": one.mcnemar.only_a,
+                        "only_b": one.mcnemar.only_b,
+                        "p": rounded(one.mcnemar.p),
+                    },
+                }
+                for one in self.differences
+            },
+            "notes": list(self.notes),
+            "resamples": self.resamples,
+            "seed": self.seed,
+            "rounding": "numbers are rounded to 6 decimals; n/a is null",
+        }
+
+    def save(self, folder: Path | str, *, command: str = "") -> None:
+        """Write `comparison.json` and `comparison.html`, with pictures where they can be opened.
+
+        Args:
+            folder: made if it does not exist.
+            command: the command that made it, for the foot of the report.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        folder = prepare_folder(Path(folder))
+        write_json(folder / NUMBERS, self.to_json())
+        page = report.page(self, *self.pictures_shown(), command=command)
+        write_page(folder / REPORT, page)
+
+    def pictures_shown(self) -> tuple[dict[str, Picture], str]:
+        """Open the pictures of the samples on which both sides differ most.
+
+        Returns:
+            Sample id -> picture, and why some are missing (empty if none is).
+        """
+        settings = self.a.kept.settings
+        wanted = {one.record["id"] for one in (*self.a_better, *self.b_better)}
+        if not wanted:
+            return {}, ""
+        return open_pictures(settings["data"], settings["data_revision"], wanted)
+
+
+def _side_json(side: Side) -> dict[str, Any]:
+    settings = side.kept.settings
+    return {
+        "records": str(side.kept.path),
+        "contestant": side.entry.name,
+        "said": side.entry.said,
+        "alone": side.alone,
+        "data": settings["data"],
+        "data_revision": settings["data_revision"],
+        "prompt": settings["prompts"][side.entry.prompt],
+        **{name: settings.get(name) for name in STATED},
+    }

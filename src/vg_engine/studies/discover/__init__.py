@@ -1,0 +1,1 @@
+"""Finding the localization heads of a model."""

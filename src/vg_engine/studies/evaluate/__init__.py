@@ -1,0 +1,1 @@
+"""Scoring answers on a data set, with controls beside them."""

@@ -1,0 +1,344 @@
+"""The entries of the table: head sets, and beside each the controls that it has to beat."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vg_engine import head_prompt
+from vg_engine.api import named_heads
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.engine.engine import Engine
+from vg_engine.core.errors import InputError
+from vg_engine.core.evaluation.samples import DataSet
+from vg_engine.core.heads import Head, HeadSet
+from vg_engine.core.selection.random_heads import random_heads
+
+Kind = Literal["heads", "auto", "raw", "random", "mean", "single", "centre"]
+CENTRE_SHARE = 0.5  # of each side of the picture
+CENTRE, MEAN, SINGLE = "centre box", "mean of all heads", "best single head"
+AUTO = "auto"
+_CONTROLS = ("random", "mean", "single", "centre")
+_MANY_SHARED = 0.3  # of random heads in the set itself: worth a note
+_NAMED = 4  # heads that a name lists
+
+
+@dataclass(frozen=True)
+class TableEntry:
+    """One row of the table.
+
+    Attributes:
+        name: of the row, unique in its table.
+        kind: `heads` = fixed ones; `auto` = chosen on each picture; `raw` = the first row's answer
+            before the post-processors; the others are controls. `single` is the best head of
+            all, chosen on the evaluated data itself: an oracle.
+        heads: whose maps are combined (`heads`, `raw`, `mean`) or stand alone (`single`).
+        draws: of `random`.
+        prompt: index into the plan's prompts.
+        said: what it is, in a few words.
+    """
+
+    name: str
+    kind: Kind
+    heads: tuple[Head, ...] = ()
+    draws: tuple[tuple[Head, ...], ...] = ()
+    prompt: int = 0
+    said: str = ""
+
+    @property
+    def control(self) -> bool:
+        """Whether it only stands there to be beaten."""
+        return self.kind in _CONTROLS
+
+    @property
+    def several(self) -> bool:
+        """Whether a sample has several answers: one per draw, or per head."""
+        return self.kind in ("random", "single")
+
+
+@dataclass(frozen=True)
+class EntryPlan:
+    """All rows, the one that is evaluated first, and what has to be read for them.
+
+    Attributes:
+        entries: the first is the main one.
+        prompts: the distinct ones; each takes a forward pass of its own.
+        heads: per prompt, what is captured.
+        notes: what the reader of the table should know.
+    """
+
+    entries: tuple[TableEntry, ...]
+    prompts: tuple[Prompt, ...]
+    heads: tuple[tuple[Head, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def main(self) -> TableEntry:
+        """The entry that is evaluated."""
+        return self.entries[0]
+
+    @property
+    def raw(self) -> TableEntry | None:
+        """The main one's answer before the post-processors, where there are any."""
+        return next((c for c in self.entries if c.kind == "raw"), None)
+
+    def of_prompt(self, index: int) -> tuple[TableEntry, ...]:
+        """The rows that read maps of this prompt."""
+        return tuple(c for c in self.entries if c.kind != "centre" and c.prompt == index)
+
+
+def make_plan(
+    engine: Engine,
+    others: Sequence[HeadSet | None] = (),
+    *,
+    given: Mapping[str, str] | None = None,
+    draws: int = 20,
+    seed: int = 0,
+    controls: bool = True,
+    oracle: bool = True,
+) -> EntryPlan:
+    """Who is measured beside the engine's own heads.
+
+    Args:
+        engine: its own head set (or `auto`) is the main entry.
+        others: further head sets; None is `auto`. A set that states a prompt is asked with it.
+        given: what the user says of the prompt; a set that was found with another is refused.
+        draws, seed: of random heads.
+        controls: random heads, the mean of all heads, the centre box.
+        oracle: the best single head.
+
+    Raises:
+        HeadsError: a set does not fit the model or the prompt.
+        InputError: a set is named twice, or there is no draw.
+    """
+    if controls and draws < 1:
+        raise InputError(f"random draws must be at least 1, got {draws}; or say --no-controls")
+    prompts: list[Prompt] = [engine.settings.prompt]
+    rows: list[TableEntry] = []
+    for number, heads in enumerate((engine.head_set, *others)):
+        if number and heads is not None:
+            _check_fits(engine, heads)
+        prompt = engine.settings.prompt if not number else _prompt(engine, heads, given or {})
+        if prompt not in prompts:
+            prompts.append(prompt)
+        taken = [CENTRE, MEAN, SINGLE, *_names(rows)]
+        rows.append(_row(engine, heads, prompts.index(prompt), taken))
+        again = [(row.kind, row.heads, row.prompt) for row in rows[:-1]]
+        if (rows[-1].kind, rows[-1].heads, rows[-1].prompt) in again:
+            raise InputError(f"--heads {rows[-1].name} is in the table already; name it once")
+    mains = tuple(rows)
+    notes = [*_prompt_notes(prompts, mains)]
+    if engine.stamp()["postprocess"]:
+        notes.append("the post-processors refine the answers of the first row alone")
+        rows.append(_raw(mains[0], engine.stamp()["postprocess"]))
+    deep = engine.model.candidate_heads
+    if controls:
+        for row in mains:
+            drawn, said = _random(row, deep, engine.settings.k, draws=draws, seed=seed)
+            notes += said
+            rows += [drawn] if drawn is not None and drawn.name not in _names(rows) else []
+        rows += [_mean(deep, index) for index in range(len(prompts))]
+        if oracle:
+            rows += [_single(deep, index) for index in range(len(prompts))]
+        rows.append(_centre())
+    return EntryPlan(
+        tuple(rows),
+        tuple(prompts),
+        tuple(_captured(engine, rows, index) for index in range(len(prompts))),
+        tuple(dict.fromkeys(notes)),
+    )
+
+
+def named(text: str) -> HeadSet | None:
+    """What `--heads` says: a head set by name or file, a list of heads, or (None) `auto`.
+
+    Raises:
+        HeadSetNotFoundError, HeadsError: it is none of these.
+        InputError: the file cannot be read.
+    """
+    return None if text == AUTO else named_heads(text)
+
+
+def found_here(sets: Iterable[HeadSet | None], data: DataSet) -> Iterator[str]:
+    """Which head sets were found on the very data that is scored: their scores are too good."""
+    for heads in sets:
+        if heads is not None and heads.provenance.get("data_revision") == data.revision:
+            yield (
+                f"{heads.name} was found on these very samples: its score is too good; "
+                "score it on others"
+            )
+
+
+def as_settings(plan: EntryPlan) -> dict[str, Any]:
+    """What records depend on."""
+    return {
+        "prompts": [
+            {"form": p.form, "template": p.template, "query_row": p.query_row, "system": p.system}
+            for p in plan.prompts
+        ],
+        "contestants": {
+            c.name: {
+                "kind": c.kind,
+                "prompt": c.prompt,
+                "said": c.said,
+                "heads": ",".join(map(str, c.heads)),
+                "draws": [",".join(map(str, draw)) for draw in c.draws],
+            }
+            for c in plan.entries
+        },
+    }
+
+
+def from_settings(settings: Mapping[str, Any]) -> tuple[TableEntry, ...]:
+    """The entries that a journal's settings tell of."""
+    return tuple(
+        TableEntry(
+            name,
+            c["kind"],
+            _heads(c["heads"]),
+            tuple(map(_heads, c["draws"])),
+            c["prompt"],
+            c["said"],
+        )
+        for name, c in settings["contestants"].items()
+    )
+
+
+def _heads(text: str) -> tuple[Head, ...]:
+    return tuple(map(Head.parse, text.split(","))) if text else ()
+
+
+def _check_fits(engine: Engine, heads: HeadSet) -> None:
+    heads.check_fits(**engine.model.shape)
+
+
+def _prompt(engine: Engine, heads: HeadSet | None, given: Mapping[str, str]) -> Prompt:
+    """The prompt that a further set is asked with: the one that it was found with, if it says."""
+    if heads is None or not heads.provenance.get("prompt"):
+        return engine.settings.prompt
+    return head_prompt.of_heads(heads, given, {})
+
+
+def _row(engine: Engine, heads: HeadSet | None, prompt: int, taken: Sequence[str]) -> TableEntry:
+    if heads is None:
+        k = engine.settings.k
+        return TableEntry(
+            _free("auto", taken), "auto", prompt=prompt, said=f"{_count(k)}, chosen on each picture"
+        )
+    name = heads.name if heads.mode != "given" else _listed(heads.heads)
+    said = f"{_count(len(heads.heads))} of {_layers(heads.heads)}"
+    if heads.mode != "given":
+        said += f", chosen by {heads.mode}"
+    return TableEntry(_free(name, taken), "heads", heads.heads, prompt=prompt, said=said)
+
+
+def _raw(main: TableEntry, postprocess: Sequence[str]) -> TableEntry:
+    return TableEntry(
+        f"{main.name}, not refined", "raw", main.heads, said=f"before {', '.join(postprocess)}"
+    )
+
+
+def _random(
+    row: TableEntry, deep: tuple[Head, ...], k: int, *, draws: int, seed: int
+) -> tuple[TableEntry | None, list[str]]:
+    """As many random heads of the same layers; each draw once, and never the set itself."""
+    layers = {head.layer for head in row.heads}
+    pool = tuple(h for h in deep if h.layer in layers) if row.heads else deep
+    pool = pool or row.heads  # heads of layers 0 and 1 were named
+    size = min(len(row.heads) or k, len(pool))
+    where = _layers(pool)
+    possible = math.comb(len(pool), size) - (1 if row.heads else 0)
+    if possible < 1:
+        return None, [
+            f"{row.name} holds all {len(pool)} heads of {where}: there are no others to draw"
+        ]
+    found = random_heads(pool, size, draws=draws, seed=seed, without=row.heads)
+    notes = []
+    if len(found) < draws:
+        notes.append(f"only {len(found)} draws of {size} heads of {where} differ from {row.name}")
+    shared = size / len(pool)
+    if row.heads and shared > _MANY_SHARED:
+        notes.append(
+            f"{row.name} holds {size} of the {len(pool)} heads of {where}: of the random heads "
+            f"{100 * shared:.0f} % are its own, so their score is no low bar"
+        )
+    name = f"random: {_count(size)} of {where}"
+    said = f"mean of {len(found)} draws, seed {seed}"
+    return TableEntry(_with(name, row.prompt), "random", (), found, row.prompt, said), notes
+
+
+def _mean(deep: tuple[Head, ...], prompt: int) -> TableEntry:
+    said = f"{_count(len(deep))} of {_layers(deep)}"
+    return TableEntry(_with(MEAN, prompt), "mean", deep, prompt=prompt, said=said)
+
+
+def _single(deep: tuple[Head, ...], prompt: int) -> TableEntry:
+    said = "oracle: chosen on these very samples"
+    return TableEntry(_with(SINGLE, prompt), "single", deep, prompt=prompt, said=said)
+
+
+def _centre() -> TableEntry:
+    said = f"{100 * CENTRE_SHARE:.0f} % of each side, in the middle of every picture"
+    return TableEntry(CENTRE, "centre", said=said)
+
+
+def _captured(engine: Engine, rows: Sequence[TableEntry], prompt: int) -> tuple[Head, ...]:
+    """All heads whose maps these rows need, by layer, then head."""
+    wanted: set[Head] = set()
+    for row in rows:
+        if row.prompt != prompt or row.kind == "centre":
+            continue
+        wanted.update(row.heads, *row.draws)
+        if row.kind in ("auto", "raw") and not row.heads:
+            wanted.update(engine.model.candidate_heads)
+    return tuple(sorted(wanted))
+
+
+def _prompt_notes(prompts: Sequence[Prompt], rows: Sequence[TableEntry]) -> Iterable[str]:
+    if len(prompts) > 1:
+        for index, prompt in enumerate(prompts):
+            asked = ", ".join(row.name for row in rows if row.prompt == index)
+            yield (
+                f"prompt {index + 1} ({prompt.form}, {prompt.template!r}, {prompt.query_row}): "
+                f"{asked}"
+            )
+
+
+def _names(rows: Iterable[TableEntry]) -> set[str]:
+    return {row.name for row in rows}
+
+
+def _free(name: str, taken: Sequence[str]) -> str:
+    """The name, with a number behind it if another row has it."""
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name} ({number})"
+    return free
+
+
+def _with(name: str, prompt: int) -> str:
+    return f"{name} (prompt {prompt + 1})" if prompt else name
+
+
+def _listed(heads: Sequence[Head]) -> str:
+    names = ",".join(map(str, heads[:_NAMED]))
+    return names if len(heads) <= _NAMED else f"{names},... ({len(heads)})"
+
+
+def _count(heads: int) -> str:
+    return "1 head" if heads == 1 else f"{heads} heads"
+
+
+def _layers(heads: Iterable[Head]) -> str:
+    """`layer 3`, `layers 2 to 5`, `layers 2, 4, 7`, `9 layers`."""
+    layers = sorted({head.layer for head in heads})
+    if len(layers) == 1:
+        return f"layer {layers[0]}"
+    if layers == list(range(layers[0], layers[-1] + 1)):
+        return f"layers {layers[0]} to {layers[-1]}"
+    if len(layers) <= _NAMED:
+        return f"layers {', '.join(map(str, layers))}"
+    return f"{len(layers)} layers"

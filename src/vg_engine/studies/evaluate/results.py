@@ -1,0 +1,125 @@
+"""The result of an evaluation: the table of scores, all numbers and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vg_engine.core.contract.picture import Picture
+from vg_engine.core.evaluation.outcomes import METRICS
+from vg_engine.core.evaluation.samples import Fault
+from vg_engine.core.geometry import SoftMap
+from vg_engine.html import evaluation as report
+from vg_engine.plugins.exporters.records import plain
+from vg_engine.plugins.files import prepare_folder
+from vg_engine.studies.evaluate.columns import Columns
+from vg_engine.studies.evaluate.tables import Against, GroupScores, ScoreTable
+from vg_engine.studies.shared.files import REPORT, write_json, write_page
+from vg_engine.studies.shared.numbers import paired_json
+from vg_engine.studies.shared.records import WORK, Record
+from vg_engine.studies.shared.resumable import faults_json
+
+NUMBERS = "eval.json"
+_ROUNDING = (
+    "numbers are rounded to 6 decimals, pixels to 3, areas to 1; the IoU and F1 of a record are "
+    "cut to 6, so that none climbs over a threshold; n/a is null"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A case with its picture, for the report.
+
+    Attributes:
+        record: what was answered.
+        picture: what it was about.
+        heat: the main contestant's map.
+    """
+
+    record: Record
+    picture: Picture
+    heat: SoftMap
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What the answers are worth.
+
+    Attributes:
+        table: all samples, the main entry first.
+        sizes: small, medium and large objects.
+        groups: per key of the data set's groups, its values.
+        against: the main entry less each other one.
+        columns: what each sample adds to each metric.
+        faults: the first of what could not be used.
+        fault_count: how many there are.
+        notes: what a reader of the table should know.
+        settings, remarks: as the journal keeps them.
+        worst, best: cases for the report.
+    """
+
+    table: ScoreTable
+    sizes: tuple[GroupScores, ...]
+    groups: Mapping[str, tuple[GroupScores, ...]]
+    against: tuple[Against, ...]
+    columns: Columns
+    faults: tuple[Fault, ...]
+    fault_count: int
+    notes: tuple[str, ...]
+    settings: Mapping[str, Any]
+    remarks: Mapping[str, Any]
+    worst: tuple[Case, ...] = ()
+    best: tuple[Case, ...] = ()
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures the samples are about."""
+        return len(set(self.columns.pictures))
+
+    def to_json(self) -> dict[str, Any]:
+        """All numbers, as `eval.json` holds them."""
+        return {
+            "work": WORK,
+            "data": self.settings["data"],
+            "n": self.table.n,
+            "pictures": self.pictures,
+            "metrics": {m.name: {"title": m.title, "is": m.description} for m in METRICS},
+            "table": self.table.to_json(),
+            "against_first": [
+                {
+                    "name": one.entry.name,
+                    "differences": {n: paired_json(d) for n, d in one.differences.items()},
+                }
+                for one in self.against
+            ],
+            "object_size": {g.value: _group_json(g) for g in self.sizes},
+            "groups": {
+                key: {group.value: _group_json(group) for group in groups}
+                for key, groups in self.groups.items()
+            },
+            "faults": faults_json(self.faults, self.fault_count),
+            "notes": list(self.notes),
+            "rounding": _ROUNDING,
+            "remarks": dict(self.remarks),
+            "settings": plain(dict(self.settings)),
+        }
+
+    def save(self, folder: Path | str, *, command: str = "") -> None:
+        """Write `eval.json` and `report.html`.
+
+        Args:
+            folder: made if it does not exist.
+            command: the command that made it, for the foot of the report.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        folder = prepare_folder(Path(folder))
+        write_json(folder / NUMBERS, self.to_json())
+        write_page(folder / REPORT, report.page(self, command=command))
+
+
+def _group_json(group: GroupScores) -> dict[str, Any]:
+    return {"n": group.table.n, "table": group.table.to_json()}

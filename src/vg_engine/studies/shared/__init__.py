@@ -1,0 +1,1 @@
+"""What several studies use: journals, samples, predictions and their records."""

@@ -1,0 +1,147 @@
+"""The journal: whatever is torn off its end, going on gives the same file."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vg_engine.core.errors import InputError, OutputError
+from vg_engine.studies.shared.journal import Journal, digest, pack, unpack
+
+SETTINGS = {"model": "m", "prompt": {"form": "bare"}, "batch": 2}
+
+
+def batch(number: int) -> list[dict[str, Any]]:
+    return [{"id": f"{number}-{k}", "value": number * 0.1 + k} for k in range(1 + number % 3)]
+
+
+def write(path: Path, batches: int) -> None:
+    """Go on until there are `batches`."""
+    with Journal(path, "discover", SETTINGS, remarks={"date": "2026-01-01"}) as journal:
+        while journal.done < batches:
+            journal.append(batch(journal.done))
+
+
+def test_whatever_is_torn_off_the_end_is_written_again_the_same(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.jsonl"
+    write(whole, 5)
+    expected = whole.read_bytes()
+    torn = tmp_path / "torn.jsonl"
+    for cut in range(len(expected) + 1):
+        torn.write_bytes(expected[:cut])
+        write(torn, 5)
+        assert torn.read_bytes() == expected, f"cut after {cut} bytes"
+    assert not list(tmp_path.glob("*.damaged"))
+
+
+def test_records_are_those_of_whole_batches_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    write(path, 4)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))  # batch 3 has one record, batch 2 has three
+    with Journal(path, "discover", SETTINGS) as journal:
+        assert journal.done == 3
+        ids = [record["id"] for record in journal.records()]
+        assert ids == [r["id"] for n in range(3) for r in batch(n)]
+        assert journal.remarks == {"date": "2026-01-01"}
+    path.write_bytes(b"".join(lines[:-2]))
+    with Journal(path, "discover", SETTINGS) as journal:
+        assert journal.done == 2, "the third batch lacks a record: done again whole"
+
+
+def test_a_broken_line_in_the_middle_costs_what_follows_and_no_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "j.jsonl"
+    write(path, 5)
+    expected = path.read_bytes()
+    lines = expected.splitlines(keepends=True)
+    lines[3] = b'{"batch": 1, "of": 2, "id": \xff\n'
+    path.write_bytes(b"".join(lines))
+    damaged = path.read_bytes()
+    with Journal(path, "discover", SETTINGS) as journal:
+        assert journal.done == 1
+    assert path.with_name("j.jsonl.damaged").read_bytes() == damaged, "hours of work may be in it"
+    assert "is damaged after batch 1" in caplog.text
+    write(path, 5)
+    assert path.read_bytes() == expected
+
+
+def test_other_settings_are_refused_and_the_difference_named(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    write(path, 2)
+    before = path.read_bytes()
+    other = SETTINGS | {"prompt": {"form": "chat"}}
+    with pytest.raises(InputError, match=r"prompt\.form: bare there, chat now.*--out"):
+        Journal(path, "discover", other)
+    with pytest.raises(InputError, match="belongs to a discover run"):
+        Journal(path, "eval", SETTINGS)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"hello\n", b"[1]\n", b"{}\n", b"some text without an end"])
+def test_a_file_that_is_not_ours_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "j.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not a file of ours"):
+        Journal(path, "discover", SETTINGS)
+    assert path.read_bytes() == content
+
+
+def test_two_writers_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    with (
+        Journal(path, "discover", SETTINGS),
+        pytest.raises(OutputError, match="another process"),
+    ):
+        Journal(path, "discover", SETTINGS)
+
+
+def test_a_full_disk_leaves_what_was_done(tmp_path: Path) -> None:
+    """A child whose files may not grow beyond a few hundred bytes."""
+    path = tmp_path / "j.jsonl"
+    child = f"""
+import resource, signal
+from pathlib import Path
+from vg_engine.core.errors import OutputError
+from vg_engine.studies.shared.journal import Journal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+journal = Journal(Path({str(path)!r}), "discover", {SETTINGS!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
+try:
+    for n in range(1000):
+        journal.append([{{"id": n, "value": "x" * 50}}])
+except OutputError as error:
+    print(error)
+journal.close()
+"""
+    ran = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True)
+    assert os.strerror(errno.EFBIG) in ran.stdout
+    assert "run the same command again" in ran.stdout
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert all(line.endswith(b"\n") and json.loads(line) for line in lines)
+    with Journal(path, "discover", SETTINGS) as journal:
+        assert journal.done == len(lines) - 1 > 2
+
+
+def test_a_folder_without_permission_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        Journal(tmp_path / "none" / "j.jsonl", "discover", SETTINGS)
+
+
+def test_arrays_survive_bit_by_bit() -> None:
+    values = np.array([[np.inf, np.nan, 1e-30], [0.1, -0.0, 3.0]], np.float32)
+    back = unpack(json.loads(json.dumps(pack(values))))
+    assert back.tobytes() == values.tobytes()
+    assert back.shape == values.shape
+
+
+def test_the_key_follows_the_settings_not_their_order() -> None:
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
