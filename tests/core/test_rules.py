@@ -425,7 +425,7 @@ def test_a_rule_reads_what_it_says_that_it_needs(rule: Any) -> None:
     for name in rule.needs:
         less = {n: v for n, v in case.columns.items() if n != name}
         less["other"] = case.columns[name]
-        with pytest.raises(HeadsError, match=f"'{name}' was not observed"):
+        with pytest.raises(HeadsError, match=f"'{name}' was not measured"):
             Case(case.heads, less, case.weights).select(rule)
 
 

@@ -16,10 +16,10 @@ from typing import Any
 from vg_engine._version import __version__
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError, NotFoundError, nearest
+from vg_engine.core.evaluation.draws import Unit, batches, units
 from vg_engine.core.evaluation.intervals import Estimate
 from vg_engine.core.evaluation.outcomes import metric
 from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
-from vg_engine.core.evaluation.sampling import Unit, batches, units
 from vg_engine.measure import loop
 from vg_engine.measure.ablated import Row, Scored, Table, row_json
 from vg_engine.measure.calibration import Calibration, Working, unseen

@@ -18,9 +18,9 @@ from typing import Any
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError, OutputError, VGError
+from vg_engine.core.evaluation.draws import Unit, batches, units
 from vg_engine.core.evaluation.outcomes import METRICS
 from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
-from vg_engine.core.evaluation.sampling import Unit, batches, units
 from vg_engine.core.geometry import SoftMap
 from vg_engine.core.heads import HeadSet
 from vg_engine.measure import contestants, loop, tables

@@ -16,8 +16,8 @@ import torch
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError, VGError
+from vg_engine.core.evaluation.draws import Unit
 from vg_engine.core.evaluation.samples import DataSet, Fault, Sample, as_fault, fit_boxes
-from vg_engine.core.evaluation.sampling import Unit
 from vg_engine.measure.identity import fingerprint
 from vg_engine.plugins.journal import Journal, digest
 
