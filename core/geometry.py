@@ -169,11 +169,7 @@ class SoftMap(Rebuilt):
         return rows, cols
 
     def with_values(self, values: Float32[np.ndarray, "*heads rows cols"]) -> SoftMap:
-        """Replace the values, on the same grid.
-
-        Raises:
-            InputError: the new values have another grid.
-        """
+        """Replace the values, on the same grid."""
         if values.shape[-2:] != self.values.shape[-2:]:
             raise InputError(f"expected a grid of {self.shape}, got {values.shape[-2:]}")
         return SoftMap(values, self.to_original)
@@ -187,9 +183,6 @@ class SoftMap(Rebuilt):
         """Keep only the cells that show a part of the picture of `size` = (width, height).
 
         Padding is no place for an answer, so regions are read on these cells.
-
-        Raises:
-            InputError: no cell shows the picture.
         """
         rows, cols = self.shape
         left, top, right, bottom = self.to_original.inverse_box(
@@ -319,9 +312,6 @@ def fuse(
     Args:
         views: at least one.
         maps: per view its maps, heads x rows x columns.
-
-    Raises:
-        InputError: views and maps do not match.
     """
     if not views or len(views) != len(maps):
         raise InputError(f"{len(views)} views but {len(maps)} maps")
@@ -378,16 +368,9 @@ def _overlap(
 
 
 def share_inside(maps: SoftMap, boxes: Float[np.ndarray, "n 4"]) -> Float64[np.ndarray, " heads"]:
-    """Compute the share of each map's mass inside the union of some boxes.
+    """Compute the share of each map's mass inside the union of boxes, xyxy in original pixels.
 
-    A cell counts by the part of it that is covered.
-
-    Args:
-        maps: heads x rows x columns.
-        boxes: xyxy in original pixels.
-
-    Returns:
-        Shares in [0, 1]; 0 for a map without mass.
+    A cell counts by the part of it that is covered. A map without mass has 0.
     """
     covered = _covered(maps, boxes)
     values = maps.values.astype(np.float64)

@@ -6,7 +6,7 @@ is a raster over the whole grid at a whole multiple of its resolution.
 `paper` follows the paper exactly. On coarse grids its boxes are far too large (everything above
 the mean of a smoothed map); the other functions therefore read the map interpolated between cells.
 Each takes a map of any size. Without mass or when constant, its region is the whole grid, with
-score 0 or 1.
+score 0 or 1. A map without cells or one that is not finite raises `InputError`.
 """
 
 from __future__ import annotations
@@ -70,9 +70,6 @@ def paper(values: Float32[np.ndarray, "rows cols"]) -> GridRegion:
     Take the cells strictly above the mean over *all* cells, their 8-connected components, the
     convex hull of each component's cell corners, and the hull of largest area (of equal ones the
     one whose cells hold more mass, then the first from the top left). The mask is the filled hull.
-
-    Raises:
-        InputError: the map has no cells or is not finite, here as in every region function.
     """
     _check(values)
     above = binarise(values)
@@ -214,11 +211,7 @@ def _templates(
 ) -> tuple[
     Float64[np.ndarray, " spans"], Float64[np.ndarray, " spans"], Float64[np.ndarray, "cells spans"]
 ]:
-    """List the spans of one axis that hold the peak, with their smoothed profiles over the cells.
-
-    Returns:
-        Start and end of each span in cells, and one profile per span.
-    """
+    """List the spans (start, end) of one axis that hold the peak, and their smoothed profiles."""
     coarser = max(1, -(-2 * cells // _EDGES))
     step = 0.5 * coarser
     edges = np.minimum(np.arange(0.0, cells + step, step), cells)
@@ -302,10 +295,7 @@ def _hull(cells: Bool[np.ndarray, "rows cols"]) -> np.ndarray:
 def _fill(
     hull: Float64[np.ndarray, "corners 2"], box: Box, shape: tuple[int, ...], factor: int
 ) -> Bool[np.ndarray, "fine_rows fine_cols"]:
-    """Mark the sub-cells whose centre lies inside a convex polygon.
-
-    The polygon's corners are corners of cells; `box` is its extent.
-    """
+    """Mark the sub-cells with their centre in a convex polygon of cell corners and extent `box`."""
     left, top, right, bottom = (int(side) * factor for side in box)
     ys = (np.arange(top, bottom) + 0.5) / factor
     xs = (np.arange(left, right) + 0.5) / factor

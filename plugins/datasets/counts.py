@@ -1,4 +1,4 @@
-"""What published data sets are known to hold, so that an incomplete copy does not go unnoticed."""
+"""Published counts of data sets, so that an incomplete copy does not go unnoticed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _FILE = Path(__file__).with_name("counts.yaml")
 
 @dataclass(frozen=True)
 class Published:
-    """The counts of one split, as far as they are published; None = not stated anywhere.
+    """The published counts of one split; None = not published.
 
     Attributes:
-        sentences: samples, for one sentence is one sample.
-        references: objects that are spoken of.
+        sentences: number of expressions, which are the samples.
+        references: number of objects that they refer to.
     """
 
     sentences: int | None = None
@@ -24,20 +24,20 @@ class Published:
 
 
 def published(name: str, by: str, split: str) -> Published:
-    """What is published of a split; nothing, where nothing is.
+    """Look up the published counts of a split; all None where there are none.
 
     >>> published("refcoco", "unc", "val").sentences
     10834
     """
-    held = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
-    found = held.get(name, {}).get(by, {}).get("splits", {}).get(split, {})
+    counts = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
+    found = counts.get(name, {}).get(by, {}).get("splits", {}).get(split, {})
     return Published(**found)
 
 
 def differences(
     name: str, by: str, split: str, *, sentences: int, references: int
 ) -> tuple[str, ...]:
-    """What to tell the user: each count that differs from the published one; else nothing.
+    """Report each count that differs from the published one.
 
     >>> differences("refcoco", "unc", "val", sentences=10_834, references=3_811)
     ()
@@ -48,8 +48,8 @@ def differences(
         ("references", references, known.references),
     )
     return tuple(
-        f"{name} split {split} (by {by}) holds {here:,} {what} here and {there:,} as published; "
-        "scores of the two cannot be compared"
+        f"{name} split {split} (by {by}) has {here:,} {what} here but {there:,} as published; "
+        "scores on the two cannot be compared"
         for what, here, there in pairs
         if there is not None and here != there
     )

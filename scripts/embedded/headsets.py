@@ -26,7 +26,7 @@ from vg_engine.core.evaluation.intervals import Estimate
 from vg_engine.core.heads import Head
 from vg_engine.measure.discovery import Settings, discover
 from vg_engine.measure.findings import head_set
-from vg_engine.plugins.datasets.naming import open_data
+from vg_engine.plugins.datasets.names import open_data
 from vg_engine.registry.catalog import head_set as shipped
 from vg_engine.registry.schema import dump_head_set
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from vg_engine.core.heads import Head, HeadSet
     from vg_engine.measure.discovery import discover
     from vg_engine.measure.evaluation import evaluate
-    from vg_engine.plugins.datasets.naming import open_data
+    from vg_engine.plugins.datasets.names import open_data
     from vg_engine.render import draw, sheet
 
 __all__ = [
@@ -81,7 +81,7 @@ __all__ = [
 # Public name -> the module that it comes from, imported when the name is first used.
 _HOMES = {
     "load": "vg_engine._load",
-    "open_data": "vg_engine.plugins.datasets.naming",
+    "open_data": "vg_engine.plugins.datasets.names",
     "discover": "vg_engine.measure.discovery",
     "evaluate": "vg_engine.measure.evaluation",
     "draw": "vg_engine.render",

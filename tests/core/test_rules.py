@@ -383,9 +383,9 @@ def test_criteria_that_leave_nobody_give_way_and_say_so() -> None:
     ("rule", "column", "says"),
     [
         (rules.Supervised(), names.INSIDE, "true boxes"),
-        (rules.Sensitivity(), names.SENSITIVITY, "two sentences"),
-        (rules.Consensus(), names.AGREEMENT, "two sentences"),
-        (rules.PaperSensitivity(), names.SENSITIVITY, "two sentences"),
+        (rules.Sensitivity(), names.SENSITIVITY, "two expressions"),
+        (rules.Consensus(), names.AGREEMENT, "two expressions"),
+        (rules.PaperSensitivity(), names.SENSITIVITY, "two expressions"),
         (rules.Contrastive(), names.CONTRAST, "more samples"),
     ],
 )

@@ -25,7 +25,7 @@ from vg_engine.core.evaluation.samples import Sample
 from vg_engine.core.heads import Head, parse_heads
 from vg_engine.measure.overlap import shared_pictures
 from vg_engine.plugins import entrypoints
-from vg_engine.plugins.datasets.naming import open_data
+from vg_engine.plugins.datasets.names import open_data
 
 SIDE, GRID = 60, 6
 STEP = SIDE // GRID

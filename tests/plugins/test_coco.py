@@ -163,7 +163,7 @@ def test_sentences_of_the_annotations(tmp_path: Path) -> None:
         ({"category_id": None}, "category None"),
         ({"bbox": [1, 2, 0, 4]}, "is empty as xywh"),
         ({"bbox": [1, 2, 3]}, "four numbers"),
-        ({"bbox": None}, "no list of numbers"),
+        ({"bbox": None}, "not a list of numbers"),
         ({"bbox": [38, 3, 9, 9]}, "lies outside its picture of 40 x 30"),
     ],
 )

@@ -25,7 +25,7 @@ from vg_engine.measure.ablated import Row
 from vg_engine.measure.ablation import NUMBERS, REPORT, TABLES, Ablation, Settings
 from vg_engine.measure.ablation import ablate as vary
 from vg_engine.measure.calibration import calibrate
-from vg_engine.plugins.datasets.naming import open_data
+from vg_engine.plugins.datasets.names import open_data
 from vg_engine.plugins.files import write_whole
 from vg_engine.registry import catalog
 

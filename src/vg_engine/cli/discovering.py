@@ -22,7 +22,7 @@ from vg_engine.core.selection.ranking import Selection
 from vg_engine.html import discovery as report
 from vg_engine.measure import findings, loop
 from vg_engine.measure.discovery import Discovery, Settings, discover
-from vg_engine.plugins.datasets.naming import open_data
+from vg_engine.plugins.datasets.names import open_data
 from vg_engine.plugins.files import write_whole
 from vg_engine.registry import catalog
 from vg_engine.registry.schema import dump_head_set

@@ -22,7 +22,7 @@ from vg_engine.measure.comparison import Comparison
 from vg_engine.measure.contestants import named
 from vg_engine.measure.evaluation import NUMBERS, REPORT, Evaluation, Settings
 from vg_engine.measure.evaluation import evaluate as score
-from vg_engine.plugins.datasets.naming import open_data
+from vg_engine.plugins.datasets.names import open_data
 from vg_engine.plugins.files import prepare_folder, write_whole
 from vg_engine.registry import catalog
 

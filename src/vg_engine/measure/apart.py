@@ -14,7 +14,7 @@ from vg_engine.core.errors import VGError
 from vg_engine.core.evaluation.samples import Sample
 from vg_engine.measure.contestants import Contestant
 from vg_engine.measure.records import Kept, Record
-from vg_engine.plugins.datasets.naming import open_data
+from vg_engine.plugins.datasets.names import open_data
 from vg_engine.plugins.pictures import decode
 
 CASES = 12

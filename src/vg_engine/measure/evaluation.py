@@ -31,7 +31,7 @@ from vg_engine.measure.race import Race
 from vg_engine.measure.records import RECORDS, WORK, Record
 from vg_engine.measure.scoring import main_answer, open_sample, score_batch
 from vg_engine.measure.tables import Against, Group, Table
-from vg_engine.plugins.datasets.naming import open_data
+from vg_engine.plugins.datasets.names import open_data
 from vg_engine.plugins.exporters.records import plain
 from vg_engine.plugins.files import prepare_folder, write_whole
 from vg_engine.plugins.journal import Journal
