@@ -168,7 +168,7 @@ class Journal:
                 self._cut(end)
                 return end
         if first and not first.startswith(_START[: len(first)]):
-            raise self._no_journal()
+            raise self._not_a_journal()
         self._cut(0)
         header = {"journal": _VERSION, "work": self._work, "key": digest(self._settings)}
         header |= {"settings": self._settings, "remarks": self.remarks}

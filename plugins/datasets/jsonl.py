@@ -171,7 +171,7 @@ def _boxes(record: Mapping[str, Any], form: str) -> Float64[np.ndarray, "n 4"] |
         return None
     if not isinstance(many, list) or any(not isinstance(each, list) for each in many):
         raise InputError(
-            f"its boxes are not a list of lists ({many!r}); one box alone is called box"
+            f"its boxes are not a list of lists ({many!r}); a single box is called box"
         )
     return checks.boxes_array([checks.box(each, form) for each in many])
 

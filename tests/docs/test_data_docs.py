@@ -223,7 +223,7 @@ def test_the_reader_of_ones_own_reads(birds: Path) -> None:
     assert [one.boxes.tolist() for one in good] == [[[5, 10, 30 + n, 50]] for n in range(4)]
     assert [type(one) for one in bad] == [Fault, Fault]
     assert "four numbers" in bad[0].error
-    assert "no sentence" in bad[1].error
+    assert "no expression" in bad[1].error
     before = open_data("birds:data/birds").revision
     (birds / "val.csv").write_text("file,sentence,left,top,right,bottom\n")
     assert open_data("birds:data/birds").revision != before

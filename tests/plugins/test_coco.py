@@ -211,7 +211,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     for path, options, words in (
         (None, {}, "coco needs a file"),
         (tmp_path / "x.json", {}, "no such file"),
-        (broken, {}, "no JSON"),
+        (broken, {}, "not JSON"),
         (file, {"images": str(tmp_path / "x")}, "no such folder"),
         (file, {"each": "image"}, "known: annotation, category"),
         (file, {"text": "name"}, "phrase that holds"),

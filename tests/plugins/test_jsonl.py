@@ -147,7 +147,7 @@ def test_a_mask_may_be_a_picture(tmp_path: Path, mode: str) -> None:
 def test_a_mask_picture_that_cannot_be_one(tmp_path: Path) -> None:
     Image.new("RGB", (5, 5)).save(tmp_path / "rgb.png")
     Image.new("L", (5, 5)).save(tmp_path / "lossy.jpg")
-    for name, words in (("rgb.png", "3 channels"), ("lossy.jpg", "no picture of PNG")):
+    for name, words in (("rgb.png", "3 channels"), ("lossy.jpg", "not a picture of PNG")):
         with pytest.raises(InputError, match=words):
             drawn(one(tmp_path, mask=name))
 
@@ -155,8 +155,8 @@ def test_a_mask_picture_that_cannot_be_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("{", "no JSON"),
-        ("[" * 100_000, "no JSON"),
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
         ("[1]", "not a record"),
         ("null", "not a record"),
         (b'{"image": "a", "text": "caf\xe9"}', "not UTF-8"),
@@ -186,7 +186,7 @@ def test_a_mask_picture_that_cannot_be_one(tmp_path: Path) -> None:
         ('{"image": "a", "text": "b", "box": [0, 0, 1e999, 1]}', "not finite"),
         ('{"image": "a", "text": "b", "box": [0, 0, 1%s, 1]}' % ("0" * 400), "not finite"),
         ({**SMALL, "boxes": [1, 2, 3, 4]}, "a single box is called box"),
-        ({**SMALL, "boxes": {}}, "no list of lists"),
+        ({**SMALL, "boxes": {}}, "not a list of lists"),
         ({**SMALL, "mask": "nowhere.png"}, "no file"),
         ({**SMALL, "mask": ""}, "mask is unknown"),
         ({**SMALL, "mask": 3}, "mask is unknown"),
@@ -220,7 +220,7 @@ def test_ids_are_used_once_and_sentences_are_not_empty(tmp_path: Path) -> None:
     assert isinstance(second, Fault)
     assert isinstance(third, Fault), "the third line's own number was taken by the first"
     assert isinstance(blank, Fault)
-    assert "no sentence" in blank.error
+    assert "no expression" in blank.error
 
 
 def test_unknown_keys_are_mentioned_once(tmp_path: Path) -> None:

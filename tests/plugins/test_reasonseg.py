@@ -189,7 +189,7 @@ def test_one_broken_file_does_not_stop_the_others(tmp_path: Path) -> None:
     assert list(found) == ["a", "b", "c", "d", "e-0"]
     errors = [record.error for record in found.values() if isinstance(record, Fault)]
     for words, error in zip(
-        ("a.json is not JSON", "b.jpg is no picture", "has no c.json", "has no d.jpg"),
+        ("a.json is not JSON", "b.jpg is not a picture", "has no c.json", "has no d.jpg"),
         errors,
         strict=True,
     ):

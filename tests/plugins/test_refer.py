@@ -308,8 +308,8 @@ def test_counts_are_held_to_the_published_ones(
     root = build()
     wrong = refcoco(root).statements
     assert len(wrong) == 2
-    assert "2 sentences here and 10,834 as published" in wrong[0]
-    assert "1 references here and 3,811 as published" in wrong[1]
+    assert "2 sentences here but 10,834 as published" in wrong[0]
+    assert "1 references here but 3,811 as published" in wrong[1]
     held = {"refcoco": {"unc": {"splits": {"val": {"sentences": 2, "references": 1}}}}}
     file = tmp_path / "counts.yaml"
     file.write_text(json.dumps(held))
@@ -397,7 +397,7 @@ def test_a_sentence_may_stand_in_raw_alone_or_nowhere(build: Build) -> None:
     one["sentences"][2].update(sent="", raw=" ")
     samples, faults = read(refcoco(build([one])))
     assert [sample.text for sample in samples.values()] == ["The Man!", "B"]
-    assert "no sentence" in faults["refcoco-unc-1-12"]
+    assert "no expression" in faults["refcoco-unc-1-12"]
 
 
 def test_a_reference_without_sentences_is_told(build: Build) -> None:
