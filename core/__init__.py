@@ -1,5 +1,5 @@
 """The contract and the maths: hook specs, data types, errors, the engine, rows, maps, regions.
 
-The innermost room. It imports nothing of the other rooms and knows no model, no file format, no
-terminal and not transformers; what it needs of them reaches it through the hooks.
+This is the innermost package. It imports none of the others and knows no model, file format,
+terminal or transformers; everything it needs of them arrives through the hooks.
 """

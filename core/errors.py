@@ -1,22 +1,22 @@
-"""The one tree of errors: every message says what to do next.
+"""The tree of errors; every message says what to do next.
 
 ```
 VGError                      anything this engine refuses; the command line exits with 2
-├── InputError               what the user handed over cannot be used
+├── InputError               unusable input
 │   ├── PictureError         no such file, not a picture, truncated, too large
 │   ├── ExpressionError      an empty expression
 │   └── OutputError          a result cannot be written
-├── NotFoundError            a name that nobody knows (the nearest names are in the message)
+├── NotFoundError            an unknown name (the message gives the nearest known ones)
 │   ├── AdapterNotFoundError
 │   ├── ModelNotFoundError
 │   └── HeadSetNotFoundError
 ├── ModelError               a model that cannot be loaded or does not fit
 │   ├── WeightsError         no safetensors, keys that do not match
 │   ├── UnsupportedModelError  a connector without a grid, attention that cannot be captured
-│   └── TokenCountError      the processor made another number of image tokens than foreseen
+│   └── TokenCountError      the processor made an unexpected number of image tokens
 ├── HeadsError               heads out of range, a head set that does not fit the model
-├── CaptureError             attention rows that were asked for did not arrive
-└── PluginError              a plugin that is broken or answers wrongly (it is named)
+├── CaptureError             requested attention rows did not arrive
+└── PluginError              a plugin that is broken or returns wrong values (it is named)
 ```
 """
 
@@ -31,7 +31,7 @@ class VGError(Exception):
 
 
 class InputError(VGError):
-    """What the user handed over cannot be used."""
+    """Input that cannot be used."""
 
 
 class PictureError(InputError):
@@ -47,7 +47,7 @@ class OutputError(InputError):
 
 
 class NotFoundError(VGError):
-    """A name that nobody knows."""
+    """An unknown name."""
 
 
 class AdapterNotFoundError(NotFoundError):
@@ -75,7 +75,7 @@ class UnsupportedModelError(ModelError):
 
 
 class TokenCountError(ModelError):
-    """The processor made another number of image tokens than the adapter foresaw."""
+    """The processor made another number of image tokens than the adapter expected."""
 
 
 class HeadsError(VGError):
@@ -83,15 +83,15 @@ class HeadsError(VGError):
 
 
 class CaptureError(VGError):
-    """Attention rows that were asked for did not arrive."""
+    """Requested attention rows did not arrive."""
 
 
 class PluginError(VGError):
-    """A plugin that cannot be loaded or that answers wrongly; the message names it."""
+    """A plugin that cannot be loaded or returns wrong values; the message names it."""
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
-    """Words for an error message: the known names nearest to `name`, else all of them.
+    """Suggest in an error message the known names nearest to `name`, or else list all of them.
 
     >>> nearest("masks", ["mask", "box"])
     'did you mean mask?'

@@ -1,10 +1,10 @@
-"""Geometry: the only room where a coordinate changes its frame.
+"""Geometry: the only module where a coordinate changes its frame.
 
 *original*: the upright picture, float pixels, x right, y down, pixel (0, 0) spans [0, 1) x [0, 1).
-*canvas*: what the image processor made of it: squashed, padded, cropped, cut into tiles.
+*canvas*: the image processor's version of it: squashed, padded, cropped, cut into tiles.
 *grid*: one unit is one cell of image tokens; cell (row r, column c) spans [c, c + 1) x [r, r + 1).
 
-An adapter tells what its processor did, step by step, and gets the view back:
+An adapter states what its processor did, step by step, and gets the view back:
 
 >>> import numpy as np
 >>> frame = Frame.of(640, 480).resize(448.0, 336.0)
@@ -40,19 +40,19 @@ class Affine:
             raise InputError(f"a view needs finite, positive scales, got {self}")
 
     def point(self, x: float, y: float) -> tuple[float, float]:
-        """A point of the grid in original pixels."""
+        """Convert a point of the grid to original pixels."""
         return self.offset[0] + self.scale[0] * x, self.offset[1] + self.scale[1] * y
 
     def inverse_point(self, x: float, y: float) -> tuple[float, float]:
-        """A point of the original in grid units."""
+        """Convert a point of the original to grid units."""
         return (x - self.offset[0]) / self.scale[0], (y - self.offset[1]) / self.scale[1]
 
     def box(self, box: Box) -> Box:
-        """An xyxy box of the grid in original pixels, not clipped."""
+        """Convert an xyxy box of the grid to original pixels, not clipped."""
         return (*self.point(box[0], box[1]), *self.point(box[2], box[3]))
 
     def inverse_box(self, box: Box) -> Box:
-        """An xyxy box of the original in grid units, not clipped."""
+        """Convert an xyxy box of the original to grid units, not clipped."""
         return (*self.inverse_point(box[0], box[1]), *self.inverse_point(box[2], box[3]))
 
 
@@ -85,12 +85,12 @@ class View:
 
     @property
     def extent(self) -> Box:
-        """What the grid spans, xyxy in original pixels."""
+        """The extent of the grid, xyxy in original pixels."""
         rows, cols = self.shape
         return self.to_original.box((0.0, 0.0, float(cols), float(rows)))
 
     def shifted(self, by: int) -> View:
-        """The same view with its tokens `by` positions later, for another padding or packing."""
+        """Move the tokens `by` positions along the key axis, for another padding or packing."""
         return View(self.positions + by, self.to_original, self.name)
 
 
@@ -99,8 +99,8 @@ class Frame:
     """A canvas on its way through an image processor: `canvas = original * scale + offset`.
 
     Attributes:
-        width, height: the canvas now, in its own pixels.
-        scale, offset: (x, y) of the map above.
+        width, height: current size of the canvas, in its own pixels.
+        scale, offset: (x, y) in the equation above.
     """
 
     width: float
@@ -110,11 +110,11 @@ class Frame:
 
     @classmethod
     def of(cls, width: int, height: int) -> Frame:
-        """The original picture itself."""
+        """Start from the original picture, size in pixels."""
         return cls(float(width), float(height))
 
     def resize(self, width: float, height: float) -> Frame:
-        """Squash or stretch the whole canvas to a new size."""
+        """Squash or stretch the whole canvas to a new size in pixels."""
         fx, fy = width / self.width, height / self.height
         return Frame(
             width,
@@ -132,7 +132,7 @@ class Frame:
         return self.crop(-left, -top, self.width + left + right, self.height + top + bottom)
 
     def view(self, positions: Int64[np.ndarray, "rows cols"], name: str = "picture") -> View:
-        """The view whose cells divide this canvas evenly."""
+        """Return the view whose cells divide this canvas evenly."""
         rows, cols = positions.shape
         cell = (self.width / cols, self.height / rows)
         return View(
@@ -147,7 +147,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class SoftMap(Rebuilt):
-    """Maps on one grid that knows where it lies in the original picture.
+    """Maps on one grid, with the grid's place in the original picture.
 
     Attributes:
         values: float32, rows x columns, or heads x rows x columns; not negative.
@@ -169,26 +169,26 @@ class SoftMap(Rebuilt):
         return rows, cols
 
     def with_values(self, values: Float32[np.ndarray, "*heads rows cols"]) -> SoftMap:
-        """Other values on the same grid."""
+        """Replace the values, on the same grid."""
         if values.shape[-2:] != self.values.shape[-2:]:
             raise InputError(f"expected a grid of {self.shape}, got {values.shape[-2:]}")
         return SoftMap(values, self.to_original)
 
     def peak(self, size: tuple[int, int]) -> tuple[float, float]:
-        """Find the middle of the highest cell of one map, moved into a picture of that size."""
+        """Find the middle of one map's highest cell: (x, y) in original pixels, inside `size`."""
         row, col = divmod(int(self.values.argmax()), self.shape[1])
         return clip_point(self.to_original.point(col + 0.5, row + 0.5), size)
 
     def inside(self, size: tuple[int, int]) -> SoftMap:
-        """Only the cells that show a part of the picture of `size` = (width, height).
+        """Keep only the cells that show a part of the picture of `size` = (width, height).
 
-        Padding is no place for an answer, so regions are read on what remains.
+        Padding is no place for an answer, so regions are read on these cells.
         """
         rows, cols = self.shape
         left, top, right, bottom = self.to_original.inverse_box(
             (0.0, 0.0, float(size[0]), float(size[1]))
         )
-        # A sliver below 1e-6 of a cell is rounding, not picture.
+        # An overlap below 1e-6 of a cell is rounding, not picture.
         first = (max(0, int(np.floor(left + 1e-6))), max(0, int(np.floor(top + 1e-6))))
         last = (min(cols, int(np.ceil(right - 1e-6))), min(rows, int(np.ceil(bottom - 1e-6))))
         if first[0] >= last[0] or first[1] >= last[1]:
@@ -200,7 +200,7 @@ class SoftMap(Rebuilt):
         )
 
     def render(self, size: tuple[int, int]) -> Float32[np.ndarray, "height width"]:
-        """Bilinear picture-sized rendering of one map, scaled to a maximum of 1 (0 where unseen).
+        """Render one map bilinearly at the picture's size, scaled to a maximum of 1 (0 = unseen).
 
         Raises:
             InputError: there is more than one map.
@@ -214,7 +214,7 @@ class SoftMap(Rebuilt):
         return np.asarray(image / top if top > 0 else image, dtype=np.float32)
 
     def _axis(self, axis: int, pixels: int, cells: int) -> Float32[np.ndarray, "pixels cells"]:
-        """Weights of linear interpolation between cell centres; rows of zeros where unseen."""
+        """Compute linear interpolation weights between cell centres; rows of zeros where unseen."""
         offset, scale = self.to_original.offset[axis], self.to_original.scale[axis]
         grid = (np.arange(pixels) + 0.5 - offset) / scale
         seen = (grid >= 0) & (grid < cells)
@@ -233,7 +233,7 @@ def clip_box(box: Box, size: tuple[int, int]) -> Box:
     """Cut an xyxy box to the picture of `size` = (width, height), original pixels.
 
     Raises:
-        InputError: nothing of it lies inside.
+        InputError: no part of it lies inside.
     """
     width, height = size
     left, right = max(0.0, box[0]), min(float(width), box[2])
@@ -244,7 +244,7 @@ def clip_box(box: Box, size: tuple[int, int]) -> Box:
 
 
 def clip_point(point: tuple[float, float], size: tuple[int, int]) -> tuple[float, float]:
-    """Move a point into the picture: at most half a pixel from its far edges."""
+    """Move a point into the picture, at least half a pixel from its far edges."""
     return (
         min(max(point[0], 0.0), size[0] - 0.5),
         min(max(point[1], 0.0), size[1] - 0.5),
@@ -252,7 +252,7 @@ def clip_point(point: tuple[float, float], size: tuple[int, int]) -> tuple[float
 
 
 def cell_box(grid: SoftMap, point: tuple[float, float], size: tuple[int, int]) -> Box:
-    """The cell that holds a point of the original, as a box there, cut to the picture."""
+    """Find the cell that holds a point of the original, as a box there, cut to the picture."""
     rows, cols = grid.shape
     x, y = grid.to_original.inverse_point(*point)
     col, row = min(max(int(x), 0), cols - 1), min(max(int(y), 0), rows - 1)
@@ -262,7 +262,7 @@ def cell_box(grid: SoftMap, point: tuple[float, float], size: tuple[int, int]) -
 
 
 def hidden_share(views: Sequence[View], size: tuple[int, int]) -> float:
-    """Share of the picture of `size` = (width, height) outside the views' common extent."""
+    """Compute the share of the picture of `size` = (width, height) outside all views' extent."""
     extents = np.array([view.extent for view in views])
     low = np.maximum(extents[:, :2].min(0), 0.0)
     high = np.minimum(extents[:, 2:].max(0), np.array(size, dtype=np.float64))
@@ -282,7 +282,7 @@ def mask_to_original(
         raster: a mask over the whole grid, at any resolution.
         shape: (rows, columns) of the grid that the raster spans.
         to_original: grid units to original pixels.
-        size: (width, height) of the picture.
+        size: (width, height) of the original picture.
     """
     lines, line_seen = _nearest(raster.shape[0], shape[0], to_original, 1, size[1])
     columns, column_seen = _nearest(raster.shape[1], shape[1], to_original, 0, size[0])
@@ -303,11 +303,11 @@ def _nearest(
 def fuse(
     views: Sequence[View], maps: Sequence[Float32[np.ndarray, "heads _rows _cols"]]
 ) -> SoftMap:
-    """Paint several views of one picture into one grid at the resolution of the finest.
+    """Fuse several views of one picture into one grid at the resolution of the finest view.
 
-    A cell's mass is spread evenly over what it shows; where views overlap, their densities are
-    averaged, weighted by how densely each is sampled (cells per original pixel). A single view
-    comes back as it is, padding included.
+    A cell's mass is spread evenly over the area it shows. Where views overlap, their densities are
+    averaged, weighted by how densely each is sampled (cells per original pixel). A single view is
+    returned unchanged, padding included.
 
     Args:
         views: at least one.
@@ -331,13 +331,15 @@ def fuse(
         density = 1.0 / cell
         mass += density * (down @ (values.astype(np.float64) / cell) @ across.T)
         cover += density * np.outer(down.sum(1), across.sum(1)) / area
-    # Cells that no view shows stay 0; a sliver of cover below 1e-9 is rounding.
+    # Cells that no view shows stay 0; a cover below 1e-9 is rounding.
     fused = np.divide(mass, cover, out=np.zeros_like(mass), where=cover > 1e-9 / area)
-    return SoftMap(_even(fused).astype(np.float32), canvas)
+    return SoftMap(_round_bits(fused).astype(np.float32), canvas)
 
 
-def _even(values: Float64[np.ndarray, "heads rows cols"]) -> Float64[np.ndarray, "heads rows cols"]:
-    """Values to 40 binary places of their own: what is equal but for rounding becomes equal."""
+def _round_bits(
+    values: Float64[np.ndarray, "heads rows cols"],
+) -> Float64[np.ndarray, "heads rows cols"]:
+    """Round to 40 significant bits, so that values that differ by rounding alone become equal."""
     parts, exponents = np.frexp(values)
     return np.asarray(np.ldexp(np.round(np.ldexp(parts, 40)), exponents - 40))
 
@@ -356,7 +358,7 @@ def _finest_grid(views: Sequence[View]) -> tuple[Affine, tuple[int, int]]:
 def _overlap(
     canvas: Affine, cells: int, view: Affine, view_cells: int, axis: int
 ) -> Float64[np.ndarray, "cells view_cells"]:
-    """Length in original pixels that each canvas cell shares with each cell of the view."""
+    """Compute the length in original pixels that each canvas cell shares with each view cell."""
     a = canvas.offset[axis] + canvas.scale[axis] * np.arange(cells + 1)
     b = view.offset[axis] + view.scale[axis] * np.arange(view_cells + 1)
     low = np.maximum(a[:-1, None], b[None, :-1])
@@ -366,13 +368,9 @@ def _overlap(
 
 
 def share_inside(maps: SoftMap, boxes: Float[np.ndarray, "n 4"]) -> Float64[np.ndarray, " heads"]:
-    """Share of each map's mass that lies inside the union of boxes, in original pixels.
+    """Compute the share of each map's mass inside the union of boxes, xyxy in original pixels.
 
     A cell counts by the part of it that is covered. A map without mass has 0.
-
-    Args:
-        maps: heads x rows x columns.
-        boxes: xyxy.
     """
     covered = _covered(maps, boxes)
     values = maps.values.astype(np.float64)
@@ -382,7 +380,7 @@ def share_inside(maps: SoftMap, boxes: Float[np.ndarray, "n 4"]) -> Float64[np.n
 
 
 def _covered(maps: SoftMap, boxes: Float[np.ndarray, "n 4"]) -> Float64[np.ndarray, "rows cols"]:
-    """Part of each cell that the boxes cover: painted between all edges of cells and boxes."""
+    """Compute the part of each cell that the boxes cover, on a raster of all edges of both."""
     rows, cols = maps.shape
     whole = [maps.to_original.inverse_box((a, b, c, d)) for a, b, c, d in boxes.tolist()]
     grid = np.clip(np.array(whole).reshape(-1, 4), 0.0, np.array([cols, rows, cols, rows]))

@@ -17,7 +17,7 @@ _NAME = re.compile(r"[Ll](\d{1,6})[Hh](\d{1,6})|(\d{1,6})[.:/](\d{1,6})")
 
 
 class Head(NamedTuple):
-    """One attention head: decoder layer and head in it, both counted from 0 (L14H24)."""
+    """One attention head: its decoder layer and its number there, both counted from 0 (L14H24)."""
 
     layer: int
     head: int
@@ -33,7 +33,7 @@ class Head(NamedTuple):
         (Head(layer=14, head=24), Head(layer=14, head=24))
 
         Raises:
-            HeadsError: the text names no head.
+            HeadsError: the text does not name a head.
         """
         match = _NAME.fullmatch(text.strip())
         if match is None:
@@ -43,10 +43,10 @@ class Head(NamedTuple):
 
 
 def parse_heads(text: str | Iterable[str]) -> tuple[Head, ...]:
-    """Read a list such as `L14H24,L14H13` (or an iterable of such names); doubles are refused.
+    """Read a list such as `L14H24,L14H13`, or an iterable of such names.
 
     Raises:
-        HeadsError: a name that is no head, no head at all, or one named twice.
+        HeadsError: a name is not a head, there is no name, or a head is named twice.
     """
     parts = re.split(r"[,\s]+", text.strip()) if isinstance(text, str) else list(text)
     heads = tuple(Head.parse(part) for part in parts if part)
@@ -71,13 +71,13 @@ def check_heads(
     """Return `heads` if all lie in a model of `layers` layers with `per_layer` heads each.
 
     Args:
-        heads: any.
-        layers: of the decoder.
-        per_layer: heads in each.
+        heads: the heads to check.
+        layers: number of decoder layers.
+        per_layer: number of heads in each layer.
         map_layers: the layers that can point at the picture; None = all.
 
     Raises:
-        HeadsError: one lies outside, or in a layer that does not see the picture.
+        HeadsError: a head is out of range, or in a layer that does not see the picture.
     """
     checked = tuple(heads)
     for head in checked:
@@ -96,10 +96,10 @@ def check_heads(
 
 @dataclass(frozen=True)
 class HeadSet(Rebuilt):
-    """Localization heads with where they come from. Heads are data: `registry/heads/*.yaml`.
+    """Localization heads and their provenance. Heads are data: `registry/heads/*.yaml`.
 
     Attributes:
-        name: what `--heads` takes.
+        name: the name that `--heads` takes.
         heads: best first.
         mode: the rule that chose them (`paper`, `sensitivity`, `published`, `given`, `auto`).
         model: model ids that the set was made for.
@@ -108,10 +108,11 @@ class HeadSet(Rebuilt):
             empty.
         spread: standard deviation of the frequency over the draws, aligned likewise or empty.
         score: what the rule ranked by, aligned likewise or empty.
-        provenance: everything else that the entry states (data, n, seed, prompt, source, date).
+        provenance: everything else in the entry (data, n, seed, prompt, source, date).
 
     Raises:
-        HeadsError: no head, one named twice, or a column that is not aligned or out of range.
+        HeadsError: there is no head, one is named twice, or a column is not aligned or out of
+            range.
     """
 
     name: str
@@ -149,14 +150,14 @@ class HeadSet(Rebuilt):
 
     @property
     def columns(self) -> dict[str, tuple[float, ...]]:
-        """What is known of each head, by name: those of frequency, spread and score that are."""
+        """The non-empty columns among frequency, spread and score, by name."""
         every = {"frequency": self.frequency, "spread": self.spread, "score": self.score}
         return {name: values for name, values in every.items() if values}
 
     def check_fits(
         self, *, layers: int, per_layer: int, map_layers: tuple[int, ...] | None = None
     ) -> None:
-        """Refuse a model of another shape, or one whose picture these heads do not see.
+        """Refuse a model of another shape, or one in which these heads do not see the picture.
 
         Raises:
             HeadsError: the set was made for another number of layers or heads, or is out of range.
@@ -173,12 +174,12 @@ class HeadSet(Rebuilt):
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike two lists of heads are.
+    """The agreement of two lists of heads.
 
     Attributes:
         shared: heads in both, in the order of the first.
-        jaccard: shared heads over all heads of either.
-        kendall: Kendall's tau of the two orders of the shared heads: 1 the same order, -1 the
+        jaccard: number of shared heads over number of heads in either list.
+        kendall: Kendall's tau of the two orders of the shared heads: 1 = the same order, -1 = the
             reverse; None where fewer than two are shared.
     """
 

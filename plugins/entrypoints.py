@@ -1,7 +1,7 @@
-"""What is installed, read from the distributions' metadata: nothing is imported to list it.
+"""Installed plugins, read from the distributions' metadata without importing them.
 
-A plugin is imported when somebody asks for it by name, and only then can it break anything: the
-error names its distribution, version and cause.
+A plugin is imported only when it is requested by name. If that fails, the error names its
+distribution, version and cause.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EDITORS = "vg_engine.editors"
 GROUPS = (ADAPTERS, MODEL_TYPES, PLUGINS, REGIONS, CONVERTERS, DATASETS, RULES, EDITORS)
 _LOG = logging.getLogger("vg_engine")
 
-# What a group holds, in words, and the error for a name that it does not hold.
+# Per group: its kind of plugin in words, the error for an unknown name, and a hint.
 _KINDS: dict[str, tuple[str, type[NotFoundError], str]] = {
     ADAPTERS: ("adapter", AdapterNotFoundError, " (vg-engine adapters lists what is installed)"),
     MODEL_TYPES: ("adapter for model type", AdapterNotFoundError, " (name one with --adapter)"),
@@ -42,12 +42,12 @@ _KINDS: dict[str, tuple[str, type[NotFoundError], str]] = {
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """One entry point, as its distribution's metadata states it.
+    """One entry point, as stated in its distribution's metadata.
 
     Attributes:
-        name: what the user calls it.
+        name: the name that users write.
         value: `module:attribute`, not imported yet.
-        distribution, version: the package that brings it.
+        distribution, version: the package that provides it.
         group: one of `GROUPS`.
     """
 
@@ -63,17 +63,17 @@ class Entry:
         return f"{self.distribution} {self.version}"
 
     def load(self) -> Any:
-        """Import what the entry point names; of an adapter, one is made to look at.
+        """Import the entry point's object; an adapter is also instantiated once, to check it.
 
         Raises:
-            PluginError: it cannot be imported, or is no adapter where one belongs; the message
-                names the package and the cause.
+            PluginError: it cannot be imported, or an adapter is not valid; the message names the
+                package and the cause.
         """
         try:
             found = importlib.metadata.EntryPoint(self.name, self.value, self.group).load()
             if self.group in (ADAPTERS, MODEL_TYPES):
                 self._check_adapter(found)
-        # A module that ends the program while it is imported is broken like the others.
+        # A module that exits the program during its import is broken like any other.
         except (Exception, SystemExit) as error:
             cause = " ".join(str(error).split()) or "no message"
             if not isinstance(error, PluginError):
@@ -85,18 +85,18 @@ class Entry:
         return found
 
     def _check_adapter(self, found: Any) -> None:
-        """Refuse what could never be registered, and what cannot say which models it takes."""
-        from vg_engine.plugins import manager  # noqa: PLC0415 - torch, which lists do without
+        """Refuse an adapter that cannot be registered or cannot state which models it supports."""
+        from vg_engine.plugins import manager  # noqa: PLC0415 - torch, which listing does not need
 
         manager.check_adapter(self.name, found() if inspect.isclass(found) else found)
         claims = getattr(found, "claims", None)
         if claims is not None:
-            # Asked about every config of its type (also where the entry is `type+tower`), however
-            # little that says.
+            # It is asked about every config of its type (also where the entry is `type+tower`),
+            # even one that holds nothing but the type.
             claims({"model_type": self.name.partition("+")[0]})
 
     def _advice(self, error: BaseException) -> str:
-        """What to do about it."""
+        """Advise how to repair a broken plugin."""
         if isinstance(error, ModuleNotFoundError) and error.name:
             missing = error.name.partition(".")[0]
             own = self.value.partition(":")[0].partition(".")[0]
@@ -106,12 +106,12 @@ class Entry:
 
 
 def installed(group: str) -> tuple[Entry, ...]:
-    """All entry points of a group, by name. Nothing is imported, nobody is refused.
+    """List all entry points of a group, by name. Nothing is imported, and none is left out.
 
     >>> any(entry.distribution == "vg-engine" for entry in installed("vg_engine.adapters"))
     True
     """
-    # A package's metadata is parsed once, not per entry; held, so that no other takes its id.
+    # Parse a package's metadata once, not per entry; keep the object, so that its id stays unique.
     packages: dict[int, tuple[Any, tuple[str, str]]] = {}
     found = set()
     for point in _points(group):
@@ -122,10 +122,10 @@ def installed(group: str) -> tuple[Entry, ...]:
 
 
 def _points(group: str) -> Iterator[Any]:
-    """The entry points of a group; a distribution whose metadata cannot be read brings none."""
+    """Iterate over the entry points of a group, without distributions of unreadable metadata."""
     try:
         return iter(importlib.metadata.entry_points(group=group))
-    except Exception:  # noqa: BLE001 - one broken file stops the reading of all
+    except Exception:  # noqa: BLE001 - one broken file makes the common call fail
         return _readable_points(group)
 
 
@@ -134,7 +134,7 @@ def _readable_points(group: str) -> Iterator[Any]:
     for distribution in importlib.metadata.distributions():
         name, _ = _package(distribution)
         if name in seen:
-            continue  # hidden by one that stands before it on the path
+            continue  # hidden by one earlier on the path
         seen.add(name)
         try:
             yield from distribution.entry_points.select(group=group)
@@ -144,7 +144,7 @@ def _readable_points(group: str) -> Iterator[Any]:
 
 
 def _package(distribution: Any) -> tuple[str, str]:
-    """Name and version of a distribution, as far as they can be read."""
+    """Return name and version of a distribution, as far as they can be read."""
     try:
         return str(distribution.name or "an unnamed package"), str(distribution.version or "?")
     except Exception:  # noqa: BLE001 - a folder that a failed installation left behind
@@ -152,16 +152,16 @@ def _package(distribution: Any) -> tuple[str, str]:
 
 
 def find(group: str, name: str, entries: Sequence[Entry] | None = None) -> Entry:
-    """The one entry of that name; not imported yet.
+    """Find the one entry of a name, without importing it.
 
     Args:
         group: one of `GROUPS`.
         name: as the user wrote it.
-        entries: where to look; by default what is installed.
+        entries: the entries to search; by default all installed ones.
 
     Raises:
-        NotFoundError: nobody offers that name (the nearest names are in the message).
-        PluginError: two distributions offer it; both are named.
+        NotFoundError: no package offers that name (the nearest names are in the message).
+        PluginError: two distributions offer it; the message names both.
     """
     known = installed(group) if entries is None else entries
     offers = [entry for entry in known if entry.name == name]

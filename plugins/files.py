@@ -1,4 +1,4 @@
-"""Files written whole or not at all: under a temporary name, then renamed."""
+"""Atomic writing of files: under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LONGEST_SLUG = 40
 
 
 def prepare_folder(folder: Path) -> Path:
-    """Make a folder, and make sure that files can be written in it.
+    """Make a folder, and check that files can be written in it.
 
     Raises:
-        OutputError: it cannot be made or written.
+        OutputError: it cannot be made or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -50,9 +50,9 @@ def write_whole(path: Path, data: bytes) -> Path:
 
 
 class JsonLines:
-    """A JSONL file that appears, whole lines only, when the block is left, however it is left.
+    """A JSONL file that appears when its `with` block ends, even by an error, in whole lines only.
 
-    Each line is flushed under a temporary name; without any line no file appears.
+    Each line is flushed to a file of a temporary name; without any line, no file appears.
 
     Raises:
         OutputError: the path is a folder.

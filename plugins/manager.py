@@ -1,8 +1,8 @@
 """One plugin manager per engine: exactly one adapter, and the post-processors the user named.
 
-pluggy drops an implementation without its marker, and never passes an argument that has a default
-or stands behind a `*`. Here every method whose name begins with `vg_` counts, and whatever pluggy
-would pass over in silence is refused by name.
+pluggy ignores an implementation without its marker, and never passes an argument that has a
+default or follows a `*`. Here every method whose name begins with `vg_` counts, and whatever pluggy
+would silently ignore is refused by name.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ EDIT = "vg_edit"
 
 
 class Manager(pluggy.PluginManager):
-    """A pluggy manager that takes every `vg_` method for an implementation, marked or not."""
+    """A pluggy manager that treats every `vg_` method as an implementation, marked or not."""
 
     def __init__(self) -> None:
         super().__init__(hookspecs.PROJECT)
         self.add_hookspecs(hookspecs.Specs)
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> HookimplOpts | None:
-        """The options of an implementation; a marker may add to them, and is not needed."""
+        """Return the options of an implementation; a marker may add to them but is not needed."""
         if not name.startswith(PREFIX) or not callable(getattr(plugin, name, None)):
             return None
         options: HookimplOpts = {
@@ -62,11 +62,13 @@ def make_hooks(
     Args:
         adapter_name: for messages and provenance.
         adapter: an *instance* with at least the four required hooks.
-        postprocessors: names and instances, in the order in which they are folded.
+        postprocessors: names and instances, in the order of their application.
+
+    Returns:
+        The typed façade over the manager's hooks.
 
     Raises:
-        PluginError: a hook or argument is misspelt, missing or not where it belongs, or a name
-            is used twice.
+        PluginError: a hook or argument is misspelt, missing or misplaced, or a name is used twice.
     """
     manager = Manager()
     check_adapter(adapter_name, adapter)
@@ -105,14 +107,14 @@ def _check_alone(name: str, plugin: object, hook: str, kind: str) -> None:
 
 
 def check_adapter(name: str, adapter: object) -> None:
-    """Refuse what cannot be registered as an adapter.
+    """Refuse an object that cannot be registered as an adapter.
 
     Args:
         name: for messages.
         adapter: an instance.
 
     Raises:
-        PluginError: a hook or argument is misspelt, missing or not where it belongs.
+        PluginError: a hook or argument is misspelt, missing or misplaced.
     """
     hooks = _check(name, adapter)
     missing = [hook for hook in REQUIRED if hook not in hooks]
@@ -141,7 +143,7 @@ def _register(manager: Manager, name: str, plugin: object) -> None:
 
 
 def _check(name: str, plugin: object) -> set[str]:
-    """The names of the hooks that a plugin implements, each checked against its specification."""
+    """Check a plugin's hooks against their specifications; returns their names."""
     if inspect.isclass(plugin):
         raise PluginError(f"plugin {name!r} is the class {plugin.__name__}; hand over an instance")
     if getattr(type(plugin), "__hash__", None) is None:
@@ -178,7 +180,7 @@ def _implementations(plugin: object) -> Iterator[tuple[str, HookimplOpts]]:
 
 
 def _check_arguments(name: str, attribute: str, method: Any, hook: str) -> None:
-    """Refuse arguments that the hook has not got, and those that pluggy would never pass."""
+    """Refuse arguments that the hook does not have, and those that pluggy would never pass."""
     wanted = list(inspect.signature(getattr(hookspecs.Specs, hook)).parameters)[1:]
     where = f"plugin {name!r}: {attribute}"
     for argument, parameter in inspect.signature(method).parameters.items():
@@ -189,7 +191,7 @@ def _check_arguments(name: str, attribute: str, method: Any, hook: str) -> None:
             )
         if argument not in wanted:
             if parameter.default is not parameter.empty:
-                continue  # the plugin's own business: called without it
+                continue  # the plugin's own option: the hook is called without it
             raise PluginError(
                 f"{where} has an argument {argument!r} that the hook has not got; "
                 f"{nearest(argument, wanted)}"

@@ -1,4 +1,4 @@
-"""Options of a plugin, written as text (`paper:per_sample=5`) and read by their defaults' types."""
+"""Options of a plugin as text (`paper:per_sample=5`), converted to the types that it takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
 def settable(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """List the parameters that a user may set: those with a default that can be named in a call."""
+    """Find the parameters that a user may set: those with a default that a call can name."""
     kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return {
         name: parameter
@@ -23,17 +23,17 @@ def settable(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def parse(what: str, function: Callable[..., Any], stated: Mapping[str, str]) -> dict[str, Any]:
-    """Turn texts into the values that a function's options take; a default tells the type.
+    """Convert texts to the values of a function's options; the defaults give the types.
 
     Args:
         what: the plugin's kind and name, for messages (`region 'mean_std'`).
-        function: what will be called.
+        function: the function that takes the options.
         stated: option -> text.
 
     Raises:
-        InputError: an unknown option, or a value of another type.
+        InputError: an option is unknown, or a value has another type.
 
-    >>> parse("mode 'x'", lambda *, n=3, cut=1.0, by="unc": None, {"n": "5", "cut": "2"})
+    >>> parse("rule 'x'", lambda *, n=3, cut=1.0, by="unc": None, {"n": "5", "cut": "2"})
     {'n': 5, 'cut': 2.0}
     """
     known = settable(function)
@@ -62,16 +62,16 @@ def _value(what: str, key: str, text: str, default: object) -> Any:
 
 
 def pairs(text: str, separator: str = ",") -> dict[str, str]:
-    """Split `a=1,b=2` into a mapping.
+    """Read `a=1,b=2` as a mapping.
 
     Raises:
-        InputError: a part without `=`, or an option named twice.
+        InputError: a part has no `=`, or an option is named twice.
     """
     found: dict[str, str] = {}
     for part in filter(None, (p.strip() for p in text.split(separator))):
         key, equals, value = part.partition("=")
         if not equals or not key:
-            raise InputError(f"{part!r} is no option; write name=value")
+            raise InputError(f"{part!r} is not an option; write name=value")
         if key in found:
             raise InputError(f"option {key!r} is given twice; give it once")
         found[key] = value

@@ -1,8 +1,8 @@
 """Decode pictures: paths, bytes, PIL images and uint8 RGB arrays become an upright `Picture`.
 
-What real life brings is made RGB with care (16 bits are scaled, transparency is laid on white,
-EXIF turns the picture upright), and whatever was done is said in the picture's notes. What cannot
-be used is refused before it is decoded, in one line.
+Every picture becomes upright RGB (16 bits are scaled, transparency is blended with white, EXIF
+orientation is applied), and its notes list the conversions. Unusable input is refused before it is
+decoded, in one line.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from vg_engine.core.errors import PictureError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 64_000_000
-# Pillow itself refuses headers beyond this, and that limit is global: it is left alone.
+# Pillow itself refuses larger headers. Its limit is global, so it is left unchanged.
 PILLOW_LIMIT = 2 * (Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
 _EXIF_ORIENTATION = 0x0112
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _OPAQUE, _DEEPEST = 255, 65535  # the largest values of 8 and of 16 bits
-_REMEMBERED = 1 << 26  # bytes of a file that is kept for comparison
-_SHOWN = 80  # characters of a source that messages show
+_REMEMBERED = 1 << 26  # largest size in bytes of a file that is kept for comparison
+_SHOWN = 80  # characters of a source in messages
 # Pillow reports through warnings, whose filters belong to the whole process.
 _WARNINGS = threading.Lock()
 
@@ -43,8 +43,12 @@ def decode(image: object, *, max_pixels: int = MAX_PIXELS) -> Picture:
             `Picture`.
         max_pixels: larger pictures are refused before they are decoded.
 
+    Returns:
+        The picture, with notes on its conversions.
+
     Raises:
-        PictureError: missing, empty, no picture, truncated, of a refused format or too large.
+        PictureError: the picture is missing, empty, truncated, too large, in a refused format, or
+            not a picture.
 
     >>> decode(np.zeros((2, 3, 3), np.uint8)).size
     (3, 2)
@@ -68,9 +72,9 @@ def decode(image: object, *, max_pixels: int = MAX_PIXELS) -> Picture:
 
 
 class Decoder:
-    """Decodes like `decode`, and remembers the last file: its bytes, asked for again, are not anew.
+    """A decoder like `decode` that does not decode its last file a second time.
 
-    A file counts by its content: one that was written over is decoded again.
+    Files are compared by content: an overwritten file is decoded again.
 
     Args:
         max_pixels: larger pictures are refused.
@@ -81,7 +85,7 @@ class Decoder:
         self._last: tuple[str, bytes, Picture] | None = None
 
     def __call__(self, image: object) -> Picture:
-        """Make an upright RGB picture; arguments and errors as `decode`."""
+        """Make an upright RGB picture; arguments and errors as in `decode`."""
         data = self._bytes(image)
         if data is None:
             return decode(image, max_pixels=self._max_pixels)
@@ -94,7 +98,7 @@ class Decoder:
 
     @staticmethod
     def _bytes(image: object) -> bytes | None:
-        """The content of a file of ordinary size; None where `decode` has to say what is wrong."""
+        """Read a file of ordinary size; None where `decode` shall report the error."""
         if not isinstance(image, str | os.PathLike):
             return None
         try:
@@ -143,7 +147,7 @@ def _from_path(path: str | bytes, max_pixels: int) -> Picture:
         if not file.exists():
             raise PictureError(f"{shown}: no such file; check the path (here is {Path.cwd()})")
         if not file.is_file():
-            raise PictureError(f"{shown} is no regular file; save the picture to a file first")
+            raise PictureError(f"{shown} is not a regular file; save the picture to a file first")
         if not file.stat().st_size:
             raise PictureError(f"{shown} is empty (0 bytes); save or download it again")
         with file.open("rb") as opened:
@@ -185,7 +189,7 @@ def _clean(source: str) -> Iterator[None]:
         ) from error
     except MemoryError as error:
         raise PictureError(f"{shown} does not fit into memory; make it smaller") from error
-    # Decoders of broken files raise nearly anything: OSError, SyntaxError, struct.error, EOFError.
+    # For broken files decoders raise nearly anything: OSError, SyntaxError, struct.error...
     except Exception as error:
         cause = " ".join(str(error).split()) or type(error).__name__
         raise PictureError(
@@ -195,7 +199,7 @@ def _clean(source: str) -> Iterator[None]:
 
 @contextmanager
 def _muted() -> Iterator[list[str]]:
-    """Collect Pillow's warnings as sentences instead of letting them loose."""
+    """Collect Pillow's warnings as notes instead of emitting them."""
     said: list[str] = []
     with _WARNINGS, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -216,14 +220,14 @@ def _upright(
     _check_size(source, image.size, max_pixels)
     with _clean(source):
         notes = list(said)
-        # A header may name a size and the file hold more frames: only the one at hand is read.
+        # A file may hold more frames of other sizes: only the current frame is read.
         if getattr(image, "is_animated", False):
             frame = image.tell()
             which = "the first frame is" if frame == 0 else f"frame {frame} is"
             notes.append(f"of several frames {which} used")
         with _muted() as later:
             turned = image.getexif().get(_EXIF_ORIENTATION, 1)
-        image.load()  # the long part: other threads may decode meanwhile
+        image.load()  # the slow part: other threads may decode meanwhile
         with _muted() as last:
             upright = ImageOps.exif_transpose(image)
         notes += later + last
@@ -254,7 +258,7 @@ def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def _scaled(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Deep grey values in 8 bits: 16 bits by their full range, others by what they hold."""
+    """Scale deep grey values to 8 bits: 16 bits by their full range, others by their extremes."""
     values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
     if image.mode != "F" and low >= 0 and high <= _DEEPEST:

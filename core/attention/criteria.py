@@ -1,4 +1,4 @@
-"""What is measured of each head: attention to the picture, entropy, sensitivity (paper, section 3).
+"""Measures of a head: attention to the picture, spatial entropy, sensitivity (paper, section 3).
 
 `S_img` says whether a head looks at the picture at all, the spatial entropy whether it looks at
 one place, the sensitivity whether that place follows the words.
@@ -20,8 +20,8 @@ from vg_engine.core.errors import InputError
 Weighting = Literal["area", "mass"]
 CONNECTIVITIES = (4, 8)
 
-# In shares of a curve's range: one that dips less below its chord is a straight line, and distances
-# that differ by less are equal. What rounding does to 0.1, 0.2, 0.3 moves no elbow.
+# Both are shares of a curve's range. A curve that dips less than _STRAIGHT below its chord is a
+# straight line; distances that differ by less than _EQUAL are equal. So rounding moves no elbow.
 _STRAIGHT = 1e-9
 _EQUAL = 1e-12
 _SHORTEST_CURVE = 3
@@ -32,28 +32,28 @@ class Elbow:
     """The point of maximum curvature of a sorted curve.
 
     Attributes:
-        index: its place in the values sorted ascending; 0 keeps all.
-        threshold: its value; what reaches it (>=) is kept.
+        index: its place among the values sorted ascending; 0 keeps all of them.
+        threshold: its value; values that reach it (>=) are kept.
     """
 
     index: int
     threshold: float
 
     def keeps(self, values: Float[np.ndarray, " heads"]) -> Bool[np.ndarray, " heads"]:
-        """Which of `values` reach the threshold."""
+        """Mark the values that reach the threshold."""
         return np.asarray(values.astype(np.float64) >= self.threshold)
 
 
 def elbow(values: Float[np.ndarray, " heads"]) -> Elbow:
-    """The elbow of the values sorted ascending: furthest below the chord (paper, section 3).
+    """Find the elbow of the sorted values: the point furthest below the chord (paper, section 3).
 
     The chord joins the first and the last point; the vertical distance to it is largest where the
-    perpendicular one is. Of equal distances the lowest index counts, which keeps more. A curve
-    that nowhere lies below its chord (straight, concave, constant, fewer than three values) has
-    no elbow: everything is kept.
+    perpendicular one is. Of equal distances the lowest index wins, which keeps more values. A
+    curve that never lies below its chord (straight, concave, constant, fewer than three values)
+    has no elbow: everything is kept.
 
     Raises:
-        InputError: no value, or one that is not finite.
+        InputError: there is no value, or one is not finite.
     """
     if not len(values) or not np.isfinite(values).all():
         raise InputError(f"the elbow needs finite values, got {len(values)} values")
@@ -72,9 +72,9 @@ def elbow(values: Float[np.ndarray, " heads"]) -> Elbow:
 def image_attention(
     maps: Float32[np.ndarray, "heads rows cols"],
 ) -> Float32[np.ndarray, " heads"]:
-    """S_img: each head's attention on the picture, the plain sum of its map (paper, section 3).
+    """Sum each head's map: S_img, its attention on the picture (paper, section 3).
 
-    Of several views the engine adds the sums up before it fuses their maps: the fused map spreads
+    With several views, the engine adds up their sums before it fuses their maps: a fused map holds
     densities, and its sum is not S_img.
     """
     return np.asarray(maps.sum(axis=(1, 2), dtype=np.float64), dtype=np.float32)
@@ -83,7 +83,7 @@ def image_attention(
 def binarise(
     maps: Float32[np.ndarray, "*heads rows cols"], cut: float = 1.0
 ) -> Bool[np.ndarray, "*heads rows cols"]:
-    """Cells strictly above `cut` times the map's own mean over all its cells."""
+    """Mark the cells strictly above `cut` times the mean over all cells of their map."""
     mean = maps.mean(axis=(-2, -1), keepdims=True, dtype=np.float64)
     return np.asarray(maps > cut * mean)
 
@@ -95,20 +95,20 @@ def spatial_entropy(
     connectivity: int = 8,
     weighting: Weighting = "area",
 ) -> Float64[np.ndarray, " heads"]:
-    """H = -sum P ln P over the connected components above the mean (paper, section 3).
+    """Compute H = -sum P ln P over the connected components above the mean (paper, section 3).
 
     Args:
-        maps: float32, one map per head.
-        cut: a cell counts when it lies strictly above `cut` x its map's mean; free of scale.
+        maps: one map per head.
+        cut: a cell counts when it lies strictly above `cut` times its map's mean.
         connectivity: 8 (the paper's) or 4.
-        weighting: P of a component is its share of the cells (`area`, the paper's) or of the
-            attention (`mass`) of all components.
+        weighting: P of a component is its share of all components' cells (`area`, the paper's) or
+            of their attention (`mass`).
 
     Returns:
-        Natural-log entropies: 0 for a single component, +inf where there is none.
+        Entropies in nats: 0 for a single component, +inf where there is none.
 
     Raises:
-        InputError: another connectivity or weighting.
+        InputError: an unknown connectivity or weighting.
     """
     if connectivity not in CONNECTIVITIES:
         raise InputError(f"connectivity must be 4 or 8, got {connectivity}")
@@ -117,11 +117,11 @@ def spatial_entropy(
     heads, rows, cols = maps.shape
     if not maps.size:
         return np.full(heads, np.inf)
-    # All maps on one sheet, one below the other, so that one call labels them all. OpenCV labels
-    # from top to bottom, in single lines or pairs of them; with a blank line between two maps no
-    # pair holds both, so the labels ascend from map to map.
+    # All maps lie on one sheet, one below the other, so that one call labels them all. OpenCV
+    # labels from top to bottom, by single lines or pairs of lines; with a blank line between two
+    # maps no pair spans both, so the labels ascend from map to map.
     flat = maps.reshape(heads, rows * cols)
-    # float64 adds equal float32 without rounding: nothing of a constant map lies above its mean.
+    # float64 adds equal float32 without rounding: no cell of a constant map exceeds its mean.
     mean = np.einsum("hc->h", flat, dtype=np.float64) / flat.shape[1]
     lines = np.zeros((heads, (rows + 1) * cols), dtype=bool)
     above = lines[:, : flat.shape[1]]
@@ -147,9 +147,9 @@ def spatial_entropy(
 
 
 def _just_below(levels: Float64[np.ndarray, "*any"]) -> Float32[np.ndarray, "*any"]:
-    """The largest float32 that is not above each level.
+    """Round each level down to float32.
 
-    A float32 lies above the level exactly if it lies above this; comparing with it is faster.
+    A float32 exceeds the level exactly if it exceeds the result, and comparing float32 is faster.
     """
     with np.errstate(over="ignore"):
         near = levels.astype(np.float32)
@@ -159,7 +159,7 @@ def _just_below(levels: Float64[np.ndarray, "*any"]) -> Float32[np.ndarray, "*an
 def overlap(
     maps_a: Float32[np.ndarray, "heads rows cols"], maps_b: Float32[np.ndarray, "heads rows cols"]
 ) -> Float64[np.ndarray, " heads"]:
-    """Sum of the minima of two maps that are normalised to sum 1: 1 for alike, 0 for disjoint."""
+    """Sum the minima of two maps normalised to sum 1: 1 for equal maps, 0 for disjoint ones."""
     common = np.minimum(normalise(maps_a), normalise(maps_b)).sum(axis=(1, 2))
     return np.asarray(np.clip(common, 0.0, 1.0))
 
@@ -167,10 +167,10 @@ def overlap(
 def sensitivity(
     maps_a: Float32[np.ndarray, "heads rows cols"], maps_b: Float32[np.ndarray, "heads rows cols"]
 ) -> Float64[np.ndarray, " heads"]:
-    """How much each head's map changes between two expressions on one picture, in [0, 1].
+    """Measure how much each head's map changes between two expressions on one picture.
 
-    1 - overlap, free of scale and of labels. A head one of whose maps has no mass has 0: nothing
-    is known of it.
+    Returns:
+        1 - overlap per head, in [0, 1]; 0 where one of the two maps has no mass.
     """
     massive = (maps_a.sum(axis=(1, 2)) > 0) & (maps_b.sum(axis=(1, 2)) > 0)
     return np.where(massive, 1.0 - overlap(maps_a, maps_b), 0.0)
@@ -181,10 +181,13 @@ def common_change(
     maps_b: Float32[np.ndarray, "heads rows cols"],
     weights: Float[np.ndarray, " heads"],
 ) -> Float64[np.ndarray, " heads"]:
-    """How far each head's change between two expressions is the change of the others, in [0, 1].
+    """Measure how far each head's change between two expressions agrees with the other heads'.
 
-    A head's change is the difference of its two normalised maps. The value is the cosine between
-    it and the weighted sum of the other heads' changes, 0 where it is negative or undefined.
+    A head's change is the difference of its two normalised maps.
+
+    Returns:
+        Per head the cosine between its change and the weighted sum of the other heads' changes, in
+        [0, 1]; 0 where it is negative or undefined.
     """
     change = (normalise(maps_a) - normalise(maps_b)).reshape(len(maps_a), -1)
     parts = change * weights.astype(np.float64)[:, None]
@@ -198,5 +201,5 @@ def common_change(
 def ranked(
     *keys: Sequence[float] | Float[np.ndarray, " heads"] | Int[np.ndarray, " heads"],
 ) -> Int[np.ndarray, " heads"]:
-    """Indices sorted ascending by the first key, ties by the next, and so on; then by index."""
+    """Sort indices ascending by the first key, ties by the next key and so on, then by index."""
     return np.lexsort(tuple(np.asarray(key) for key in reversed(keys)))

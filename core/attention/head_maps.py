@@ -15,7 +15,7 @@ from vg_engine.core.errors import PluginError
 from vg_engine.core.geometry import View
 from vg_engine.core.heads import Head
 
-# Less than this of a picture hidden is a processor's rounding, not worth a note.
+# A smaller hidden share of a picture comes from the processor's rounding: not worth a note.
 _HIDDEN = 0.005
 
 
@@ -27,17 +27,18 @@ def head_maps(
     size: tuple[int, int],
     unknown: Sequence[str] = (),
 ) -> HeadMaps:
-    """Read the image entries of one query's rows, averaged over its rows; not renormalised.
-
-    S_img sums over all views.
+    """Read the image entries of one query's rows: averaged over the rows, not renormalised.
 
     Args:
-        query: the expression, and how many rows it reads.
-        heads: whose rows these are.
+        query: the expression, and the number of rows that it reads.
+        heads: the heads that `rows` belong to.
         rows: softmax rows over all keys, any device.
         views: the grids of the query's picture.
         size: (width, height) of the original picture.
         unknown: words that the tokenizer does not know.
+
+    Returns:
+        One map per head, all views fused into one grid; its S_img sums over all views.
 
     Raises:
         PluginError: a view points beyond the keys.
@@ -54,7 +55,11 @@ def token_maps(
     size: tuple[int, int],
     unknown: Sequence[str] = (),
 ) -> tuple[HeadMaps, ...]:
-    """Read each of one query's rows apart: one `HeadMaps` per token. Arguments as `head_maps`."""
+    """Read each row of a query separately: one `HeadMaps` per token. Arguments as in `head_maps`.
+
+    Raises:
+        PluginError: the query has another number of token texts than rows.
+    """
     if query.tokens and len(query.tokens) != rows.shape[1]:
         raise PluginError(f"{len(query.tokens)} token texts for {rows.shape[1]} rows of a query")
     return _maps(query, heads, rows, views, size, unknown, tokens=query.tokens)
@@ -77,7 +82,7 @@ def _maps(
             "the adapter's vg_locate_image_tokens has to be fixed"
         )
     index = torch.from_numpy(positions).to(rows.device)
-    # Gather on the device first: what is copied to the host is the picture's part alone.
+    # Gather on the device first, so that only the picture's part is copied to the host.
     entries = rows.index_select(-1, index).cpu().numpy()
     notes = (*_visibility(views, size), *_unknown(unknown))
     return tuple(

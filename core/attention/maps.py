@@ -19,8 +19,8 @@ def smooth(
     """Gaussian smoothing of each map (paper, section 3: sigma 1.0, kernel 7 x 7).
 
     Beyond its border a map is mirrored with its outermost cells repeated (b a | a b c), so that
-    no mass is lost or made: the sum of a map stays what it was. Grids smaller than the kernel are
-    mirrored as often as needed. A sigma of 0 or a kernel of 1 changes nothing.
+    its sum does not change. Grids smaller than the kernel are mirrored as often as needed. A sigma
+    of 0 or a kernel of 1 changes nothing.
 
     Args:
         maps: float32, any leading axes.
@@ -28,7 +28,7 @@ def smooth(
         kernel: side of the square window in cells, odd.
 
     Raises:
-        InputError: an even kernel, a negative sigma.
+        InputError: the kernel is even, or the sigma negative.
     """
     return _smoothed(maps.astype(np.float64), sigma, kernel).astype(np.float32)
 
@@ -36,12 +36,12 @@ def smooth(
 def combine(
     maps: Float32[np.ndarray, "heads rows cols"], sigma: float = 1.0, kernel: int = 7
 ) -> Float32[np.ndarray, "rows cols"]:
-    """The sum of the smoothed maps of several heads (paper, section 3).
+    """Sum the smoothed maps of several heads (paper, section 3).
 
     Smoothing is linear, so the sum is smoothed once; that equals smoothing each map.
 
     Raises:
-        InputError: no head, an even kernel, a negative sigma.
+        InputError: there is no head, the kernel is even, or the sigma negative.
     """
     if not len(maps):
         raise InputError("no head's map to combine; name at least one head")
@@ -62,18 +62,18 @@ def _smoothed(
 def upsample(
     values: Float32[np.ndarray, "rows cols"], factor: int
 ) -> Float32[np.ndarray, "fine_rows fine_cols"]:
-    """Bilinear interpolation to `factor` sub-cells per cell and axis, half-pixel centres.
+    """Interpolate bilinearly to `factor` sub-cells per cell and axis, with half-pixel centres.
 
     Sub-cell i lies at (i + 0.5) / factor in grid units, cell c at c + 0.5; beyond the outermost
     centres the map stays level.
 
     Raises:
-        InputError: a factor below 1.
+        InputError: the factor is below 1.
     """
     if factor < 1:
         raise InputError(f"the factor must be at least 1, got {factor}")
     rows, cols = values.shape
-    # In float64 the weights of factors 2, 4, 8 and 16 round nothing: mirrored maps stay mirrored.
+    # In float64 the weights of factors 2, 4, 8 and 16 are exact: mirrored maps stay mirrored.
     fine = cv2.resize(
         values.astype(np.float64), (cols * factor, rows * factor), interpolation=cv2.INTER_LINEAR
     )
@@ -83,7 +83,7 @@ def upsample(
 def normalise(
     maps: Float32[np.ndarray, "*heads rows cols"],
 ) -> Float64[np.ndarray, "*heads rows cols"]:
-    """Each map divided by its sum, float64; a map without mass stays 0."""
+    """Divide each map by its sum, in float64; a map without mass stays 0."""
     wide = maps.astype(np.float64)
     total = wide.sum(axis=(-2, -1), keepdims=True)
     return np.asarray(np.divide(wide, total, out=np.zeros_like(wide), where=total > 0))

@@ -1,7 +1,7 @@
-"""The maths of masked attention rows: only the wanted rows of the wanted heads, in float32.
+"""Masked attention rows: only the wanted rows of the wanted heads, in float32.
 
 A row is `softmax(q k^T * scale + mask)` of one query over *all* keys (paper, section 3); it is
-never renormalised over the picture. Pure torch: nothing here knows where the tensors come from.
+never renormalised over the picture. Pure functions of torch tensors, for any model.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vg_engine.core.errors import CaptureError, HeadsError
 
-# Keys gathered at a time, in elements: 64 MiB of float32, whatever the model and the batch.
+# Key elements gathered at a time: 64 MiB of float32, whatever the model and the batch.
 CHUNK = 1 << 24
 
 
@@ -32,24 +32,27 @@ def attention_rows(
     sinks: Float[Tensor, " heads"] | None = None,
     position_bias: Float[Tensor, "#batch #heads queries _bias_keys"] | None = None,
 ) -> Float32[Tensor, "batch wanted rows keys"]:
-    """The rows of `heads`, in their order.
+    """Compute the wanted rows of the wanted heads, in the order of `heads`.
 
     Args:
         query: after rotary embedding and norms, as the model's attention takes it.
         key: may have fewer heads: head h reads key head h // (heads / kv_heads).
-        rows: positions on the query axis, per sample, padding counted.
-        heads: wanted heads.
+        rows: positions on the query axis per sample; padding counts.
+        heads: the wanted heads.
         scale: factor of the dot products.
-        mask: boolean (True may be seen) or additive; keys beyond those of `key` are ignored.
+        mask: boolean (True = visible) or additive; its keys beyond those of `key` are ignored.
         causal: with `mask` None, row i sees the keys up to i + offset.
         offset: number of keys that stand before the first query.
         softcap: logits become softcap * tanh(logits / softcap), before the mask.
         sinks: a logit per head that takes part in the softmax and is then dropped.
         position_bias: added to the logits, before the mask.
 
+    Returns:
+        Attention over all keys; each row sums to 1, less what `sinks` take.
+
     Raises:
-        HeadsError: a head that the query does not have.
-        CaptureError: a row that the query does not have, or heads that do not group evenly.
+        HeadsError: the query lacks a wanted head.
+        CaptureError: the query lacks a wanted row, or its heads cannot share the keys evenly.
     """
     total, groups = query.shape[1], query.shape[1] // key.shape[1]
     if groups * key.shape[1] != total:
@@ -60,7 +63,7 @@ def attention_rows(
     rows = rows.to(device)
     sample = torch.arange(len(rows), device=device)[:, None, None]
     parts = []
-    # An autocast region of the caller's would quietly turn the float32 product into bfloat16.
+    # The caller's autocast region would silently turn the float32 product into bfloat16.
     with torch.autocast(device_type=device.type, enabled=False):
         for some in _chunks(heads, key):
             head = torch.tensor(some, device=device)
@@ -78,7 +81,7 @@ def attention_rows(
 
 
 def _chunks(heads: Sequence[int], key: Tensor) -> Iterator[list[int]]:
-    """Cut the wanted heads so that the keys gathered for one part stay below CHUNK elements."""
+    """Split the wanted heads so that the keys gathered for one part stay below CHUNK elements."""
     each = max(1, CHUNK // max(1, key.shape[0] * key.shape[2] * key.shape[3]))
     for first in range(0, len(heads), each):
         yield list(heads[first : first + each])
@@ -89,7 +92,7 @@ def _pick(
     at: tuple[Tensor, Tensor, Tensor],
     keys: int,
 ) -> Shaped[Tensor, "batch wanted rows keys"]:
-    """The same rows of a mask or bias, whose batch and head axes may be shared."""
+    """Pick the same rows of a mask or bias, whose batch and head axes may have length 1."""
     sample, head, row = at
     if table.shape[3] < keys:
         raise CaptureError(f"a mask over {table.shape[3]} keys for an attention over {keys}")
@@ -106,13 +109,13 @@ def _masked(
     at: tuple[Tensor, Tensor, Tensor],
     last_seen: Tensor | None,
 ) -> Float32[Tensor, "batch wanted rows keys"]:
-    # The lowest finite number, as eager attention uses: a row without any key stays finite.
+    # The lowest finite number, as in eager attention, keeps a row without any key finite.
     lowest = torch.finfo(torch.float32).min
     if mask is not None:
         picked = _pick(mask, at, logits.shape[3])
         if picked.dtype == torch.bool:
             return logits.masked_fill(~picked, lowest)
-        # A half-precision mask holds that type's own lowest number, far above float32's.
+        # A half-precision mask holds the lowest number of its own type, far above float32's.
         floor = torch.finfo(picked.dtype).min
         return (logits + picked.float()).masked_fill(picked <= floor, lowest)
     if last_seen is not None:

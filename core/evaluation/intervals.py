@@ -1,12 +1,12 @@
-"""How sure a number is: intervals, paired differences and rank correlation.
+"""Uncertainty of metrics: intervals, paired differences and rank correlation.
 
 Every metric here is a ratio of sums over samples: a mean is a sum of values over a count, cIoU a
 sum of intersections over a sum of unions. Samples of one picture are not independent, so whole
 pictures ("clusters") are drawn and exchanged, each with all its samples. Numerators may be means
-over several draws of a random contestant, so they need not be whole numbers.
+over several draws of a random entry, so they need not be whole numbers.
 
-What has no sample is NaN, never 0. The same seed draws the same pictures wherever the same
-pictures come in the same order.
+A value without samples is NaN, never 0. The same seed and the same pictures in the same order give
+the same draws.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from scipy.special import bdtr, ndtri
 from vg_engine.core.errors import InputError
 
 _CHUNK = 1 << 20  # numbers drawn at a time: 8 MB
-_EXACT = 12  # so many pictures or fewer: every exchange is tried
-_TIE = 1e-10  # two statistics that differ by less are equal but for rounding
-_FEWEST = 10  # items of a rank correlation that has an interval
+_EXACT = 12  # up to this number of pictures every exchange is tried
+_TIE = 1e-10  # two statistics that differ by less differ by rounding alone
+_FEWEST = 10  # a rank correlation of fewer items has no interval
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Estimate:
     n: int
 
     def __str__(self) -> str:
-        """Read by people: `0.853 [0.826, 0.879]`, `0.853` without an interval, else `n/a`."""
+        """Format for people: `0.853 [0.826, 0.879]`, `0.853` without an interval, else `n/a`."""
         if math.isnan(self.value):
             return "n/a"
         if math.isnan(self.low):
@@ -53,13 +53,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Paired:
-    """How much better contestant A is than B on the same samples.
+    """The difference between entries A and B on the same samples.
 
     Attributes:
         difference: A - B; NaN where one of the two has no sample.
         low, high: bootstrap interval of the difference; NaN with fewer than two pictures.
-        p: two-sided; how often an exchange of A and B, picture by picture, is as far apart. NaN
-            where the difference is.
+        p: two-sided: how often exchanging A and B, picture by picture, gives a difference at least
+            as large. NaN where the difference is.
         n: number of samples.
     """
 
@@ -70,7 +70,7 @@ class Paired:
     n: int
 
     def __str__(self) -> str:
-        """Read by people: `+0.031 [+0.010, +0.052], p = 0.004`, else `n/a`."""
+        """Format for people: `+0.031 [+0.010, +0.052], p = 0.004`, else `n/a`."""
         if math.isnan(self.difference):
             return "n/a"
         bounds = "" if math.isnan(self.low) else f" [{self.low:+.3f}, {self.high:+.3f}]"
@@ -79,7 +79,7 @@ class Paired:
 
 @dataclass(frozen=True)
 class McNemar:
-    """McNemar's exact test of two contestants' hits.
+    """McNemar's exact test of two entries' hits.
 
     Attributes:
         only_a, only_b: samples that only A, only B got right.
@@ -100,23 +100,23 @@ def ratio_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
-    """A ratio of sums with a percentile bootstrap interval, **clustered by picture**.
+    """Estimate a ratio of sums, with a percentile bootstrap interval **clustered by picture**.
 
     Args:
         numerators, denominators: one each per sample. A sample whose denominator is 0 is left
-            out: its picture is not drawn for its sake, and it is not counted.
+            out: it is not counted, and does not put its picture into the draws.
         clusters: the picture of each sample.
-        resamples: how often a set of pictures is drawn.
+        resamples: number of times that a set of pictures is drawn.
         level: share of the resampled ratios inside the interval.
         seed: same seed, same pictures, same interval.
 
     Returns:
         sum(numerators) / sum(denominators): NaN throughout without samples; NaN bounds with one
-        picture, which tells no spread.
+        picture, which has no spread.
 
     Raises:
-        InputError: lengths differ, a value is not finite, a denominator below 0, a level outside
-            (0, 1), no resample.
+        InputError: lengths differ, a value is not finite, a denominator is below 0, the level lies
+            outside (0, 1), or there is no resample.
     """
     columns = _columns(clusters, numerators, denominators)
     _check(columns[1:], level, resamples)
@@ -148,26 +148,25 @@ def paired(
     level: float = 0.95,
     seed: int = 0,
 ) -> Paired:
-    """The difference of two contestants' ratios of sums on the same samples, row by row.
+    """Compare two entries' ratios of sums on the same samples, row by row.
 
-    The interval is a percentile bootstrap by picture. For the p-value A and B change places in
+    The interval is a percentile bootstrap by picture. For the p-value, A and B are exchanged in
     whole pictures; with equal denominators that is the sign-flip test of the pictures'
-    differences. With up to 12 pictures on which the two differ every exchange is tried, else
-    `permutations` random ones, and p = (as far apart + 1) / (permutations + 1).
+    differences. With up to 12 pictures on which the two differ every exchange is tried, otherwise
+    `permutations` random ones, with p = (number at least as far apart + 1) / (permutations + 1).
 
     Args:
-        numerators_a, denominators_a: contestant A, one each per sample.
-        numerators_b, denominators_b: contestant B on the same samples in the same order. A sample
-            is left out where both denominators are 0. Where only one is, it still counts for the
-            other: so it must be for unions of masks, but hand in no sample that only one of the
-            two was asked about.
+        numerators_a, denominators_a: entry A, one each per sample.
+        numerators_b, denominators_b: entry B on the same samples in the same order. A sample is
+            left out where both denominators are 0. Where only one is, it still counts for the
+            other entry, as unions of masks require; so pass only samples that both answered.
         clusters: the picture of each sample.
-        resamples, level: of the interval.
-        permutations: random exchanges.
+        resamples, level: number of draws and share inside the interval.
+        permutations: number of random exchanges.
         seed: same seed, same pictures.
 
     Raises:
-        InputError: as in `ratio_interval`, or no permutation.
+        InputError: as in `ratio_interval`, or there is no permutation.
     """
     columns = _columns(clusters, numerators_a, denominators_a, numerators_b, denominators_b)
     _check(columns[[1, 3]], level, resamples)
@@ -191,10 +190,10 @@ def paired(
 
 
 def mcnemar(a: Bool[np.ndarray, " n"], b: Bool[np.ndarray, " n"]) -> McNemar:
-    """McNemar's exact test: whether A and B are right equally often where they disagree.
+    """Test with McNemar's exact test that A and B are right equally often where they disagree.
 
-    It takes samples for independent, so it is right with one sentence per picture and too sure
-    of itself with more; `paired` is not.
+    It treats samples as independent: correct with one expression per picture, overconfident with
+    more. `paired` has no such limit.
     """
     only_a, only_b = int(np.count_nonzero(a & ~b)), int(np.count_nonzero(b & ~a))
     if not len(a):
@@ -206,17 +205,17 @@ def mcnemar(a: Bool[np.ndarray, " n"], b: Bool[np.ndarray, " n"]) -> McNemar:
 def spearman(
     x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], *, level: float = 0.95
 ) -> Estimate:
-    """Spearman's rank correlation, ties having their mean rank, with its interval.
+    """Estimate Spearman's rank correlation with its interval; ties have their mean rank.
 
-    The interval is Fisher's z with the variance of Bonett and Wright (2000), which also covers
-    under heavy ties, where a bootstrap does not. Items (heads, say) are taken for independent.
+    The interval is Fisher's z with the variance of Bonett and Wright (2000), whose coverage holds
+    under heavy ties, unlike a bootstrap's. Items (such as heads) are treated as independent.
 
     Returns:
         NaN throughout where `x` or `y` is constant or has fewer than two items; NaN bounds with
-        fewer than ten items and at a correlation of exactly 1 or -1, where the z has no end.
+        fewer than ten items and at a correlation of exactly 1 or -1, where z is infinite.
 
     Raises:
-        InputError: lengths differ, a value is not finite, a level outside (0, 1).
+        InputError: lengths differ, a value is not finite, or the level lies outside (0, 1).
     """
     from scipy import stats  # noqa: PLC0415 - slow, for this function alone
 
@@ -268,7 +267,7 @@ def _sums(
 
 
 def _draws(pictures: int, resamples: int, seed: int) -> Iterator[Int[np.ndarray, "part pictures"]]:
-    """Pictures drawn with replacement, some resamples at a time; chunks change nothing."""
+    """Draw pictures with replacement, in chunks of resamples that do not affect the result."""
     rng = np.random.default_rng(seed)
     step = max(1, _CHUNK // pictures)
     for start in range(0, resamples, step):
@@ -285,7 +284,7 @@ def _bounds(values: Float64[np.ndarray, " resamples"], level: float) -> tuple[fl
 
 
 def _difference(sums: Float64[np.ndarray, "4 part"]) -> Float64[np.ndarray, " part"]:
-    """A's ratio - B's; NaN where one of the two has nothing to divide by."""
+    """Subtract B's ratio from A's; NaN where one of the denominators is 0."""
     some = (sums[1] > 0) & (sums[3] > 0)
     a, b = (
         np.divide(sums[i], sums[i + 1], out=np.full(len(some), math.nan), where=some)
@@ -295,10 +294,10 @@ def _difference(sums: Float64[np.ndarray, "4 part"]) -> Float64[np.ndarray, " pa
 
 
 def _exchange(sums: Float64[np.ndarray, "4 pictures"], permutations: int, seed: int) -> float:
-    """How often the two are as far apart when they change places in some pictures."""
+    """Compute the p-value: how often exchanges by picture set A and B at least as far apart."""
     totals = sums.sum(axis=1, keepdims=True)
     gain = sums[2:] - sums[:2]  # what A gains and B loses when a picture is exchanged
-    # A picture on which the two agree changes nothing, whether exchanged or not.
+    # Exchanging a picture on which the two agree changes nothing.
     gain = gain[:, (gain != 0).any(axis=0)]
     pictures = gain.shape[1]
     observed = abs(float(_difference(totals)[0]))
@@ -307,7 +306,7 @@ def _exchange(sums: Float64[np.ndarray, "4 pictures"], permutations: int, seed: 
     for flips in _all_flips(pictures) if exact else _random_flips(pictures, permutations, seed):
         gained = gain @ flips.T.astype(np.float64)
         apart = np.abs(_difference(totals + np.concatenate([gained, -gained])))
-        # What cannot be told (nothing to divide by) counts against a difference.
+        # An exchange with a denominator of 0 counts against a difference.
         as_far += int(np.count_nonzero(~(apart < observed - _TIE)))
         tried += len(flips)
     return as_far / tried if exact else (as_far + 1) / (tried + 1)

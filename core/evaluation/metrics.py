@@ -1,6 +1,6 @@
-"""How well boxes, masks and points fit, and how sure that is.
+"""Metrics of boxes, masks and points.
 
-Boxes are float xyxy, right and bottom exclusive, no + 1. What has no sample is NaN, never 0.
+Boxes are float xyxy, right and bottom exclusive, no + 1. A value without samples is NaN, never 0.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Float64
 
 from vg_engine.core.evaluation.intervals import Estimate, ratio_interval
 
-GREC_SCORE = 0.7  # GREC: boxes of a lower score are no answer
-GREC_IOU = 0.5  # GREC: generalised IoU that makes a pair
+GREC_SCORE = 0.7  # GREC: boxes with a lower score do not count as answers
+GREC_IOU = 0.5  # GREC: least generalised IoU of a matched pair
 
 __all__ = [
     "GREC_IOU",
@@ -32,9 +32,9 @@ __all__ = [
 
 
 def iou(a: Float[np.ndarray, "*#n 4"], b: Float[np.ndarray, "*#n 4"]) -> Float64[np.ndarray, "*#n"]:
-    """Intersection over union of xyxy boxes, pair by pair; leading axes broadcast.
+    """Compute the intersection over union of xyxy boxes, pair by pair; leading axes broadcast.
 
-    Two boxes without area have 0.
+    It is 0 for two boxes without area.
     """
     common, union = _shared(a.astype(np.float64), b.astype(np.float64))
     return np.asarray(np.divide(common, union, out=np.zeros_like(common), where=union > 0))
@@ -43,11 +43,11 @@ def iou(a: Float[np.ndarray, "*#n 4"], b: Float[np.ndarray, "*#n 4"]) -> Float64
 def generalised_iou(
     a: Float[np.ndarray, "*#n 4"], b: Float[np.ndarray, "*#n 4"]
 ) -> Float64[np.ndarray, "*#n"]:
-    """IoU less the share of the common hull that neither box covers (GREC matches by it).
+    """Compute IoU minus the share of the common hull that neither box covers (used by GREC).
 
     In (-1, 1], pair by pair; leading axes broadcast. Never above `iou`; negative for boxes that
-    lie apart. Two boxes at one place without area have 0. What LISA and GRES call gIoU is
-    something else: the mean of the masks' IoUs.
+    lie apart; 0 for two boxes without area at one place. The gIoU of LISA and GRES is something
+    else: the mean of the masks' IoUs.
     """
     first, second = a.astype(np.float64), b.astype(np.float64)
     _, union = _shared(first, second)
@@ -66,12 +66,12 @@ def grec_f1(
     score_threshold: float = GREC_SCORE,
     iou_threshold: float = GREC_IOU,
 ) -> float:
-    """GREC's F1 of one sample: 2 TP / (2 TP + FP + FN).
+    """Compute GREC's F1 of one sample: 2 TP / (2 TP + FP + FN).
 
-    Of the boxes whose score reaches the threshold (all, without scores), the pair of the highest
-    **generalised** IoU is matched and taken away, again and again, while it reaches the
-    threshold. Of equal pairs the better-scored box goes first, then the earlier true box.
-    Without a target: 1 if no box is left, else 0.
+    Boxes count whose score reaches the threshold (all of them where there are no scores). The pair
+    of highest **generalised** IoU is matched and removed, repeatedly, while that IoU reaches its
+    threshold. Of equal pairs the better-scored box comes first, then the earlier true box.
+    Without a target: 1 if no box counts, else 0.
     """
     kept = boxes.astype(np.float64)
     if scores is not None:
@@ -94,7 +94,7 @@ def grec_f1(
 def _shared(
     a: Float64[np.ndarray, "*#n 4"], b: Float64[np.ndarray, "*#n 4"]
 ) -> tuple[Float64[np.ndarray, "*#n"], Float64[np.ndarray, "*#n"]]:
-    """Areas of intersection and union."""
+    """Compute the areas of intersection and union."""
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     common = np.asarray(np.clip(sides, 0.0, None).prod(axis=-1))
     return common, np.asarray(_area(a) + _area(b) - common)
@@ -105,13 +105,13 @@ def _area(boxes: Float64[np.ndarray, "*n 4"]) -> Float64[np.ndarray, "*n"]:
 
 
 def mask_iou(a: Bool[np.ndarray, "height width"], b: Bool[np.ndarray, "height width"]) -> float:
-    """Intersection over union of two masks; two empty masks agree: 1 (as in LISA's gIoU)."""
+    """Compute the intersection over union of two masks; 1 for two empty masks, as in LISA."""
     union = int(np.count_nonzero(a | b))
     return int(np.count_nonzero(a & b)) / union if union else 1.0
 
 
 def pointing(point: tuple[float, float], mask: Bool[np.ndarray, "height width"]) -> bool:
-    """The pointing game: whether the pixel that holds `point` (x, y) belongs to the mask.
+    """Play the pointing game: check that the pixel at `point` (x, y) belongs to the mask.
 
     A point outside the picture is a miss.
     """
@@ -121,12 +121,12 @@ def pointing(point: tuple[float, float], mask: Bool[np.ndarray, "height width"])
 
 
 def accuracy_at(ious: Float[np.ndarray, " n"], threshold: float = 0.5) -> float:
-    """Acc@threshold: the share of IoUs that reach it (>=); NaN without samples."""
+    """Compute Acc@threshold: the share of IoUs that reach it (>=); NaN without samples."""
     return float(np.mean(ious >= threshold)) if len(ious) else math.nan
 
 
 def mean_iou(ious: Float[np.ndarray, " n"]) -> float:
-    """Mean of the IoUs; NaN without samples."""
+    """Compute the mean of the IoUs; NaN without samples."""
     return float(np.mean(ious, dtype=np.float64)) if len(ious) else math.nan
 
 
@@ -138,7 +138,7 @@ def bootstrap_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
-    """Mean of the samples with a percentile bootstrap interval, **clustered by picture**.
+    """Estimate the mean, with a percentile bootstrap interval **clustered by picture**.
 
     Samples of one picture are not independent, so whole pictures are drawn, with replacement,
     with all their samples.
@@ -146,15 +146,16 @@ def bootstrap_interval(
     Args:
         values: one number per sample (an IoU, a hit).
         clusters: the picture of each sample.
-        resamples: how often a set of pictures is drawn.
+        resamples: number of times that a set of pictures is drawn.
         level: share of the resampled means inside the interval.
         seed: same seed, same interval.
 
     Returns:
-        NaN throughout without samples; NaN bounds with one picture, which tells no spread.
+        NaN throughout without samples; NaN bounds with one picture, which has no spread.
 
     Raises:
-        InputError: lengths differ, a value is not finite, a level outside (0, 1), no resample.
+        InputError: lengths differ, a value is not finite, the level lies outside (0, 1), or there
+            is no resample.
     """
     return ratio_interval(
         values.astype(np.float64),

@@ -1,8 +1,8 @@
-"""What one answer is worth on one sample, and the field's metrics made of it.
+"""Outcomes of answers against the truth, and the field's metrics computed from them.
 
-`outcome` compares an answer with the truth; what it returns is all that any metric needs. Every
+`outcome` compares an answer with the truth; its result holds all that any metric needs. Every
 metric is a ratio of sums over samples, so it is two numbers per sample: `Metric.parts`. Sum them
-over any group of samples, average them over the draws of a random contestant, hand them to
+over any group of samples, average them over the draws of a random entry, pass them to
 `vg_engine.core.evaluation.intervals` for intervals and differences. `docs/metrics.md` has all
 conventions.
 """
@@ -31,13 +31,13 @@ _SHARES = (0.01, 0.1)  # of the picture
 
 @dataclass(frozen=True)
 class Outcome:
-    """One contestant's answer to one sample, against the truth.
+    """One entry's answer to one sample, compared with the truth.
 
     Attributes:
-        target: whether the picture holds what is meant.
-        found: whether the contestant says so.
+        target: whether the picture shows a target.
+        found: whether the entry found one.
         iou: best box against the true box; 0 where nothing was found. NaN unless there is
-            exactly one true box, and where either has no boxes.
+            exactly one true box, and where answer or truth has no boxes.
         hit: whether the peak lies on the target; None where there is no target, the peak lies
             on ignored pixels, or either side is unknown.
         inter, union: pixels of both masks without the ignored ones; None = a mask is unknown.
@@ -75,25 +75,25 @@ def outcome(
 ) -> Outcome:
     """Compare one answer with the truth of its sample. All in original upright pixels.
 
-    None means of an answer that this contestant never gives it (a box without a mask); then what
-    is made of it is not measured. Where nothing was `found`, boxes, point and mask count as
-    empty whatever they hold; they must be given nevertheless (no box, any point, an empty mask),
-    else the miss would drop out of the score instead of lowering it.
+    A part of the answer is None where this entry never gives it (boxes without masks, say); its
+    metrics are then not measured. Where nothing was `found`, boxes, point and mask count as empty
+    whatever they hold; pass them nevertheless (no box, any point, an empty mask), or the miss
+    would drop out of the score instead of lowering it.
 
     Args:
-        true_boxes, true_mask: as in `Sample`; None = not known. No box, or else an empty mask,
-            means that there is no target.
-        found: False = the contestant answers that nothing is meant.
+        true_boxes, true_mask: as in `Sample`; None = not known. No box, or without boxes an empty
+            mask, means that there is no target.
+        found: False = the entry answers that there is no target.
         boxes: xyxy.
-        scores: of the boxes; None = the boxes have none: the first is the best and GREC's F1
-            takes them all.
-        point: the peak (x, y). Inside the true mask counts; without one, inside a true box.
+        scores: one per box; None = there are none: the first box is the best, and GREC's F1
+            takes all.
+        point: the peak (x, y). It hits inside the true mask, or without one inside a true box.
         mask: the union of all answered masks.
-        score_threshold: GREC's F1 takes the boxes that reach it.
+        score_threshold: GREC's F1 takes the boxes whose score reaches it.
 
     Raises:
-        InputError: no truth; truths that contradict each other; found without a box; as many
-            scores as boxes are not there; masks of two shapes.
+        InputError: there is no truth, its parts contradict each other, something is found without
+            a box, scores and boxes differ in number, or the masks differ in shape.
     """
     target = _has_target(true_boxes, true_mask)
     kept = None if boxes is None else (boxes if found else boxes[:0])
@@ -121,14 +121,14 @@ def _has_target(true_boxes: Float[np.ndarray, "m 4"] | None, true_mask: TrueMask
     drawn = true_mask is not None and bool(true_mask.mask.any())
     if true_boxes is None:
         return drawn
-    # A box with an empty mask is an object too small for a pixel; the other way round is wrong.
+    # A box with an empty mask is an object too small for a pixel; a mask without a box is wrong.
     if drawn and not len(true_boxes):
-        raise InputError("the truth has a mask but no box; mend the annotation")
+        raise InputError("the truth has a mask but no box; correct the annotation")
     return len(true_boxes) > 0
 
 
 def _pixels(mask: Bool[np.ndarray, "height width"], truth: TrueMask) -> tuple[int, int]:
-    """Pixels of intersection and union, without the ignored ones."""
+    """Count the pixels of intersection and union, without the ignored ones."""
     if mask.shape != truth.mask.shape:
         raise InputError(f"the mask is {mask.shape} but the true mask {truth.mask.shape}")
     both, either = mask & truth.mask, mask | truth.mask
@@ -158,11 +158,11 @@ def _hit(
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What each sample adds to a metric: value = sum(numerators) / sum(denominators).
+    """Each sample's part of a metric: value = sum(numerators) / sum(denominators).
 
     Attributes:
-        numerators, denominators: one per outcome, in their order; both 0 where the metric says
-            nothing about the sample.
+        numerators, denominators: one per outcome, in their order; both 0 where the metric does not
+            count the sample.
     """
 
     numerators: Float64[np.ndarray, " n"]
@@ -170,25 +170,25 @@ class Parts:
 
     @property
     def value(self) -> float:
-        """The metric over these samples; NaN where none counts."""
+        """Compute the metric over these samples; NaN where none counts."""
         total = float(self.denominators.sum())
         return float(self.numerators.sum()) / total if total > 0 else math.nan
 
     @property
     def counted(self) -> int:
-        """Samples that count."""
+        """Count the samples that the metric counts."""
         return int(np.count_nonzero(self.denominators))
 
     def take(self, rows: Bool[np.ndarray, " n"] | Int[np.ndarray, " k"]) -> Parts:
-        """The same of some of the samples: a group, a bucket."""
+        """Take the parts of some of the samples: a group, a bucket."""
         return Parts(self.numerators[rows], self.denominators[rows])
 
 
 def on_both(name: str, a: Parts, b: Parts) -> tuple[Parts, Parts]:
-    """Two contestants' parts of a metric, on the samples that say something about both.
+    """Restrict two entries' parts of a metric to the samples that count for both.
 
-    A peak on ignored pixels is no miss, so one of two may not be judged there; a difference is
-    then over the others. cIoU adds up pixels, and an empty union is one of its answers.
+    A peak on ignored pixels is not a miss, so a sample may count for one entry alone; their
+    difference is taken over the other samples. cIoU adds up pixels and keeps empty unions.
     """
     if name == "ciou":
         return a, b
@@ -200,10 +200,10 @@ def on_both(name: str, a: Parts, b: Parts) -> tuple[Parts, Parts]:
 
 
 def mean_parts(draws: Sequence[Parts]) -> Parts:
-    """Of a contestant that was drawn several times: the mean over its draws, sample by sample.
+    """Average the parts of a random entry over its draws, sample by sample.
 
     Raises:
-        InputError: no draw, or draws over different numbers of samples.
+        InputError: there is no draw, or the draws differ in their number of samples.
     """
     if len({len(draw.numerators) for draw in draws}) != 1:
         raise InputError("draws must be one or more, all over the same samples")
@@ -217,8 +217,8 @@ class Metric:
     """A metric: a ratio of sums over samples, in [0, 1], higher is better.
 
     Attributes:
-        name: as settings and files write it.
-        title: as tables write it.
+        name: its name in settings and files.
+        title: its name in tables.
         description: one sentence.
         part: numerator and denominator of one outcome; None = it does not count.
     """
@@ -229,7 +229,7 @@ class Metric:
     part: Callable[[Outcome], tuple[float, float] | None]
 
     def parts(self, outcomes: Sequence[Outcome]) -> Parts:
-        """What each outcome adds, in their order."""
+        """Compute the parts of the outcomes, in their order."""
         found = [self.part(one) or (0.0, 0.0) for one in outcomes]
         table = np.array(found, dtype=np.float64).reshape(-1, 2)
         return Parts(table[:, 0].copy(), table[:, 1].copy())
@@ -305,10 +305,10 @@ METRICS: tuple[Metric, ...] = (
 
 
 def metric(name: str) -> Metric:
-    """The metric of this name.
+    """Find a metric by name.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: no metric has this name.
     """
     for one in METRICS:
         if one.name == name:
@@ -318,9 +318,10 @@ def metric(name: str) -> Metric:
 
 
 def true_area(true_boxes: Float[np.ndarray, "m 4"] | None, true_mask: TrueMask | None) -> float:
-    """Square pixels of all that is meant: of its mask where known, else of its boxes together.
+    """Compute the target's area in square pixels: of its mask where known, else of its boxes.
 
-    0 without a target, NaN where nothing is known. Ignored pixels are left out.
+    Returns:
+        The area without ignored pixels; 0 without a target, NaN where nothing is known.
     """
     if true_mask is not None:
         mask = true_mask.mask
@@ -336,17 +337,17 @@ def true_area(true_boxes: Float[np.ndarray, "m 4"] | None, true_mask: TrueMask |
 def size_bucket(
     area: float, *, by: SizeRule = "coco", picture: tuple[int, int] | None = None
 ) -> SizeBucket | None:
-    """Whether what is meant is small, medium or large; None without an area (0 or NaN).
+    """Classify a target as small, medium or large; None without an area (0 or NaN).
 
     Args:
         area: square pixels of the original picture, from `true_area`.
-        by: `coco` = the field's: small below 32 x 32 pixels, medium below 96 x 96. `share` = of
-            the picture: small below 1 %, medium below 10 %. Models see pictures resized, so the
-            share says better what they had to look at, but it compares with nobody.
-        picture: (width, height), for `share`.
+        by: `coco` = as in the field: small below 32 x 32 pixels, medium below 96 x 96. `share` =
+            by share of the picture: small below 1 %, medium below 10 %. Models see resized
+            pictures, so the share better describes their task, but no published figures use it.
+        picture: (width, height) in pixels, for `share`.
 
     Raises:
-        InputError: another rule, an area below 0, `share` without a picture.
+        InputError: the size rule is unknown, the area is below 0, or `share` has no picture.
     """
     if by not in ("coco", "share"):
         raise InputError(f"size rule {by!r}: choose coco or share")

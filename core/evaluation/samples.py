@@ -1,7 +1,7 @@
-"""What a data set holds: sentences about pictures, with their truth where it is known.
+"""Data sets: expressions about pictures, with their truth where it is known.
 
-A data set is read lazily and in the same order every time. What cannot be used is handed on as a
-`Fault`, so that it is counted and shown and never silently dropped.
+A data set is read lazily and in the same order every time. A record that cannot be used is passed
+on as a `Fault`, so that it is counted and shown and never silently dropped.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from jaxtyping import Bool, Float, Float64
 from vg_engine.core.contract.prompt import clean_expression
 from vg_engine.core.errors import ExpressionError, InputError, VGError
 
-# Annotated boxes are rounded: what sticks out by less is cut, what sticks out by more is wrong.
+# Annotated boxes are rounded: a box that sticks out by less is cut, by more it is wrong.
 _ROUNDING = 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class TrueMask:
-    """The pixels that a sentence means.
+    """The pixels that an expression means.
 
     Attributes:
-        mask: original upright pixels.
-        ignored: pixels that are not scored (ReasonSeg's 255); None = all are.
+        mask: in original upright pixels.
+        ignored: pixels that are not scored (ReasonSeg's 255); None = all are scored.
     """
 
     mask: Bool[np.ndarray, "height width"]
@@ -35,21 +35,21 @@ class TrueMask:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One sentence about one picture.
+    """One expression about one picture.
 
     Attributes:
         id: unique in its data set.
         picture: name of the picture; samples that share it are about the same pixels, and
             intervals are clustered by it.
-        image: whatever the engine takes for a picture (a path, bytes, an array), or a function
-            without arguments that returns it when it is needed.
-        text: the sentence, as it stands.
+        image: anything that the engine takes as a picture (a path, bytes, an array), or a function
+            without arguments that returns it on demand.
+        text: the expression, unchanged.
         boxes: n x 4, xyxy in original upright pixels, right and bottom exclusive. None = not
-            known; n = 0 = nothing in the picture is meant.
+            known; n = 0: nothing in the picture is meant.
         mask: draws the true mask; None = not known.
-        target: name of what is meant; two sentences with the same target mean the same place.
-            None = told by the boxes.
-        groups: what scores are broken down by (`kind`: `colour`).
+        target: name of the target; two expressions with the same target mean the same place.
+            None = compare the boxes.
+        groups: groups that scores are broken down by (`kind`: `colour`).
     """
 
     id: str
@@ -62,11 +62,11 @@ class Sample:
     groups: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def open(self) -> object:
-        """The picture, as `image` says it; read now if it is read on demand."""
+        """Return the picture; it is read now where `image` is a function."""
         return self.image() if callable(self.image) else self.image
 
     def same_target(self, other: Sample) -> bool:
-        """Whether both mean the same thing, as far as is known."""
+        """Check whether both are known to mean the same object."""
         if self.target is not None and other.target is not None:
             return self.target == other.target
         if self.boxes is not None and other.boxes is not None:
@@ -79,8 +79,8 @@ class Fault:
     """A record that cannot be used.
 
     Attributes:
-        id: of the record, or its place in its file.
-        error: why, and what to do, in one sentence.
+        id: id of the record, or its place in its file.
+        error: one sentence with the reason and what to do.
     """
 
     id: str
@@ -92,11 +92,11 @@ class DataSet:
     """A data set that is ready to be read.
 
     Attributes:
-        name: as the user can write it again (`refcoco:/data/refer?by=unc&split=testA`).
-        records: makes a fresh iterator over the records, in the same order each time.
-        revision: digest of what the records are read from (annotations, not pictures): work goes on
-            only on the revision that it was begun on.
-        statements: what the user should know (counts that differ from the published ones).
+        name: the name that opens it again (`refcoco:/data/refer?by=unc&split=testA`).
+        records: returns a fresh iterator over the records, in the same order each time.
+        revision: digest of the annotations (not of the pictures); a study resumes only on the
+            revision that it was started on.
+        statements: remarks for the user (counts that differ from the published ones).
     """
 
     name: str
@@ -105,7 +105,7 @@ class DataSet:
     statements: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Sample | Fault]:
-        """The records; empty sentences and ids that were seen before are faults."""
+        """Iterate over the records; empty expressions and repeated ids become faults."""
         seen: set[str] = set()
         for record in self.records():
             if isinstance(record, Sample):
@@ -116,26 +116,26 @@ class DataSet:
 
 def _checked(sample: Sample, seen: set[str]) -> Sample | Fault:
     if sample.id in seen:
-        return Fault(sample.id, "its id was used by an earlier record; give each its own")
+        return Fault(sample.id, "an earlier record has the same id; give each record its own")
     seen.add(sample.id)
     try:
         clean_expression(sample.text)
     except ExpressionError:
-        return Fault(sample.id, "it has no sentence; say what is meant")
+        return Fault(sample.id, "it has no expression; add the words that name the target")
     return sample
 
 
 def fit_boxes(boxes: Float[np.ndarray, "n 4"], size: tuple[int, int]) -> Float64[np.ndarray, "n 4"]:
-    """True boxes cut to the picture of `size` = (width, height), after checking that they fit.
+    """Check that true boxes fit the picture of `size` = (width, height), and cut them to it.
 
     Raises:
-        InputError: a box that is no xyxy box, or sticks out by more than a pixel's rounding.
+        InputError: a box is not xyxy, or sticks out by more than a pixel's rounding.
     """
     given = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     limit = np.array([*size, *size], dtype=np.float64)
     for box in given:
         if not np.isfinite(box).all() or (box[:2] >= box[2:]).any():
-            raise InputError(f"box {box.tolist()} is empty or no xyxy box; mend the annotation")
+            raise InputError(f"box {box.tolist()} is empty or not xyxy; correct the annotation")
         if (box < -_ROUNDING).any() or (box > limit + _ROUNDING).any():
             raise InputError(
                 f"box {box.tolist()} lies outside its picture of {size[0]} x {size[1]}; is it "
@@ -143,10 +143,10 @@ def fit_boxes(boxes: Float[np.ndarray, "n 4"], size: tuple[int, int]) -> Float64
             )
     cut = np.clip(given, 0.0, limit)
     if (cut[:, :2] >= cut[:, 2:]).any():
-        raise InputError(f"nothing of a box lies inside the picture of {size[0]} x {size[1]}")
+        raise InputError(f"no part of a box lies inside the picture of {size[0]} x {size[1]}")
     return cut
 
 
 def as_fault(name: str, error: VGError) -> Fault:
-    """The fault of a record that raised an error."""
+    """Make the fault of a record that raised an error."""
     return Fault(name, " ".join(str(error).split()))

@@ -1,4 +1,4 @@
-"""A region whose level follows its own size: what the smoothing did to a thing is undone."""
+"""A region whose level follows its own size, to undo the smoothing of small objects."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _STEPS = 6
 
 
 def blurred_edge(side: float, sigma: float) -> float:
-    """How high the edge of a bar of width `side` stands, in shares of its middle, once smoothed.
+    """Compute the height of a smoothed bar's edge, as a share of the height of its middle.
 
-    A wide bar's edge stands half way up. A narrow bar's middle is lowered by the smoothing as
-    well, so its edge stands higher; towards no width at all, at 1.
+    A wide bar's edge lies half way up. Smoothing lowers the middle of a narrow bar too, so its
+    edge lies relatively higher: as the width goes to 0, the share goes to 1.
 
     Args:
-        side: of the bar, in cells, above 0.
-        sigma: of the Gaussian, in cells; 0 is no smoothing, the edge then stands half way up.
+        side: width of the bar in cells, above 0.
+        sigma: standard deviation of the Gaussian in cells; 0 (no smoothing) gives one half.
 
     >>> [round(blurred_edge(side, 1.0), 2) for side in (1.0, 2.0, 4.0, 8.0)]
     [0.89, 0.7, 0.52, 0.5]
@@ -47,17 +47,17 @@ def edge_level(
     trust: float = 0.9,
     factor: int = FACTOR,
 ) -> GridRegion:
-    """`half_level` at the level where a thing of the region's own size would have its edge.
+    """Find the region as `half_level` does, at the level that fits the region's own size.
 
-    Small things need a high level and large ones a low one; no fixed level serves both. The level
-    and the region's side (the root of its box's area) are found together, step by step.
+    Small objects need a high level and large ones a low one; no fixed level serves both. The level
+    and the region's side (the root of its box's area) are found together, by iteration.
 
     Args:
         values: one map, smoothed with `sigma`.
-        sigma: of that smoothing, in cells.
-        trust: attention is higher in the middle of a thing than at its border, so the edge
-            stands lower than that of an evenly lit bar. 0.9 was chosen on calibration scenes of
-            the embedded model.
+        sigma: standard deviation of that smoothing in cells.
+        trust: factor of the level. Attention is higher in the middle of an object than at its
+            border, so its edge lies lower than that of an evenly lit bar. 0.9 was chosen on
+            calibration scenes of the embedded model.
         factor: sub-cells per cell and axis, fewer on large grids.
     """
     fine, peak = interpolated(values, factor), peak_of(values)

@@ -1,7 +1,7 @@
-"""Read-out: combined maps become instances in original pixels. Nothing else does that.
+"""Read-out: the only place where combined maps become instances in original pixels.
 
 The paper smooths each head's map, sums them and reads a region (section 3). The region is read on
-the cells that show the picture: padding is no place for an answer.
+the cells that show the picture; cells that show padding are left out.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from vg_engine.core.readout.regions import GridRegion, Region
 
 @dataclass(frozen=True)
 class ReadOut:
-    """How maps are read; the defaults are the paper's.
+    """The settings of the read-out; the defaults are the paper's.
 
     Attributes:
-        region: how a combined map becomes a region of the grid.
-        sigma, kernel: of the Gaussian that smooths each head's map, in cells.
+        region: the function that turns a combined map into a region of the grid.
+        sigma, kernel: standard deviation and window of the Gaussian that smooths each head's map,
+            in cells.
     """
 
     region: Region
@@ -35,11 +36,11 @@ class ReadOut:
     kernel: int = 7
 
     def combined(self, observed: HeadMaps, size: tuple[int, int]) -> SoftMap:
-        """Combine all maps of a query: smooth each, sum; the part that shows the picture.
+        """Smooth and sum all maps of a query, and keep the part that shows the picture.
 
         Args:
             observed: the maps of the heads to combine.
-            size: (width, height) of the original.
+            size: (width, height) of the original picture.
         """
         values = maps.combine(observed.maps.values, self.sigma, self.kernel)
         return observed.maps.with_values(values).inside(size)
@@ -47,12 +48,12 @@ class ReadOut:
     def instances(
         self, combined: SoftMap, size: tuple[int, int], *, masks: bool = True
     ) -> tuple[Instance, ...]:
-        """Read one combined map: the objects that it shows, best first.
+        """Read the objects that one combined map shows, best first.
 
         Args:
             combined: as `combined` returns it.
-            size: (width, height) of the original.
-            masks: paint masks as well; scores of boxes alone do without.
+            size: (width, height) of the original picture.
+            masks: paint masks as well; metrics of boxes do not need them.
         """
         return (_instance(combined, self.region, size, masks=masks),)
 
@@ -64,14 +65,14 @@ class ReadOut:
         *,
         masks: bool = True,
     ) -> tuple[tuple[Instance, ...], ...]:
-        """Read what each group of heads shows together. All sums are smoothed at once.
+        """Read the instances of each group of heads, smoothing all sums at once.
 
-        Equal to combining each group by itself but for rounding.
+        Equal, apart from rounding, to combining each group by itself.
 
         Args:
             observed: maps of all heads that any group names.
-            groups: heads; a group of one is a head on its own.
-            size: (width, height) of the original.
+            groups: heads to combine; a group may be a single head.
+            size: (width, height) of the original picture.
             masks: as in `instances`.
         """
         if not groups:
@@ -95,7 +96,7 @@ def _instance(seen: SoftMap, region: Region, size: tuple[int, int], *, masks: bo
     try:
         box = geometry.clip_box(seen.to_original.box(found.box), size)
     except InputError:
-        # A region finer than a cell can lie in the padded part of a cell on the picture's edge.
+        # A region finer than a cell can lie in the padded part of a cell at the picture's edge.
         box = geometry.cell_box(seen, point, size)
     return Instance(
         box=box,
@@ -110,7 +111,7 @@ def _mask(
 ) -> Bool[np.ndarray, "height width"]:
     mask = geometry.mask_to_original(found.mask, seen.shape, seen.to_original, size)
     if not mask.any():
-        # Thinner than a pixel: the answer is at least the pixel at the peak.
+        # The region is thinner than a pixel: answer with the pixel at the peak.
         mask[int(point[1]), int(point[0])] = True
     mask.setflags(write=False)
     return mask

@@ -1,4 +1,4 @@
-"""Per-head reading: how well each head alone points at the truth."""
+"""Scores of each head on its own."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def head_fit(
 
     Args:
         observed: maps of any heads.
-        size: (width, height) of the original.
-        how: how a map is read.
+        size: (width, height) of the original picture.
+        how: settings of the read-out.
         truth: true boxes, xyxy in original pixels.
 
     Returns:
-        Per head the IoU of its box with the true box that it fits best, and 1 where its peak lies
+        Per head the IoU of its box with the best-fitting true box, and 1 where its peak lies
         inside a true box, else 0.
     """
     alone = how.each(observed, [(head,) for head in observed.heads], size, masks=False)

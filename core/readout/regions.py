@@ -3,10 +3,10 @@
 Grid frame: cell (row r, column c) spans [c, c + 1) x [r, r + 1); boxes are float xyxy in it. A mask
 is a raster over the whole grid at a whole multiple of its resolution.
 
-`paper` is the paper's to the letter. On coarse grids its boxes are far too large (everything above
-the mean of a smoothed map), so the others exist: they read the bilinear map between the cells.
-Each takes a map of any size, also one without mass (the whole grid then is the region, score 0) or
-constant (the whole grid, score 1).
+`paper` follows the paper exactly. On coarse grids its boxes are far too large (everything above
+the mean of a smoothed map); the other functions therefore read the map interpolated between cells.
+Each takes a map of any size. Without mass or when constant, its region is the whole grid, with
+score 0 or 1. A map without cells or one that is not finite raises `InputError`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from vg_engine.core.errors import InputError
 from vg_engine.core.geometry import Box
 
 FACTOR = 16  # sub-cells per cell and axis, on grids of ordinary size
-_FINEST = 512  # sub-cells along the longer axis at which larger grids get fewer
+_FINEST = 512  # sub-cells along the longer axis at most, so large grids get fewer per cell
 _BINS = 1024
 _PAINTED = 2  # neither 0 nor 1
 
-# The fitted box: edges every half cell (on long axes fewer), no side below two cells, and a little
-# less credit for a long shape. What stands in a box fills its middle and leaves its corners: per
-# axis the template falls from 1 to half towards the edge.
+# The fitted box has edges every half cell (fewer on long axes) and no side below two cells; long
+# shapes lose a little. Objects fill the middle of their box and leave its corners empty, so along
+# each axis the template falls from 1 to a half towards the edge.
 _EDGES = 64
 _LEAST_SIDE = 2.0
 _FALL = 0.5
@@ -41,12 +41,12 @@ _SAMPLES = 8
 
 @dataclass(frozen=True, eq=False)
 class GridRegion:
-    """Where one map points, in grid units.
+    """The region that one map points at, in grid units.
 
     Attributes:
-        box: tight float xyxy, x and y with x0 < x1, y0 < y1, inside the grid.
+        box: tight float xyxy inside the grid, with x0 < x1 and y0 < y1.
         mask: the region on a raster over the whole grid, a whole number of sub-cells per cell.
-        peak: (x, y) of the bilinear map's maximum; of a plateau its middle.
+        peak: (x, y) of the bilinear map's maximum; the middle of a plateau.
         score: share of the map's mass inside the mask, in [0, 1].
     """
 
@@ -60,16 +60,16 @@ Region = Callable[[Float32[np.ndarray, "rows cols"]], GridRegion]
 
 
 def sub_cells(shape: tuple[int, int], most: int = FACTOR) -> int:
-    """Sub-cells per cell and axis: `most`, fewer on grids too large for it."""
+    """Choose the number of sub-cells per cell and axis: `most`, or fewer on large grids."""
     return max(1, min(most, _FINEST // max(shape)))
 
 
 def paper(values: Float32[np.ndarray, "rows cols"]) -> GridRegion:
-    """The paper's region: the largest convex hull above the mean, and its tight box.
+    """Find the paper's region: the largest convex hull above the mean, and its tight box.
 
-    Cells strictly above the mean over *all* cells, their 8-connected components, the convex hull of
-    each component's cell corners, the hull of largest area (of equal ones the one whose cells hold
-    more mass, then the first from the top left). The mask is the filled hull.
+    Take the cells strictly above the mean over *all* cells, their 8-connected components, the
+    convex hull of each component's cell corners, and the hull of largest area (of equal ones the
+    one whose cells hold more mass, then the first from the top left). The mask is the filled hull.
     """
     _check(values)
     above = binarise(values)
@@ -84,7 +84,7 @@ def paper(values: Float32[np.ndarray, "rows cols"]) -> GridRegion:
     for label in (1 + np.argsort(-extents)).tolist():
         x, y, width, height, _ = stats[label].tolist()
         if width * height < best[0]:
-            break  # its hull cannot be larger, nor can those that follow
+            break  # neither this hull nor any later one can be larger
         window = labels[y : y + height, x : x + width] == label
         mass = float(values[y : y + height, x : x + width][window].sum(dtype=np.float64))
         points = _hull(window) + np.array([x, y])
@@ -98,14 +98,14 @@ def paper(values: Float32[np.ndarray, "rows cols"]) -> GridRegion:
 
 
 def all_positive(values: Float32[np.ndarray, "rows cols"]) -> GridRegion:
-    """As the public code does: the box of *all* cells above the mean, the mask these cells."""
+    """Find *all* cells above the mean and the box around them, as the paper's public code does."""
     _check(values)
     above = binarise(values)
     return _region(values, above, peak_of(values)) if above.any() else _whole(values)
 
 
 def otsu(values: Float32[np.ndarray, "rows cols"], *, factor: int = FACTOR) -> GridRegion:
-    """Otsu's threshold on the bilinear map; the component that holds the peak.
+    """Find the component around the peak above Otsu's threshold of the bilinear map.
 
     Args:
         values: one map.
@@ -118,7 +118,7 @@ def otsu(values: Float32[np.ndarray, "rows cols"], *, factor: int = FACTOR) -> G
 def mean_std(
     values: Float32[np.ndarray, "rows cols"], *, c: float = 1.0, factor: int = FACTOR
 ) -> GridRegion:
-    """Bilinear map above its mean + `c` standard deviations; the component that holds the peak."""
+    """Find the component around the peak above the bilinear map's mean + `c` deviations."""
     fine = interpolated(values, factor)
     spread = fine.std(dtype=np.float64)
     return around_peak(values, fine, float(fine.mean(dtype=np.float64) + c * spread))
@@ -127,7 +127,7 @@ def mean_std(
 def peak_share(
     values: Float32[np.ndarray, "rows cols"], *, share: float = 0.5, factor: int = FACTOR
 ) -> GridRegion:
-    """Bilinear map above `share` of its maximum; the component that holds the peak."""
+    """Find the component around the peak above `share` of the bilinear map's maximum."""
     fine = interpolated(values, factor)
     return around_peak(values, fine, share * float(values.max()))
 
@@ -135,11 +135,11 @@ def peak_share(
 def half_level(
     values: Float32[np.ndarray, "rows cols"], *, level: float = 0.55, factor: int = FACTOR
 ) -> GridRegion:
-    """Bilinear map above `level` of the way from background to peak; the peak's component.
+    """Find the component around the peak above `level` of the way from background to peak.
 
     The background is the median cell, so neither a diffuse floor nor the object's own size moves
     the threshold. An edge blurred by the smoothing lies half way up; small objects, whose peak the
-    smoothing lowers too, want a little more, hence 0.55.
+    smoothing lowers too, need a little more, hence 0.55.
 
     Args:
         values: one map.
@@ -152,7 +152,7 @@ def half_level(
 
 
 def floor_and_rise(values: Float32[np.ndarray, "rows cols"]) -> tuple[float, float]:
-    """The background of a map, which is its median cell, and how far its peak stands above it."""
+    """Return a map's background (its median cell) and the height of its peak above that."""
     floor = float(np.median(values))
     return floor, float(values.max()) - floor
 
@@ -160,10 +160,10 @@ def floor_and_rise(values: Float32[np.ndarray, "rows cols"]) -> tuple[float, flo
 def interpolated(
     values: Float32[np.ndarray, "rows cols"], factor: int = FACTOR
 ) -> Float32[np.ndarray, "fine_rows fine_cols"]:
-    """The bilinear map with `factor` sub-cells per cell and axis, fewer on large grids.
+    """Interpolate a map bilinearly to `factor` sub-cells per cell and axis, fewer on large grids.
 
     Raises:
-        InputError: a map without cells or one that is not finite.
+        InputError: the map has no cells or is not finite.
     """
     _check(values)
     return upsample(values, sub_cells(values.shape, factor))
@@ -172,14 +172,15 @@ def interpolated(
 def box_fit(
     values: Float32[np.ndarray, "rows cols"], *, sigma: float = 1.0, kernel: int = 7
 ) -> GridRegion:
-    """The box around the peak whose smoothed template correlates best with the map.
+    """Find the box around the peak whose smoothed template correlates best with the map.
 
-    No threshold: every cell has its say, and as the template is smoothed like the map was, small
-    objects are not widened. The mask is what lies half way up from the median cell, inside the box.
+    There is no threshold: every cell counts. As the template is smoothed like the map, small
+    objects are not widened. The mask holds the sub-cells inside the box that lie above half the
+    way from the median cell to the peak.
 
     Args:
         values: one map.
-        sigma, kernel: the smoothing that the map went through.
+        sigma, kernel: the smoothing that the map went through, in cells.
     """
     _check(values)
     peak = peak_of(values)
@@ -210,7 +211,7 @@ def _templates(
 ) -> tuple[
     Float64[np.ndarray, " spans"], Float64[np.ndarray, " spans"], Float64[np.ndarray, "cells spans"]
 ]:
-    """Spans of one axis that hold the peak, and each one's smoothed profile over the cells."""
+    """List the spans (start, end) of one axis that hold the peak, and their smoothed profiles."""
     coarser = max(1, -(-2 * cells // _EDGES))
     step = 0.5 * coarser
     edges = np.minimum(np.arange(0.0, cells + step, step), cells)
@@ -228,11 +229,11 @@ def _templates(
 
 
 def peak_of(values: Float32[np.ndarray, "rows cols"]) -> tuple[float, float]:
-    """(x, y) of the bilinear map's maximum, in grid units.
+    """Find the bilinear map's maximum: (x, y) in grid units.
 
-    It lies on a cell's centre. Cells that tie and touch (8-connected) form a plateau: the one with
-    most cells counts (then the first from the top left), and the peak is its middle, or the tied
-    cell nearest to that where the plateau is hollow there.
+    It lies on a cell's centre. Equal cells that touch (8-connected) form a plateau. The plateau
+    with most cells wins (then the first from the top left), and the peak is its middle, or the
+    plateau's nearest cell where the middle is hollow.
     """
     tied = values == values.max()
     rows, columns = np.nonzero(tied)
@@ -244,7 +245,7 @@ def peak_of(values: Float32[np.ndarray, "rows cols"]) -> tuple[float, float]:
     largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     rows, columns = np.nonzero(labels == largest)
     x, y = float(columns.mean()), float(rows.mean())
-    # The middle is on the plateau if the cells around it are.
+    # The middle lies on the plateau if the cells around it do.
     if not tied[
         int(np.floor(y)) : int(np.ceil(y)) + 1, int(np.floor(x)) : int(np.ceil(x)) + 1
     ].all():
@@ -254,9 +255,10 @@ def peak_of(values: Float32[np.ndarray, "rows cols"]) -> tuple[float, float]:
 
 
 def otsu_threshold(values: Float32[np.ndarray, "*any"]) -> float:
-    """The value between two classes whose means differ most, weighted by their sizes.
+    """Compute Otsu's threshold, which maximises the variance between two classes of values.
 
-    Over 1,024 even bins between minimum and maximum; values strictly above it are the upper class.
+    It uses 1,024 even bins between minimum and maximum. Values strictly above the threshold form
+    the upper class.
     """
     low, high = float(values.min()), float(values.max())
     if low == high:
@@ -267,10 +269,10 @@ def otsu_threshold(values: Float32[np.ndarray, "*any"]) -> float:
     levels = np.arange(_BINS) + 0.5
     below, moment = np.cumsum(weights)[:-1], np.cumsum(weights * levels)[:-1]
     mean = float((weights * levels).sum())
-    # The first and last bin are never empty, so both classes hold something.
+    # The first and last bin are never empty, so neither class is.
     between = (mean * below - moment) ** 2 / (below * (1.0 - below))
     best = np.flatnonzero(between >= between.max() * (1 - 1e-12))
-    # Between two clusters every threshold is as good: the middle of the gap.
+    # Between two clusters every threshold is equally good: take the middle of the gap.
     middle = (best[0] + best[-1]) / 2 + 1.0
     return low + (high - low) * float(middle) / _BINS
 
@@ -281,7 +283,7 @@ def _check(values: Float32[np.ndarray, "rows cols"]) -> None:
 
 
 def _hull(cells: Bool[np.ndarray, "rows cols"]) -> np.ndarray:
-    """Corners of the convex hull of the cells' corners, (x, y), int32."""
+    """Compute the convex hull of the cells' corners: its corners (x, y), int32."""
     lines = np.flatnonzero(cells.any(axis=1))
     first = cells.argmax(axis=1)[lines]
     last = cells.shape[1] - cells[:, ::-1].argmax(axis=1)[lines]
@@ -293,7 +295,7 @@ def _hull(cells: Bool[np.ndarray, "rows cols"]) -> np.ndarray:
 def _fill(
     hull: Float64[np.ndarray, "corners 2"], box: Box, shape: tuple[int, ...], factor: int
 ) -> Bool[np.ndarray, "fine_rows fine_cols"]:
-    """Sub-cells whose centre lies inside a convex polygon; it has corners of cells, and `box`."""
+    """Mark the sub-cells with their centre in a convex polygon of cell corners and extent `box`."""
     left, top, right, bottom = (int(side) * factor for side in box)
     ys = (np.arange(top, bottom) + 0.5) / factor
     xs = (np.arange(left, right) + 0.5) / factor
@@ -317,11 +319,11 @@ def around_peak(
     fine: Float32[np.ndarray, "fine_rows fine_cols"],
     threshold: float,
 ) -> GridRegion:
-    """The component of the bilinear map above a threshold that holds the peak.
+    """Find the component of the bilinear map above a threshold that holds the peak.
 
     Args:
         values: one map.
-        fine: the same, `interpolated`.
+        fine: the same map, `interpolated`.
         threshold: in the map's own values.
     """
     peak = peak_of(values)
@@ -337,19 +339,21 @@ def component_at(
     peak: tuple[float, float],
     shape: tuple[int, ...],
 ) -> tuple[Bool[np.ndarray, "fine_rows fine_cols"], Box]:
-    """The 8-connected sub-cells strictly above a threshold around a peak, and their tight box.
-
-    Where the threshold leaves nothing there, the sub-cells that touch the peak.
+    """Find the 8-connected sub-cells strictly above a threshold around a peak.
 
     Args:
         fine: a raster of sub-cells.
-        threshold: what lies above it counts.
-        peak: (x, y) in grid units, as the box.
-        shape: of the grid, in cells.
+        threshold: values above it count.
+        peak: (x, y) in grid units.
+        shape: (rows, columns) of the grid.
+
+    Returns:
+        The component and its tight box in grid units. Where nothing at the peak exceeds the
+        threshold, the component is the sub-cells that touch the peak.
     """
     factor = fine.shape[0] // shape[0]
     x, y = peak[0] * factor, peak[1] * factor
-    # The peak lies on a border between sub-cells, or in the middle of one.
+    # The peak lies on the border between sub-cells or in the middle of one.
     left, top = math.ceil(x) - 1, math.ceil(y) - 1
     right, bottom = math.floor(x) + 1, math.floor(y) + 1
     canvas = (fine > threshold).view(np.uint8)
@@ -376,7 +380,7 @@ def _region(
     peak: tuple[float, float],
     box: Box | None = None,
 ) -> GridRegion:
-    """With the tight box of the mask, unless one is given, and the share of the mass inside."""
+    """Build a region with the share of the mass inside, and the mask's tight box by default."""
     rows, cols = values.shape
     factor = mask.shape[0] // rows
     if box is None:

@@ -1,9 +1,9 @@
-"""What is measured of every head on one picture (paper, section 3, and the rules beside it).
+"""Statistics of every head on one picture, for the paper's rule (section 3) and the others.
 
 `S_img` says whether a head looks at the picture at all, the spatial entropy whether it looks at
 one place, the sensitivity whether that place follows the words, the contrast what the words alone
-added, the share inside whether it is the right place. Every column holds one line per sample and
-one entry per head; NaN stands for what was not measured there.
+added, the share inside whether it is the right place. Every column has one row per sample and one
+entry per head; NaN means that nothing was measured there.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ COLUMNS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Criteria:
-    """How the spatial entropy is taken; the defaults are the paper's.
+    """The settings of the spatial entropy; the defaults are the paper's.
 
     Attributes:
         cut: a cell counts when it lies above `cut` times its map's mean.
@@ -71,7 +71,7 @@ class Criteria:
     def entropy(
         self, maps: Float32[np.ndarray, "heads rows cols"]
     ) -> Float64[np.ndarray, " heads"]:
-        """The spatial entropy of each map."""
+        """Compute the spatial entropy of each map, in nats."""
         weighting = cast("Weighting", self.weighting)
         return spatial_entropy(
             maps, cut=self.cut, connectivity=self.connectivity, weighting=weighting
@@ -80,10 +80,10 @@ class Criteria:
 
 @dataclass(frozen=True, eq=False)
 class HeadStatistics:
-    """What some samples tell about every head.
+    """The statistics of every head on some samples.
 
     Attributes:
-        heads: whose entries these are; every head, not only candidates.
+        heads: the heads of the columns; every head, not only candidates.
         columns: name (one of `COLUMNS`, or a rule's own) -> float32, samples x heads.
     """
 
@@ -96,7 +96,7 @@ class HeadStatistics:
             raise HeadsError(f"columns must be samples x {len(self.heads)} heads, got {shapes}")
 
     def __len__(self) -> int:
-        """Number of samples."""
+        """Count the samples."""
         return len(next(iter(self.columns.values()), ()))
 
 
@@ -108,14 +108,14 @@ def measure_heads(
     partners: Sequence[int | None] | None = None,
     neutral: HeadMaps | None = None,
 ) -> HeadStatistics:
-    """Measure one picture: `maps` holds one entry per sentence about it, all of the same heads.
+    """Measure one picture from the maps of several expressions, all of the same heads.
 
     Args:
-        maps: at least one. Those beyond the length of `boxes` or `partners` are only compared
-            with, and get no line of their own.
-        criteria: how the entropy is taken.
-        boxes: per sentence its true boxes, xyxy in original pixels; gives `inside`.
-        partners: per sentence the index of another one about something else, or None; gives
+        maps: one entry per expression, at least one. Those beyond the length of `boxes` or
+            `partners` serve for comparison only and get no row of their own.
+        criteria: settings of the spatial entropy.
+        boxes: per expression its true boxes, xyxy in original pixels; gives `inside`.
+        partners: per expression the index of one about something else, or None; gives
             `sensitivity` and `agreement`.
         neutral: the maps of the neutral prompt on the same picture; gives `contrast` and
             `contrast_entropy`.
@@ -125,7 +125,7 @@ def measure_heads(
     """
     every = [*maps, *([neutral] if neutral is not None else [])]
     if not maps or any(one.heads != maps[0].heads for one in every):
-        raise HeadsError("an observation needs the maps of the same heads for each expression")
+        raise HeadsError("head statistics need the maps of the same heads for each expression")
     criteria = criteria or Criteria()
     stated = {len(given) for given in (boxes, partners) if given is not None} or {len(maps)}
     if len(stated) > 1 or not 0 < min(stated) <= len(maps):
@@ -175,7 +175,7 @@ def _change(
 def _contrast(
     maps: HeadMaps, neutral: HeadMaps, criteria: Criteria
 ) -> tuple[Float64[np.ndarray, " heads"], Float64[np.ndarray, " heads"]]:
-    """What the words added: its attention, and the entropy of where it lies."""
+    """Measure the part of a map that the words added: its attention and its spatial entropy."""
     added = np.clip(normalise(maps.maps.values) - normalise(neutral.maps.values), 0.0, None)
     amount = added.sum(axis=(1, 2)) * maps.image_attention
     return amount, criteria.entropy(added.astype(np.float32))

@@ -18,13 +18,14 @@ def per_picture_heads(
     criteria: Criteria | None = None,
     skipped_layers: int = SKIPPED_LAYERS,
 ) -> tuple[Head, ...]:
-    """The paper's two criteria on this one query: at most `k` heads, best first.
+    """Choose at most `k` heads, best first, by the paper's two criteria on this one query.
 
-    Its ablation (section 4) scores this far below fixed heads; results must say that it was used.
-    The heads are those of lowest entropy among those that reach the elbow of S_img; ties go to the
-    larger S_img, then by layer and head. Where no map has a component, S_img alone decides.
+    The paper's ablation (section 4) scores this far below fixed heads, so results must say that it
+    was used. The heads are those of lowest entropy among those that reach the elbow of S_img; ties
+    go to the larger S_img, then by layer and head. Where no map has a component, S_img alone
+    decides.
     """
-    # float32 as in `observe`: components of the same sizes in another order are a tie.
+    # float32, as in `measure_heads`: components of the same sizes in another order are a tie.
     entropy = (criteria or Criteria()).entropy(maps.maps.values).astype(np.float32)
     # Maps without a component come last; among them S_img alone decides.
     entropy = np.nan_to_num(entropy, posinf=float(np.finfo(np.float32).max))

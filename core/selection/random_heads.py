@@ -1,4 +1,4 @@
-"""Random heads, the control that every selection has to beat."""
+"""Random heads, the control that every selection must beat."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def random_heads(
     Args:
         pool: heads to draw from.
         size: heads per set.
-        draws: how many sets; fewer where the pool does not hold so many.
-        seed: of the random numbers.
-        without: a set that is left out, the selection itself.
+        draws: number of sets; there are fewer where the pool is too small.
+        seed: seed of the random numbers.
+        without: a set to leave out: the selection itself.
     """
     rng = np.random.default_rng(seed)
     own = frozenset(without)

@@ -1,8 +1,8 @@
-"""Which heads point: how a rule's scores over several draws become a few fixed heads (section 3).
+"""Ranking: from a rule's scores over several draws to a few fixed heads (paper, section 3).
 
-A rule (`vg_engine.core.selection.rules`) reads the statistics, as often as it likes and a block at
-a time, and answers with one score per draw and head. What follows is the same for every rule:
-scores are averaged over the draws, heads are ranked, the best k are fixed.
+A rule (`vg_engine.core.selection.rules`) reads the statistics block by block, as often as it
+likes, and returns one score per draw and head. The rest is the same for every rule: scores are
+averaged over the draws, heads are ranked, the best k are fixed.
 
     found = select(Paper(), observations, k=3)
     found.heads
@@ -23,41 +23,41 @@ from vg_engine.core.heads import Head
 from vg_engine.core.selection.head_statistics import ATTENTION, HeadStatistics
 
 TOP = 3
-# Samples that are worked on at once: 1,024 heads of them are 2 MiB in float64.
+# Samples processed at once: with 1,024 heads they take 2 MiB in float64.
 _PIECE = 256
-# Values that differ by less than this share of the largest are equal but for rounding.
+# Values that differ by less than this share of the largest differ by rounding alone.
 _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Some samples: their columns, and how often each stands in each draw."""
+    """The columns of some samples, and how often each sample occurs in each draw."""
 
     columns: Mapping[str, Float32[np.ndarray, "_samples _heads"]]
     weights: Float64[np.ndarray, "_samples _draws"]
 
     def column(self, name: str) -> Float32[np.ndarray, "_samples _heads"]:
-        """One of the columns.
+        """Return one column.
 
         Raises:
-            HeadsError: it was not observed.
+            HeadsError: it was not measured.
         """
         if name not in self.columns:
             raise HeadsError(
-                f"{name!r} was not observed (there is {', '.join(self.columns)}); "
-                "observe again with the mode that needs it"
+                f"{name!r} was not measured (there is {', '.join(self.columns)}); "
+                "measure again with the rule that needs it"
             )
         return self.columns[name]
 
 
 @dataclass(frozen=True, eq=False)
 class DrawnStatistics:
-    """All that was observed, read a block at a time: memory does not grow with the samples.
+    """All head statistics, read block by block so that memory does not grow with the samples.
 
     Attributes:
-        heads: whose entries the columns hold.
+        heads: the heads of the columns.
         draws: number of draws.
-        blocks: makes a fresh iterator over the same blocks each time.
+        blocks: returns a fresh iterator over the same blocks each time.
     """
 
     heads: tuple[Head, ...]
@@ -70,18 +70,19 @@ class DrawnStatistics:
         observed: Iterable[HeadStatistics],
         weights: Float64[np.ndarray, "samples draws"] | None = None,
     ) -> DrawnStatistics:
-        """DrawnStatistics that are held in memory.
+        """Make the statistics from ones in memory.
 
         Args:
             observed: at least one, all of the same heads.
-            weights: how often each sample stands in each draw; by default once in the only one.
+            weights: how often each sample occurs in each draw; by default once in a single draw.
 
         Raises:
-            HeadsError: none, of different heads, or another number of weights than samples.
+            HeadsError: there are no statistics, their heads differ, or there is another number of
+                weights than samples.
         """
         held = list(observed)
         if not held or any(one.heads != held[0].heads for one in held):
-            raise HeadsError("every observation must be of the same heads in the same order")
+            raise HeadsError("all statistics must have the same heads in the same order")
         count = sum(map(len, held))
         times = np.ones((count, 1)) if weights is None else weights
         if len(times) != count:
@@ -96,7 +97,7 @@ class DrawnStatistics:
         return cls(held[0].heads, times.shape[1], blocks)
 
     def pieces(self) -> Iterator[Block]:
-        """The blocks once more, cut so small that work on one needs little memory."""
+        """Cut the blocks into parts small enough that work on one needs little memory."""
         for block in self.blocks():
             for start in range(0, len(block.weights), _PIECE):
                 part = slice(start, start + _PIECE)
@@ -104,12 +105,13 @@ class DrawnStatistics:
                 yield Block(columns, block.weights[part])
 
     def means(self, *columns: str) -> dict[str, Float64[np.ndarray, "draws heads"]]:
-        """Mean of columns per draw and head over the samples where they were measured.
+        """Average columns per draw and head over the samples where they were measured, in one pass.
 
-        NaN where a column was measured in no sample of a draw. One pass.
+        Returns:
+            Per column its means; NaN where it was measured in no sample of a draw.
 
         Raises:
-            HeadsError: a column was not observed, or there is no sample.
+            HeadsError: a column was not measured, or there is no sample.
         """
         shape = (self.draws, len(self.heads))
         sums = {name: np.zeros(shape) for name in columns}
@@ -122,13 +124,13 @@ class DrawnStatistics:
                 known = np.isfinite(values)
                 values[~known] = 0.0
                 for draw, times in enumerate(piece.weights.T):
-                    # One sample after the other, so that blocks do not show in the last digit.
+                    # Add sample by sample, so that the last digit does not depend on the blocks.
                     rows = np.flatnonzero(times)
                     parts = (sums[name][draw : draw + 1], values[rows] * times[rows, None])
                     sums[name][draw] = np.add.reduce(np.concatenate(parts), axis=0)
                     counts[name][draw] += times[rows] @ known[rows]
         if empty:
-            raise HeadsError("no sample was observed; give at least one picture and sentence")
+            raise HeadsError("no sample was measured; give at least one picture and expression")
         return {
             name: np.divide(sums[name], count, out=np.full(shape, np.nan), where=count > 0)
             for name, count in counts.items()
@@ -136,7 +138,7 @@ class DrawnStatistics:
 
     @property
     def samples(self) -> Int[np.ndarray, " draws"]:
-        """How many samples stand in each draw."""
+        """Count the samples of each draw."""
         total = np.zeros(self.draws)
         for block in self.blocks():
             total += block.weights.sum(axis=0)
@@ -145,15 +147,15 @@ class DrawnStatistics:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What a rule says of each head in each draw.
+    """A rule's scores of each head in each draw.
 
     Attributes:
-        values: more is better; what a head is ranked by. What is not finite is not known.
-        candidates: who may be chosen; None = all.
+        values: the scores that rank the heads, higher is better; not finite = unknown.
+        candidates: the heads that may be chosen; None = all.
         frequency: share of samples that voted for each head, where the rule counts votes.
-        criterion: what the elbow was taken of, where there is one.
-        thresholds: the elbow's value per draw; 0 where the rule has none.
-        notes: what the user should know.
+        criterion: the values whose elbow was taken, where there is an elbow.
+        thresholds: the elbow's value per draw; 0 where the rule has no elbow.
+        notes: remarks for the user.
     """
 
     values: Float64[np.ndarray, "draws heads"]
@@ -166,37 +168,39 @@ class Scores:
 
 @runtime_checkable
 class Rule(Protocol):
-    """A selection mode. Its fields are the options that a user may set (`paper:per_sample=5`)."""
+    """A selection rule. Its fields are the options that a user may set (`paper:per_sample=5`)."""
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The columns that it reads; what data must offer for it (boxes, pairs) follows."""
+        """The columns that it reads; they decide what the data must offer (boxes, pairs)."""
 
     def score(self, seen: DrawnStatistics) -> Scores:
         """Score every head in every draw.
 
         Raises:
-            HeadsError: what was observed tells it nothing.
+            HeadsError: the statistics are not enough for this rule.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Heads in order, and what put them there.
+    """Ranked heads with the numbers that ranked them.
 
     Attributes:
-        rule: its name.
-        k: how many of the ranked heads are chosen.
+        rule: name of the rule.
+        k: number of ranked heads that are chosen.
         ranked: the candidates, best first.
         scores, spread: mean and standard deviation over the draws, aligned with `ranked`.
-        frequency, frequency_spread: the same of the votes; empty where the rule does not count.
-        tops: the k best of each draw alone.
-        all_heads: every head that was observed.
+        frequency, frequency_spread: the same for the votes; empty where the rule counts none.
+        tops: the k best heads of each draw alone.
+        all_heads: every head that was measured.
         mean_attention: mean S_img over all draws, aligned with `all_heads`.
-        criterion: means of what the elbow was taken of, aligned with `all_heads`; empty without.
-        threshold, thresholds: tau: mean over the draws, and of each; 0 where there is no elbow.
+        criterion: means of the values whose elbow was taken, aligned with `all_heads`; empty
+            where there is no elbow.
+        threshold, thresholds: tau: its mean over the draws, and its value in each; 0 where there
+            is no elbow.
         samples: samples per draw.
-        notes: what the user should know.
+        notes: remarks for the user.
     """
 
     rule: str
@@ -239,7 +243,7 @@ def select(rule: Rule, seen: DrawnStatistics, *, name: str, k: int | None = TOP)
     Ties go to the larger mean S_img, then by layer and head.
 
     Raises:
-        HeadsError: nothing was observed, or it tells the rule nothing.
+        HeadsError: nothing was measured, or not enough for this rule.
     """
     scores = rule.score(seen)
     attention = seen.means(ATTENTION)[ATTENTION]
@@ -248,8 +252,8 @@ def select(rule: Rule, seen: DrawnStatistics, *, name: str, k: int | None = TOP)
     )
     known = candidates & np.isfinite(scores.values)
     if not known.any():
-        raise HeadsError(f"mode {name} can tell nothing of any head; give it other data")
-    # A head that was no candidate in a draw got nothing there; its mean counts that draw as 0.
+        raise HeadsError(f"rule {name} found no score for any head; give it other data")
+    # A head that was no candidate in a draw got no votes there: its mean counts that draw as 0.
     values = np.where(known, scores.values, 0.0 if scores.frequency is not None else np.nan)
     mean, spread = _over_draws(values)
     overall = attention.mean(axis=0)
@@ -288,13 +292,13 @@ def select(rule: Rule, seen: DrawnStatistics, *, name: str, k: int | None = TOP)
 def _too_few(k: int | None, chosen: int) -> tuple[str, ...]:
     if k is None or chosen >= k:
         return ()
-    return (f"k = {k} heads were asked for, and there are only {chosen} candidates",)
+    return (f"k = {k} heads were asked for, but there are only {chosen} candidates",)
 
 
 def _over_draws(
     values: Float64[np.ndarray, "draws heads"],
 ) -> tuple[Float64[np.ndarray, " heads"], Float64[np.ndarray, " heads"]]:
-    """Mean and standard deviation over the draws in which a value is known."""
+    """Compute mean and standard deviation over the draws in which a value is known."""
     known = ~np.isnan(values)
     count = np.maximum(known.sum(axis=0), 1)
     mean = np.where(known, values, 0.0).sum(axis=0) / count
@@ -304,7 +308,7 @@ def _over_draws(
 
 
 def _levels(values: Float64[np.ndarray, " heads"]) -> Int[np.ndarray, " heads"]:
-    """Whole numbers in the order of the values; what rounding alone sets apart is level."""
+    """Rank the values as whole numbers; values that differ by rounding alone get the same one."""
     order = np.argsort(values, kind="stable")
     known = values[order][np.isfinite(values[order])]
     least = _ROUNDING * np.abs(known).max(initial=0.0)
@@ -317,6 +321,6 @@ def order_of(
     heads: tuple[Head, ...],
     *keys: Float64[np.ndarray, " heads"] | Int[np.ndarray, " heads"],
 ) -> Int[np.ndarray, " heads"]:
-    """Indices of the heads by ascending keys, ties by the next, then by layer and head."""
+    """Sort indices of heads by ascending key, ties by the next key, then by layer and head."""
     layers, numbers = (np.array(part) for part in zip(*heads, strict=True))
     return ranked(*keys, layers, numbers)

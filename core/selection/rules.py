@@ -1,7 +1,7 @@
-"""The selection modes, each a small strategy (paper, section 3; better ideas beside it).
+"""The selection rules, each a small strategy: the paper's (section 3) and improved ones.
 
 Only `Paper` is the paper's. A rule is a frozen dataclass: its fields are the options that a user
-may set by name. Others bring their own through the entry-point group `vg_engine.rules`.
+may set by name. Plugins add rules through the entry-point group `vg_engine.rules`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from vg_engine.core.selection.ranking import DrawnStatistics, Scores, order_of
 
 PER_SAMPLE = 10
 SKIPPED_LAYERS = 2
-# Rows of a cross-attention layer hold nothing but the picture: all its heads have S_img 1.
+# Rows of a cross-attention layer cover the picture alone: all its heads have S_img 1.
 _ALL_PICTURE = 1.0 - 1e-3
 _NEVER = np.uint64(np.iinfo(np.uint64).max)
 
 
 def deep_enough(heads: tuple[Head, ...], skipped_layers: int) -> Bool[np.ndarray, " heads"]:
-    """Which heads lie in a layer from `skipped_layers` on; all, where none does."""
+    """Mark the heads in layer `skipped_layers` and above; all heads where there are none."""
     deep = np.array([head.layer >= skipped_layers for head in heads])
     return deep if deep.any() else np.ones(len(heads), dtype=bool)
 
@@ -45,11 +45,14 @@ def judge(
     skipped_layers: int,
     attention: Float64[np.ndarray, " heads"] | None = None,
 ) -> tuple[Bool[np.ndarray, " heads"], float, tuple[str, ...]]:
-    """Criterion 1 (section 3): who reaches the elbow and lies deep enough; tau; notes.
+    """Apply criterion 1 (section 3): the heads that reach the elbow and lie deep enough.
 
-    `attention` is mean S_img, where the criterion is another. Layers in which every head gives all
-    its attention to the picture (cross-attention) are exempt from the elbow. Where nobody passes,
-    the criteria give way, and a note says so.
+    `attention` is mean S_img, in case the criterion is something else. Layers in which every head
+    gives all its attention to the picture (cross-attention) are exempt from the elbow. Where no
+    head passes, the criteria are relaxed, and a note says so.
+
+    Returns:
+        The candidates, the threshold tau, and notes.
     """
     layers = np.array([head.layer for head in heads])
     looking = criterion if attention is None else attention
@@ -76,9 +79,9 @@ def lowest(
     candidates: Bool[np.ndarray, " heads"],
     most: int,
 ) -> Int[np.ndarray, " chosen"]:
-    """Indices of at most `most` candidates of lowest finite entropy in one sample.
+    """Find at most `most` candidates of lowest finite entropy in one sample; returns indices.
 
-    Many heads tie at 0: the larger S_img of the sample goes first, then layer, then head.
+    Many heads tie at 0: the larger S_img of the sample comes first, then layer, then head.
     """
     order = order_of(heads, entropy.astype(np.float64), -attention.astype(np.float64))
     chosen = candidates[order] & np.isfinite(entropy[order])
@@ -91,12 +94,15 @@ def votes(
     most: int,
     columns: tuple[str, str] = (ENTROPY, ATTENTION),
 ) -> Float64[np.ndarray, "draws heads"]:
-    """Criterion 2: share of a draw's samples in which a candidate is among the lowest entropies.
+    """Apply criterion 2: count how often a candidate is among a sample's lowest entropies.
 
     Draws with the same candidates share their votes. Memory O(heads), one pass.
+
+    Returns:
+        The share of each draw's samples, per head.
     """
     kinds, which = np.unique(candidates, axis=0, return_inverse=True)
-    # Of equal keys the first counts, so the columns stand by layer, then head.
+    # Of equal keys the first wins, so the columns are sorted by layer, then head.
     standing = order_of(seen.heads)
     groups = [
         (standing[kind[standing]], np.flatnonzero(which.reshape(-1) == number))
@@ -119,9 +125,9 @@ def votes(
 def _keys(
     entropy: Float32[np.ndarray, "samples heads"], attention: Float32[np.ndarray, "samples heads"]
 ) -> UInt64[np.ndarray, "samples heads"]:
-    """Whole numbers in the order of votes: entropy first, then the larger attention.
+    """Encode the order of votes as whole numbers: lower entropy first, then larger attention.
 
-    What has no finite entropy has the largest number of all.
+    Heads without a finite entropy get the largest number of all.
     """
     high, low = (_whole(values).astype(np.uint64) for values in (entropy, -attention))
     keys = np.asarray(high << np.uint64(32) | low)
@@ -132,7 +138,7 @@ def _keys(
 def _whole(
     values: Float32[np.ndarray, "samples heads"],
 ) -> UInt32[np.ndarray, "samples heads"]:
-    """The bits of the values, turned so that they count up with them; NaN comes last."""
+    """Map floats to integers in the same order, by their bits; NaN comes last."""
     bits = (values + np.float32(0)).view(np.uint32)  # -0 becomes 0
     turned = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
     turned[np.isnan(values)] = np.iinfo(np.uint32).max
@@ -142,7 +148,7 @@ def _whole(
 def _smallest(
     keys: UInt64[np.ndarray, "samples places"], most: int
 ) -> Bool[np.ndarray, "samples places"]:
-    """The `most` smallest keys of each sample, the first of equal ones, without `_NEVER`."""
+    """Find the `most` smallest keys of each sample, first of equal ones, without `_NEVER`."""
     if most >= keys.shape[1]:
         return np.asarray(keys < _NEVER)
     last = np.partition(keys, most - 1, axis=1)[:, most - 1 : most]
@@ -155,7 +161,7 @@ def _smallest(
 
 
 def _check(skipped_layers: int, per_sample: int = 1) -> None:
-    """Refuse options that mean nothing."""
+    """Refuse meaningless options."""
     if skipped_layers < 0 or per_sample < 1:
         raise InputError(
             f"skipped_layers must be at least 0 and per_sample at least 1, got {skipped_layers} "
@@ -181,7 +187,7 @@ class Paper:
     needs: ClassVar[tuple[str, ...]] = (ATTENTION, ENTROPY)
 
     def score(self, seen: DrawnStatistics) -> Scores:
-        """Selection frequency, per draw with its own elbow."""
+        """Score by selection frequency, each draw with its own elbow."""
         return self._frequency(seen, ATTENTION, ENTROPY)
 
     def _frequency(self, seen: DrawnStatistics, amount: str, entropy: str) -> Scores:
@@ -212,7 +218,7 @@ class PaperSensitivity(Paper):
     needs: ClassVar[tuple[str, ...]] = (ATTENTION, ENTROPY, SENSITIVITY)
 
     def score(self, seen: DrawnStatistics) -> Scores:
-        """Frequency times sensitivity."""
+        """Score by frequency times sensitivity."""
         two = self._frequency(seen, ATTENTION, ENTROPY)
         moved = _paired(seen, SENSITIVITY)[SENSITIVITY]
         return Scores(
@@ -229,13 +235,13 @@ class PaperSensitivity(Paper):
 class Contrastive(Paper):
     """The paper's two criteria on what the words added to the map of a neutral prompt; no labels.
 
-    What a head looks at whatever is asked (sinks, salient things) is gone from these maps.
+    Attention that does not depend on the words (sinks, salient objects) is gone from these maps.
     """
 
     needs: ClassVar[tuple[str, ...]] = (ATTENTION, CONTRAST, CONTRAST_ENTROPY)
 
     def score(self, seen: DrawnStatistics) -> Scores:
-        """Selection frequency on the contrasted maps."""
+        """Score by selection frequency on the contrasted maps."""
         return self._frequency(seen, CONTRAST, CONTRAST_ENTROPY)
 
 
@@ -243,7 +249,7 @@ class Contrastive(Paper):
 class Supervised:
     """The mean share of a head's image attention that lies inside the true boxes.
 
-    It needs labels, a handful of them: five to ten samples rank heads like two hundred do.
+    It needs labels, but few: five to ten samples rank heads as well as two hundred.
     """
 
     skipped_layers: int = SKIPPED_LAYERS
@@ -254,12 +260,12 @@ class Supervised:
     needs: ClassVar[tuple[str, ...]] = (ATTENTION, INSIDE)
 
     def score(self, seen: DrawnStatistics) -> Scores:
-        """Mean share inside."""
+        """Score by the mean share inside."""
         inside = seen.means(INSIDE)[INSIDE]
         if np.isnan(inside).any():
             raise HeadsError(
-                "mode supervised needs true boxes in every draw, and this data has none there; "
-                "choose a label-free mode, or data with boxes"
+                "rule supervised needs true boxes in every draw, but this data lacks them; "
+                "choose a label-free rule, or data with boxes"
             )
         deep = np.broadcast_to(deep_enough(seen.heads, self.skipped_layers), inside.shape)
         return Scores(inside, deep)
@@ -267,9 +273,9 @@ class Supervised:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Heads that look at the picture, and elsewhere when other words are said; no labels.
+    """Heads that look at the picture, and elsewhere when the words change; no labels.
 
-    Mean of (1 - overlap) over pairs of sentences about one picture, times mean S_img.
+    Mean of (1 - overlap) over pairs of expressions about one picture, times mean S_img.
     """
 
     skipped_layers: int = SKIPPED_LAYERS
@@ -280,7 +286,7 @@ class Sensitivity:
     needs: ClassVar[tuple[str, ...]] = (ATTENTION, SENSITIVITY)
 
     def score(self, seen: DrawnStatistics) -> Scores:
-        """Sensitivity times S_img."""
+        """Score by sensitivity times S_img."""
         means = _paired(seen, ATTENTION, SENSITIVITY)
         deep = np.broadcast_to(deep_enough(seen.heads, self.skipped_layers), means[ATTENTION].shape)
         return Scores(means[ATTENTION] * means[SENSITIVITY], deep)
@@ -288,15 +294,15 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class Consensus(Sensitivity):
-    """`Sensitivity`, times how far a head's change is the change of the other heads.
+    """`Sensitivity`, times the agreement of a head's change with that of the other heads.
 
-    A head that changes at random is sensitive, too; its changes agree with nobody's.
+    A head that changes at random is sensitive too, but its changes agree with no other head's.
     """
 
     needs: ClassVar[tuple[str, ...]] = (ATTENTION, SENSITIVITY, AGREEMENT)
 
     def score(self, seen: DrawnStatistics) -> Scores:
-        """Sensitivity times S_img times agreement."""
+        """Score by sensitivity times S_img times agreement."""
         base = super().score(seen)
         return Scores(base.values * _paired(seen, AGREEMENT)[AGREEMENT], base.candidates)
 
@@ -313,7 +319,7 @@ class AttentionOnly:
     needs: ClassVar[tuple[str, ...]] = (ATTENTION,)
 
     def score(self, seen: DrawnStatistics) -> Scores:
-        """Mean S_img."""
+        """Score by mean S_img."""
         means = seen.means(ATTENTION)[ATTENTION]
         return Scores(
             means, np.broadcast_to(deep_enough(seen.heads, self.skipped_layers), means.shape)
@@ -333,7 +339,7 @@ class EntropyOnly:
     needs: ClassVar[tuple[str, ...]] = (ATTENTION, ENTROPY)
 
     def score(self, seen: DrawnStatistics) -> Scores:
-        """Selection frequency among all heads that lie deep enough."""
+        """Score by selection frequency among all heads that lie deep enough."""
         shape = (seen.draws, len(seen.heads))
         deep = np.broadcast_to(deep_enough(seen.heads, self.skipped_layers), shape)
         frequency = votes(seen, deep, self.per_sample)
@@ -341,11 +347,11 @@ class EntropyOnly:
 
 
 def _paired(seen: DrawnStatistics, *columns: str) -> dict[str, Float64[np.ndarray, "draws heads"]]:
-    """Means of columns that compare sentences about one picture."""
+    """Average columns that compare expressions about one picture."""
     means = seen.means(*columns)
     if any(np.isnan(values).any() for values in means.values()):
         raise HeadsError(
-            "this mode compares sentences about one picture: give data in which every draw has "
-            "pictures with at least two sentences about different things"
+            "this rule compares expressions about one picture: give data in which every draw has "
+            "pictures with at least two expressions about different things"
         )
     return means

@@ -42,14 +42,14 @@ FOLDER_RULES = (
 
 @dataclass(frozen=True)
 class Tower:
-    """A vision tower, wherever it comes from.
+    """A vision tower, from the checkpoint or from its own folder.
 
     Attributes:
         config: CLIPVisionConfig.
         inside: rules for its keys in the checkpoint itself.
         outside: its own folder with its rules, if it has one.
         pictures: entries of its preprocessor_config.json.
-        statements: what the user should know.
+        statements: remarks for the user.
     """
 
     config: Any
@@ -60,20 +60,20 @@ class Tower:
 
 
 def inside(source: Checkpoint) -> bool:
-    """Whether a checkpoint brings its tower along."""
+    """Check whether a checkpoint contains its tower."""
     return any(re.match(_INSIDE, key) for key in source.entries)
 
 
 def is_plain(folder: Checkpoint) -> bool:
-    """Whether a folder is a whole CLIP model, with its text side: nobody's fine-tuned tower."""
+    """Check whether a folder is a whole CLIP model with its text side, not a fine-tuned tower."""
     return folder.config.get("model_type") == "clip" or "logit_scale" in folder.entries
 
 
 def from_checkpoint(source: Checkpoint, *, named: str) -> Tower:
-    """A tower whose shape is read from its weights.
+    """Make a tower whose shape is read from its weights.
 
     Raises:
-        WeightsError: weights that make no CLIP tower.
+        WeightsError: the weights are not those of a CLIP tower.
     """
     shapes = {
         match.group(1): entry.shape
@@ -113,10 +113,10 @@ def from_checkpoint(source: Checkpoint, *, named: str) -> Tower:
 
 
 def from_folder(folder: Checkpoint, *, named: str) -> Tower:
-    """A tower from a folder of its own: a CLIPVisionModel, or the vision side of a CLIPModel.
+    """Make a tower from its own folder: a CLIPVisionModel, or the vision side of a CLIPModel.
 
     Raises:
-        InputError: another kind of model, or not the one that the checkpoint names.
+        InputError: the folder has another kind of model, or not the one that the checkpoint names.
     """
     kind = folder.config.get("model_type")
     if kind not in ("clip", "clip_vision_model"):
@@ -136,7 +136,7 @@ def from_folder(folder: Checkpoint, *, named: str) -> Tower:
 
 
 def picture_settings(tower: Tower) -> dict[str, Any]:
-    """Size, mean and deviation for the image processor."""
+    """Return size, mean and deviation for the image processor."""
     said = tower.pictures or {}
     side = int(tower.config.image_size)
     return {
@@ -148,7 +148,7 @@ def picture_settings(tower: Tower) -> dict[str, Any]:
 
 
 def _check_name(config: Any, named: str, folder: str) -> None:
-    """CLIP's names hold patch and picture size: `...-patch14-336`; 224 goes without saying."""
+    """Check a tower against its name `...-patch14-336`: patch and picture size (else 224)."""
     found = re.search(r"patch(\d+)(?:-(\d+))?$", named)
     if found is None:
         return

@@ -1,4 +1,4 @@
-"""Parts of configs that several formats share: named fields, taken over as they are."""
+"""Parts of configs that several formats share: named fields, copied unchanged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from vg_engine.core.errors import ModelError
 from vg_engine.model_adapters.conversion.source import line
 
-# What says how a decoder computes; the rest of an old config is about training or generation.
+# The fields that define a decoder's computation; the others concern training or generation.
 TEXT_FIELDS: tuple[str, ...] = (
     "attention_bias", "attention_dropout", "bos_token_id", "eos_token_id", "head_dim", "hidden_act",
     "hidden_size", "initializer_range", "intermediate_size", "max_position_embeddings",
@@ -19,16 +19,16 @@ TEXT_FIELDS: tuple[str, ...] = (
 
 
 def text_config(kind: Any, config: Mapping[str, Any], *, source: str, **changes: Any) -> Any:
-    """A language model's native config.
+    """Make a language model's native config.
 
     Args:
         kind: transformers' config class.
         config: the original's entries.
         source: its name, for messages.
-        changes: entries that are set, whatever the original says.
+        changes: entries that override the original's.
 
     Raises:
-        ModelError: an entry that transformers refuses.
+        ModelError: transformers refuses an entry.
     """
     fields = {name: config[name] for name in TEXT_FIELDS if config.get(name) is not None}
     # Old configs write -1 where there is no padding token.
@@ -42,10 +42,10 @@ def text_config(kind: Any, config: Mapping[str, Any], *, source: str, **changes:
 
 
 def checked(kind: Any, *, source: str, **fields: Any) -> Any:
-    """A config of that class.
+    """Make a config of a class.
 
     Raises:
-        ModelError: an entry that transformers refuses.
+        ModelError: transformers refuses an entry.
     """
     try:
         return kind(**fields)

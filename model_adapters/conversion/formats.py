@@ -1,4 +1,4 @@
-"""Which of the installed converters a checkpoint belongs to."""
+"""Choice of the converter for a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from vg_engine.model_adapters.conversion.protocol import Converter
 
 
 def converter_for(config: Mapping[str, Any], known: Sequence[Converter], *, name: str) -> Converter:
-    """The one converter that claims a config.
+    """Find the one converter that claims a config.
 
     Args:
         config: the source's config.json.
-        known: the converters that are installed.
-        name: of the source, for messages.
+        known: the installed converters.
+        name: name of the source, for messages.
 
     Raises:
-        InputError: nobody claims it; the formats that exist are named.
+        InputError: no converter claims it; the message lists the formats.
         PluginError: several claim it.
     """
     claiming = [converter for converter in known if converter.claims(config)]

@@ -54,7 +54,7 @@ _M = "model.multi_modal_projector."
 
 
 def _thirds(tensor: torch.Tensor) -> Sequence[torch.Tensor]:
-    """Queries, keys and values, which the original keeps one above the other."""
+    """Split queries, keys and values, which the original stacks."""
     return tensor.chunk(3) if tensor.shape[0] % 3 == 0 else [tensor] * 3
 
 
@@ -83,7 +83,7 @@ PROJECTOR_RULES = (
 
 
 def hugging_rules(known: str) -> tuple[Rule, ...]:
-    """A decoder that transformers itself wrote (Qwen2, LLaMA): only its place changes."""
+    """Return the rules of a decoder saved by transformers (Qwen2, LLaMA): only prefixes change."""
     return (
         Rule(r".*\.rotary_emb\.inv_freq", (), known),
         Rule(r"language_model\.model\.(.+)", (r"model.language_model.\1",), known),
@@ -92,11 +92,11 @@ def hugging_rules(known: str) -> tuple[Rule, ...]:
 
 
 def internlm_rules(heads: int, groups: int) -> tuple[Rule, ...]:
-    """InternLM2: other names, and queries, keys and values interleaved per key head.
+    """Return InternLM2's rules: other names; queries, keys and values interleaved per key head.
 
     Args:
-        heads: query heads.
-        groups: key heads; each has its queries, then one key, then one value.
+        heads: number of query heads.
+        groups: number of key heads; each has its queries, then one key, then one value.
     """
     layer, new = r"language_model\.model\.layers\.(\d+)\.", r"model.language_model.layers.\1."
     split = functools.partial(_ungrouped, each=heads // groups, groups=groups)
@@ -194,7 +194,7 @@ def _parts_of(config: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any], 
 
 
 def _check_kind(config: Mapping[str, Any], name: str) -> None:
-    """What the native class has no switch for."""
+    """Refuse settings that the native class does not have."""
     wrong = []
     if config.get("ps_version", "v1") != "v2":
         wrong.append("its picture tokens run column by column (ps_version v1, before InternVL 1.5)")
@@ -213,7 +213,7 @@ def _check_kind(config: Mapping[str, Any], name: str) -> None:
 def _language(
     llm: Mapping[str, Any], source: Checkpoint, wanted: int
 ) -> tuple[Any, tuple[Rule, ...]]:
-    """The decoder's native config and its rules."""
+    """Make the decoder's native config and its rules."""
     name = source.folder.name
     kind = (llm.get("architectures") or [None])[0]
     table = "tok_embeddings" if kind == "InternLM2ForCausalLM" else "embed_tokens"

@@ -121,7 +121,7 @@ def _check_kind(config: Mapping[str, Any], name: str) -> None:
 
 
 def _tower(request: Request) -> clip.Tower:
-    """The tower in the checkpoint, else the one that was given; never a guess."""
+    """Return the tower in the checkpoint, else the given one; never a guess."""
     source, name = request.source, request.source.folder.name
     wanted = str(request.source.config.get("mm_vision_tower") or "its CLIP model")
     own = (source.config.get("architectures") or [None])[0] == _OWN_TOWER
@@ -144,7 +144,7 @@ def _tower(request: Request) -> clip.Tower:
 
 
 def _version(config: Mapping[str, Any], name: str, *, linear: bool) -> tuple[str, str]:
-    """The conversation's version: newer projectors say it, older checkpoints' names do."""
+    """Find the conversation's version, by the projector or, in old checkpoints, by their name."""
     said = f"{name} {config.get('_name_or_path', '')}".lower()
     if linear and re.search(r"v0(?!\d)", said):
         return "v0", "Conversation v0 (Human/Assistant, ###), after the checkpoint's name."

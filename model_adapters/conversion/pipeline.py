@@ -17,18 +17,18 @@ from vg_engine.model_adapters.conversion import schedule as schedules
 from vg_engine.model_adapters.conversion.formats import converter_for
 from vg_engine.model_adapters.conversion.protocol import Converter, Plan, Request
 from vg_engine.model_adapters.conversion.schedule import Schedule
-from vg_engine.model_adapters.conversion.source import (
-    Checkpoint,
-    Sum,
-    open_checkpoint,
-    read_json,
-)
-from vg_engine.model_adapters.conversion.writing import (
+from vg_engine.model_adapters.conversion.shard_writer import (
     SHARD_BYTES,
     Progress,
     check_target,
     whole_folder,
     write_weights,
+)
+from vg_engine.model_adapters.conversion.source import (
+    Checkpoint,
+    Sum,
+    open_checkpoint,
+    read_json,
 )
 
 REPORT = "vg_engine_conversion.json"
@@ -37,12 +37,12 @@ _DELTA_BELOW = 0.1  # a trained model's last norm multiplies by about one and mo
 
 @dataclass(frozen=True)
 class Folders:
-    """What the user named.
+    """The folders that the user named.
 
     Attributes:
-        source, target: what is read, and what is made.
-        vision_tower: of a checkpoint that holds none.
-        base: of a delta.
+        source, target: the folder to read, and the folder to make.
+        vision_tower: tower for a checkpoint without one.
+        base: base model of a delta.
     """
 
     source: Path
@@ -51,7 +51,7 @@ class Folders:
     base: Path | None = None
 
     def given(self) -> list[Path]:
-        """All that are read."""
+        """List the folders that are read."""
         return [f for f in (self.source, self.vision_tower, self.base) if f is not None]
 
 
@@ -67,20 +67,20 @@ def convert(
     progress: Progress = _silent,
     shard_bytes: int = SHARD_BYTES,
 ) -> dict[str, Any]:
-    """Convert a checkpoint; nothing is left behind unless all of it worked.
+    """Convert a checkpoint; after an error nothing is left in the target.
 
     Args:
-        folders: what is read and made.
-        known: the converters that are installed.
+        folders: the folders to read and to make.
+        known: the installed converters.
         tool: name and version, for the report.
-        progress: is told what is done, and how many bytes of how many.
-        shard_bytes: from which a new shard begins.
+        progress: called with the step's name, the bytes done and the bytes in all.
+        shard_bytes: size at which a new shard begins.
 
     Returns:
-        the report, which is also written into the target as `vg_engine_conversion.json`.
+        The report, which is also written into the target as `vg_engine_conversion.json`.
 
     Raises:
-        VGError: the user's mistake.
+        VGError: the user's input cannot be converted.
     """
     source = open_checkpoint(folders.source)
     check_target(folders.target, folders.given())
@@ -121,7 +121,7 @@ def _request(source: Checkpoint, folders: Folders, converter: Converter) -> Requ
 
 
 def _is_delta(source: Checkpoint, norm: str | None) -> bool:
-    """Whether the last norm's weights are differences: about zero, where a model's are not."""
+    """Check whether the last norm's weights are differences: near zero, unlike a model's."""
     if norm is None or norm not in source.entries:
         return False
     return float(source.tensor(norm).to(torch.float32).abs().median()) < _DELTA_BELOW

@@ -1,4 +1,4 @@
-"""What a converter states: rules for keys, a config, a processor. See the package's manual."""
+"""Types of a converter: rules for keys, a config, a processor. See the package's manual."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ ASSUMED = ""
 
 @dataclass(frozen=True)
 class Rule:
-    r"""How keys of one form are renamed.
+    r"""A rule that renames the keys of one form.
 
     Attributes:
         pattern: regular expression that a whole key matches.
         names: new names, in which \1 stands for a group of the pattern; none drops the tensor.
         known: the public script that the rule was checked against; `ASSUMED` if it was never
-            seen in a checkpoint or a script.
+            confirmed by a checkpoint or a script.
         change: the tensor -> one tensor per name; it must run on tensors without data, too.
     """
 
@@ -41,7 +41,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Request:
-    """What the user handed over.
+    """The input of a conversion.
 
     Attributes:
         source: the checkpoint; a delta has had its base added.
@@ -60,13 +60,13 @@ class Plan:
 
     Attributes:
         config: the native config.
-        model_class: the native class; `model_class(config)` says which keys and shapes there are.
-        parts: where tensors come from.
+        model_class: the native class; `model_class(config)` defines the keys and shapes.
+        parts: the sources of tensors.
         processor: tokenizer, image processor and chat template, as one with `save_pretrained`;
             None writes none of these.
         made: name -> the tensor that no file holds, made like the given one (shape, dtype).
         grown: names that may have fewer rows in the file; the mean row fills them up.
-        statements: what the user should know.
+        statements: remarks for the user.
         extra: further entries of the written config.json.
         copied: names of files that are copied from the source as they are.
     """
@@ -86,9 +86,9 @@ class Converter:
     """Base of the converters.
 
     Class attributes:
-        name: of the format.
-        summary: what people know it by, in a few words.
-        takes_tower: whether --vision-tower means anything.
+        name: name of the format.
+        summary: its models' usual name, in a few words.
+        takes_tower: whether --vision-tower applies.
         delta_norm: key of the last norm's weights, which are near zero in a delta and nowhere
             else; None where no deltas were published (--base is then refused).
     """
@@ -99,13 +99,13 @@ class Converter:
     delta_norm: ClassVar[str | None] = None
 
     def claims(self, config: Mapping[str, Any]) -> bool:
-        """Whether a folder with that config.json is of this format."""
+        """Check whether a folder with this config.json is of this format."""
         raise NotImplementedError
 
     def plan(self, request: Request) -> Plan:
-        """State how it is converted.
+        """Plan the conversion.
 
         Raises:
-            VGError: what is handed over cannot be converted.
+            VGError: the input cannot be converted.
         """
         raise NotImplementedError

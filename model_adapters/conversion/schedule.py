@@ -1,4 +1,4 @@
-"""Which tensor becomes which: decided and compared with the model before anything is written."""
+"""Schedule of tensors, compared with the native model before anything is written."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class Output:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Its size in bytes."""
         return self.dtype.itemsize * torch.Size(self.shape).numel()
 
 
 @dataclass(frozen=True)
 class Job:
-    """What becomes of one tensor.
+    """The outputs of one tensor.
 
     Attributes:
-        outputs: what is written, in order.
-        read: gives the tensors, as many as outputs.
+        outputs: the tensors to write, in order.
+        read: returns their data, one tensor per output.
     """
 
     outputs: tuple[Output, ...]
@@ -53,11 +53,11 @@ class Job:
 
     @property
     def size(self) -> int:
-        """Of all outputs, in bytes."""
+        """The size of all outputs, in bytes."""
         return sum(output.size for output in self.outputs)
 
     def tensors(self) -> Iterator[tuple[Output, torch.Tensor]]:
-        """Each output with its data, grown where it lacks rows."""
+        """Iterate over outputs and their data, filled up where rows are missing."""
         for output, tensor in zip(self.outputs, self.read(), strict=True):
             whole = _grow(tensor, output.shape[0]) if output.grown else tensor
             if tuple(whole.shape) != output.shape:
@@ -69,12 +69,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Schedule:
-    """All jobs, and what the report says of them.
+    """All jobs, with facts for the report.
 
     Attributes:
         jobs: in the order of the source's files.
-        dtype: the type that most weights have.
-        used: rule -> how many tensors followed it.
+        dtype: the most frequent type of weights.
+        used: rule -> number of tensors that it renamed.
         dropped: keys that a rule drops.
     """
 
@@ -87,15 +87,15 @@ class Schedule:
 
     @property
     def size(self) -> int:
-        """Of all weights, in bytes."""
+        """The size of all weights, in bytes."""
         return sum(job.size for job in self.jobs)
 
 
 def expected_of(plan: Plan) -> dict[str, torch.Tensor]:
-    """Names and shapes that the native model has; a tied tensor that is written once, once.
+    """Return the native model's names and shapes; tied tensors that are saved once occur once.
 
     Raises:
-        ModelError: the config does not make a model.
+        ModelError: the config does not fit the model class.
     """
     try:
         with torch.device("meta"):
@@ -116,8 +116,8 @@ def make(plan: Plan) -> Schedule:
     """Rename every key, and compare names and shapes with the model.
 
     Raises:
-        WeightsError: missing or unexpected keys, two tensors of one name, other shapes.
-        ModelError: the config does not make a model.
+        WeightsError: keys are missing or unexpected, two tensors share a name, or shapes differ.
+        ModelError: the config does not fit the model class.
     """
     expected = expected_of(plan)
     jobs: list[Job] = []
@@ -233,7 +233,7 @@ def _main_dtype(jobs: Sequence[Job]) -> torch.dtype:
 
 
 def _grow(tensor: torch.Tensor, rows: int) -> torch.Tensor:
-    # The mean row: never the most likely token, and of the size that the model is used to.
+    # The mean row is never the most likely token, and has a usual magnitude.
     mean = tensor.to(torch.float32).mean(dim=0, keepdim=True).to(tensor.dtype)
     return torch.cat([tensor, mean.expand(rows - len(tensor), *tensor.shape[1:])])
 

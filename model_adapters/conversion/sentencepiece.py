@@ -1,4 +1,4 @@
-"""Reads a sentencepiece `tokenizer.model` without its library: pieces, scores, and how to use them.
+"""Reader of a sentencepiece `tokenizer.model` without its library: pieces, scores, settings.
 
 The file is a protocol buffer (sentencepiece_model.proto of google/sentencepiece): field 1 of the
 whole is a piece (1 text, 2 score, 3 kind), field 2 the trainer's settings (3 model type, 35 byte
@@ -33,7 +33,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Pieces:
-    """What a `tokenizer.model` says.
+    """The contents of a `tokenizer.model`.
 
     Attributes:
         pieces: in the order of their ids.
@@ -52,7 +52,7 @@ def read_pieces(path: Path) -> Pieces:
     """Read a `tokenizer.model`.
 
     Raises:
-        InputError: it is no sentencepiece file, or of another kind than byte-pair encoding.
+        InputError: it is not a sentencepiece file, or not of the byte-pair kind.
     """
     pieces: list[Piece] = []
     trainer: dict[int, int | bytes] = {}
@@ -85,10 +85,10 @@ def read_pieces(path: Path) -> Pieces:
 
 
 def build(found: Pieces, renamed: dict[int, str], *, legacy: bool) -> Tokenizer:
-    """A tokenizer that cuts text as the file says, without special tokens.
+    """Build a tokenizer that splits text as the file states, without special tokens.
 
     Args:
-        found: the file.
+        found: the file's contents.
         renamed: id -> text of entries that the checkpoint uses for something else.
         legacy: a space is put in front of every stretch between special tokens, not only of the
             first (transformers' old behaviour, which LLaMA's early descendants were trained with).
@@ -126,7 +126,7 @@ def build(found: Pieces, renamed: dict[int, str], *, legacy: bool) -> Tokenizer:
 
 
 def _merges(found: Pieces, renamed: dict[int, str]) -> list[tuple[str, str]]:
-    """Pairs in the order in which they are joined: what makes the best piece first."""
+    """List the pairs in the order of merging: those that form the best piece first."""
     ids = {
         piece.text: index
         for index, piece in enumerate(found.pieces)
@@ -154,7 +154,7 @@ def _piece(data: bytes) -> Piece:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a message: numbers as such, everything else as bytes."""
+    """Iterate over the fields of a message: numbers as such, everything else as bytes."""
     at = 0
     while at < len(data):
         tag, at = _number(data, at)

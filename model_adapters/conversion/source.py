@@ -1,6 +1,6 @@
-"""Checkpoints as people have them: safetensors or `.bin`, whole or sharded, read lazily.
+"""Checkpoints in any common form: safetensors or `.bin`, whole or sharded, read lazily.
 
-Nothing is executed: pickles are read with `weights_only`, mapped into memory and not loaded.
+Nothing is executed: pickles are read with `weights_only`, and mapped into memory instead of loaded.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _NUMBERS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a tensor before it is read."""
+    """A tensor's shape, type and file, known before it is read."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     file: str
 
     def empty(self) -> torch.Tensor:
-        """A tensor of that shape and type, without data."""
+        """Make a tensor of this shape and type, without data."""
         return torch.empty(self.shape, dtype=self.dtype, device="meta")
 
 
@@ -45,7 +45,7 @@ class Checkpoint:
     """A folder with config.json and weights; tensors are read one at a time.
 
     Attributes:
-        folder: where it lies.
+        folder: the checkpoint's folder.
         config: config.json; empty where there is none and none is needed.
     """
 
@@ -59,7 +59,7 @@ class Checkpoint:
         """Every key with shape, type and file, in the order of the files.
 
         Raises:
-            WeightsError: no weights, files that are missing, broken, or no plain tensors.
+            WeightsError: files are missing or broken, or hold something else than plain tensors.
         """
         names, listed = _files(self.folder)
         found: dict[str, Entry] = {}
@@ -77,7 +77,7 @@ class Checkpoint:
         return found
 
     def tensor(self, key: str) -> torch.Tensor:
-        """The tensor of that key, on the CPU.
+        """Read the tensor of a key, on the CPU.
 
         Raises:
             WeightsError: its file is broken.
@@ -119,7 +119,7 @@ class Checkpoint:
 
 
 class Sum(Checkpoint):
-    """A delta with its base added: rows that the base lacks are taken as they are."""
+    """A delta with its base added; rows that the base lacks are kept unchanged."""
 
     def __init__(self, delta: Checkpoint, base: Checkpoint) -> None:
         super().__init__(delta.folder, delta.config)
@@ -127,10 +127,10 @@ class Sum(Checkpoint):
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
-        """The delta's entries; what both hold must fit.
+        """The delta's entries; those of both must fit each other.
 
         Raises:
-            WeightsError: a base that does not belong to the delta.
+            WeightsError: the base does not belong to the delta.
         """
         found, base = self._delta.entries, self._base.entries
         wrong = [
@@ -148,7 +148,7 @@ class Sum(Checkpoint):
         return found
 
     def tensor(self, key: str) -> torch.Tensor:
-        """The delta's tensor plus the base's, added in float32, in the delta's type."""
+        """Add the delta's and the base's tensor in float32; the result has the delta's type."""
         delta = self._delta.tensor(key)
         if key not in self._base.entries:
             return delta
@@ -170,16 +170,16 @@ def _covers(shape: tuple[int, ...], base: tuple[int, ...]) -> bool:
 
 
 def open_checkpoint(folder: Path, *, what: str = "model folder", config: bool = True) -> Checkpoint:
-    """A checkpoint; its weights are looked at when they are asked for.
+    """Open a checkpoint; its weights are read on demand.
 
     Args:
-        folder: of the user.
-        what: the user's word for it, in messages.
+        folder: the checkpoint's folder.
+        what: the kind of folder, for messages.
         config: whether it needs a config.json.
 
     Raises:
-        ModelNotFoundError: no folder, or no config.json in it.
-        InputError: a config.json that cannot be read.
+        ModelNotFoundError: the folder or its config.json does not exist.
+        InputError: config.json cannot be read.
     """
     if not folder.is_dir():
         raise ModelNotFoundError(f"no {what} {str(folder)!r}; download it and give its folder")
@@ -192,7 +192,7 @@ def open_checkpoint(folder: Path, *, what: str = "model folder", config: bool = 
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object.
+    """Read a JSON file that holds an object.
 
     Raises:
         InputError: it cannot be read, or holds something else.
@@ -207,7 +207,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _files(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the files with weights, and the keys that an index promises."""
+    """List the files with weights, and the keys that an index lists."""
     for whole in _WHOLE:
         index = folder / (whole + _INDEX)
         if index.is_file():
@@ -277,6 +277,6 @@ def _broken(path: Path, error: BaseException) -> WeightsError:
 
 
 def line(error: BaseException) -> str:
-    """The first line of an error's message, else its kind."""
+    """Return the first line of an error's message, else its kind."""
     lines = str(error).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__

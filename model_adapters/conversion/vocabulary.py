@@ -29,17 +29,17 @@ _ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 def load_tokenizer(
     folder: Path, *, legacy: bool | None = None, named: Mapping[str, str] | None = None
 ) -> Any:
-    """The tokenizer of a folder, as a fast one, with its added tokens at their own ids.
+    """Load the tokenizer of a folder as a fast one, with its added tokens at their own ids.
 
     Args:
-        folder: with tokenizer.json, vocab.json and merges.txt, or tokenizer.model.
-        legacy: of a tokenizer.model: whether a space is put in front of every stretch between
-            special tokens; None: as tokenizer_config.json says, else so.
-        named: attribute -> special token, for processors that ask their tokenizer by name; what
-            is missing is added behind all others.
+        folder: a folder with tokenizer.json, vocab.json and merges.txt, or tokenizer.model.
+        legacy: for a tokenizer.model: put a space in front of every stretch between special
+            tokens; None: as stated in tokenizer_config.json, by default yes.
+        named: attribute -> special token, for processors that look tokens up by name; missing
+            ones are added after all others.
 
     Raises:
-        InputError: none of these, or one that is broken.
+        InputError: there is none of these files, or one is broken.
     """
     settings = _settings(folder)
     names = _special_names(folder, settings)
@@ -70,19 +70,19 @@ def load_tokenizer(
 
 
 def add_special(tokenizer: Any, *tokens: str) -> int:
-    """Add the special tokens that are missing, behind all others; how many were added."""
+    """Add the missing special tokens after all others; returns the number of added ones."""
     missing = [token for token in tokens if token not in tokenizer.get_vocab()]
     marked = [AddedToken(token, special=True, normalized=False) for token in missing]
     return int(tokenizer.add_tokens(marked, special_tokens=True))
 
 
 def rows_needed(tokenizer: Any) -> int:
-    """How many rows an embedding needs for every id of the tokenizer."""
+    """Count the rows that an embedding needs for every id of the tokenizer."""
     return 1 + max(int(index) for index in tokenizer.get_vocab().values())
 
 
 def with_picture(source: Checkpoint, *, legacy: bool = False) -> tuple[Any, int]:
-    """The tokenizer with `<image>` and padding, and how many rows the embeddings need.
+    """Load the tokenizer with `<image>` and padding; returns also the number of embedding rows.
 
     Args:
         source: a checkpoint in LLaVA's naming.
@@ -102,7 +102,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _special_names(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:
-    """Role -> token, from both files that may say it; empty texts are no tokens."""
+    """Map role to token, from both files that may state it; empty texts are not tokens."""
     path = folder / "special_tokens_map.json"
     said = dict(settings) | (read_json(path) if path.is_file() else {})
     names = {}
@@ -115,7 +115,7 @@ def _special_names(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _added(folder: Path, settings: Mapping[str, Any]) -> dict[int, AddedToken]:
-    """Id -> token, from both files that may say it."""
+    """Map id to token, from both files that may state it."""
     found: dict[int, AddedToken] = {}
     path = folder / "added_tokens.json"
     try:
@@ -145,7 +145,7 @@ def _from_json(path: Path) -> Tokenizer:
 
 
 def _from_merges(folder: Path) -> Tokenizer:
-    """Byte-level byte-pair encoding, as Qwen2 has it."""
+    """Make a byte-level byte-pair encoding, as in Qwen2."""
     try:
         made = Tokenizer(
             models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
@@ -174,7 +174,7 @@ def _from_pieces(
     *,
     legacy: bool | None,
 ) -> Tokenizer:
-    """A sentencepiece model; entries that added tokens stand for are renamed."""
+    """Make a tokenizer of a sentencepiece model; entries replaced by added tokens are renamed."""
     found = sentencepiece.read_pieces(path)
     pieces = found.pieces
     renamed = {

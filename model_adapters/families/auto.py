@@ -25,10 +25,10 @@ from vg_engine.core.contract.scene import Scene
 from vg_engine.core.errors import UnsupportedModelError
 from vg_engine.core.geometry import Frame, View
 from vg_engine.model_adapters.shared import loading, probe_geometry
-from vg_engine.model_adapters.shared.auto_layout import NEEDS, Laid, settle, usable
+from vg_engine.model_adapters.shared.auto_layout import NEEDS, AutoLayout, settle, usable
 from vg_engine.model_adapters.shared.grids import Grid, views_of
 from vg_engine.model_adapters.shared.huggingface import HuggingFaceAdapter
-from vg_engine.model_adapters.shared.loaded import held
+from vg_engine.model_adapters.shared.loaded import parts_of
 
 
 class AutoAdapter(HuggingFaceAdapter):
@@ -61,8 +61,8 @@ class AutoAdapter(HuggingFaceAdapter):
         with usable(model):
             inputs = self._prepared(model, Picture(np.full((240, 320, 3), 128, np.uint8), "grey"))
             tokens = len(self.image_positions(model, inputs, 0))
-            laid = settle(partial(self._pixels, model), inputs, tokens, held(model).options)
-            model = replace(model, context=MappingProxyType({**model.context, self.name: laid}))
+            auto = settle(partial(self._pixels, model), inputs, tokens, parts_of(model).options)
+            model = replace(model, context=MappingProxyType({**model.context, self.name: auto}))
             (view,) = self.vg_locate_image_tokens(model, inputs)[0]
             # A pass through the tower and one layer: whether the model takes what was prepared.
             self.vg_extract_attention(model, inputs, AttentionRequest(model.all_heads[:1]))
@@ -73,7 +73,7 @@ class AutoAdapter(HuggingFaceAdapter):
             "its pictures; the chat form is the model's own."
         )
         said = (
-            f"auto: a picture is {probe_geometry.WORDS[laid.geometry]} ({laid.how}).",
+            f"auto: a picture is {probe_geometry.WORDS[auto.geometry]} ({auto.how}).",
             f"auto: {rows} x {cols} tokens are read row by row from the top; {unproved}.",
             prompts,
         )
@@ -94,14 +94,14 @@ class AutoAdapter(HuggingFaceAdapter):
     ) -> list[list[View]]:
         """One grid per picture, whose shape follows from the number of its tokens."""
         located = []
-        laid: Laid = model.context[self.name]
+        auto: AutoLayout = model.context[self.name]
         for query in inputs.queries:
             size = inputs.sizes[query.scene]
             where = self.image_positions(model, inputs, query.sequence)
-            rows, cols = laid.shape(model.name, inputs, query.sequence, len(where))
-            laid.check(partial(self._pixels, model), size)
+            rows, cols = auto.shape(model.name, inputs, query.sequence, len(where))
+            auto.check(partial(self._pixels, model), size)
             # A canvas of the grid's proportions.
-            layout = probe_geometry.GEOMETRIES[laid.geometry]
+            layout = probe_geometry.GEOMETRIES[auto.geometry]
             canvas = layout(Frame.of(*size), 64.0 * cols, 64.0 * rows)
             located.append(views_of([Grid(canvas, rows, cols)], where, model=model.name))
         return located

@@ -26,7 +26,7 @@ class DeepseekVLAdapter(HuggingFaceAdapter):
     layout: ClassVar[str] = "one grid, padded to a square"
 
     def square(self, images: Any, frame: Frame) -> Frame:
-        """What the tower is shown, by its image processor."""
+        """Return the canvas that the image processor passes to the tower."""
         return resize_steps.fitted(frame, int(images.size["height"]), int(images.min_size))
 
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:

@@ -24,7 +24,7 @@ from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter
-from vg_engine.model_adapters.shared.loaded import held
+from vg_engine.model_adapters.shared.loaded import parts_of
 
 # Of what the model reads, what is left to the text and the ends of the rows.
 _ROOM = 1024
@@ -80,7 +80,7 @@ class Emu3Adapter(HuggingFaceAdapter):
                 shown = pixels[one : one + 1, :, :height, :width]
                 with torch.no_grad():
                     known[query.scene] = base.get_image_tokens(shown, sizes[one : one + 1])
-            ids[one, ids[one] == held(model).image_token_id] = known[query.scene].to(ids.dtype)
+            ids[one, ids[one] == parts_of(model).image_token_id] = known[query.scene].to(ids.dtype)
         return replace(inputs, tensors=MappingProxyType({**tensors, "input_ids": ids}))
 
 

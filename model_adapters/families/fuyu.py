@@ -23,11 +23,11 @@ from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.families.florence2 import PlacingAdapter
 from vg_engine.model_adapters.shared import prompts
 from vg_engine.model_adapters.shared.huggingface import Grid
-from vg_engine.model_adapters.shared.loaded import held
+from vg_engine.model_adapters.shared.loaded import parts_of
 from vg_engine.model_adapters.shared.processor_errors import refused_pictures
 
 
-class _Halves(prompts.Listener):
+class _Halves(prompts.RecordingTokenizer):
     """Hears the text behind each picture first, then the picture's own tokens."""
 
     def __init__(self, tokenizer: Any) -> None:
@@ -101,15 +101,15 @@ class FuyuAdapter(PlacingAdapter):
         images: Sequence[Picture],
         expressions: Sequence[Expression],
         places: Sequence[prompts.Rendered],
-    ) -> tuple[dict[str, torch.Tensor], prompts.Listener]:
+    ) -> tuple[dict[str, torch.Tensor], prompts.RecordingTokenizer]:
         shown = [self._shown(model, picture) for picture in images]
-        processor, listener = copy.copy(model.processor), _Halves(model.processor.tokenizer)
-        processor.tokenizer = listener
-        with held(model).tokenizing, refused_pictures(model, images):
+        processor, recording = copy.copy(model.processor), _Halves(model.processor.tokenizer)
+        processor.tokenizer = recording
+        with parts_of(model).tokenizer_lock, refused_pictures(model, images):
             tensors = processor(
                 images=[shown[expression.scene] for expression in expressions],
                 text=[place.text for place in places],
                 return_legacy_image_output=False,
             )
-        listener.joined()
-        return {name: value for name, value in tensors.items() if torch.is_tensor(value)}, listener
+        recording.joined()
+        return {name: value for name, value in tensors.items() if torch.is_tensor(value)}, recording

@@ -18,7 +18,7 @@ from vg_engine.core.errors import InputError
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.shared import resize_steps
 from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter
-from vg_engine.model_adapters.shared.loaded import held
+from vg_engine.model_adapters.shared.loaded import parts_of
 
 # What transformers' processor takes where the files leave these settings open, as Google's do.
 _PAN_AND_SCAN = {
@@ -51,17 +51,17 @@ class Gemma3Adapter(HuggingFaceAdapter):
 
     def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
         """Pan and scan, off unless it was asked for."""
-        asked = bool(held(model).options.get("pan_and_scan", False))
+        asked = bool(parts_of(model).options.get("pan_and_scan", False))
         return {"do_pan_and_scan": asked, **_settings(model)}
 
     def tokens_of_picture(self, module: Any) -> int:
-        """How many tokens a picture, or a crop of one, becomes."""
+        """Return the number of tokens of a picture or of a crop."""
         return int(module.config.mm_tokens_per_image)
 
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """The whole picture, then its crops."""
         shown, images = [("picture", frame)], model.processor.image_processor
-        if held(model).options.get("pan_and_scan", False):
+        if parts_of(model).options.get("pan_and_scan", False):
             shown += _crops(images, _settings(model), frame)
         side = round(self.tokens_of_picture(model.module) ** 0.5)
         return [
@@ -77,7 +77,7 @@ def _settings(model: LoadedModel) -> dict[str, Any]:
 
 
 def _crops(images: Any, settings: Mapping[str, Any], frame: Frame) -> list[tuple[str, Frame]]:
-    """What the image processor cuts out of a picture, asked with a picture that takes no room."""
+    """List the crops that the image processor makes, computed with a picture without memory."""
     empty = np.broadcast_to(np.uint8(0), (3, int(frame.height), int(frame.width)))
     cut = [crop.shape[1:] for crop in images.pan_and_scan(empty, **settings)]
     wide = frame.width >= frame.height

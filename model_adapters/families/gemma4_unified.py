@@ -22,5 +22,5 @@ class Gemma4UnifiedAdapter(Gemma4Adapter):
     image_backend: ClassVar[Literal["pil", "torchvision"]] = "torchvision"
 
     def vision_tower(self, module: Any) -> Any:
-        """What embeds the patches: nothing mixes in it."""
+        """Return the patch embedder, in which patches do not mix."""
         return module.base_model.vision_embedder

@@ -49,7 +49,7 @@ class GotOcr2Adapter(InternVLAdapter):
         return {**super().call_options(model), "num_image_tokens": rows * cols}
 
     def cells(self, model: LoadedModel) -> tuple[int, int]:
-        """What the convolutions leave of a tile's patches."""
+        """Return the rows and columns of a tile's cells, which remain after the convolutions."""
         config: Any = model.module.config
         side = config.vision_config.image_size // config.vision_config.patch_size // _MERGED
         return side, side

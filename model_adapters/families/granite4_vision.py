@@ -17,7 +17,7 @@ from transformers import Granite4VisionProcessor, PreTrainedModel
 from vg_engine.core.contract.inputs import PreparedInputs
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.model_adapters.families.llava_next import LlavaNextAdapter
-from vg_engine.model_adapters.shared.loaded import held
+from vg_engine.model_adapters.shared.loaded import parts_of
 
 
 class Granite4VisionAdapter(LlavaNextAdapter):
@@ -56,7 +56,7 @@ class Granite4VisionAdapter(LlavaNextAdapter):
         return torch.nn.ModuleList(parts)
 
     def image_features(self, model: LoadedModel, inputs: PreparedInputs) -> torch.Tensor:
-        """What every layer is given, side by side: the embeddings themselves are zero."""
+        """Return the features given to the layers, side by side: the embeddings are zero."""
         base: Any = model.module.base_model
         tensors = inputs.tensors
         with torch.no_grad():
@@ -64,11 +64,11 @@ class Granite4VisionAdapter(LlavaNextAdapter):
                 tensors["pixel_values"], tensors["image_sizes"], return_dict=True
             ).deepstack_features
         side_by_side = torch.cat([torch.cat(list(pictures)) for _, pictures in given], dim=-1)
-        image = tensors["input_ids"] == held(model).image_token_id
+        image = tensors["input_ids"] == parts_of(model).image_token_id
         found = side_by_side.new_zeros(*image.shape, side_by_side.shape[-1])
         found[image] = side_by_side
         return found
 
     def side(self, config: Any) -> int:
-        """How many cells a tile is wide and high."""
+        """Return the number of cells along a side of a tile."""
         return int(super().side(config) * Fraction(config.downsample_rate))

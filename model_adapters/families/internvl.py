@@ -16,7 +16,7 @@ from vg_engine.core.errors import InputError
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.shared import resize_steps
 from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter
-from vg_engine.model_adapters.shared.loaded import held
+from vg_engine.model_adapters.shared.loaded import parts_of
 
 
 class InternVLAdapter(HuggingFaceAdapter):
@@ -57,7 +57,7 @@ class InternVLAdapter(HuggingFaceAdapter):
         return {"crop_to_patches": True, "min_patches": fewest, "max_patches": most}
 
     def most_tiles(self, images: Any) -> int:
-        """How many tiles a picture may become where the user has not said it."""
+        """Return the default of the largest number of tiles of a picture."""
         return int(images.max_patches) if self.always_tiled or images.crop_to_patches else 1
 
     def cells(self, model: LoadedModel) -> tuple[int, int]:
@@ -80,5 +80,5 @@ class InternVLAdapter(HuggingFaceAdapter):
     def limits(self, model: LoadedModel) -> tuple[int, int]:
         """Fewest and most tiles of a picture."""
         images = model.processor.image_processor
-        most = int(held(model).options.get("max_tiles", self.most_tiles(images)))
+        most = int(parts_of(model).options.get("max_tiles", self.most_tiles(images)))
         return min(int(images.min_patches), most), most

@@ -47,11 +47,11 @@ class LlavaNextAdapter(HuggingFaceAdapter):
         return processor, (f"A picture is shown whole, and again on up to {most} tiles.",)
 
     def side(self, config: Any) -> int:
-        """How many cells a tile is wide and high."""
+        """Return the number of cells along a side of a tile."""
         return int(config.vision_config.image_size // config.vision_config.patch_size)
 
     def shrunk(self, model: LoadedModel, shape: tuple[int, int]) -> tuple[int, int]:
-        """What is left of the rows and columns of cells on the tiles: here all of them."""
+        """Return the remaining rows and columns of cells on the tiles: here all of them."""
         del model
         return shape
 

@@ -54,7 +54,7 @@ class PixtralProcessor(ProcessorMixin):
         return super()._process_images(images, **settings)
 
     def replace_image_token(self, image_inputs: Any, image_idx: int, **settings: Any) -> str:
-        """What a picture's placeholder becomes."""
+        """Return the text that replaces a picture's placeholder."""
         del settings
         cell = self.patch_size * self.spatial_merge_size
         height, width = map(int, image_inputs["image_sizes"][image_idx])

@@ -1,1 +1,1 @@
-"""Parts that all families share: loading, prompts, capture, leaving early, geometry helpers."""
+"""Parts that all families share: loading, prompts, capture, early exit, geometry helpers."""

@@ -1,4 +1,4 @@
-"""How a processor that nobody described lays pictures down: settled at load, checked per size."""
+"""Picture layout of an unknown processor: found when the model is loaded, checked per size."""
 
 from __future__ import annotations
 
@@ -25,70 +25,72 @@ NEEDS = (
     "and whose picture is one grid of tokens"
 )
 STATED = "image_grid_thw"
-_SIZES = 4096  # that are remembered
+_SIZES = 4096  # number of checked sizes that are remembered
 
 
 @dataclass(frozen=True, eq=False)
-class Laid:
-    """How pictures lie, and on which of their sizes that was seen.
+class AutoLayout:
+    """The layout of pictures, and the picture sizes on which it was checked.
 
     Attributes:
         geometry: one of `probe_geometry.GEOMETRIES`.
-        how: how it is known, for users.
-        told: whether it is the user's word, and not to be checked.
-        tokens: of every picture; None where the processor states a grid for each.
-        asked: rows and columns as the user told them.
-        seen: sizes that were looked at.
+        how: source of the geometry, for users.
+        stated: True where the user stated the geometry; it is then not checked.
+        tokens: number of image tokens of every picture; None where the processor states a grid for
+            each.
+        stated_shape: rows and columns as the user stated them.
+        seen: the checked sizes.
     """
 
     geometry: str
     how: str
-    told: bool
+    stated: bool
     tokens: int | None
-    asked: tuple[int, int] | None
+    stated_shape: tuple[int, int] | None
     seen: set[tuple[int, int]] = field(default_factory=set)
 
     def check(self, process: probe_geometry.Process, size: tuple[int, int]) -> None:
-        """Look at a size when it is first met: strips and small pictures may lie otherwise.
+        """Check the layout of a new size: that of strips and small pictures may differ.
 
         Raises:
-            PictureError: they do.
+            PictureError: this size has another layout.
         """
-        if self.told or size in self.seen:
+        if self.stated or size in self.seen:
             return
         if not probe_geometry.look(process, size).fits(self.geometry):
             raise PictureError(
                 f"a picture of {size[0]} x {size[1]} is not {probe_geometry.WORDS[self.geometry]}, "
-                "as others are by this processor; resize or cut it, or use the family's own adapter"
+                "as this processor does with others; resize or cut it, or use the family's own "
+                "adapter"
             )
         if len(self.seen) >= _SIZES:
             self.seen.clear()
         self.seen.add(size)
 
     def shape(self, name: str, inputs: PreparedInputs, one: int, tokens: int) -> tuple[int, int]:
-        """Rows and columns: as told, as the processor states them, or of a square.
+        """Find the (rows, columns) of a picture: stated by user or processor, or else a square.
 
         Args:
-            name: the model's, for messages.
-            inputs: with the processor's own word on grids, if it has one.
+            name: the model's name, for messages.
+            inputs: prepared inputs, with the processor's own grids if it states them.
             one: index of the sequence.
-            tokens: how many image tokens that has.
+            tokens: number of its image tokens.
 
         Raises:
-            TokenCountError: none of these, or another picture had another number of them.
+            TokenCountError: no shape fits, or another picture had another number of tokens.
         """
         if self.tokens not in (None, tokens):
             raise TokenCountError(
                 f"{name}: {tokens} image tokens for one picture and {self.tokens} for another; "
                 "this family needs an adapter of its own"
             )
-        if self.asked:
-            return self.asked
+        if self.stated_shape:
+            return self.stated_shape
         stated = inputs.tensors.get(STATED)
         side = math.isqrt(tokens)
         if stated is None and side and side * side == tokens:
             return side, side
-        # A row per sequence; where there are more, a picture became several.
+        # One row per sequence; with more, a picture became several.
         if stated is not None and len(stated) == len(inputs.tensors["input_ids"]) and tokens:
             times, height, width = (int(value) for value in stated[one])
             merge = math.isqrt(height * width // tokens)
@@ -102,41 +104,41 @@ class Laid:
 
 def settle(
     process: probe_geometry.Process, inputs: PreparedInputs, tokens: int, options: Mapping[str, Any]
-) -> Laid:
-    """Find how pictures lie.
+) -> AutoLayout:
+    """Find the layout of pictures.
 
     Args:
-        process: what a model gets for a picture.
-        inputs: of one picture.
-        tokens: how many image tokens it has.
-        options: `geometry`, and `rows` with `cols`, as the user told them.
+        process: computes the processor's values of a picture.
+        inputs: prepared inputs of one picture.
+        tokens: number of its image tokens.
+        options: `geometry`, and `rows` with `cols`, as stated by the user.
 
     Raises:
-        InputError: no such geometry.
-        UnsupportedModelError: none explains where pixels go.
+        InputError: the geometry is unknown.
+        UnsupportedModelError: no geometry fits the processor.
     """
     rows, cols = options.get("rows"), options.get("cols")
     shape = (rows, cols) if isinstance(rows, int) and isinstance(cols, int) else None
-    stated = STATED in inputs.tensors
-    told = options.get("geometry")
-    if told is not None and told not in probe_geometry.GEOMETRIES:
-        raise InputError(f"geometry {told!r}; {nearest(str(told), probe_geometry.GEOMETRIES)}")
+    has_grids = STATED in inputs.tensors
+    stated = options.get("geometry")
+    if stated is not None and stated not in probe_geometry.GEOMETRIES:
+        raise InputError(f"geometry {stated!r}; {nearest(str(stated), probe_geometry.GEOMETRIES)}")
     try:
-        found = probe_geometry.geometry_of(process, flat=stated)
+        found = probe_geometry.geometry_of(process, flat=has_grids)
     except UnsupportedModelError:
-        if told is None:
+        if stated is None:
             raise
-        found = told
-    how = "measured" if told is None else "as told"
-    if told not in (None, found):
+        found = stated
+    how = "measured" if stated is None else "as told"
+    if stated not in (None, found):
         how += f", though it measures as {found}"
-    name = str(found if told is None else told)
-    return Laid(name, how, told is not None, None if stated else tokens, shape)
+    name = str(found if stated is None else stated)
+    return AutoLayout(name, how, stated is not None, None if has_grids else tokens, shape)
 
 
 @contextmanager
 def usable(model: LoadedModel) -> Iterator[None]:
-    """Close a model that cannot be used, and say so in one line, whatever was raised."""
+    """Close the model on any error, and raise that as one line."""
     try:
         yield
     except VGError:

@@ -1,11 +1,11 @@
-"""Capture of attention rows in transformers: one attention function under our own names.
+"""Capture of attention rows in transformers: one attention function under two own names.
 
-The function reads the wanted rows and hands over to the model's base: sdpa, or the eager function
+The function reads the wanted rows and calls the model's base function: sdpa, or the eager function
 of the model's own module where the family has no sdpa. It is registered once per process, for the
-attention *and* for its mask (without the second, transformers passes no mask at all and padding
-takes part), and switched on for the language model alone; the vision tower keeps its own. While
-nobody records, it is the base and one look at a context variable. Registering our names is the
-only global state of this package.
+attention *and* for its mask (without the second, transformers passes no mask at all, and padding
+is attended to), and switched on for the language model alone; the vision tower keeps its own.
+Without a recorder it costs one read of a context variable more than the base. The registered names
+are the only global state of this package.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vg_engine.core.attention.rows import attention_rows
 from vg_engine.core.contract.inputs import PreparedInputs
 from vg_engine.core.errors import CaptureError, UnsupportedModelError
 
-# Neither may contain the name of a stock implementation: transformers looks for those inside.
+# Neither may contain the name of a stock implementation, for which transformers searches in names.
 OVER_FUSED = "vg_rows"
 OVER_PLAIN = "vg_rows_plain"
 _INSTALLED = "_vg_engine_capture"
@@ -36,7 +36,7 @@ _LOCK = threading.Lock()
 
 @dataclass(eq=False)
 class Recorder:
-    """Takes the wanted rows of one forward pass as the layers go by.
+    """A recorder of the wanted rows during one forward pass.
 
     Attributes:
         layers: id of a module inside a decoder layer -> index of that layer.
@@ -58,7 +58,7 @@ class Recorder:
         mask: torch.Tensor | None,
         options: Mapping[str, Any],
     ) -> None:
-        """Called by the attention function with what the layer itself attends with."""
+        """Compute and keep a layer's wanted rows, from the tensors of its own attention."""
         layer = self.layers.get(id(module))
         if layer is None or layer not in self.wanted:
             return
@@ -85,10 +85,10 @@ class Recorder:
         )
 
     def require(self) -> dict[int, torch.Tensor]:
-        """The rows of every wanted layer.
+        """Return the rows of every wanted layer.
 
         Raises:
-            CaptureError: a layer never came by.
+            CaptureError: a layer was not recorded.
         """
         missing = sorted(set(self.wanted) - set(self.taken))
         if missing:
@@ -114,7 +114,7 @@ _RECORDER: ContextVar[Recorder | None] = ContextVar("vg_engine_recorder", defaul
 
 @contextmanager
 def recording(recorder: Recorder) -> Iterator[Recorder]:
-    """Make `recorder` the one of this thread (or task) for the forward passes inside."""
+    """Make `recorder` the current one of this thread (or task) for the forward passes inside."""
     token = _RECORDER.set(recorder)
     try:
         yield recorder
@@ -162,10 +162,10 @@ def _over_plain(
 
 
 def _chosen(mask: torch.Tensor | None, keys: torch.Tensor | None) -> torch.Tensor | None:
-    """The mask without the keys that an indexer left out.
+    """Remove the keys that an indexer left out from the mask.
 
-    Layers that attend to the best few keys of each query write them into the mask where the
-    attention is sdpa or eager by name, and else hand over which: batch x queries x chosen.
+    Layers that attend to the best few keys of each query write these into the mask if the attention
+    is named sdpa or eager; otherwise they pass their numbers: batch x queries x chosen.
     """
     if keys is None:
         return mask
@@ -187,9 +187,9 @@ def _in_blocks(
     mask: torch.Tensor | None,
     options: dict[str, Any],
 ) -> torch.Tensor | None:
-    """The mask without the blocks of keys that an indexer left out, head by head.
+    """Remove the blocks of keys that an indexer left out from the mask, head by head.
 
-    As `_chosen`: the layer's own indexer turns its choice into a mask, and is asked for it here.
+    As `_chosen`, but the layer's own indexer turns its choice into a mask here.
     """
     blocks = options.pop("block_indices", None)
     if blocks is None:
@@ -205,7 +205,7 @@ def _in_blocks(
 
 
 def register() -> None:
-    """Make both names known to transformers; doing it again changes nothing."""
+    """Register both names with transformers. Idempotent."""
     AttentionInterface.register(OVER_FUSED, _over_fused)
     AttentionInterface.register(OVER_PLAIN, _over_plain)
     AttentionMaskInterface.register(OVER_FUSED, sdpa_mask)
@@ -213,17 +213,17 @@ def register() -> None:
 
 
 def layer_index(layers: Iterable[torch.nn.Module]) -> dict[int, int]:
-    """Index of the layer of every module, by its id."""
+    """Map the id of every module to the index of its layer."""
     return {id(part): index for index, layer in enumerate(layers) for part in layer.modules()}
 
 
 @dataclass
 class _Installation:
-    """What was found on a language model, and how many loaded models share our change."""
+    """The original settings of a language model, and the number of loaded models that share it."""
 
     found: list[tuple[Any, str | None]]
     base: str
-    owner: int  # id of the language model: a deep copy of an open one carries this along, too
+    owner: int  # id of the language model; a deep copy of an open one inherits this record
     users: int = 0
     trained: list[torch.nn.Module] = field(default_factory=list)
 
@@ -235,11 +235,11 @@ def install(
 
     Args:
         language_model: the part whose attention is read.
-        whole: the model that it is a part of, if it is.
+        whole: the model that contains it, if any.
 
     Returns:
-        What the model's attention was before (`sdpa`, `eager`, `flash_attention_2`), and a
-        function that gives the model back; the last of several users restores it.
+        The name of the model's previous attention (`sdpa`, `eager`, `flash_attention_2`), and a
+        function that releases the model; the last of several users restores it.
 
     Raises:
         UnsupportedModelError: its attention does not dispatch through AttentionInterface.
@@ -290,8 +290,8 @@ def _switch_on(language_model: PreTrainedModel) -> _Installation:
 
 def _restore(state: _Installation) -> None:
     for config, implementation in state.found:
-        # Set as it was: going through the public setter would ask again whether, say, flash
-        # attention can be loaded, and may refuse what the model already runs with.
+        # Set the private field: the public setter would check again whether, say, flash attention
+        # can be loaded, and may refuse the implementation that the model already used.
         config._attn_implementation_internal = implementation  # noqa: SLF001 - see above
     for part in state.trained:
         part.training = True

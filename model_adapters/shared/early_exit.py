@@ -1,8 +1,8 @@
-"""Truncated twins: a model that ends after the last layer that is needed.
+"""Truncated twins: models that end after the last needed layer.
 
-A twin is a shallow copy of the modules on the way to the decoder layers, with `layers[:depth]`.
-It shares every parameter and every layer with the original, which stays as it is. Unlike an
-exception that leaves the forward pass it can be compiled.
+A twin is a shallow copy of the modules on the path to the decoder layers, with `layers[:depth]`.
+It shares every parameter and every layer with the original, which is not changed. Unlike an
+exception that aborts the forward pass, a twin can be compiled.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from vg_engine.core.errors import UnsupportedModelError
 
 
 def path_to(base: torch.nn.Module, layers: torch.nn.ModuleList) -> str:
-    """Dotted name of `layers` inside `base`.
+    """Find the dotted name of `layers` inside `base`.
 
     Raises:
-        UnsupportedModelError: they are not inside.
+        UnsupportedModelError: `base` does not contain them.
     """
     for name, module in base.named_modules():
         if module is layers:
@@ -30,7 +30,7 @@ def path_to(base: torch.nn.Module, layers: torch.nn.ModuleList) -> str:
 
 
 def truncated(base: torch.nn.Module, path: str, depth: int) -> torch.nn.Module:
-    """A twin of `base` whose module list at `path` ends after `depth` layers."""
+    """Make a twin of `base` whose module list at `path` ends after `depth` layers."""
     name, _, rest = path.partition(".")
     twin = copy.copy(base)
     children = dict(vars(base)["_modules"])
@@ -44,7 +44,7 @@ def truncated(base: torch.nn.Module, path: str, depth: int) -> torch.nn.Module:
 
 
 def can_truncate(base: torch.nn.Module, path: str) -> bool:
-    """Whether a twin would run its own layers.
+    """Check that a twin would run its own layers.
 
     Offloading hooks replace `forward` on the object itself, bound to the *original* module.
     """
@@ -58,13 +58,13 @@ def can_truncate(base: torch.nn.Module, path: str) -> bool:
 
 @dataclass(eq=False)
 class Twins:
-    """Twins of one loaded model by depth: made when first asked for, the latest few kept.
+    """Twins of one loaded model by depth, made on demand; the latest few are kept.
 
     Attributes:
         base: the model without its output head.
         path: dotted name of the decoder layers inside `base`.
         depth: number of decoder layers of the model.
-        most: how many twins are kept; a twin costs a few objects and no weights.
+        most: number of twins that are kept; a twin needs a few objects but no weights.
     """
 
     base: torch.nn.Module
@@ -75,7 +75,7 @@ class Twins:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def at(self, depth: int) -> torch.nn.Module:
-        """The model that ends after `depth` layers; for the full depth the model itself."""
+        """Return the model that ends after `depth` layers; at full depth the model itself."""
         if not 1 <= depth <= self.depth:
             raise UnsupportedModelError(f"depth {depth} of a model of {self.depth} layers")
         if depth == self.depth:

@@ -13,15 +13,16 @@ from vg_engine.core.geometry import Frame, View
 
 
 class Grid(NamedTuple):
-    """A rectangle of image tokens, row by row, in the order in which they stand in the sequence.
+    """A rectangle of image tokens, row by row, in the order of the sequence.
 
     Attributes:
         frame: the canvas that its cells divide evenly.
-        rows, cols: how many cells.
+        rows, cols: number of cells per axis.
         name: for messages and plots.
-        skip: tokens that stand before the first cell and are no cell (a class token).
-        row_end: tokens that end each row and are no cell (a newline with the image token's id).
-        tail: tokens that stand behind the last row and are no cell.
+        skip: number of tokens before the first cell that are not cells (a class token).
+        row_end: number of tokens at the end of each row that are not cells (a newline with the
+            image token's id).
+        tail: number of tokens after the last row that are not cells.
     """
 
     frame: Frame
@@ -34,7 +35,7 @@ class Grid(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """How many tokens stand for this grid, cells and others."""
+        """Count the tokens of this grid, cells and others."""
         return self.skip + self.rows * (self.cols + self.row_end) + self.tail
 
 
@@ -45,13 +46,13 @@ def tiles(
     *,
     skip: int = 0,
 ) -> list[Grid]:
-    """A grid per tile of a canvas of whole tiles, row by row.
+    """Make a grid for each tile of a canvas of whole tiles, row by row.
 
     Args:
-        canvas: the picture as it lies on all tiles together.
+        canvas: the picture on the canvas of all tiles together.
         tile: width and height of a tile, in pixels of the canvas.
         shape: rows and columns of cells of one tile.
-        skip: of each tile, see `Grid`.
+        skip: leading tokens of each tile, see `Grid`.
     """
     width, height = tile
     across, down = round(canvas.width / width), round(canvas.height / height)
@@ -70,15 +71,15 @@ def tiles(
 def views_of(
     grids: Sequence[Grid], positions: Int64[np.ndarray, " tokens"], *, model: str
 ) -> list[View]:
-    """The views of one picture.
+    """Make the views of one picture.
 
     Args:
-        grids: in the order of the sequence.
-        positions: of the picture's tokens on the key axis.
-        model: for the message.
+        grids: the picture's grids, in the order of the sequence.
+        positions: positions of the picture's tokens on the key axis.
+        model: the model's name, for messages.
 
     Raises:
-        TokenCountError: there are more or fewer tokens than the grids hold.
+        TokenCountError: there are more or fewer tokens than the grids need.
     """
     expected = sum(grid.tokens for grid in grids)
     if expected != len(positions):

@@ -1,8 +1,8 @@
-"""What all Hugging Face models share: loading, prompts, capture, leaving early.
+"""The base adapter of all Hugging Face models: loading, prompts, capture, early exit.
 
-A family subclasses `HuggingFaceAdapter` and states what differs: the model types, the processor
-class, and how its processor lays the picture on a grid (`grids`). Everything else is here, and
-each step that some family takes otherwise is a method of its own.
+A family subclasses `HuggingFaceAdapter` and states its differences: the model types, the processor
+class, and the layout of the picture on grids (`grids`). Everything else is here. Each step in which
+some family differs is a method of its own.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from vg_engine.core.errors import (
 from vg_engine.core.geometry import Frame, View
 from vg_engine.model_adapters.shared import capture, loading, positions, prompts
 from vg_engine.model_adapters.shared.grids import Grid, tiles, views_of
-from vg_engine.model_adapters.shared.loaded import held, hold
+from vg_engine.model_adapters.shared.loaded import parts_of, prepare_model
 from vg_engine.model_adapters.shared.processor_errors import refused_inputs, refused_pictures
 
-# What a family's file needs, in one place.
+# The names that a family's file needs, in one place.
 __all__ = ["VICUNA", "Grid", "HuggingFaceAdapter", "tiles"]
 
 _TOWERS = ("vision_tower", "vision_model", "visual", "image_tower", "vision_encoder")
@@ -55,18 +55,17 @@ class HuggingFaceAdapter:
     """Base of the adapters for models that transformers knows.
 
     Class attributes, for a family to set:
-        name: what `--adapter` takes.
+        name: the name that `--adapter` takes.
         model_types: values of a config's `model_type`.
         processor_class: transformers' processor, built without its video part.
         layout: how a picture becomes cells, in a few words, for the list of models.
         system, bare: the bare prompt form; {system}, {image} and {text} stand for its parts.
-        placeholder: what stands for a picture in a prompt, where it is not the processor's
-            `image_token`.
+        placeholder: the text for a picture in a prompt, if it is not the processor's `image_token`.
         nested: whether the processor wants a list of pictures per prompt.
         image_backend: `pil`, or `torchvision` where transformers has no other image processor.
-        answer: how the model's answers begin, for the row `answer_first`; empty = not known.
-        blends: whether the model itself blends neighbouring cells, behind its tower's attention.
-        option_names: what `ModelSpec.options` may hold.
+        answer: the beginning of the model's answers, for the row `answer_first`; empty = not known.
+        blends: whether the model itself blends neighbouring cells, after its tower's attention.
+        option_names: the allowed keys of `ModelSpec.options`.
     """
 
     name: ClassVar[str] = "huggingface"
@@ -85,90 +84,90 @@ class HuggingFaceAdapter:
 
     @classmethod
     def claims(cls, config: Mapping[str, Any]) -> bool:
-        """Whether this adapter takes a model with that config.json."""
+        """Check whether this adapter takes a model with this config.json."""
         return config.get("model_type") in cls.model_types
 
     # What a family overrides: loading.
 
     def load_processor(self, spec: ModelSpec) -> Any:
-        """The processor of a checkpoint, from its files."""
+        """Load the processor of a checkpoint from its files."""
         return loading.load_processor(spec, self.processor_class, self.image_backend)
 
     def adapt_processor(
         self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
     ) -> tuple[Any, tuple[str, ...]]:
-        """Fit the adapter's own copy of the processor to the model; say what users should know."""
+        """Fit the adapter's own copy of the processor to the model; return notes for users."""
         del module, options
         return processor, ()
 
     def language_model(self, module: Any) -> Any:
-        """The part that holds the decoder layers, as `.layers`."""
+        """Return the part that contains the decoder layers, as `.layers`."""
         decoder = module.get_decoder()
         return decoder if hasattr(decoder, "layers") else decoder.get_decoder()
 
     def vision_tower(self, module: Any) -> Any:
-        """The part in which a picture's patches mix; None where it goes by an unusual name."""
+        """Return the part in which a picture's patches mix; None where its name is unusual."""
         parts = (getattr(module.base_model, name, None) for name in _TOWERS)
         return next((part for part in parts if part is not None), None)
 
     def map_layers(self, module: Any) -> Sequence[int] | None:
-        """The layers whose attention can point at the picture; None means all.
+        """List the layers whose attention can point at the picture; None means all.
 
-        By default those that a config's `layer_types` calls attention, linear attention left out.
+        By default these are the attention layers in a config's `layer_types`, without linear ones.
         """
         kinds = getattr(module.config.get_text_config(), "layer_types", None) or ()
         seeing = [i for i, kind in enumerate(kinds) if _attends(kind)]
         return None if len(seeing) == len(kinds) else seeing
 
     def image_token_id(self, module: Any, processor: Any) -> int | None:
-        """Id of the tokens that a picture's placeholder becomes: the config's, else the token's."""
+        """Return the id of a picture's tokens: the config's, else that of the image token."""
         stated = getattr(module.config, "image_token_id", None)
         if stated is None:
             stated = processor.tokenizer.convert_tokens_to_ids(self.image_token(processor))
         return None if stated is None else int(stated)
 
     def image_token(self, processor: Any) -> str:
-        """What stands for a picture in a prompt."""
+        """Return the placeholder of a picture in a prompt."""
         return self.placeholder or getattr(processor, "image_token", None) or ""
 
     # What a family overrides: preparing.
 
     def bare_prompt(self, model: LoadedModel) -> str:
-        """The bare prompt form of a checkpoint: `bare`, unless its config asks for another."""
+        """Return the bare prompt form of a checkpoint: `bare`, unless its config needs another."""
         del model
         return self.bare
 
     def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
-        """Further keyword arguments of the processor's call; they win over ours."""
+        """Return further keyword arguments of the processor's call; they override the others."""
         del model
         return {}
 
     def window(self, model: LoadedModel, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Left, top, width, height of the part of the picture that goes to the processor."""
+        """Return left, top, width, height (pixels) of the part that goes to the processor."""
         del model
         return 0, 0, *size
 
     def model_inputs(
         self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
-        """What goes into the model, of what the processor made, on its device."""
+        """Choose the model's inputs from the processor's output, and move them to its device."""
         del model
         return dict(tensors)
 
     def position_ids(
         self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
     ) -> torch.Tensor | None:
-        """Positions that do not count padding; of three axes where the model has such a rule.
+        """Compute positions that skip padding, on three axes where the model has such a rule.
 
         Args:
             model: the loaded model.
-            tensors: what goes into it, with `attention_mask`; None leaves positions to the model.
+            tensors: its inputs, with `attention_mask`. A result of None leaves positions to it.
         """
         base: Any = model.module.base_model
         return positions.position_ids(base, tensors)
 
     def given(self, model: LoadedModel, inputs: PreparedInputs) -> PreparedInputs:
-        """What the model itself gets, where tensors change once more behind the prompt."""
+        """Return the inputs of the forward pass, for families that change tensors once more."""
         del model
         return inputs
 
@@ -177,21 +176,21 @@ class HuggingFaceAdapter:
     def image_positions(
         self, model: LoadedModel, inputs: PreparedInputs, sequence: int
     ) -> Int64[np.ndarray, " tokens"]:
-        """Where a sequence's picture stands on the key axis, in the order of its grids."""
+        """Return the key positions of a sequence's picture, in the order of its grids."""
         ids = inputs.tensors["input_ids"][sequence].cpu().numpy()
-        return np.flatnonzero(ids == held(model).image_token_id)
+        return np.flatnonzero(ids == parts_of(model).image_token_id)
 
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
-        """The grids of one picture's tokens, in the order of the sequence.
+        """Return the grids of one picture's tokens, in the order of the sequence.
 
         Args:
-            model: with its processor.
-            frame: what goes to the processor, in original pixels: `width` x `height`.
+            model: the loaded model with its processor.
+            frame: the picture as it goes to the processor, `width` x `height` original pixels.
         """
         raise NotImplementedError
 
     def image_features(self, model: LoadedModel, inputs: PreparedInputs) -> torch.Tensor | None:
-        """Sequences x keys x width, for checks; None where they are the text's `inputs_embeds`."""
+        """Return image features for checks, sequences x keys x width; None = `inputs_embeds`."""
         del model, inputs
         return None
 
@@ -207,7 +206,7 @@ class HuggingFaceAdapter:
                 "or set processor.tokenizer.pad_token"
             )
         forms = {"bare": self.bare_prompt(model), "system": self.system, "answer": self.answer}
-        token = held(model).image_token
+        token = parts_of(model).image_token
         return [
             prompts.render(prompt, text, model.processor, image_token=token, **forms)
             for _, text in expressions
@@ -221,11 +220,11 @@ class HuggingFaceAdapter:
         prompt: Prompt,
         places: Sequence[prompts.Rendered],
         tensors: Mapping[str, torch.Tensor],
-        listener: prompts.Listener,
+        recording: prompts.RecordingTokenizer,
     ) -> PreparedInputs:
         """Find the query rows in rendered and tokenised prompts, one per expression."""
         ids, mask = tensors["input_ids"].numpy(), tensors["attention_mask"].numpy()
-        kept, unk = held(model), model.processor.tokenizer.unk_token_id
+        kept, unk = parts_of(model), model.processor.tokenizer.unk_token_id
         config: Any = model.module.config
         most = getattr(config.get_text_config(), "max_position_embeddings", None)
         prompts.check_length(expressions, mask.sum(axis=1), most, model.name)
@@ -233,8 +232,8 @@ class HuggingFaceAdapter:
         causal = not getattr(config, "is_encoder_decoder", False)
         queries, unknown = [], []
         for index, expression in enumerate(expressions):
-            place = places[index].moved(kept.image_token, listener.texts[index])
-            offsets = listener.offsets[index] * mask[index][:, None]
+            place = places[index].moved(kept.image_token, recording.texts[index])
+            offsets = recording.offsets[index] * mask[index][:, None]
             last = int(np.flatnonzero(mask[index])[-1])
             rows = prompts.rows_of(prompt.query_row, place, offsets, last)
             if causal:
@@ -246,7 +245,7 @@ class HuggingFaceAdapter:
             tensors=MappingProxyType(self._placed(model, tensors)),
             queries=tuple(queries),
             sizes=tuple(picture.size for picture in pictures),
-            rendered=listener.texts,
+            rendered=recording.texts,
             unknown=tuple(unknown),
         )
 
@@ -274,7 +273,7 @@ class HuggingFaceAdapter:
                 f"adapter {self.name!r} takes transformers models, got {type(module).__name__}"
             )
         processor, statements = self.adapt_processor(processor, module, spec.options)
-        return hold(
+        return prepare_model(
             spec,
             module,
             self.language_model(module),
@@ -295,13 +294,13 @@ class HuggingFaceAdapter:
         """One sequence per expression, padded to the longest."""
         places = self.rendered(model, expressions, prompt)
         pictures = [scene.picture for scene in scenes]
-        tensors, listener = self._process(model, pictures, expressions, places)
-        return self.prepared(model, pictures, expressions, prompt, places, tensors, listener)
+        tensors, recording = self._process(model, pictures, expressions, places)
+        return self.prepared(model, pictures, expressions, prompt, places, tensors, recording)
 
     def vg_locate_image_tokens(
         self, model: LoadedModel, inputs: PreparedInputs
     ) -> list[list[View]]:
-        """The grids of each query's picture, at the positions of its own image tokens."""
+        """Place the grids of each query's picture at the positions of its own image tokens."""
         located = []
         for query in inputs.queries:
             size = inputs.sizes[query.scene]
@@ -314,7 +313,7 @@ class HuggingFaceAdapter:
         self, model: LoadedModel, inputs: PreparedInputs, request: AttentionRequest
     ) -> AttentionRows:
         """One pass of the model up to the last wanted layer, without its output head."""
-        kept = held(model)
+        kept = parts_of(model)
         taken = capture.rows_per_sequence(inputs)
         recorder = capture.Recorder(
             kept.layers, request.by_layer(), torch.tensor(taken, device=model.device)
@@ -342,39 +341,39 @@ class HuggingFaceAdapter:
         images: Sequence[Picture],
         expressions: Sequence[Expression],
         places: Sequence[prompts.Rendered],
-    ) -> tuple[dict[str, torch.Tensor], prompts.Listener]:
+    ) -> tuple[dict[str, torch.Tensor], prompts.RecordingTokenizer]:
         tokenizer = model.processor.tokenizer
         shown = [self._shown(model, picture) for picture in images]
-        processor, listener = prompts.listening(model.processor)
-        side = held(model).options.get("padding_side", tokenizer.padding_side)
+        processor, recording = prompts.with_recording_tokenizer(model.processor)
+        side = parts_of(model).options.get("padding_side", tokenizer.padding_side)
         bos = tokenizer.bos_token
         pictures: list[Any] = [shown[expression.scene] for expression in expressions]
         options = {
             "padding": len(expressions) > 1,
             "padding_side": side,
-            # A chat template may write the opening token itself: never twice.
+            # A chat template may write the opening token itself; it must not occur twice.
             "add_special_tokens": not (bos and places[0].text.startswith(bos)),
             "return_tensors": "pt",
             **self.call_options(model),
         }
-        with held(model).tokenizing, refused_pictures(model, images):
+        with parts_of(model).tokenizer_lock, refused_pictures(model, images):
             tensors = processor(
                 images=[[picture] for picture in pictures] if self.nested else pictures,
                 text=[place.text for place in places],
                 **options,
             )
         kept = {name: value for name, value in tensors.items() if torch.is_tensor(value)}
-        return kept, listener
+        return kept, recording
 
     def _shown(self, model: LoadedModel, picture: Picture) -> Image.Image:
-        # As a Pillow image: the channels of a 1 x 3 array cannot be told from its pixels.
+        # A Pillow image: processors confuse channels with pixels in an array of width 3 or 1.
         left, top, width, height = self.window(model, picture.size)
         return Image.fromarray(picture.pixels[top : top + height, left : left + width])
 
     def _placed(
         self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
-        """On the device, with their positions."""
+        """Move tensors to the device and add their positions."""
         placed = {
             name: tensor.to(model.device, model.dtype if tensor.is_floating_point() else None)
             for name, tensor in tensors.items()
@@ -385,5 +384,5 @@ class HuggingFaceAdapter:
 
 
 def _attends(kind: str) -> bool:
-    """Whether a layer of that type has an attention map."""
+    """Check whether a layer of this type has an attention map."""
     return "attention" in kind and "linear" not in kind

@@ -1,4 +1,4 @@
-"""What is kept about a loaded model, from the moment capture is switched on until it is closed."""
+"""Parts kept with a loaded model, from switching capture on until the model is closed."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _KEY = "huggingface"
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
-    """In `LoadedModel.context`, for the adapter alone.
+class LoadedParts:
+    """The adapter's own parts in `LoadedModel.context`.
 
     Attributes:
-        twins: the model without its head, ended after any layer.
+        twins: the model without its head, truncated after any layer.
         layers: id of a module inside a decoder layer -> index of that layer.
         options: `ModelSpec.options`.
-        image_token: what stands for a picture in a prompt.
-        image_token_id: the tokens that it becomes.
-        tokenizing: held while the tokenizer works: it keeps the padding that it was last asked
-            for, and refuses two threads at a time.
-        generating: held while the model generates, which leaves its shift of positions on it.
+        image_token: placeholder of a picture in a prompt.
+        image_token_id: id of the tokens that it becomes.
+        tokenizer_lock: taken while the tokenizer works, as it keeps the padding of its last call
+            and refuses two threads at a time.
+        generation_lock: taken while the model generates, which leaves its shift of positions on it.
     """
 
     twins: Twins
@@ -36,23 +36,23 @@ class Held:
     options: Mapping[str, Any]
     image_token: str
     image_token_id: int
-    tokenizing: threading.Lock = field(default_factory=threading.Lock)
-    generating: threading.Lock = field(default_factory=threading.Lock)
+    tokenizer_lock: threading.Lock = field(default_factory=threading.Lock)
+    generation_lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def held(model: LoadedModel) -> Held:
-    """What is kept about a model.
+def parts_of(model: LoadedModel) -> LoadedParts:
+    """Return the parts kept with a model.
 
     Raises:
         PluginError: another adapter loaded it.
     """
     kept = model.context.get(_KEY)
-    if not isinstance(kept, Held):
+    if not isinstance(kept, LoadedParts):
         raise PluginError(f"{model.name!r} was loaded by another adapter; use that one")
     return kept
 
 
-def hold(
+def prepare_model(
     spec: ModelSpec,
     module: Any,
     decoder: Any,
@@ -66,18 +66,18 @@ def hold(
     """Switch capture on and describe the model.
 
     Args:
-        spec: what was asked for.
+        spec: the requested model.
         module: the whole model, with its head.
         decoder: the part with the decoder layers, as `.layers`.
-        processor: the adapter's own.
-        image_token: what stands for a picture in a prompt.
-        image_token_id: what stands for it in a sequence.
+        processor: the adapter's own copy.
+        image_token: placeholder of a picture in a prompt.
+        image_token_id: id of the picture's tokens in a sequence.
         map_layers: the layers that see the picture; None means all.
-        statements: what the family has to say.
+        statements: the family's notes for users.
 
     Raises:
-        UnsupportedModelError: no character offsets, no image token, or attention that cannot be
-            captured.
+        UnsupportedModelError: the tokenizer gives no character offsets, there is no image token, or
+            the attention cannot be captured.
     """
     if not getattr(processor.tokenizer, "is_fast", False):
         raise UnsupportedModelError(
@@ -88,7 +88,7 @@ def hold(
     early = can_truncate(base, path)
     text = module.config.get_text_config()
     if getattr(text, "is_heterogeneous", False):
-        # Layers of several sorts, each with its own number of heads: those with maps are of one.
+        # Sorts of layers differ in their number of heads; those with maps are of one sort.
         text = text.per_layer_config[map_layers[0] if map_layers else 0]
     heads = int(text.num_attention_heads)
     placeholder = processor.tokenizer.convert_tokens_to_ids(image_token) if image_token else None
@@ -99,13 +99,13 @@ def hold(
         )
     if map_layers is not None and not map_layers:
         raise UnsupportedModelError(f"{spec.source}: no layer's attention sees the picture")
-    # Last of what may fail: from here on the model is changed until it is closed.
+    # The last step that may fail: from here on the model is changed until it is closed.
     before, close = capture.install(decoder, module)
     if "flash" in before:
         statements += (f"Loaded with {before}; while it is open, sdpa runs in its place.",)
     if not early:
         statements += ("Parts of the model are offloaded, so every layer runs.",)
-    kept = Held(
+    kept = LoadedParts(
         twins=Twins(base, path, len(layers)),
         layers=capture.layer_index(layers),
         options=MappingProxyType(dict(spec.options)),

@@ -1,8 +1,8 @@
 """Loading of Hugging Face checkpoints: from a folder or by hub id, safetensors only.
 
-Everything that a user can get wrong ends in one line that says what to do. Processors are built
-from their parts with Pillow's image processors, so torchvision is not needed, and where it is
-installed the answer is the same.
+Every mistake of a user ends in one line that says what to do. Processors are built from their parts
+with Pillow's image processors, so torchvision is not needed, and does not change the results where
+it is installed.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ _CONVERSION_OFF = "DISABLE_SAFETENSORS_CONVERSION"
 _DTYPES = {"float64", "float32", "bfloat16", "float16", "half", "float", "double"}
 _HEAD = "lm_head.weight"
 _INDEX = "model.safetensors.index.json"
-# Mistral's own package, which would be preferred where it is installed, gives no offsets; and the
-# files of its models from before transformers 5 cut words by a wrong pattern, mended on demand.
+# Mistral's own package, which transformers prefers where it is installed, gives no offsets; and
+# its models' files from before transformers 5 split words by a wrong pattern, fixed on demand.
 _FROM_ITS_FILE = MappingProxyType({"mistral_format": False, "fix_mistral_regex": True})
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; `auto` takes CUDA, then MPS, then the CPU.
+    """Choose a device by name; `auto` takes CUDA, then MPS, then the CPU.
 
     Raises:
-        InputError: no such device here.
+        InputError: this machine has no such device.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -71,10 +71,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype | str:
-    """What `from_pretrained` takes: `auto` is float32 on the CPU, else the checkpoint's.
+    """Choose the dtype for `from_pretrained`; `auto` is float32 on the CPU, else the checkpoint's.
 
     Raises:
-        InputError: no floating-point type of that name.
+        InputError: there is no floating-point type of this name.
     """
     if name == "auto":
         return torch.float32 if device.type == "cpu" else "auto"
@@ -85,11 +85,11 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype | str:
 
 
 def check_source(source: str) -> Path | None:
-    """The folder that `source` names, with a config and safetensors in it; None for a hub id.
+    """Check the folder that `source` names for a config and safetensors; None for a hub id.
 
     Raises:
-        ModelNotFoundError: a path without a folder, or a folder without a config.
-        WeightsError: no safetensors, or not all of them.
+        ModelNotFoundError: the folder does not exist, or has no config.
+        WeightsError: safetensors are missing.
     """
     folder = Path(source).expanduser()
     if not folder.is_dir():
@@ -112,7 +112,7 @@ def _check_weights(folder: Path, source: str) -> None:
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise WeightsError(f"{index} is broken; download the model again") from error
-        # transformers would unpickle whatever else an index names.
+        # transformers would unpickle any other file that an index names.
         if not all(str(name).endswith(".safetensors") for name in shards):
             raise WeightsError(_only_pickles(source))
         missing = sorted(str(name) for name in shards if not (folder / str(name)).is_file())
@@ -129,12 +129,12 @@ def _check_weights(folder: Path, source: str) -> None:
 
 
 def load_model(spec: ModelSpec, auto_class: Any) -> PreTrainedModel:
-    """The model of `spec` on its device, in evaluation mode.
+    """Load the model of `spec` on its device, in evaluation mode.
 
     Raises:
-        ModelNotFoundError: no such folder or hub id.
-        WeightsError: no safetensors, or keys that do not match.
-        ModelError: anything else that transformers refuses.
+        ModelNotFoundError: there is no such folder or hub id.
+        WeightsError: there are no safetensors, or their keys do not match.
+        ModelError: transformers refuses the model for another reason.
     """
     folder = check_source(spec.source)
     device = choose_device(spec.device)
@@ -153,7 +153,7 @@ def load_model(spec: ModelSpec, auto_class: Any) -> PreTrainedModel:
         raise WeightsError(
             f"{spec.source}: broken safetensors ({_line(error)}); download the model again"
         ) from error
-    # A config that is wrong somewhere makes transformers raise nearly anything.
+    # For a wrong config transformers raises nearly anything.
     except Exception as error:
         raise _explained(spec, error) from error
     _tie_head(module, info)
@@ -164,7 +164,7 @@ def load_model(spec: ModelSpec, auto_class: Any) -> PreTrainedModel:
 
 @contextmanager
 def _unconverted() -> Iterator[None]:
-    """Without the service that transformers asks to convert a repository's pickles for it."""
+    """Disable the service that converts a repository's pickles for transformers."""
     before = os.environ.get(_CONVERSION_OFF)
     os.environ[_CONVERSION_OFF] = "1"
     try:
@@ -177,10 +177,10 @@ def _unconverted() -> Iterator[None]:
 
 
 def _tie_head(module: Any, info: Mapping[str, Any]) -> None:
-    """Take the embeddings for the head where the text part alone says so, and none was written.
+    """Tie the head to the embeddings if the text config alone says so and no head was saved.
 
-    So transformers wrote models before its version 5, which asks the whole's config in most
-    families.
+    transformers saved models in this way before version 5, which in most families reads the whole
+    model's config instead.
     """
     tied = getattr(module.config.get_text_config(), "tie_word_embeddings", False)
     if tied and set(info.get("missing_keys", ())) == {_HEAD}:
@@ -218,11 +218,11 @@ def _explained(spec: ModelSpec, error: Exception) -> ModelError | ModelNotFoundE
 
 
 def read_config(spec: ModelSpec) -> Any:
-    """The config of `spec`.
+    """Read the config of `spec`.
 
     Raises:
-        ModelNotFoundError: there is none.
-        ModelError: of a type that transformers does not know.
+        ModelNotFoundError: there is no config.
+        ModelError: transformers does not know its type.
     """
     source: Path | str = check_source(spec.source) or spec.source
     shared = {"revision": spec.revision or "main", "trust_remote_code": spec.trust_remote_code}
@@ -233,10 +233,10 @@ def read_config(spec: ModelSpec) -> Any:
 
 
 def load_processor(spec: ModelSpec, processor_class: Any, backend: str = "pil") -> Any:
-    """The processor of `spec` without its video part, with Pillow's image processor.
+    """Load the processor of `spec` without its video part, with Pillow's image processor.
 
     Args:
-        spec: whose files are read.
+        spec: the model whose files are read.
         processor_class: transformers' class.
         backend: `pil`, or `torchvision` for families without a Pillow form.
 
@@ -273,7 +273,7 @@ def load_processor(spec: ModelSpec, processor_class: Any, backend: str = "pil") 
 
 
 class _PartsAtHand(ProcessorMixin):
-    """What a processor class meets above itself: the parts that are not there are no arguments."""
+    """A base for processor classes that takes only the parts that are present."""
 
     _order: tuple[str, ...] = ()
 
@@ -284,7 +284,7 @@ class _PartsAtHand(ProcessorMixin):
 
     @classmethod
     def from_args_and_dict(cls, args: Any, processor_dict: Any, **more: Any) -> Any:
-        """From the parts that are there, in their order; with the chat template in any case."""
+        """Build from the present parts, in their order, always with the chat template."""
         kind: Any = cls
         if len(args) < len(cls._order):
             there = dict(zip(kind.get_attributes(), args, strict=False))
@@ -296,11 +296,11 @@ class _PartsAtHand(ProcessorMixin):
 
 
 def without_video(processor_class: Any) -> Any:
-    """The processor class with pictures and text alone: video and sound need further packages."""
+    """Limit a processor class to pictures and text: video and sound need further packages."""
     parts = ("image_processor", "tokenizer")
     order = tuple(processor_class.get_attributes())
     kept = [name for name in order if name in parts]
-    # Up to the last part that has to be given: what may stand behind it is no part.
+    # Up to the last required argument: later ones are not parts.
     known = inspect.signature(processor_class.__init__).parameters
     given = [n for n in order if n in known and known[n].default is inspect.Parameter.empty]
     last = max((order.index(name) for name in (*kept, *given)), default=-1)
@@ -316,7 +316,7 @@ def without_video(processor_class: Any) -> Any:
 
 
 def _with_one_template(processor: Any) -> Any:
-    """Of chat templates under several names, the one that is meant where none is named."""
+    """Keep the default one of several named chat templates."""
     for holder in (processor, processor.tokenizer):
         named = getattr(holder, "chat_template", None)
         if isinstance(named, Mapping):
@@ -325,15 +325,15 @@ def _with_one_template(processor: Any) -> Any:
 
 
 def own_processor(processor: Any) -> Any:
-    """A copy that an adapter may change, with Pillow's image processor in place of torchvision's.
+    """Copy a processor for the adapter, with Pillow's image processor instead of torchvision's.
 
-    An image processor of transformers that has no Pillow form is its family's only one: it stays.
+    An image processor of transformers without a Pillow form is kept, as its family has no other.
 
     Raises:
-        UnsupportedModelError: an image processor of somebody else's has no Pillow form.
+        UnsupportedModelError: an image processor from elsewhere has no Pillow form.
     """
     own = copy.copy(processor)
-    # Tokenizers keep the padding that they were last asked for: the user's stays as it is.
+    # Tokenizers keep the padding of their last call; a copy leaves the user's unchanged.
     own.tokenizer = copy.deepcopy(processor.tokenizer)
     _with_one_template(own)
     images = own.image_processor

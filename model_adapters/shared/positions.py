@@ -1,7 +1,7 @@
-"""Position ids, always handed over: a model left to itself would count padding, or keep state.
+"""Position ids, which are always passed: by itself a model would count padding or keep state.
 
-Models with three axes of positions (M-RoPE) compute them in `get_rope_index`; left alone they
-remember the shift of the *previous* picture.
+Models with three axes of positions (M-RoPE) compute them in `get_rope_index`; without passed
+positions they keep the shift of the *previous* picture.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jaxtyping import Int
 
 
 def counted(mask: Int[torch.Tensor, "batch keys"]) -> Int[torch.Tensor, "batch keys"]:
-    """0, 1, 2, ... over what is not padding.
+    """Count 0, 1, 2, ... over the tokens that are not padding.
 
     >>> counted(torch.tensor([[0, 0, 1, 1], [1, 1, 1, 0]])).tolist()
     [[0, 0, 0, 1], [0, 1, 2, 2]]
@@ -23,11 +23,11 @@ def counted(mask: Int[torch.Tensor, "batch keys"]) -> Int[torch.Tensor, "batch k
 
 
 def position_ids(base: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Positions of a batch: the model's own rule where it has three axes, else counted.
+    """Compute the positions of a batch: by the model's own rule for three axes, else by counting.
 
     Args:
         base: the model without its output head.
-        tensors: what goes into it, on its device, with `attention_mask`.
+        tensors: its inputs, on its device, with `attention_mask`.
     """
     rule = getattr(base, "get_rope_index", None)
     if rule is None:

@@ -30,7 +30,7 @@ from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.contract.scene import Encoding, Scene
 from vg_engine.model_adapters.shared import prompts
 from vg_engine.model_adapters.shared.huggingface import HuggingFaceAdapter
-from vg_engine.model_adapters.shared.loaded import held
+from vg_engine.model_adapters.shared.loaded import parts_of
 from vg_engine.model_adapters.shared.processor_errors import refused_inputs
 
 _ANY = "it"  # an expression, to see what stands before every one
@@ -85,9 +85,9 @@ class Prefix:
 
     def tokenised(
         self, model: LoadedModel, places: Sequence[prompts.Rendered]
-    ) -> tuple[dict[str, torch.Tensor], prompts.Listener]:
+    ) -> tuple[dict[str, torch.Tensor], prompts.RecordingTokenizer]:
         """Tokenise whole prompts as the processor would, without their picture; padded behind."""
-        listener = prompts.Listener(model.processor.tokenizer)
+        recording = prompts.RecordingTokenizer(model.processor.tokenizer)
         options = {
             **self.options,
             "padding": len(places) > 1,
@@ -95,9 +95,9 @@ class Prefix:
             "return_tensors": "pt",
         }
         texts = [self.expanded + place.text[len(self.written) :] for place in places]
-        with held(model).tokenizing:
-            tokens = listener(texts, **options)
-        return dict(tokens), listener
+        with parts_of(model).tokenizer_lock:
+            tokens = recording(texts, **options)
+        return dict(tokens), recording
 
     def shared(self, inputs: PreparedInputs) -> int:
         """Count the kept tokens that whole prompts begin with and that are before all their rows.
@@ -138,15 +138,15 @@ class PrefixAdapter(HuggingFaceAdapter):
         """Encode what stands before any expression; None where the picture stands behind it."""
         asked = [Expression(0, _ANY)]
         (place,) = places = self.rendered(model, asked, prompt.beginning)
-        tensors, listener = self._process(model, [picture], asked, places)
-        token, expanded = held(model).image_token, listener.texts[0]
+        tensors, recording = self._process(model, [picture], asked, places)
+        token, expanded = parts_of(model).image_token, recording.texts[0]
         written = place.text[: place.text.find(token) + len(token)]
         rest = place.text[len(written) :]
         if len(written) > place.start or not expanded.endswith(rest):
             return None
-        whole = self.prepared(model, [picture], asked, prompt.beginning, places, tensors, listener)
+        whole = self.prepared(model, [picture], asked, prompt.beginning, places, tensors, recording)
         start = place.moved(token, expanded).start
-        end = int((listener.offsets[0, :, 1] > start).argmax())
+        end = int((recording.offsets[0, :, 1] > start).argmax())
         picture_end = int(self.image_positions(model, whole, 0).max()) + 1
         if picture_end > end:
             return None
@@ -154,7 +154,7 @@ class PrefixAdapter(HuggingFaceAdapter):
         cache: Any = DynamicCache()
         given = _cut(self.given(model, whole).tensors, slice(end))
         with refused_inputs(model), torch.no_grad():
-            held(model).twins.at(deep)(
+            parts_of(model).twins.at(deep)(
                 **given, past_key_values=cache, use_cache=True, return_dict=True
             )
         kept = Prefix(
@@ -162,7 +162,7 @@ class PrefixAdapter(HuggingFaceAdapter):
             picture_end=picture_end,
             written=written,
             expanded=expanded[: len(expanded) - len(rest)],
-            options=listener.options,
+            options=recording.options,
             layers=[(layer.keys, layer.values) for layer in cache.layers],
         )
         return Encoding(prompt, deep, kept.nbytes, kept, kept.layers.clear)
@@ -180,9 +180,9 @@ class PrefixAdapter(HuggingFaceAdapter):
             return super().vg_prepare_inputs(model, scenes, expressions, prompt)
         kept: Prefix = encoding.data
         places = self.rendered(model, expressions, prompt)
-        tensors, listener = kept.tokenised(model, places)
+        tensors, recording = kept.tokenised(model, places)
         pictures = [scene.picture for scene in scenes]
-        whole = self.prepared(model, pictures, expressions, prompt, places, tensors, listener)
+        whole = self.prepared(model, pictures, expressions, prompt, places, tensors, recording)
         shared = kept.shared(whole)
         if shared < kept.picture_end:  # the rows stand inside the picture
             return super().vg_prepare_inputs(model, scenes, expressions, prompt)

@@ -1,9 +1,9 @@
-"""Where an image processor puts a picture's pixels, found by looking instead of believing.
+"""Geometry of an image processor, measured with probe pictures.
 
-Four pictures of one size go through it: a dark one, a bright one, and two that grow from dark to
-bright, to the right and downwards. Between the dark and the bright answer every processed value
-tells which share of the picture's width or height it shows; where the two are alike there is no
-picture, but border. No geometry is taken that does not explain what was seen.
+Four pictures of one size are processed: a dark one, a bright one, and two gradients from dark to
+bright, to the right and downwards. The place of a processed value between its dark and bright
+values is the share of the picture's width or height that it shows; where the two are equal, there
+is border. A geometry is accepted only if it explains these measurements.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from vg_engine.core.errors import UnsupportedModelError
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.shared import resize_steps
 
-# Wide, tall and small; in a square all geometries are alike.
+# Wide, tall and small; in a square all geometries are equal.
 SHAPES = ((320, 200), (200, 320), (97, 61))
 _DARK, _BRIGHT = 40, 220
-_PIXELS = 0.75  # of the canvas: processors round to whole ones
-_SPREAD = 0.02  # of a side, where patches come flat and only their spread is seen
-_SHORTEST = 16  # pixels of a side on which a slope can be told
+_PIXELS = 0.75  # tolerance in pixels of the canvas: processors round to whole ones
+_SPREAD = 0.02  # tolerance as a share of a side, for flat patches, where only spreads are known
+_SHORTEST = 16  # least number of pixels of a side on which a slope can be measured
 
 Layout = Callable[[Frame, float, float], Frame]
 Process = Callable[[Picture], torch.Tensor]
@@ -67,16 +67,16 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen of pictures of one size.
+    """The measurements on pictures of one size.
 
     Attributes:
         size: width and height of the pictures, in pixels.
-        canvas: width and height of what the processor makes; None where it makes flat patches.
-        spans: per axis, where the picture begins and ends on the canvas, in its pixels.
-        lines: per axis, the original coordinate at the canvas's begin and end, by a straight line
-            through what was seen; None where the picture is too short to tell.
+        canvas: width and height of the processor's output; None where that is flat patches.
+        spans: per axis, begin and end of the picture on the canvas, in its pixels.
+        lines: per axis, the original coordinates at both ends of the canvas, by a straight line
+            through the measurements; None where the picture is too short.
         filled: the share of values that show the picture.
-        means, spreads: per axis, mean and standard deviation of the share of the side seen.
+        means, spreads: per axis, mean and standard deviation of the measured share of the side.
     """
 
     size: tuple[int, int]
@@ -88,14 +88,14 @@ class Seen:
     spreads: tuple[float, float]
 
     def fits(self, name: str) -> bool:
-        """Whether a geometry explains it."""
+        """Check whether a geometry explains the measurements."""
         if self.canvas is None:
             return name == "squash" and self._all_shown()
         frame = GEOMETRIES[name](Frame.of(*self.size), *map(float, self.canvas))
         return all(self._fits_axis(frame, axis) for axis in (0, 1))
 
-    def told(self) -> str:
-        """What was seen, for messages."""
+    def describe(self) -> str:
+        """Describe the measurements for messages."""
         said = f"of {self.size[0]} x {self.size[1]} pixels"
         if self.canvas is None:
             return f"{said} come patches that are {self.filled:.0%} picture"
@@ -104,7 +104,7 @@ class Seen:
         return f"{said}{left:.0f},{top:.0f} to {right:.0f},{bottom:.0f}"
 
     def _all_shown(self) -> bool:
-        """All of the picture, and nothing else, evenly: patches alone do not tell their places."""
+        """Check that flat patches show all of the picture evenly; their places are not known."""
         even = 12**-0.5
         return self.filled == 1.0 and all(
             side < _SHORTEST or (abs(mean - 0.5) <= _SPREAD and abs(spread / even - 1) <= _SPREAD)
@@ -112,10 +112,10 @@ class Seen:
         )
 
     def _fits_axis(self, frame: Frame, axis: int) -> bool:
-        side = (frame.width, frame.height)[axis]  # the canvas's, by the layout's own account
+        side = (frame.width, frame.height)[axis]  # the canvas's side according to the geometry
         scale, offset = frame.scale[axis], frame.offset[axis]
         expected = [min(side, max(0.0, at * scale + offset)) for at in (0, self.size[axis])]
-        # A border that is less than a pixel wide blends with the picture.
+        # A border narrower than a pixel blends with the picture.
         if max(abs(a - b) for a, b in zip(expected, self.spans[axis], strict=True)) > 2 * _PIXELS:
             return False
         line, length = self.lines[axis], self.size[axis]
@@ -123,7 +123,7 @@ class Seen:
         seen = ends[1] - ends[0]
         if line is None or seen < _SHORTEST:
             return True
-        # Of a long strip few levels of grey are seen, and each stands for many pixels.
+        # A long strip shows few levels of grey, each for many pixels.
         level = length / (_BRIGHT - _DARK)
         unsure = 0.5 * level * scale / (seen / level) ** 0.5
         return all(
@@ -134,14 +134,14 @@ class Seen:
 
 
 def look(process: Process, size: tuple[int, int]) -> Seen:
-    """How pictures of one size are laid out.
+    """Measure the layout of pictures of one size.
 
     Args:
-        process: what a model gets for a picture, with any number of axes of length one in front.
-        size: width and height.
+        process: computes the processor's values of a picture, with any leading axes of length 1.
+        size: width and height in pixels.
 
     Raises:
-        UnsupportedModelError: it makes several pictures out of one, or answers unevenly.
+        UnsupportedModelError: it makes several pictures of one, or its layout depends on content.
     """
     across, down = (np.linspace(_DARK, _BRIGHT, side).round() for side in size)
     greys = (np.float64(_DARK), np.float64(_BRIGHT), across[None], down[:, None])
@@ -150,8 +150,8 @@ def look(process: Process, size: tuple[int, int]) -> Seen:
         raise UnsupportedModelError("the image processor's answer changes with what it shows")
     range_ = bright - dark
     shown = range_ > 0.5 * range_.max()
-    # The share of the width and of the height, at every value that shows the picture.
-    # Greys stand in the middle of their pixels.
+    # The share of the width and of the height at every value that shows the picture.
+    # A grey level belongs to the middle of its pixel.
     shares = [
         (0.5 + (ramp - dark)[shown] / range_[shown] * (side - 1)) / side
         for ramp, side in zip(ramps, size, strict=True)
@@ -178,7 +178,7 @@ def look(process: Process, size: tuple[int, int]) -> Seen:
 def _line(
     at: np.ndarray, share: Float[np.ndarray, " values"], length: int, side: int
 ) -> tuple[float, float] | None:
-    """Original coordinates at both ends of the canvas, by a line through the middle's values."""
+    """Fit a line through the middle values; returns original coordinates at the canvas's ends."""
     low, high = at.min(), at.max()
     if length < _SHORTEST or high - low < _SHORTEST:
         return None
@@ -189,15 +189,15 @@ def _line(
 
 
 def geometry_of(process: Process, *, flat: bool) -> str:
-    """Which of `GEOMETRIES` is in force.
+    """Find the one of `GEOMETRIES` that a processor uses.
 
     Args:
         process: as for `look`.
-        flat: whether pictures may come as flat patches, or in shapes of their own: some other
-            tensor says in which.
+        flat: whether pictures may become flat patches, or have shapes of their own, which another
+            tensor states.
 
     Raises:
-        UnsupportedModelError: none of them explains where pixels go.
+        UnsupportedModelError: none of them explains the measurements.
     """
     seen = [look(process, size) for size in SHAPES]
     if not flat and len({each.canvas for each in seen} | {None}) != 2:
@@ -209,13 +209,13 @@ def geometry_of(process: Process, *, flat: bool) -> str:
         if all(each.fits(name) for each in seen):
             return name
     raise UnsupportedModelError(
-        f"the image processor's geometry is none of {', '.join(GEOMETRIES)} ({seen[0].told()}); "
-        "this family needs an adapter of its own"
+        f"the image processor's geometry is none of {', '.join(GEOMETRIES)} "
+        f"({seen[0].describe()}); this family needs an adapter of its own"
     )
 
 
 def _made(process: Process, size: tuple[int, int], grey: np.ndarray) -> np.ndarray:
-    """What becomes of a grey picture: channels x height x width, or patches x values."""
+    """Process a grey picture: channels x height x width, or patches x values."""
     pixels = np.broadcast_to(grey.astype(np.uint8)[..., None], (size[1], size[0], 3))
     made = process(Picture(np.ascontiguousarray(pixels), "a measured picture"))
     while made.ndim > 3 and made.shape[0] == 1:

@@ -1,4 +1,4 @@
-"""What processors and models refuse, as one line each."""
+"""Errors of processors and models, each as one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vg_engine.core.errors import ModelError, PictureError, VGError
 
 @contextmanager
 def refused_pictures(model: LoadedModel, images: Sequence[Picture]) -> Iterator[None]:
-    """What an image processor refuses (a strip of one pixel, say), as one line."""
+    """Turn an image processor's error (for a strip of one pixel, say) into one line."""
     try:
         yield
     except VGError:
@@ -29,7 +29,7 @@ def refused_pictures(model: LoadedModel, images: Sequence[Picture]) -> Iterator[
 
 @contextmanager
 def refused_inputs(model: LoadedModel) -> Iterator[None]:
-    """What a model refuses and a user can mend, as one line."""
+    """Turn a model's error that users can fix into one line."""
     try:
         yield
     except torch.OutOfMemoryError as error:

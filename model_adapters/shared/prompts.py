@@ -1,7 +1,7 @@
 """Prompts: rendered around a picture, and the query rows found in them by character offsets.
 
-The expression stands for itself in the template by one private character until the template has
-been rendered, so that it is never searched for: its place is known.
+Until the template is rendered, one private character represents the expression. Its place is thus
+known and never searched for.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Rendered:
 
     Attributes:
         text: the whole prompt.
-        start, end: the expression as it was given, character offsets into `text`.
-        stop: offset of the character that ends the expression as a sentence.
+        start, end: character offsets of the expression in `text`.
+        stop: offset of the punctuation mark that ends the expression.
         span: first and last offset of the words that a query row `span:TEXT` names.
     """
 
@@ -44,18 +44,18 @@ class Rendered:
     span: tuple[int, int] | None = None
 
     def moved(self, image_token: str, expanded: str) -> Rendered:
-        """The same prompt after expansion.
+        """Move the offsets to the prompt after expansion.
 
         Raises:
             UnsupportedModelError: the processor changed more than the image placeholder.
         """
         behind = self.text.find(image_token) + len(image_token)
         if behind > self.start:
-            # The picture stands behind the expression: what is before it stays where it is.
+            # The picture follows the expression: text before the picture does not move.
             by = 0
         else:
-            # Whatever a picture becomes, and whatever is put at the end (a newline), the text
-            # behind the placeholder stays whole.
+            # However the picture is expanded, and whatever is appended (a newline), the text after
+            # the placeholder stays whole.
             rest = self.text[behind:]
             at = expanded.rfind(rest)
             by = at - behind if at >= 0 else len(expanded) - len(self.text)
@@ -74,7 +74,7 @@ class Rendered:
         return moved
 
     def _span_in(self, expanded: str, behind: int) -> tuple[int, int] | None:
-        """Where the span stands after expansion; what stands before the picture does not move."""
+        """Find the span after expansion; text before the picture does not move."""
         if self.span is None:
             return None
         by = len(expanded) - len(self.text) if self.span[0] >= behind else 0
@@ -88,10 +88,13 @@ class Rendered:
 
 
 def ended(before: str, expression: str, after: str) -> tuple[str, int]:
-    """The user's text with the expression as a sentence, and the offset of the mark that ends it.
+    """Put an expression into the user's text as a sentence.
 
-    An expression that ends a sentence keeps its ending, and a template that goes on with an
-    ending lends it; otherwise a full stop is put behind the expression.
+    A punctuation mark at the end of the expression or right after it in the template is kept;
+    otherwise a full stop is added.
+
+    Returns:
+        The text, and the offset of the mark that ends the expression.
 
     >>> ended("", "the cup", ""), ended("", "which cup?", ""), ended("Where is ", "it", "?")
     (('the cup.', 7), ('which cup?', 9), ('Where is it?', 11))
@@ -119,17 +122,17 @@ def render(
 
     Args:
         prompt: the form, the user's template and the system sentence.
-        expression: cleaned text.
-        processor: for its chat template.
+        expression: the cleaned expression.
+        processor: the processor with its chat template.
         bare: the bare form, with {system}, {image} and {text} in it.
         system: the adapter's system sentence for the bare form.
         image_token: the placeholder of one picture.
         answer: the adapter's constant beginning of an answer, for the row `answer_first`.
 
     Raises:
-        ExpressionError: the expression holds or makes one of the model's special tokens, or the
-            prompt does not say the words of a query row `span:TEXT`.
-        InputError: there is no chat template, or it refuses.
+        ExpressionError: the expression contains or creates one of the model's special tokens, or
+            the prompt lacks the words of a query row `span:TEXT`.
+        InputError: there is no chat template, or it fails.
     """
     _check_plain(expression, prompt, processor.tokenizer)
     before, after = prompt.template.split("{expression}")
@@ -163,7 +166,7 @@ def render(
 
 
 def _span(prompt: Prompt, text: str, image_token: str) -> tuple[int, int] | None:
-    """The last place where the prompt says the words of a query row `span:TEXT`."""
+    """Find the last occurrence of the words of a query row `span:TEXT` in the prompt."""
     if not prompt.span:
         return None
     at = text.rfind(prompt.span)
@@ -180,13 +183,13 @@ def _chat(prompt: Prompt, processor: Any) -> str:
     if prompt.system is not None:
         spoken = [{"type": "text", "text": prompt.system}]
         messages.insert(0, {"role": "system", "content": spoken})
-    # Some processors' classes take no template: the folder's is then the tokenizer's.
+    # Some processor classes take no template; the folder's template is then at the tokenizer.
     own = getattr(processor, "chat_template", None)
     options = {} if own else {"chat_template": processor.tokenizer.chat_template}
     options["add_generation_prompt"] = True
     try:
         return _written(processor, messages, options, prompt.system)
-    except Exception as error:  # a template raises what it likes
+    except Exception as error:  # a template can raise anything
         cause = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"the model's chat template cannot be used ({cause}); use the bare prompt form"
@@ -196,9 +199,9 @@ def _chat(prompt: Prompt, processor: Any) -> str:
 def _written(
     processor: Any, messages: list[dict[str, Any]], options: dict[str, Any], system: str | None
 ) -> str:
-    """The template's text; a system sentence as a list of parts, or plain where it wants it so.
+    """Render the template, with the system sentence as a list of parts or, if need be, plain.
 
-    A template that takes it plain writes our list down, or cannot join it to its own words.
+    A template for plain text prints the list as it is, or cannot join it with its own words.
     """
     if system is not None:
         with contextlib.suppress(Exception):
@@ -211,16 +214,16 @@ def _written(
 
 def _check_plain(expression: str, prompt: Prompt, tokenizer: Any) -> None:
     for token in tokenizer.get_added_vocab():
-        # Blanks and marks may be added tokens too; only control words would break the prompt.
+        # Blanks and punctuation may be added tokens too; only control words break the prompt.
         if len(token.strip()) > 1 and token in expression + prompt.template:
             raise ExpressionError(f"{expression!r} holds the model's token {token!r}; leave it out")
 
 
-class Listener:
-    """Stands for a tokenizer during one call of a processor, and keeps what went by.
+class RecordingTokenizer:
+    """A wrapper of a tokenizer that records texts and offsets during one call of a processor.
 
-    Processors expand the image placeholder and hand the text on to their tokenizer: this is where
-    the expanded prompt and its offsets are seen, whatever the processor returns.
+    Processors expand the image placeholder and pass the text to their tokenizer. So the expanded
+    prompt and its offsets can be recorded here, whatever the processor returns.
 
     Attributes:
         texts: the expanded prompts.
@@ -246,23 +249,26 @@ class Listener:
         return getattr(self._tokenizer, name)
 
 
-def listening(processor: Any) -> tuple[Any, Listener]:
-    """A copy of the processor for one call, and the listener in its tokenizer's place."""
-    copied, listener = copy.copy(processor), Listener(processor.tokenizer)
-    copied.tokenizer = listener
-    return copied, listener
+def with_recording_tokenizer(processor: Any) -> tuple[Any, RecordingTokenizer]:
+    """Copy the processor for one call, with a recording tokenizer; returns both."""
+    copied, recording = copy.copy(processor), RecordingTokenizer(processor.tokenizer)
+    copied.tokenizer = recording
+    return copied, recording
 
 
 def rows_of(
     query_row: str, place: Rendered, offsets: Int64[np.ndarray, "tokens 2"], last: int
 ) -> tuple[int, ...]:
-    """Positions on the query axis, padding counted; empty where the tokenizer left nothing.
+    """Find the positions of query rows on the query axis.
 
     Args:
-        query_row: which rows.
+        query_row: name of the rows.
         place: the prompt after expansion.
-        offsets: of every token of the padded sequence.
+        offsets: character offsets of every token of the padded sequence.
         last: position of the last token that is not padding.
+
+    Returns:
+        Positions, padding counted; empty where the tokenizer kept nothing of the expression.
     """
     if query_row in ("prompt_last", "answer_first"):
         return (last,)
@@ -271,8 +277,8 @@ def rows_of(
     if span is not None:
         inside = np.flatnonzero((starts < span[1]) & (ends > span[0]))
         return tuple(int(position) for position in inside)
-    # One character may be several tokens (bytes): the last of them has seen it whole. A tokenizer
-    # that drops the stop leaves the last token before it.
+    # A character may be several tokens (bytes), of which the last sees it whole. If the tokenizer
+    # drops the stop, take the last token before it.
     holding = np.flatnonzero((starts <= place.stop) & (ends > place.stop))
     if not len(holding):
         holding = np.flatnonzero((starts <= place.stop) & (ends > place.start))
@@ -326,7 +332,7 @@ def unknown_words(
     ids: Int64[np.ndarray, " tokens"],
     unknown: int | None,
 ) -> tuple[str, ...]:
-    """Words of the expression in which the tokenizer found something that it does not know."""
+    """List the words of the expression with parts that the tokenizer does not know."""
     if unknown is None:
         return ()
     bad = [(int(s), int(e)) for (s, e), i in zip(offsets, ids, strict=True) if i == unknown]

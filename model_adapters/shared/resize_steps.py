@@ -1,4 +1,4 @@
-"""Steps that many image processors take, as steps of a `Frame`, rounded as they round."""
+"""Resizing steps of many image processors, as steps of a `Frame`, with the same rounding."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from vg_engine.model_adapters.shared.grids import Grid, tiles
 
 
 def squashed(frame: Frame, size: Any) -> Frame:
-    """Resized to exactly `size["width"]` x `size["height"]`, whatever its shape was."""
+    """Resize to exactly `size["width"]` x `size["height"]`, whatever the shape was."""
     return frame.resize(float(size["width"]), float(size["height"]))
 
 
 def shortest_edge(frame: Frame, edge: int) -> Frame:
-    """Resized so that its shorter side is `edge`; the other is rounded down."""
+    """Resize so that the shorter side is `edge`; the other is rounded down."""
     short, long = sorted((frame.width, frame.height))
     grown = float(int(edge * long / short))
     wide = frame.width > frame.height
@@ -23,32 +23,32 @@ def shortest_edge(frame: Frame, edge: int) -> Frame:
 
 
 def centre_crop(frame: Frame, size: Any) -> Frame:
-    """The middle `size["width"]` x `size["height"]` of it; what is missing is added as border."""
+    """Crop the middle `size["width"]` x `size["height"]`; missing parts become border."""
     width, height = size["width"], size["height"]
     left, top = (frame.width - width) // 2, (frame.height - height) // 2
     return frame.crop(left, top, float(width), float(height))
 
 
 def padded_square(frame: Frame) -> Frame:
-    """Laid in the middle of a square; an odd pixel of border goes to the right and below."""
+    """Pad to a square around the picture; an odd pixel of border goes to the right and below."""
     side = max(frame.width, frame.height)
     left, top = (side - frame.width) // 2, (side - frame.height) // 2
     return frame.crop(-left, -top, side, side)
 
 
 def whole_patches(frame: Frame, patch: int) -> tuple[Frame, tuple[int, int]]:
-    """Without the pixels beyond the last whole patch, and the rows and columns of patches."""
+    """Cut the pixels beyond the last whole patch; returns also the rows and columns of patches."""
     rows, cols = int(frame.height) // patch, int(frame.width) // patch
     return frame.crop(0.0, 0.0, float(cols * patch), float(rows * patch)), (rows, cols)
 
 
 def letterboxed(frame: Frame, shape: tuple[int, int], width: int, height: int) -> Frame:
-    """In the middle of a canvas of `width` x `height`; an odd pixel of border goes right or below.
+    """Resize, and pad to a canvas around the picture; an odd pixel goes to the right or below.
 
     Args:
-        frame: what is shown.
+        frame: the picture's frame.
         shape: height and width that it is resized to first.
-        width, height: of the canvas.
+        width, height: size of the canvas.
     """
     left, top = (width - shape[1]) // 2, (height - shape[0]) // 2
     shown = frame.resize(float(shape[1]), float(shape[0]))
@@ -56,7 +56,7 @@ def letterboxed(frame: Frame, shape: tuple[int, int], width: int, height: int) -
 
 
 def fitted(frame: Frame, side: int, least: int) -> Frame:
-    """The longer side `side` pixels long, no side shorter than `least`, in a square's middle."""
+    """Resize the longer side to `side` pixels, no side below `least`, in the middle of a square."""
     scale = side / max(frame.width, frame.height)
     height = max(round(frame.height * scale), least)
     width = max(round(frame.width * scale), least)
@@ -64,12 +64,12 @@ def fitted(frame: Frame, side: int, least: int) -> Frame:
 
 
 def best_tiles(frame: Frame, images: Any, fewest: int, most: int) -> tuple[int, int]:
-    """Columns and rows of tiles nearest to a picture's shape, by GOT-OCR2's rule.
+    """Choose the columns and rows of tiles nearest to a picture's shape, by GOT-OCR2's rule.
 
     Args:
-        frame: what is shown.
-        images: the image processor, whose very module has the rule.
-        fewest, most: tiles of a picture.
+        frame: the picture's frame.
+        images: the image processor; its module contains the rule.
+        fewest, most: bounds of the number of tiles.
     """
     if most <= 1:
         return 1, 1
@@ -87,14 +87,14 @@ def tiled(
     *,
     thumbnail_first: bool = False,
 ) -> list[Grid]:
-    """Tiles row by row and, where there are several, the whole picture as a thumbnail.
+    """Make grids of tiles, row by row, and of the whole picture as thumbnail if there are several.
 
     Args:
-        frame: what is shown; it is squashed.
-        size: of a tile, `size["width"]` x `size["height"]`.
+        frame: the picture's frame; it is squashed.
+        size: size of a tile, `size["width"]` x `size["height"]`.
         across: columns and rows of tiles.
         cells: rows and columns of cells of one tile.
-        thumbnail_first: whether the thumbnail stands before the tiles instead of behind them.
+        thumbnail_first: whether the thumbnail comes before the tiles instead of after them.
     """
     width, height = float(size["width"]), float(size["height"])
     canvas = frame.resize(across[0] * width, across[1] * height)
@@ -106,7 +106,7 @@ def tiled(
 
 
 def early(grid: Grid, by: float) -> Grid:
-    """The same cells, `by` of a cell to the left of and above an even division of the canvas.
+    """Shift the cells by a share `by` of a cell, to the left of and above an even division.
 
     For towers whose strided convolutions, padded on all sides, centre a token on its first input.
     """
@@ -116,8 +116,9 @@ def early(grid: Grid, by: float) -> Grid:
 
 
 def known(tokenizer: Any, placeholder: str) -> None:
-    """Add a placeholder that a processor replaces before its tokenizer is asked.
+    """Add a placeholder that the processor replaces before it calls the tokenizer.
 
-    So no expression may hold it. Its id lies beyond the embeddings and never reaches a model.
+    Thereby expressions that contain it are refused. Its id lies beyond the embeddings and never
+    reaches a model.
     """
     tokenizer.add_tokens([placeholder], special_tokens=True)

@@ -1,14 +1,14 @@
 """`coco:/data/instances.json?images=/data/pics`: any detection set in COCO's format.
 
-What is asked comes from the name of the category, or from a sentence that each annotation brings:
+The expression comes from the name of the category, or from a field of each annotation:
 
 - `text=category` asks `zebra`, `text=the {category}` asks `the zebra`;
 - `text=caption`, `text=text` or `text=description` asks the annotation's field of that name.
 
-`each=annotation` makes a sample of every annotation: one box is its truth, though the picture may
-hold others of its category. `each=category` makes a sample of every category of a picture: all
-boxes of the category are its truth. Groups of things outlined as one (`iscrowd`) are left out and
-counted.
+`each=annotation` makes a sample of every annotation: its truth is one box, though the picture may
+show other objects of its category. `each=category` makes a sample of every category of a picture:
+its truth is all boxes of the category. Groups of objects outlined as one (`iscrowd`) are left out
+and counted.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ from jaxtyping import Bool
 
 from vg_engine.core.errors import InputError, VGError
 from vg_engine.core.evaluation.samples import DataSet, Fault, Sample, TrueMask, as_fault, fit_boxes
-from vg_engine.plugins.datasets import masks, reading
+from vg_engine.plugins.datasets import checks, masks
 from vg_engine.plugins.datasets.coco_file import CocoAnnotation, CocoFile, CocoImage, xyxy
 
 EACH = ("annotation", "category")
 FIELDS = ("caption", "text", "description")
 _EXAMPLE = "coco:/data/instances.json?images=/data/pictures"
 _HOLE = "{category}"
-_TRIED = 20  # pictures that are looked for before the folder is called the wrong one
+_TRIED = 20  # number of missing pictures after which the folder is refused
 
 
 def coco(
     path: Path | None, *, images: str = "", each: str = "annotation", text: str = "category"
 ) -> DataSet:
-    """The objects of a COCO file, or the categories of its pictures.
+    """Read the objects of a COCO file, or the categories of its pictures.
 
     Args:
         path: the JSON file.
         images: the folder of the pictures; by default the file's own.
-        each: what a sample is, `annotation` or `category` (of a picture).
-        text: `category`, a template that holds `{category}`, or the annotations' own field
+        each: make a sample of each `annotation` or each `category` (of a picture).
+        text: `category`, a template that contains `{category}`, or the annotations' own field
             `caption`, `text` or `description`.
 
     Raises:
-        InputError: no such file or folder, a file that is not COCO's, no picture in the folder, or
-            unknown options.
+        InputError: a file or folder is missing, the file is not in COCO's format, the folder has
+            none of the pictures, or an option is unknown.
     """
-    reading.chosen("each", each, EACH)
+    checks.chosen("each", each, EACH)
     field = _field(text, each)
-    file = reading.need_file("coco", path, _EXAMPLE)
-    folder = reading.need_folder(
+    file = checks.need_file("coco", path, _EXAMPLE)
+    folder = checks.need_folder(
         "coco", Path(images).expanduser() if images else file.parent, _EXAMPLE
     )
     data = CocoFile.read(file)
@@ -62,9 +62,9 @@ def coco(
     read = _by_annotation if each == "annotation" else _by_category
     crowds = sum(annotation.iscrowd for annotation in data.annotations.values())
     return DataSet(
-        name=reading.written("coco", file, images=images, each=each, text=text),
+        name=checks.written("coco", file, images=images, each=each, text=text),
         records=lambda: read(data, folder, asked),
-        revision=reading.digest("coco", each, text, data.revision),
+        revision=checks.digest("coco", each, text, data.revision),
         statements=_statements(crowds, each),
     )
 
@@ -79,7 +79,7 @@ def _statements(crowds: int, each: str) -> tuple[str, ...]:
 
 
 def _field(text: str, each: str) -> str:
-    """The annotations' field that sentences come from; empty if they come from the category."""
+    """Find the annotations' field that holds the expressions; empty if the category does."""
     if text in FIELDS:
         if each == "category":
             raise InputError(
@@ -93,7 +93,7 @@ def _field(text: str, each: str) -> str:
 
 
 def _look_for(data: CocoFile, folder: Path) -> None:
-    """Refuse a folder that holds none of the first pictures: every sample would fail later."""
+    """Refuse a folder without any of the first pictures: every sample would fail later."""
     names = [image.file_name for _, image in zip(range(_TRIED), data.images.values(), strict=False)]
     if names and not any((folder / name).is_file() for name in names):
         raise InputError(
@@ -103,14 +103,14 @@ def _look_for(data: CocoFile, folder: Path) -> None:
 
 
 def _sentences(file: Path, field: str) -> dict[int, object]:
-    """The annotations' own sentences by their ids; the file is read again for these alone."""
+    """Read the annotations' own expressions by id; the file is read again for these alone."""
 
     def small(record: dict[str, Any]) -> dict[str, Any]:
         if "image_id" in record:
             return {"id": record.get("id"), field: record.get(field)}
         return record if "annotations" in record else {}
 
-    rows = json.loads(reading.read_bytes(file), object_hook=small)["annotations"]
+    rows = json.loads(checks.read_bytes(file), object_hook=small)["annotations"]
     return {row["id"]: row[field] for row in rows}
 
 
@@ -120,10 +120,10 @@ def _asked(
     sentences: dict[int, object] | None,
     annotation: CocoAnnotation,
 ) -> tuple[str, str | None]:
-    """What is asked of an annotation, and its category.
+    """Find the expression of an annotation, and its category.
 
     Raises:
-        InputError: nothing is.
+        InputError: it has no expression.
     """
     number = annotation.category_id
     category = None if number is None else data.categories.get(number)
@@ -133,7 +133,7 @@ def _asked(
             raise InputError(f"it has no {text}; ask text=category")
         return sentence, category
     if category is None:
-        raise InputError(f"its category {number} is not in the file; mend the file")
+        raise InputError(f"its category {number} is not in the file; correct the file")
     return text.replace(_HOLE, category) if text != "category" else category, category
 
 
@@ -168,13 +168,13 @@ def _by_category(data: CocoFile, folder: Path, asked: _Asked) -> Iterator[Sample
 def _sample(
     name: str, data: CocoFile, folder: Path, asked: _Asked, together: Sequence[CocoAnnotation]
 ) -> Sample:
-    """One sample whose truth is all of the annotations together."""
+    """Make one sample whose truth is all of the annotations together."""
     image = data.images.get(together[0].image_id)
     if image is None:
-        raise InputError(f"its picture {together[0].image_id} is not in the file; mend the file")
+        raise InputError(f"its picture {together[0].image_id} is not in the file; correct the file")
     text, category = asked(together[0])
     drawn = all(annotation.outline for annotation in together)
-    boxes = reading.boxes_array([xyxy(annotation.bbox) for annotation in together])
+    boxes = checks.boxes_array([xyxy(annotation.bbox) for annotation in together])
     return Sample(
         id=name,
         picture=str(image.id),

@@ -1,7 +1,7 @@
-"""A COCO file of instances (`instances.json`), read once and held small.
+"""A COCO file of instances (`instances.json`), read once and kept small.
 
-Only what grounding needs is kept, and outlines are packed while the file is parsed: the files
-of COCO hold tens of millions of coordinates.
+Only the fields that grounding needs are kept, and outlines are packed while the file is parsed:
+COCO's files have tens of millions of coordinates.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from types import MappingProxyType
 from typing import Any
 
 from vg_engine.core.errors import InputError
-from vg_engine.plugins.datasets import reading
+from vg_engine.plugins.datasets import checks
 
-_LEFT_OUT = object()  # stands where an annotation was that nobody asked for
+_LEFT_OUT = object()  # replaces an annotation that was not requested
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ class CocoAnnotation:
 
     Attributes:
         id, image_id: its own number and its picture's.
-        category_id: what it is; None = not said.
+        category_id: number of its category; None = not stated.
         bbox: x, y, width, height in pixels, unchecked (see `xyxy`); None = not known.
         iscrowd: it outlines a group, not one object.
-        outline: what `segmentation` is made from.
+        outline: the packed form of `segmentation`.
     """
 
     id: int
@@ -56,14 +56,14 @@ class CocoAnnotation:
 
     @property
     def segmentation(self) -> object:
-        """A list of polygons or a mapping of run lengths, unchecked; None = not known."""
+        """Its polygons (a list) or run lengths (a mapping), unchecked; None = not known."""
         if isinstance(self.outline, tuple):
             return [polygon.tolist() for polygon in self.outline]
         return self.outline
 
 
 def xyxy(bbox: object) -> tuple[float, float, float, float]:
-    """A COCO box (x, y, width, height) as xyxy, right and bottom exclusive, in pixels.
+    """Convert a COCO box (x, y, width, height) to xyxy, right and bottom exclusive, in pixels.
 
     Raises:
         InputError: it is not four finite numbers, or has no area.
@@ -71,12 +71,12 @@ def xyxy(bbox: object) -> tuple[float, float, float, float]:
     >>> xyxy([1, 2, 3, 4])
     (1.0, 2.0, 4.0, 6.0)
     """
-    return reading.box(bbox, "xywh")
+    return checks.box(bbox, "xywh")
 
 
 @dataclass(frozen=True, eq=False)
 class CocoFile:
-    """What a COCO file of instances holds, by number.
+    """The contents of a COCO file of instances, by id.
 
     Attributes:
         images, annotations, categories: by their ids; a category is its name.
@@ -94,20 +94,20 @@ class CocoFile:
 
         Args:
             path: the JSON file.
-            annotations: the ids that are wanted; the others are not held. None = all.
+            annotations: ids of the annotations to keep; None = all.
 
         Raises:
-            InputError: it cannot be read, is no JSON, is no file of instances, or gives an id
-                twice.
+            InputError: the file cannot be read, is not JSON or not a file of instances, or repeats
+                an id.
         """
-        data = reading.read_bytes(path)
+        data = checks.read_bytes(path)
         kept = None if annotations is None else frozenset(annotations)
         held = _parsed(path, data, kept)
         return cls(
             images=_images(path, _rows(path, held, "images")),
             annotations=_annotations(path, _rows(path, held, "annotations")),
             categories=_categories(path, held),
-            revision=reading.digest(data),
+            revision=checks.digest(data),
         )
 
 
@@ -122,10 +122,10 @@ def _parsed(path: Path, data: bytes, kept: frozenset[int] | None) -> dict[str, A
 
     try:
         held = json.loads(data, object_hook=small)
-    # Files that end early, bytes that are no text, numbers and nesting without end.
+    # Truncated files, bytes that are not text, endless numbers and nesting.
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{path} is no JSON ({' '.join(str(error).split())}); download it again"
+            f"{path} is not JSON ({' '.join(str(error).split())}); download it again"
         ) from error
     if not isinstance(held, dict):
         raise InputError(f"{path} holds no mapping with images and annotations; is it COCO's?")
@@ -133,7 +133,7 @@ def _parsed(path: Path, data: bytes, kept: frozenset[int] | None) -> dict[str, A
 
 
 def _packed(segmentation: object) -> object:
-    """Polygons as packed numbers; whatever else as it is, for whoever draws it to refuse."""
+    """Pack polygons as arrays of numbers; anything else is kept, and refused when it is drawn."""
     if not isinstance(segmentation, list):
         return segmentation
     try:
@@ -149,14 +149,14 @@ def _rows(path: Path, held: dict[str, Any], key: str) -> list[dict[str, Any]]:
     found = [row for row in rows if row is not _LEFT_OUT]
     for place, row in enumerate(found):
         if not isinstance(row, dict):
-            raise InputError(f"{path}: {key} hold what is no mapping, at {place}; mend the file")
+            raise InputError(f"{path}: {key} hold what is no mapping, at {place}; correct the file")
     return found
 
 
 def _whole(path: Path, what: str, row: dict[str, Any], key: str) -> int:
     value = row.get(key)
     if type(value) is not int:
-        raise InputError(f"{path}: {key!r} of {what} is no whole number; mend the file")
+        raise InputError(f"{path}: {key!r} of {what} is not a whole number; fix the file")
     return value
 
 
@@ -167,10 +167,10 @@ def _images(path: Path, rows: list[dict[str, Any]]) -> Mapping[int, CocoImage]:
         what = f"the picture of id {number}"
         name = row.get("file_name")
         if not isinstance(name, str) or not name:
-            raise InputError(f"{path}: {what} has no 'file_name'; mend the file")
+            raise InputError(f"{path}: {what} has no 'file_name'; correct the file")
         width, height = (_whole(path, what, row, key) for key in ("width", "height"))
         if width < 1 or height < 1:
-            raise InputError(f"{path}: {what} is {width} x {height} pixels; mend the file")
+            raise InputError(f"{path}: {what} is {width} x {height} pixels; correct the file")
         if number in found:
             raise InputError(f"{path}: two pictures have the id {number}; give each its own")
         found[number] = CocoImage(number, name, width, height)
@@ -203,6 +203,6 @@ def _categories(path: Path, held: dict[str, Any]) -> Mapping[int, str]:
         number = _whole(path, f"category {place}", row, "id")
         name = row.get("name")
         if not isinstance(name, str) or not name:
-            raise InputError(f"{path}: the category of id {number} has no 'name'; mend the file")
+            raise InputError(f"{path}: the category of id {number} has no 'name'; correct the file")
         found[number] = name
     return MappingProxyType(found)

@@ -12,11 +12,11 @@ _FILE = Path(__file__).with_name("counts.yaml")
 
 @dataclass(frozen=True)
 class Published:
-    """The published counts of one split; None = not stated anywhere.
+    """The published counts of one split; None = not published.
 
     Attributes:
-        sentences: one sentence is one sample.
-        references: one reference is one object with all its sentences.
+        sentences: number of expressions, which are the samples.
+        references: number of objects that they refer to.
     """
 
     sentences: int | None = None
@@ -24,20 +24,20 @@ class Published:
 
 
 def published(name: str, by: str, split: str) -> Published:
-    """Look up the published counts of a split; an unknown split has none.
+    """Look up the published counts of a split; all None where there are none.
 
     >>> published("refcoco", "unc", "val").sentences
     10834
     """
-    held = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
-    found = held.get(name, {}).get(by, {}).get("splits", {}).get(split, {})
+    counts = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
+    found = counts.get(name, {}).get(by, {}).get("splits", {}).get(split, {})
     return Published(**found)
 
 
 def differences(
     name: str, by: str, split: str, *, sentences: int, references: int
 ) -> tuple[str, ...]:
-    """Describe each count that differs from the published one, in a sentence for the user.
+    """Report each count that differs from the published one.
 
     >>> differences("refcoco", "unc", "val", sentences=10_834, references=3_811)
     ()
@@ -48,8 +48,8 @@ def differences(
         ("references", references, known.references),
     )
     return tuple(
-        f"{name} split {split} (by {by}) holds {here:,} {what} here and {there:,} as published; "
-        "scores of the two cannot be compared"
+        f"{name} split {split} (by {by}) has {here:,} {what} here but {there:,} as published; "
+        "scores on the two cannot be compared"
         for what, here, there in pairs
         if there is not None and here != there
     )

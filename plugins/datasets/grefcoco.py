@@ -1,8 +1,8 @@
-"""gRefCOCO: sentences that mean one object of a picture, several, or none.
+"""gRefCOCO: expressions that mean one object of a picture, several, or none.
 
 `grefcoco:/data/refer?split=val`: the folder that holds `grefcoco/`, or that folder itself, with
-`grefs(unc).json` and `instances.json`. One sentence is one sample, with a box for each object that
-is meant and the union of their masks; where none is meant there is no box, and nothing in the mask.
+`grefs(unc).json` and `instances.json`. One expression is one sample, with a box for each of its
+objects and the union of their masks; without an object there is no box, and the mask is empty.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 from vg_engine.core.errors import InputError
 from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
 from vg_engine.plugins.datasets import (
-    reading,
+    checks,
     refer,
     refer_folder,
     refer_records,
-    unpickling,
+    restricted_unpickler,
 )
 from vg_engine.plugins.datasets.coco_file import CocoFile
 
@@ -31,13 +31,13 @@ _MEANT = ("none", "one", "many")  # by the number of objects, the last for all a
 def grefcoco(
     path: Path | None, *, by: str = "unc", split: str = "val", images: str = ""
 ) -> DataSet:
-    """gRefCOCO, with the group `target`: `none`, `one` or `many` objects are meant.
+    """Read gRefCOCO, with the group `target`: `none`, `one` or `many` objects are meant.
 
     Args:
         path: the folder that holds `grefcoco/`, or that folder itself.
-        by: who split it; `unc` is what is published.
-        split: train, val, testA or testB, or `test` for both of these.
-        images: folder of COCO's train2014; empty = it is looked for beside and above `path`.
+        by: authors of the split; `unc` is the published one.
+        split: train, val, testA or testB, or `test` for both tests.
+        images: folder of COCO's train2014; empty = search beside and above `path`.
 
     Raises:
         InputError: a file or folder is missing or broken, or there is no such split.
@@ -47,13 +47,13 @@ def grefcoco(
     )
     prefix = f"{_NAME}-{by}"
     chosen = refer_records.select(
-        _held(files.references), files.references, split, prefix, several=True
+        _contents(files.references), files.references, split, prefix, several=True
     )
     coco = CocoFile.read(files.instances, annotations=chosen.annotations)
     return DataSet(
-        name=reading.written(_NAME, path, by=by, split=split, images=images),
+        name=checks.written(_NAME, path, by=by, split=split, images=images),
         records=functools.partial(_records, chosen, coco, files.pictures, prefix),
-        revision=reading.digest(reading.read_bytes(files.references), coco.revision),
+        revision=checks.digest(checks.read_bytes(files.references), coco.revision),
         statements=(
             _mixture(chosen),
             *refer.statements(_NAME, by, split, chosen),
@@ -61,17 +61,17 @@ def grefcoco(
     )
 
 
-def _held(file: Path) -> object:
-    """What the file of references holds; its authors' reader takes a pickle as well."""
+def _contents(file: Path) -> object:
+    """Read the file of references: JSON, or a pickle, which its authors' reader takes as well."""
     if file.suffix == ".p":
-        return unpickling.load(file)
+        return restricted_unpickler.load(file)
     try:
-        held: object = json.loads(reading.read_bytes(file))
+        contents: object = json.loads(checks.read_bytes(file))
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{file} is no JSON ({' '.join(str(error).split())}); download it again"
+            f"{file} is not JSON ({' '.join(str(error).split())}); download it again"
         ) from error
-    return held
+    return contents
 
 
 def _meant(one: refer_records.Reference) -> str:
@@ -79,7 +79,7 @@ def _meant(one: refer_records.Reference) -> str:
 
 
 def _mixture(chosen: refer_records.Selection) -> str:
-    """How the sentences mix, for no count is published that all releases agree with."""
+    """Count the expressions by number of objects, as no published count fits all releases."""
     held: Counter[str] = Counter()
     for one in chosen.references:
         held[_meant(one)] += len(one.sentences)

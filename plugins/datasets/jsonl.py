@@ -1,4 +1,4 @@
-"""`jsonl:/data/questions.jsonl`: a user's own data set, one JSON object a line.
+"""`jsonl:/data/questions.jsonl`: a user's own data set, one JSON object per line.
 
 ```
 {"image": "pics/a.jpg", "text": "the red cup", "box": [10, 20, 110, 140]}
@@ -7,12 +7,12 @@
 {"image": "pics/b.jpg", "text": "the dog", "mask": "masks/b.png", "groups": {"kind": "animal"}}
 ```
 
-`image` and `text` are needed. `box` is one box, `boxes` are several; none at all means that nothing
-in the picture is meant; without either key the place is not known. `mask` is a COCO run-length
-mask, a list of polygons, or the path of a one-channel picture whose pixels of 0 are background.
-`id` is the line's number where it is not given. `picture` and `target` are names, by default the
-image's path and nothing. Paths are relative to the file. Boxes are in pixels of the upright
-picture.
+`image` and `text` (the expression) are required. `box` is one box, `boxes` a list of boxes; an
+empty list means that there is no target; without either key the truth is not known. `mask` is a
+COCO run-length mask, a list of polygons, or the path of a one-channel picture in which 0 is
+background. `id` defaults to the line's number. `picture` and `target` are names; `picture` defaults
+to the image's path, `target` has no default. Paths are relative to the file. Boxes are in pixels of
+the upright picture.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from PIL import Image
 
 from vg_engine.core.errors import InputError, PictureError, VGError, nearest
 from vg_engine.core.evaluation.samples import DataSet, Fault, Sample, TrueMask, as_fault
-from vg_engine.plugins.datasets import masks, reading
+from vg_engine.plugins.datasets import checks, masks
 from vg_engine.plugins.pictures import decode
 
 KEYS = ("id", "image", "text", "box", "boxes", "mask", "picture", "target", "groups")
 _EXAMPLE = "jsonl:/data/questions.jsonl"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
-_EXACT = ("PNG", "BMP", "TIFF", "GIF")  # formats that keep a mask's values as they are
+_EXACT = ("PNG", "BMP", "TIFF", "GIF")  # lossless formats of masks
 
 
 def jsonl(path: Path | None, *, boxes: str = "xyxy") -> DataSet:
-    """The lines of a JSONL file. Lines that cannot be used become faults with their number.
+    """Read the lines of a JSONL file. Unusable lines become faults with their number.
 
     Args:
         path: the file, in UTF-8.
-        boxes: how boxes are written, `xyxy` (right and bottom exclusive) or `xywh`; never guessed.
+        boxes: form of the boxes, `xyxy` (right and bottom exclusive) or `xywh`; never guessed.
 
     Raises:
-        InputError: no such file, no line in it, not UTF-8, or boxes of an unknown form.
+        InputError: the file is missing, empty or not UTF-8, or the form of boxes is unknown.
     """
-    form = reading.chosen("boxes", boxes, reading.BOX_FORMS)
-    file = reading.need_file("jsonl", path, _EXAMPLE)
+    form = checks.chosen("boxes", boxes, checks.BOX_FORMS)
+    file = checks.need_file("jsonl", path, _EXAMPLE)
     state, strange = hashlib.sha256(), dict[str, int]()
     count = 0
     for number, line in _lines(file, state):
@@ -63,9 +63,9 @@ def jsonl(path: Path | None, *, boxes: str = "xyxy") -> DataSet:
     if not count:
         raise InputError(f'{file} is empty; write lines of {{"image": ..., "text": ...}}')
     return DataSet(
-        name=reading.written("jsonl", file, boxes="" if form == "xyxy" else form),
+        name=checks.written("jsonl", file, boxes="" if form == "xyxy" else form),
         records=lambda: _records(file, form),
-        revision=reading.digest("jsonl", form, state.hexdigest()),
+        revision=checks.digest("jsonl", form, state.hexdigest()),
         statements=tuple(
             f"line {number} has a key {key!r} that is not read ({nearest(key, KEYS)})"
             for key, number in strange.items()
@@ -74,7 +74,7 @@ def jsonl(path: Path | None, *, boxes: str = "xyxy") -> DataSet:
 
 
 def _lines(file: Path, state: Any = None) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of every line that is not blank; all bytes also go into `state`."""
+    """Yield number and bytes of every line that is not blank; all bytes also go into `state`."""
     try:
         with file.open("rb") as opened:
             for number, line in enumerate(opened, start=1):
@@ -90,7 +90,7 @@ def _lines(file: Path, state: Any = None) -> Iterator[tuple[int, bytes]]:
 
 
 def _keys(line: bytes) -> list[str]:
-    """The keys of a line that nobody reads; a broken line is spoken of later."""
+    """List the unknown keys of a line; a broken line is reported later."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -112,9 +112,9 @@ def _parsed(line: bytes) -> Mapping[str, Any]:
     except UnicodeDecodeError as error:
         raise InputError("it is not UTF-8; save the file as UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"it is no JSON ({error}); mend it") from error
+        raise InputError(f"it is not JSON ({error}); correct it") from error
     if not isinstance(record, dict):
-        raise InputError('it is no record; write {"image": ..., "text": ...}')
+        raise InputError('it is not a record; write {"image": ..., "text": ...}')
     return record
 
 
@@ -145,7 +145,7 @@ def _text(record: Mapping[str, Any], key: str, kind: str) -> str:
 
 
 def _name(value: object, key: str) -> str | None:
-    """A name; numbers are names too."""
+    """Read a name; a whole number is a name too."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
@@ -166,16 +166,18 @@ def _boxes(record: Mapping[str, Any], form: str) -> Float64[np.ndarray, "n 4"] |
     if one is not None and many is not None:
         raise InputError("it has both box and boxes; leave one of them out")
     if one is not None:
-        return reading.boxes_array([reading.box(one, form)])
+        return checks.boxes_array([checks.box(one, form)])
     if many is None:
         return None
     if not isinstance(many, list) or any(not isinstance(each, list) for each in many):
-        raise InputError(f"its boxes are no list of lists ({many!r}); one box alone is called box")
-    return reading.boxes_array([reading.box(each, form) for each in many])
+        raise InputError(
+            f"its boxes are not a list of lists ({many!r}); a single box is called box"
+        )
+    return checks.boxes_array([checks.box(each, form) for each in many])
 
 
 def _mask(value: Any, folder: Path, image: Path) -> Callable[[], TrueMask] | None:
-    """What draws the mask; that it can be drawn is seen to now as far as no file is opened."""
+    """Return a function that draws the mask; check now everything that needs no file opened."""
     if value is None:
         return None
     if isinstance(value, str) and value:
@@ -198,7 +200,7 @@ def _is_pair(size: object) -> bool:
 
 
 def _is_polygon(part: object) -> bool:
-    values = reading.numbers(part)
+    values = checks.numbers(part)
     return len(values) >= 6 and len(values) % 2 == 0
 
 
@@ -212,14 +214,14 @@ def _from_polygons(polygons: list[Any], image: Path) -> TrueMask:
 
 
 def _from_picture(file: Path) -> TrueMask:
-    """A mask that is a picture of one channel: 0 is background, all else is meant."""
+    """Read a mask from a picture of one channel: 0 is background, all else the target."""
     try:
         with Image.open(file, formats=_EXACT) as opened:
             pixels = np.asarray(opened)
-    # Whatever the decoders of broken files raise.
+    # Decoders raise nearly anything for broken files.
     except Exception as error:
         raise PictureError(
-            f"mask {file} is no picture of {', '.join(_EXACT)}; save it anew"
+            f"mask {file} is not a picture of {', '.join(_EXACT)}; save it anew"
         ) from error
     if pixels.ndim != 2:
         raise PictureError(f"mask {file} has {pixels.shape[2]} channels; save it in grey")

@@ -1,8 +1,8 @@
-"""Masks from COCO's segmentations: polygons, and run lengths in numbers or in letters.
+"""Masks from COCO's segmentations: polygons, and run lengths as numbers or as letters.
 
-Polygons are drawn by pycocotools (the extra `data`), as published figures have it. Everything is
-checked before it is drawn: pycocotools itself answers broken run lengths with whatever memory held,
-and a coordinate that is no number with all the memory there is.
+pycocotools (the extra `data`) draws polygons, as for published figures. Everything is checked
+before it is drawn: for broken run lengths pycocotools itself returns uninitialised memory, and for
+a coordinate that is not a number it allocates without limit.
 """
 
 from __future__ import annotations
@@ -13,25 +13,26 @@ import numpy as np
 from jaxtyping import Bool
 
 from vg_engine.core.errors import InputError
-from vg_engine.plugins.datasets import reading
+from vg_engine.plugins.datasets import checks
 from vg_engine.plugins.pictures import MAX_PIXELS
 
-_POINTS = 3  # that an outline has at least; fewer enclose nothing, and pycocotools draws nothing
+_POINTS = 3  # least number of points of an outline; fewer enclose no area
 
 
 def from_segmentation(
     segmentation: object, size: tuple[int, int]
 ) -> Bool[np.ndarray, "height width"]:
-    """The pixels of a segmentation as COCO writes it.
+    """Draw a segmentation in COCO's format.
 
     Args:
         segmentation: a list of polygons `[x, y, x, y, ...]` in pixels, which together outline one
             object (an empty list is an empty mask), or run lengths
-            `{"size": [height, width], "counts": list or text}`, down the columns.
+            `{"size": [height, width], "counts": list or text}`, column by column.
         size: (width, height) of the picture.
 
     Raises:
-        InputError: it is neither, does not fit the picture, or pycocotools is not installed.
+        InputError: the segmentation is neither, it does not fit the picture, or pycocotools is not
+            installed.
 
     >>> from_segmentation({"size": [2, 2], "counts": [1, 3]}, (2, 2)).tolist()
     [[False, True], [True, True]]
@@ -39,37 +40,37 @@ def from_segmentation(
     width, height = size
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise InputError(
-            f"a picture of {width} x {height} cannot have a mask; mend its width and height"
+            f"a picture of {width} x {height} cannot have a mask; correct its width and height"
         )
     if isinstance(segmentation, dict):
         return _from_runs(segmentation, size)
     if not isinstance(segmentation, list):
         raise InputError(
             f"a segmentation is a list of polygons or run lengths, not a "
-            f"{type(segmentation).__name__}; mend the annotation"
+            f"{type(segmentation).__name__}; correct the annotation"
         )
     polygons = [_polygon(number, one, size) for number, one in enumerate(segmentation)]
     closed = [polygon for polygon in polygons if len(polygon) >= 2 * _POINTS]
     if polygons and not closed:
-        raise InputError(f"no polygon of {len(polygons)} has three points; mend the annotation")
+        raise InputError(f"no polygon of {len(polygons)} has three points; correct the annotation")
     return _filled(closed, size) if closed else np.zeros((height, width), np.bool_)
 
 
 def _polygon(number: int, given: object, size: tuple[int, int]) -> list[float]:
-    """The coordinates of one polygon, checked."""
-    values = reading.numbers(given)
+    """Check the coordinates of one polygon."""
+    values = checks.numbers(given)
     if len(values) % 2:
         raise InputError(
             f"polygon {number} has {len(values)} numbers, and x and y make pairs; "
-            "mend the annotation"
+            "correct the annotation"
         )
-    # What is drawn takes memory by its length: what sticks out by more than the picture is wrong.
+    # Drawing needs memory by a polygon's length: one that reaches far outside is an error.
     for axis, side in enumerate(size):
         for value in values[axis::2]:
             if not -side <= value <= 2 * side:
                 raise InputError(
                     f"polygon {number} reaches {'xy'[axis]} = {value:g}, far outside its picture "
-                    f"of {size[0]} x {size[1]}; mend the annotation"
+                    f"of {size[0]} x {size[1]}; correct the annotation"
                 )
     return values
 
@@ -98,7 +99,7 @@ def _from_runs(runs: dict[str, Any], size: tuple[int, int]) -> Bool[np.ndarray, 
     if isinstance(counts, str):
         counts = _numbers(counts)
     if not isinstance(counts, list) or any(type(one) is not int or one < 0 for one in counts):
-        raise InputError("run lengths are a list of counts, or text; mend the annotation")
+        raise InputError("run lengths are a list of counts, or text; correct the annotation")
     if sum(counts) != width * height:
         raise InputError(
             f"run lengths cover more or fewer than the {width * height} pixels of a picture of "
@@ -110,9 +111,9 @@ def _from_runs(runs: dict[str, Any], size: tuple[int, int]) -> Bool[np.ndarray, 
 
 
 def _numbers(text: str) -> list[int]:
-    """Counts from COCO's letters: five bits each, low ones first, a sixth while more follow.
+    """Decode counts from COCO's letters: five bits each, low bits first, a sixth if more follow.
 
-    From the fourth on, a count is written as its difference to the last but one.
+    From the fourth on, a count is stored as its difference to the last but one.
     """
     counts: list[int] = []
     value = shift = 0

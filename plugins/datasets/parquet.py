@@ -1,7 +1,7 @@
-"""`parquet:/data/RefCOCO?split=val`: referring expressions as they lie on the Hugging Face hub.
+"""`parquet:/data/RefCOCO?split=val`: referring expressions as stored on the Hugging Face hub.
 
 The path is a `.parquet` file, or a folder (also the whole downloaded repository) whose files are
-called after their split, `val-00000-of-00002.parquet`. The form is told by the columns:
+named after their split, `val-00000-of-00002.parquet`. The columns decide the form:
 
 | `form` | first seen in | a row is | pictures |
 | --- | --- | --- | --- |
@@ -10,8 +10,8 @@ called after their split, `val-00000-of-00002.parquet`. The form is told by the 
 | `refcoco-benchmark` | jxu124/refcoco-benchmark | a picture | inside |
 | `refcoco-m` | moondream/refcoco-m | a picture | inside |
 
-One *sentence* is one sample. Pictures are named by their COCO number, as the reader of REFER's own
-files does, so that pictures of two sets can be told apart.
+One *expression* is one sample. Pictures are named by their COCO number, as in the reader of REFER's
+own files, so that the same picture has one name in all sets.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pathlib import Path
 
 from vg_engine.core.errors import InputError
 from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
-from vg_engine.plugins.datasets import parquet_files, parquet_forms, reading
+from vg_engine.plugins.datasets import checks, parquet_files, parquet_forms
 from vg_engine.plugins.datasets.parquet_files import Files, Head, Pictures
 from vg_engine.plugins.datasets.parquet_forms import Form, Source
 
-# Rows of `val` that hold two published validation splits, one after the other.
+# Row counts of a `val` that consists of two published validation splits.
 _TWO_IN_ONE = {
     8_811: "3,811 references of unc's val and 5,000 of google's",
     7_573: "2,573 references of umd's val and 5,000 of google's",
@@ -35,17 +35,17 @@ _TEST_A = 1_975  # references of RefCOCO's and RefCOCO+'s testA
 
 
 def parquet(path: Path | None, *, split: str = "", form: str = "", images: str = "") -> DataSet:
-    """The sentences of a split, read in batches.
+    """Read the expressions of a split, in batches.
 
     Args:
         path: a file, or a folder of files.
-        split: of a folder: what its files' names begin with; empty = the only one there is.
-        form: `lmms`, `refcoco`, `refcoco-benchmark` or `refcoco-m`; empty = told by the columns.
-        images: the folder of COCO's train2014, for the form that holds no pictures (`refcoco`).
+        split: in a folder, the beginning of its files' names; empty = the only split.
+        form: `lmms`, `refcoco`, `refcoco-benchmark` or `refcoco-m`; empty = by the columns.
+        images: the folder of COCO's train2014, for the form without pictures (`refcoco`).
 
     Raises:
-        InputError: no such file or split, a broken file, unknown columns, no pictures, or pyarrow
-            is not installed.
+        InputError: a file, split or picture is missing, a file is broken, its columns are unknown,
+            or pyarrow is not installed.
     """
     files = parquet_files.find(path, split)
     heads = [parquet_files.head(file) for file in files.paths]
@@ -56,7 +56,7 @@ def parquet(path: Path | None, *, split: str = "", form: str = "", images: str =
     folder = _folder(shape, images)
     columns = shape.columns(heads[0].columns)
     return DataSet(
-        name=reading.written("parquet", path, split=split, form=form, images=images),
+        name=checks.written("parquet", path, split=split, form=form, images=images),
         records=lambda: _records(files, shape, columns, folder),
         revision=_revision(files, heads, shape),
         statements=(
@@ -77,15 +77,15 @@ def _folder(shape: Form, images: str) -> Path | None:
             f"form {shape.name} holds no pictures; name the folder of COCO's train2014: "
             "images=/data/train2014"
         )
-    return reading.need_folder("images=", Path(images).expanduser(), "images=/data/train2014")
+    return checks.need_folder("images=", Path(images).expanduser(), "images=/data/train2014")
 
 
 def _revision(files: Files, heads: list[Head], shape: Form) -> str:
-    """Names, sizes and footers stand for gigabytes: a footer holds where and how all data lie."""
+    """Digest names, sizes and footers, which describe all data, instead of gigabytes of content."""
     parts: list[str | bytes] = ["parquet", shape.name, files.split]
     for file, head in zip(files.paths, heads, strict=True):
         parts += [file.name, str(file.stat().st_size), head.footer]
-    return reading.digest(*parts)
+    return checks.digest(*parts)
 
 
 def _of_split(split: str, shape: Form, rows: int) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""Parquet files of a data set: which belong to a split, their rows, their pictures.
+"""Parquet files of a data set: the files of a split, their rows and pictures.
 
-Nothing is read whole. Rows come in batches without their pictures; a picture is read from its own
-row when it is asked for, and no more than a few are held at once, however many samples are kept.
+No file is read whole. Rows come in batches without their pictures. A picture is read from its own
+row on demand, and only a few are in memory at once, however many samples are kept.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import Any
 
 from vg_engine.core.errors import InputError, PictureError
 from vg_engine.core.evaluation.samples import Fault
-from vg_engine.plugins.datasets import reading
+from vg_engine.plugins.datasets import checks
 
 _EXAMPLE = "parquet:/data/RefCOCO?split=val"
 _SHARD = re.compile(r"(.+?)-(\d{5})-of-(\d{5})(?:-[0-9a-f]+)?")
-_BATCH = 64  # rows without pictures that are held at once
-_PICTURES = 16  # pictures of one batch; two batches are held
-_END = 8  # bytes at the end of a file: the footer's length and the mark
+_BATCH = 64  # rows without pictures in memory at once
+_PICTURES = 16  # pictures of one batch; two batches are in memory
+_END = 8  # bytes at the end of a file: the footer's length and the magic number
 _BUFFER = 1 << 20  # bytes read ahead: without it a whole column of a row group is read at once
 _LFS = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
 class Files:
-    """The files of one split, in order, and what should be said of them."""
+    """The files of one split, in order, with statements for the user."""
 
     split: str
     paths: tuple[Path, ...]
@@ -39,7 +39,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Head:
-    """What a file says of itself: names of its columns, number of rows, bytes of its footer."""
+    """A file's metadata: names of its columns, number of rows, bytes of its footer."""
 
     columns: tuple[str, ...]
     rows: int
@@ -48,7 +48,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a row lies: its file, its row group and its number in it."""
+    """The place of a row: its file, its row group and its number in the group."""
 
     file: Path
     group: int
@@ -61,8 +61,8 @@ class Row:
 
     Attributes:
         number: counted from 0 through all files of the split.
-        values: by column, as Python holds them.
-        place: where it lies.
+        values: Python values by column.
+        place: its place in the files.
     """
 
     number: int
@@ -71,24 +71,24 @@ class Row:
 
 
 def find(path: Path | None, split: str) -> Files:
-    """The files of a split: a file itself, or those of a folder whose names begin with it.
+    """Find the files of a split: a file itself, or those of a folder whose names begin with it.
 
     Raises:
-        InputError: there is none, or it is not said which; the splits are in the message.
+        InputError: there is no such split, or none is named; the message lists the splits.
     """
     if path is not None and path.is_file():
         own = _shard(path)[0]
         if split and split != own:
             raise InputError(f"{path.name} is of split {own!r}; leave split= out, or name a folder")
         return Files(split=own, paths=(path,), statements=_missing([path]))
-    root = reading.need_folder("parquet", path, _EXAMPLE)
+    root = checks.need_folder("parquet", path, _EXAMPLE)
     found: dict[str, list[Path]] = {}
     for file in sorted(root.rglob("*.parquet")):
         if not any(part.startswith(".") for part in file.relative_to(root).parts):
             found.setdefault(_shard(file)[0], []).append(file)
     if not found:
         raise InputError(f"no .parquet file lies in {root}; check the path")
-    chosen = reading.pick_split(split, found, root)
+    chosen = checks.pick_split(split, found, root)
     folders = sorted({str(file.parent) for file in found[chosen]})
     if len(folders) > 1:
         raise InputError(f"split {chosen} lies in {' and in '.join(folders)}; name one of them")
@@ -96,7 +96,7 @@ def find(path: Path | None, split: str) -> Files:
 
 
 def _shard(file: Path) -> tuple[str, int]:
-    """The split that a file is of, by its name, and in how many files the split was written."""
+    """Read a file's split and the split's number of files from the file's name."""
     match = _SHARD.fullmatch(file.stem)
     if match:
         return match[1], int(match[3])
@@ -111,7 +111,7 @@ def _missing(files: Sequence[Path]) -> tuple[str, ...]:
 
 
 def library() -> Any:
-    """`pyarrow.parquet`, imported when the first file is opened.
+    """Import `pyarrow.parquet` when the first file is opened.
 
     Raises:
         InputError: it is not installed.
@@ -125,10 +125,10 @@ def library() -> Any:
 
 
 def head(file: Path) -> Head:
-    """Columns, rows and footer of a file.
+    """Read the columns, number of rows and footer of a file.
 
     Raises:
-        InputError: it is truncated, or no parquet file.
+        InputError: it is truncated, or not a parquet file.
     """
     opened = library().ParquetFile
     start = b""
@@ -148,15 +148,15 @@ def head(file: Path) -> Head:
             raise InputError(f"{file} only stands for a file; fetch it: git lfs pull") from error
         cause = " ".join(str(error).split())
         raise InputError(
-            f"{file} is truncated or no parquet file ({cause}); download it again"
+            f"{file} is truncated or not a parquet file ({cause}); download it again"
         ) from error
 
 
 def rows(files: Sequence[Path], columns: Sequence[str]) -> Iterator[Row | Fault]:
-    """All rows, with these columns alone; a part of a file that cannot be read is a fault.
+    """Iterate over all rows, with these columns only; an unreadable part of a file is a fault.
 
     Raises:
-        InputError: a file is gone, or was cut short meanwhile.
+        InputError: a file is missing, or was truncated meanwhile.
     """
     number = 0
     for file in files:
@@ -169,7 +169,7 @@ def rows(files: Sequence[Path], columns: Sequence[str]) -> Iterator[Row | Fault]
                     for values in _values(table, group, columns, _BATCH):
                         yield Row(number + done, values, Place(file, group, done))
                         done += 1
-                except Exception as error:  # noqa: BLE001 - whatever pyarrow makes of broken pages
+                except Exception as error:  # noqa: BLE001 - pyarrow raises nearly anything for broken pages
                     cause = " ".join(str(error).split())
                     yield Fault(
                         f"rows {number + done} to {number + size - 1}",
@@ -191,9 +191,9 @@ def _values(table: Any, group: int, columns: Sequence[str], size: int) -> Iterat
 
 
 class Pictures:
-    """Reads pictures by their place; the last few are held, since questions of one stand together.
+    """A reader of pictures by place that keeps the last few, as their samples are neighbours.
 
-    Reading goes forward through a row group; going back starts the group again.
+    It reads forward through a row group; going back restarts the group.
     """
 
     def __init__(self, column: str) -> None:
@@ -205,11 +205,11 @@ class Pictures:
         self._held: deque[tuple[int, list[Any]]] = deque(maxlen=2)
 
     def read(self, place: Place) -> bytes:
-        """The bytes of the picture at that place.
+        """Read the bytes of the picture at a place.
 
         Raises:
-            PictureError: the row holds none, or its part of the file is damaged.
-            InputError: the file is gone.
+            PictureError: the row has no picture, or its part of the file is damaged.
+            InputError: the file is missing.
         """
         with self._lock:
             try:

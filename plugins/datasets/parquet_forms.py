@@ -1,7 +1,7 @@
-"""The forms in which sets of referring expressions lie on the Hugging Face hub.
+"""The forms in which sets of referring expressions are stored on the Hugging Face hub.
 
-Each is told by its columns and named after the set it was first seen in. What a row means was
-checked against these sets' own cards; what no card says is checked row by row.
+A form is recognised by its columns and named after the first set that used it. The meaning of a
+row was checked against the sets' own cards; anything the cards leave open is checked row by row.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from jaxtyping import Float64
 
 from vg_engine.core.errors import InputError, VGError, nearest
 from vg_engine.core.evaluation.samples import Fault, Sample, TrueMask, as_fault, fit_boxes
-from vg_engine.plugins.datasets import masks, reading
+from vg_engine.plugins.datasets import checks, masks
 from vg_engine.plugins.datasets.parquet_files import Row
 
-# Where the picture of a row comes from: what reads its bytes, or the folder that it lies in.
+# The source of a row's picture: a reader of its bytes, or the folder of its file.
 Source = Callable[[], bytes] | Path
 _COCO_NAME = re.compile(r"COCO_\w+?_(\d{12})(?:_\d+)?\.jpg")
-_SAME = 0.02  # pixels by which two writings of one box may differ
-_OUTLINE = 1.0  # pixels by which the extent of an outline may differ from its box
+_SAME = 0.02  # largest difference in pixels between two notations of one box
+_OUTLINE = 1.0  # largest difference in pixels between an outline's extent and its box
 
 
 @dataclass(frozen=True)
 class Form:
-    """One way to lay a data set out in columns.
+    """One column layout of a data set.
 
     Attributes:
-        name: as `form=` has it.
-        needs: the columns that tell it.
-        also: columns that are read where they are there.
-        image: the column of the pictures; empty = they lie in a folder.
-        samples: those of a row, given where its picture comes from.
-        statements: what the user should know.
+        name: its name for `form=`.
+        needs: the columns that identify it.
+        also: optional columns.
+        image: the column of the pictures; empty = they are files of a folder.
+        samples: function from a row and its picture's source to samples.
+        statements: remarks for the user.
     """
 
     name: str
@@ -50,16 +50,16 @@ class Form:
     statements: tuple[str, ...] = ()
 
     def columns(self, there: Sequence[str]) -> list[str]:
-        """What is read of those that are there: all but the pictures."""
+        """Choose the columns to read: all that the form uses but the pictures."""
         wanted = (*self.needs, *self.also)
         return [name for name in there if name in wanted and name != self.image]
 
 
 def detect(columns: Sequence[str], form: str) -> Form:
-    """The form of a file.
+    """Detect the form of a file.
 
     Args:
-        columns: of the file.
+        columns: the file's columns.
         form: its name, if the user gave one.
 
     Raises:
@@ -81,7 +81,7 @@ def detect(columns: Sequence[str], form: str) -> Form:
 
 
 def forms() -> tuple[Form, ...]:
-    """All forms that are known."""
+    """List all known forms."""
     return (
         Form(
             name="lmms",
@@ -118,7 +118,7 @@ def forms() -> tuple[Form, ...]:
 
 
 def _tried(name: str, form: str, read: Callable[[], list[Sample]]) -> Iterator[Sample | Fault]:
-    """The samples of one thing, or the one fault that it is."""
+    """Yield the samples of one record, or a single fault."""
     try:
         yield from read()
     except VGError as error:
@@ -129,7 +129,7 @@ def _tried(name: str, form: str, read: Callable[[], list[Sample]]) -> Iterator[S
         yield Fault(name, f"{name} is not of the form {form} ({cause:.120}); download it again")
 
 
-# lmms: `question` is the same for all; `answer` holds the sentences. xywh.
+# lmms: `question` is the same for all; `answer` holds the expressions. xywh.
 
 
 def _lmms(row: Row, image: Source) -> Iterator[Sample | Fault]:
@@ -138,7 +138,7 @@ def _lmms(row: Row, image: Source) -> Iterator[Sample | Fault]:
 
 def _lmms_samples(row: Row, image: Any) -> list[Sample]:
     values = row.values
-    corners = reading.box(values["bbox"], "xywh")
+    corners = checks.box(values["bbox"], "xywh")
     outline = values["segmentation"]
     mask = None
     if not values.get("iscrowd") and outline and _spans(outline, corners):
@@ -147,12 +147,12 @@ def _lmms_samples(row: Row, image: Any) -> list[Sample]:
     coco = _COCO_NAME.fullmatch(PurePosixPath(name).name)
     return [
         Sample(
-            # Its question_id is not unique: one split may hold two published ones.
+            # Its question_id is not unique: one split may combine two published ones.
             id=f"{row.number}-{k}",
             picture=str(int(coco[1])) if coco else name,
             image=image,
             text=text,
-            boxes=reading.boxes_array([corners]),
+            boxes=checks.boxes_array([corners]),
             mask=mask,
         )
         for k, text in enumerate(_texts(values["answer"]))
@@ -160,8 +160,8 @@ def _lmms_samples(row: Row, image: Any) -> list[Sample]:
 
 
 def _spans(outline: object, corners: tuple[float, float, float, float]) -> bool:
-    """Whether the extent of an outline is the box: it is then whole, and in one part."""
-    values = reading.numbers(outline)
+    """Check that an outline's extent equals the box, so that it is complete and in one part."""
+    values = checks.numbers(outline)
     if len(values) < 6 or len(values) % 2:
         return False
     across, down = values[0::2], values[1::2]
@@ -170,10 +170,10 @@ def _spans(outline: object, corners: tuple[float, float, float, float]) -> bool:
 
 
 def _flat(outline: list[Any], image: Callable[[], bytes]) -> TrueMask:
-    return TrueMask(masks.from_segmentation([outline], reading.upright_size(image())))
+    return TrueMask(masks.from_segmentation([outline], checks.upright_size(image())))
 
 
-# refcoco: a row is a reference; no card says how `bbox` is written, `raw_anns` is COCO's own.
+# refcoco: a row is a reference; no card states the form of `bbox`, `raw_anns` is COCO's own.
 
 
 def _refcoco(row: Row, folder: Source) -> Iterator[Sample | Fault]:
@@ -184,8 +184,8 @@ def _refcoco_samples(row: Row, folder: Any) -> list[Sample]:
     values = row.values
     annotation = json.loads(values["raw_anns"])
     info = json.loads(values.get("raw_image_info") or "{}")
-    corners = reading.box(annotation["bbox"], "xywh")
-    stated, original = reading.numbers(values["bbox"]), reading.numbers(annotation["bbox"])
+    corners = checks.box(annotation["bbox"], "xywh")
+    stated, original = checks.numbers(values["bbox"]), checks.numbers(annotation["bbox"])
     if not (_alike(stated, corners) or _alike(stated, original)):
         raise InputError(
             f"bbox {stated} is neither the box of raw_anns ({original}, xywh) nor its xyxy; "
@@ -208,7 +208,7 @@ def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def _in_folder(folder: Path, stated: str) -> Path:
-    """A picture by its stated path or, without its folders, by its name."""
+    """Find a picture by its stated path or, without the path's folders, by its name."""
     for place in (folder / stated, folder / PurePosixPath(stated).name):
         if place.is_file():
             return place
@@ -234,7 +234,7 @@ def _benchmark_samples(row: Row, reference: Mapping[str, Any], image: Any) -> li
         said,
         sentences=said["sentences"],
         image=image,
-        boxes=_fitted(reading.box(annotation["bbox"], "xywh"), size),
+        boxes=_fitted(checks.box(annotation["bbox"], "xywh"), size),
         mask=_coco_mask(annotation, size),
     )
 
@@ -251,7 +251,7 @@ def _refcoco_m(row: Row, image: Source) -> Iterator[Sample | Fault]:
 def _refcoco_m_samples(row: Row, thing: Mapping[str, Any], image: Any) -> list[Sample]:
     runs = thing["mask"]
     height, width = runs["size"]
-    boxes = _fitted(reading.box(thing["bbox"], "xywh"), (width, height))
+    boxes = _fitted(checks.box(thing["bbox"], "xywh"), (width, height))
     return [
         Sample(
             id=f"{thing['id']}-{k}",
@@ -267,7 +267,7 @@ def _refcoco_m_samples(row: Row, thing: Mapping[str, Any], image: Any) -> list[S
     ]
 
 
-# What several forms share.
+# Parts common to several forms.
 
 
 def _of_reference(
@@ -278,9 +278,9 @@ def _of_reference(
     boxes: Float64[np.ndarray, "n 4"],
     mask: Callable[[], TrueMask] | None,
 ) -> list[Sample]:
-    """The sentences of a reference as REFER has them: `sent` is the cleaned one."""
+    """Make the samples of a reference in REFER's form: `sent` is the cleaned expression."""
     if not isinstance(sentences, list):
-        raise InputError("its sentences are no list; take the newest files of the set")
+        raise InputError("its sentences are not a list; take the newest files of the set")
     return [
         Sample(
             id=f"{said['ref_id']}-{sentence['sent_id']}",
@@ -305,14 +305,14 @@ def _texts(value: object) -> list[str]:
 def _fitted(
     corners: tuple[float, float, float, float], size: tuple[int, int] | None
 ) -> Float64[np.ndarray, "n 4"]:
-    boxes = reading.boxes_array([corners])
+    boxes = checks.boxes_array([corners])
     return boxes if size is None else fit_boxes(boxes, size)
 
 
 def _coco_mask(
     annotation: Mapping[str, Any], size: tuple[int, int] | None
 ) -> Callable[[], TrueMask] | None:
-    """Draws COCO's outline; crowds, and pictures of unknown size, have none."""
+    """Return a function that draws COCO's outline; None for crowds and pictures of unknown size."""
     outline = annotation.get("segmentation")
     if not outline or size is None or (annotation.get("iscrowd") and isinstance(outline, list)):
         return None

@@ -4,16 +4,15 @@
 
     {"shapes": [{"label": "target", "points": [[x, y], ...]}], "text": [...], "is_sentence": true}
 
-How the ground truth is drawn follows the field: shapes called `flag` are dropped, the others are
-drawn with their outline, the largest first, so that a later, smaller one lies over it; one whose
-label has `ignore` in it makes pixels that are not scored.
+The ground truth is drawn as usual in the field: shapes called `flag` are dropped, the others are
+drawn with their outline, the largest first, so that smaller ones cover it; pixels of a shape whose
+label contains `ignore` are not scored.
 
-- The field asks the first text of each file (200 questions of val, 779 of test), and so is it here;
-  `texts=all` asks every one, and they share their target.
-- A file whose shapes are an empty list (or flags alone) is scored by the field as a picture that
-  holds nothing of what is asked: a sample without boxes. A file without `shapes` stops the field's
-  reader: a fault here.
-- There are no boxes in the files: they are the extent of the drawn target.
+- As usual in the field, the first text of each file is asked (200 questions of val, 779 of test);
+  `texts=all` asks every text, and they share their target.
+- A file whose shapes are an empty list (or flags alone) is scored as a picture without a target: a
+  sample without boxes. A file without `shapes` stops the field's reader; here it is a fault.
+- The files have no boxes: boxes are the extent of the drawn target.
 """
 
 from __future__ import annotations
@@ -30,43 +29,43 @@ from jaxtyping import Float64, Int32, UInt8
 
 from vg_engine.core.errors import InputError, VGError
 from vg_engine.core.evaluation.samples import DataSet, Fault, Sample, TrueMask, as_fault
-from vg_engine.plugins.datasets import reading
+from vg_engine.plugins.datasets import checks
 
 _EXAMPLE = "reasonseg:/data/ReasonSeg?split=val"
 _DROPPED, _IGNORED = "flag", "ignore"
 _TARGET, _UNSCORED = 1, 255
-_FAR = 2**16  # pixels: drawing takes time by how far a shape reaches, and never ends at a billion
+_FAR = 2**16  # pixels: the time of drawing grows with a shape's extent, without limit
 _Shape = tuple[Int32[np.ndarray, "points 2"], int]
 
 
 def reasonseg(path: Path | None, *, split: str = "val", texts: str = "first") -> DataSet:
-    """The questions of a split, by file name.
+    """Read the questions of a split, by file name.
 
     Args:
-        path: the folder that holds the splits' folders.
-        split: `train`, `val` or `test`, or whatever folder lies there.
-        texts: `first` asks the first text of a file, `all` asks each.
+        path: the folder that contains the splits' folders.
+        split: `train`, `val`, `test`, or any other folder there.
+        texts: `first` asks the first text of a file, `all` asks every text.
 
     Raises:
-        InputError: no such folder, no such split, or an unknown word for `texts`.
+        InputError: the folder or split is missing, or the value of `texts` is unknown.
     """
-    reading.chosen("texts", texts, ("first", "all"))
-    root = reading.need_folder("reasonseg", path, _EXAMPLE)
+    checks.chosen("texts", texts, ("first", "all"))
+    root = checks.need_folder("reasonseg", path, _EXAMPLE)
     if any(root.glob("*.json")):
         raise InputError(
             f"{root} is itself a split; name the folder above it and split={root.name}"
         )
     splits = [each.parent.name for each in root.glob("*/*.json")]
-    folder = root / reading.pick_split(split, splits, root)
+    folder = root / checks.pick_split(split, splits, root)
     files = sorted(folder.glob("*.json"))
-    parts = [part for file in files for part in (file.name, reading.read_bytes(file))]
+    parts = [part for file in files for part in (file.name, checks.read_bytes(file))]
     notes = ["boxes are the extent of the drawn masks: the files hold none"]
     if texts == "first":
         notes.append("of a file with several texts the first is asked, as the field does")
     return DataSet(
-        name=reading.written("reasonseg", root, split=folder.name, texts=texts),
+        name=checks.written("reasonseg", root, split=folder.name, texts=texts),
         records=lambda: _records(folder, every=texts == "all"),
-        revision=reading.digest("reasonseg", texts, *parts),
+        revision=checks.digest("reasonseg", texts, *parts),
         statements=tuple(notes),
     )
 
@@ -95,7 +94,7 @@ def _samples(file: Path, *, every: bool) -> Iterator[Sample]:
     if not isinstance(record.get("is_sentence"), bool):
         raise InputError(f"{file.name} does not say is_sentence; download it again")
     shapes = _shapes(record, file.name)
-    size = reading.upright_size(image)
+    size = checks.upright_size(image)
     boxes = _extent(_draw(shapes, size) == _TARGET)
     for number, text in enumerate(texts if every else texts[:1]):
         yield Sample(
@@ -111,8 +110,8 @@ def _samples(file: Path, *, every: bool) -> Iterator[Sample]:
 
 
 def _parsed(file: Path) -> Mapping[str, Any]:
-    """A file's JSON: UTF-8, or else cp1252, as some of the published files are."""
-    data = reading.read_bytes(file)
+    """Parse a file's JSON: UTF-8, or else cp1252, which some of the published files use."""
+    data = checks.read_bytes(file)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -123,14 +122,14 @@ def _parsed(file: Path) -> Mapping[str, Any]:
     try:
         record = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{file.name} is no JSON ({error}); download it again") from error
+        raise InputError(f"{file.name} is not JSON ({error}); download it again") from error
     if not isinstance(record, dict):
-        raise InputError(f"{file.name} is no record; download it again")
+        raise InputError(f"{file.name} is not a record; download it again")
     return record
 
 
 def _shapes(record: Mapping[str, Any], name: str) -> list[_Shape]:
-    """Corners in whole pixels, cut off as the field's reader does, and the value they draw."""
+    """Read the shapes: corners truncated to whole pixels, as usual, and the value to draw."""
     given = record.get("shapes")
     if not isinstance(given, list):
         raise InputError(f"{name} has no shapes, so its truth is not known; it cannot be scored")
@@ -143,7 +142,7 @@ def _shapes(record: Mapping[str, Any], name: str) -> list[_Shape]:
             continue
         if not isinstance(points, list) or not points:
             raise InputError(f"{name} has a shape without points; download it again")
-        corners = [reading.numbers(point) for point in points]
+        corners = [checks.numbers(point) for point in points]
         if any(len(corner) != 2 or max(map(abs, corner)) > _FAR for corner in corners):
             raise InputError(f"{name} has a point that is no [x, y] in pixels; download it again")
         value = _UNSCORED if _IGNORED in label else _TARGET
@@ -157,10 +156,10 @@ def _mask(shapes: list[_Shape], size: tuple[int, int]) -> TrueMask:
 
 
 def _draw(shapes: list[_Shape], size: tuple[int, int]) -> UInt8[np.ndarray, "height width"]:
-    """0 for background, 1 for the target, 255 for what is not scored."""
+    """Draw 0 for background, 1 for the target, 255 for pixels that are not scored."""
     areas = [int(np.count_nonzero(_painted(_blank(size), *shape))) for shape in shapes]
     canvas = _blank(size)
-    # Reversed as it stands: of two equal areas the later one is drawn first, as the field does.
+    # Sorted ascending, then reversed: of two equal areas the later is drawn first, as in the field.
     for number in np.argsort(areas)[::-1].tolist():
         _painted(canvas, *shapes[number])
     return canvas
@@ -180,9 +179,9 @@ def _painted(
 
 
 def _extent(target: Any) -> Float64[np.ndarray, "n 4"]:
-    """The box around all pixels of the target; none where it has none."""
+    """Compute the box around all pixels of the target; no box without pixels."""
     rows, columns = np.flatnonzero(target.any(axis=1)), np.flatnonzero(target.any(axis=0))
     if not rows.size:
-        return reading.boxes_array([])
+        return checks.boxes_array([])
     edges = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    return reading.boxes_array([[float(edge) for edge in edges]])
+    return checks.boxes_array([[float(edge) for edge in edges]])

@@ -1,8 +1,8 @@
 """RefCOCO, RefCOCO+ and RefCOCOg as their authors publish them (REFER's layout).
 
 `refcoco:/data/refer?by=unc&split=testA`: the folder that holds `refcoco/`, or `refcoco/` itself.
-One *sentence* is one sample; its id is `refcoco-unc-<ref_id>-<sent_id>`. All pictures are COCO's
-train2014, whatever the split: a model that was trained on COCO has seen them.
+One *expression* is one sample; its id is `refcoco-unc-<ref_id>-<sent_id>`. All pictures are from
+COCO's train2014, whatever the split: a model that was trained on COCO has seen them.
 """
 
 from __future__ import annotations
@@ -12,20 +12,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
-from vg_engine.plugins.datasets import counts, reading, refer_folder, refer_records, unpickling
+from vg_engine.plugins.datasets import (
+    checks,
+    counts,
+    refer_folder,
+    refer_records,
+    restricted_unpickler,
+)
 from vg_engine.plugins.datasets.coco_file import CocoFile
 
 
 def refcoco(path: Path | None, *, by: str = "unc", split: str = "val", images: str = "") -> DataSet:
-    """RefCOCO: short sentences, in which places may be named.
+    """Read RefCOCO: short expressions, which may use words of place.
 
     Args:
         path: the folder that holds `refcoco/`, or that folder itself.
-        by: who split it: `unc` (train, val, testA of people, testB of other things; the one that
-            is published) or `google` (train, val, test).
-        split: a reference that states `testAB` is of `testA` and of `testB`; `test` is all that
-            begin with it, and the statements say which.
-        images: folder of COCO's train2014; empty = it is looked for beside and above `path`.
+        by: authors of the split: `unc` (train, val, testA of people, testB of other objects; the
+            published one) or `google` (train, val, test).
+        split: name of the split. References of `testAB` belong to `testA` and to `testB`; `test`
+            takes all splits that begin with it, and the statements list them.
+        images: folder of COCO's train2014; empty = search beside and above `path`.
 
     Raises:
         InputError: a file or folder is missing or broken, or there is no such split.
@@ -36,7 +42,7 @@ def refcoco(path: Path | None, *, by: str = "unc", split: str = "val", images: s
 def refcocoplus(
     path: Path | None, *, by: str = "unc", split: str = "val", images: str = ""
 ) -> DataSet:
-    """RefCOCO+: short sentences without words of place. Its folder is `refcoco+/`.
+    """Read RefCOCO+: short expressions without words of place. Its folder is `refcoco+/`.
 
     Args:
         path, by, split, images: as for `refcoco`; `by` is `unc` alone.
@@ -50,7 +56,7 @@ def refcocoplus(
 def refcocog(
     path: Path | None, *, by: str = "umd", split: str = "val", images: str = ""
 ) -> DataSet:
-    """RefCOCOg: long sentences.
+    """Read RefCOCOg: long expressions.
 
     Args:
         path, split, images: as for `refcoco`.
@@ -66,13 +72,13 @@ def _open(name: str, path: Path | None, *, by: str, split: str, images: str) -> 
     files = refer_folder.find(name, path, by=by, stem="refs", endings=("p",), images=images)
     prefix = f"{name}-{by}"
     chosen = refer_records.select(
-        unpickling.load(files.references), files.references, split, prefix
+        restricted_unpickler.load(files.references), files.references, split, prefix
     )
     coco = CocoFile.read(files.instances, annotations=chosen.annotations)
     return DataSet(
-        name=reading.written(name, path, by=by, split=split, images=images),
+        name=checks.written(name, path, by=by, split=split, images=images),
         records=functools.partial(_records, chosen, coco, files.pictures, prefix),
-        revision=reading.digest(reading.read_bytes(files.references), coco.revision),
+        revision=checks.digest(checks.read_bytes(files.references), coco.revision),
         statements=(
             *statements(name, by, split, chosen),
             *counts.differences(
@@ -93,7 +99,7 @@ def _records(
 
 
 def statements(name: str, by: str, split: str, chosen: refer_records.Selection) -> tuple[str, ...]:
-    """What the user should know of a split, its counts left aside."""
+    """Collect the remarks on a split for the user, without its counts."""
     said = []
     if len(chosen.taken) > 1:
         said.append(

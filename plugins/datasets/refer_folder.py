@@ -1,7 +1,7 @@
-"""Where a folder of references (REFER's layout) keeps its files.
+"""The files of a folder of references (REFER's layout).
 
 ```
-/data/refer/refcoco/refs(unc).p          the references, by who split them
+/data/refer/refcoco/refs(unc).p          the references, with the authors of the split
 /data/refer/refcoco/instances.json       COCO's pictures and annotations
 /data/refer/images/train2014/*.jpg       COCO's pictures, here or in one of `PICTURES`
 ```
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vg_engine.core.errors import InputError
-from vg_engine.plugins.datasets import reading
+from vg_engine.plugins.datasets import checks
 
 INSTANCES = "instances.json"
-# Where pictures are looked for, below the folder that holds the sets and below the one above it.
+# Places of pictures, below the folder that holds the sets and below the one above it.
 PICTURES = (
     "images/mscoco/images/train2014",
     "images/mscoco/train2014",
@@ -29,19 +29,19 @@ PICTURES = (
     "coco2014/train2014",
     "mscoco/train2014",
 )
-# A set's folder and how else it is called.
+# A set's folder and its other names.
 FOLDERS: Mapping[str, tuple[str, ...]] = {
     "refcoco": ("refcoco",),
     "refcoco+": ("refcoco+", "refcocoplus", "refcocop"),
     "refcocog": ("refcocog",),
     "grefcoco": ("grefcoco", "gRefCOCO"),
 }
-_LISTED = 8  # names that a message shows
+_LISTED = 8  # number of names in a message
 
 
 @dataclass(frozen=True)
 class Files:
-    """What one set is read from: its references, its COCO file and the folder of its pictures."""
+    """The sources of one set: its references, its COCO file and the folder of its pictures."""
 
     references: Path
     instances: Path
@@ -51,20 +51,20 @@ class Files:
 def find(
     name: str, path: Path | None, *, by: str, stem: str, endings: Sequence[str], images: str
 ) -> Files:
-    """The files of one set.
+    """Find the files of one set.
 
     Args:
-        name: of the set, a key of `FOLDERS`.
+        name: name of the set, a key of `FOLDERS`.
         path: the folder that holds the sets, or the folder of this one.
-        by: who split it: the word in brackets in the name of its file.
+        by: authors of the split: the word in brackets in the name of its file.
         stem: that name before the brackets.
-        endings: and after them, the first first.
-        images: the folder of the pictures; empty = look in the places of `PICTURES`.
+        endings: possible endings of that name, in order of preference.
+        images: the folder of the pictures; empty = search the places of `PICTURES`.
 
     Raises:
-        InputError: one of them is missing; the message says what there is instead.
+        InputError: a file or folder is missing; the message lists what is there instead.
     """
-    place = reading.need_folder(name, path, f"{name}:/data/refer")
+    place = checks.need_folder(name, path, f"{name}:/data/refer")
     folder = _folder(name, place, stem)
     references = _references(name, folder, by=by, stem=stem, endings=endings)
     instances = folder / INSTANCES
@@ -142,10 +142,10 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def in_split(asked: str, stated: str) -> bool:
-    """Whether a reference that states one split belongs to the one asked for.
+    """Check that a reference of the split `stated` belongs to the split `asked`.
 
-    `testAB` belongs to `testA` and to `testB`; every test split belongs to `test`. Others must be
-    the same.
+    `testAB` belongs to `testA` and to `testB`; every test split belongs to `test`. Other splits
+    must be equal.
 
     >>> in_split("testA", "testAB"), in_split("test", "testB"), in_split("val", "testB")
     (True, True, False)

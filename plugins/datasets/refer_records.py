@@ -1,4 +1,4 @@
-"""References of REFER's form as samples: one sentence is one sample."""
+"""References in REFER's form as samples: one expression is one sample."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from jaxtyping import Float64
 
 from vg_engine.core.errors import InputError, VGError
 from vg_engine.core.evaluation.samples import Fault, Sample, TrueMask, as_fault, fit_boxes
-from vg_engine.plugins.datasets import masks, reading
+from vg_engine.plugins.datasets import checks, masks
 from vg_engine.plugins.datasets.coco_file import CocoAnnotation, CocoFile, CocoImage, xyxy
 from vg_engine.plugins.datasets.refer_folder import in_split
 
-NO_TARGET = -1  # stands for the annotation where nothing in the picture is meant
-_AGREE = 0.5  # intersection over union of a box and of its own outline, at least
+NO_TARGET = -1  # replaces the annotation's number where there is no target
+_AGREE = 0.5  # least IoU of a box and the extent of its own outline
 
 
 @dataclass(frozen=True)
 class Reference:
-    """One object, or several, and what is said of it.
+    """Expressions about one target: an object, several, or none.
 
     Attributes:
-        id: its own.
+        id: its own id.
         picture: id of its COCO picture.
-        annotations: ids of what it means, each once, in rising order; none = nothing is meant.
-        split: as it states it.
-        sentences: (id, text) of each.
+        annotations: ids of its objects, each once, ascending; empty = no target.
+        split: the split that it states.
+        sentences: (id, text) of each expression.
     """
 
     id: int | str
@@ -46,8 +46,8 @@ class Selection:
     """The references of one split.
 
     Attributes:
-        records: in the file's order; a reference that cannot be read is a fault.
-        taken: the splits they state, which all belong to the one asked for.
+        records: references in the file's order; an unreadable one is a fault.
+        taken: the splits that they state; all belong to the requested split.
     """
 
     records: tuple[Reference | Fault, ...]
@@ -55,39 +55,39 @@ class Selection:
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """Those that can be read."""
+        """The readable references."""
         return tuple(one for one in self.records if isinstance(one, Reference))
 
     @property
     def silent(self) -> int:
-        """How many of them hold no sentence."""
+        """The number of references without an expression."""
         return sum(not one.sentences for one in self.references)
 
     @property
     def sentences(self) -> int:
-        """How many they hold."""
+        """The number of expressions."""
         return sum(len(one.sentences) for one in self.references)
 
     @property
     def annotations(self) -> frozenset[int]:
-        """The ids of all that is meant."""
+        """The ids of all targets' annotations."""
         return frozenset(number for one in self.references for number in one.annotations)
 
 
 def select(
     held: object, source: Path, split: str, prefix: str, *, several: bool = False
 ) -> Selection:
-    """The references of a split.
+    """Select the references of a split.
 
     Args:
-        held: what the file holds.
+        held: the file's contents.
         source: the file, for messages.
-        split: asked for; see `in_split`.
-        prefix: what the ids of faults begin with.
+        split: the requested split; see `in_split`.
+        prefix: beginning of the ids of faults.
         several: a reference may mean several annotations, or none.
 
     Raises:
-        InputError: it holds no list of references, or none of that split.
+        InputError: the file holds no list of references, or none of that split.
     """
     if not isinstance(held, list) or not held:
         raise InputError(f"{source} holds no list of references; download it again")
@@ -109,20 +109,22 @@ def select(
 
 def _split(one: object) -> str:
     if not isinstance(one, Mapping) or not isinstance(one.get("split"), str):
-        raise InputError("this reference states no split; mend the file")
+        raise InputError("this reference states no split; correct the file")
     return str(one["split"])
 
 
 def _reference(one: Mapping[str, Any], split: str, *, several: bool) -> Reference:
     number = one.get("ref_id")
     if isinstance(number, bool) or not isinstance(number, int | str):
-        raise InputError("this reference has no 'ref_id'; mend the file")
+        raise InputError("this reference has no 'ref_id'; correct the file")
     picture = one.get("image_id")
     if type(picture) is not int:
-        raise InputError(f"'image_id' of reference {number} is no whole number; mend the file")
+        raise InputError(
+            f"'image_id' of reference {number} is not a whole number; correct the file"
+        )
     sentences = one.get("sentences")
     if not isinstance(sentences, list):
-        raise InputError(f"reference {number} has no list 'sentences'; mend the file")
+        raise InputError(f"reference {number} has no list 'sentences'; correct the file")
     return Reference(
         id=number,
         picture=picture,
@@ -133,24 +135,24 @@ def _reference(one: Mapping[str, Any], split: str, *, several: bool) -> Referenc
 
 
 def _meant(number: int | str, one: Mapping[str, Any], *, several: bool) -> tuple[int, ...]:
-    """The annotations of a reference; `[-1]`, an empty list and `no_target` all mean nothing."""
+    """Read the annotations of a reference: none for `[-1]`, an empty list or `no_target`."""
     given = one.get("ann_id")
     ids = given if several and isinstance(given, list) else [given]
     if any(type(each) is not int for each in ids):
-        raise InputError(f"'ann_id' of reference {number} is no whole number; mend the file")
+        raise InputError(f"'ann_id' of reference {number} is not a whole number; fix the file")
     if not several:
         return tuple(ids)
     meant = sorted(set(ids) - {NO_TARGET})
     if meant and (NO_TARGET in ids or one.get("no_target") is True):
         raise InputError(
-            f"reference {number} means annotation {meant[0]} and nothing at once; mend the file"
+            f"reference {number} means annotation {meant[0]} and nothing at once; correct the file"
         )
     return tuple(meant)
 
 
 def _sentence(number: int | str, said: object) -> tuple[str, str]:
     if not isinstance(said, Mapping) or type(said.get("sent_id")) not in (int, str):
-        raise InputError(f"a sentence of reference {number} has no 'sent_id'; mend the file")
+        raise InputError(f"a sentence of reference {number} has no 'sent_id'; correct the file")
     texts = [said.get(key) for key in ("sent", "raw")]
     text = next((each for each in texts if isinstance(each, str) and each.strip()), "")
     return str(said["sent_id"]), text
@@ -158,7 +160,7 @@ def _sentence(number: int | str, said: object) -> tuple[str, str]:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What all sentences of a reference share."""
+    """The truth that all expressions of a reference share."""
 
     image: Path
     boxes: Float64[np.ndarray, "n 4"]
@@ -175,13 +177,13 @@ def samples(
     *,
     groups: Callable[[Reference], Mapping[str, str]] | None = None,
 ) -> Iterator[Sample | Fault]:
-    """Every sentence of every reference; where its truth is wrong, each of them is a fault.
+    """Make a sample of every expression; a wrong truth makes a fault of each of its expressions.
 
     Args:
-        records: of one split.
-        coco: the pictures and annotations they name.
+        records: references of one split.
+        coco: the pictures and annotations that they name.
         pictures: folder of the pictures.
-        prefix: what the ids of samples begin with.
+        prefix: beginning of the ids of samples.
         groups: further groups that scores are broken down by.
     """
     for one in records:
@@ -213,14 +215,14 @@ def _truth(one: Reference, coco: CocoFile, pictures: Path, more: Mapping[str, st
         raise InputError(f"picture {one.picture} is not in instances.json; download both files")
     meant = [_annotation(number, coco, image) for number in one.annotations]
     if len(meant) > 1:
-        # Where several are meant, a crowd among them is left out, as gRefCOCO's own reader does.
+        # Among several objects a crowd is left out, as in gRefCOCO's own reader.
         meant = [each for each in meant if not each.iscrowd] or meant
     names = {_category(each, coco) for each in meant}
     category = {"category": names.pop() if len(names) == 1 else "several"} if names else {}
     return Truth(
-        # The name in the references ends in the annotation's number; there is no such file.
+        # The references' own file name ends in the annotation's number; no such file exists.
         image=pictures / PurePosixPath(image.file_name).name,
-        boxes=fit_boxes(reading.boxes_array([xyxy(each.bbox) for each in meant]), image.size),
+        boxes=fit_boxes(checks.boxes_array([xyxy(each.bbox) for each in meant]), image.size),
         mask=_mask(meant, image),
         target="+".join(map(str, one.annotations)) or "none",
         groups=MappingProxyType({"split": one.split, **category, **more}),
@@ -246,10 +248,10 @@ def _category(annotation: CocoAnnotation, coco: CocoFile) -> str:
 
 
 def _check_extent(annotation: CocoAnnotation) -> None:
-    """Refuse a box that is far from its own outline: it was written in another form.
+    """Refuse a box that is far from its own outline, as it has another form.
 
     Raises:
-        InputError: they share less than half of what they cover.
+        InputError: their IoU is below one half.
     """
     polygons = annotation.outline
     if not isinstance(polygons, tuple) or not any(len(polygon) > 1 for polygon in polygons):
@@ -271,7 +273,7 @@ def _check_extent(annotation: CocoAnnotation) -> None:
 
 
 def _mask(meant: Sequence[CocoAnnotation], image: CocoImage) -> Callable[[], TrueMask] | None:
-    """Draws the union of what is meant; None where an outline is not known."""
+    """Return a function that draws the union of the targets; None where an outline is unknown."""
     if not all(each.outline for each in meant):
         return None
     return functools.partial(_drawn, tuple(meant), image.size)

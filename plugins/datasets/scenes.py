@@ -1,4 +1,4 @@
-"""Synthetic scenes: a few objects in colours, shapes and sizes, and what can be said of them.
+"""Synthetic scenes: a few objects in colours, shapes and sizes, and expressions about them.
 
 `make_scene(seed, index)` is a pure function of its arguments. Objects share attributes
 by construction: most are given the colour or the shape of an earlier one, so that
@@ -99,13 +99,13 @@ def phrase(kind: Kind, colour: str, shape: str, size: str) -> str:
 
 
 def named(kind: Kind, thing: SceneObject | Placed) -> tuple[str, ...]:
-    """The words of `thing` that an expression of this kind says aloud."""
+    """Return the words of `thing` that an expression of this kind contains."""
     values = {"size": thing.size, "colour": thing.colour, "shape": thing.shape}
     return tuple(values[part] for part in kind.split("+"))
 
 
 def expressions(objects: Sequence[SceneObject | Placed]) -> tuple[Expression, ...]:
-    """Every phrase of the five kinds that fits exactly one of the objects."""
+    """List every phrase of the five kinds that fits exactly one of the objects."""
     found: list[Expression] = []
     for kind in KINDS:
         said = [named(kind, thing) for thing in objects]
@@ -117,10 +117,10 @@ def expressions(objects: Sequence[SceneObject | Placed]) -> tuple[Expression, ..
 
 
 def shares_attribute(objects: Sequence[SceneObject | Placed], target: int, kind: Kind) -> bool:
-    """Whether another object has a word that matters in common with the target.
+    """Check that another object shares a relevant word with the target.
 
-    For two words: one of the two that are said. For one word, which must be unique,
-    any other word of the target.
+    For an expression of two words: one of these. For one word, which must be unique: any other
+    word of the target.
     """
     parts = kind.split("+")
     if len(parts) == 1:

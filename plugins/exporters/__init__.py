@@ -1,1 +1,1 @@
-"""Exporters: groundings in the forms that other programs read."""
+"""Exporters: groundings in formats that other programs read."""

@@ -12,7 +12,7 @@ from PIL import Image
 
 
 def to_rle(mask: Bool[np.ndarray, "height width"]) -> dict[str, Any]:
-    """A mask as COCO's compressed run lengths: `{"size": [height, width], "counts": text}`.
+    """Encode a mask as COCO's compressed run lengths: `{"size": [height, width], "counts": text}`.
 
     >>> to_rle(np.array([[False, True], [True, True]]))
     {'size': [2, 2], 'counts': '13'}
@@ -23,13 +23,13 @@ def to_rle(mask: Bool[np.ndarray, "height width"]) -> dict[str, Any]:
     counts = np.diff(edges).tolist()
     if flat.size and flat[0]:
         counts = [0, *counts]
-    # COCO writes each count after the third as its difference to the last but one.
+    # COCO stores each count after the third as its difference to the last but one.
     steps = [c - counts[i - 2] if i > 2 else c for i, c in enumerate(counts)]
     return {"size": [int(side) for side in mask.shape], "counts": "".join(map(_letters, steps))}
 
 
 def from_rle(rle: Mapping[str, Any]) -> Bool[np.ndarray, "height width"]:
-    """The mask of compressed run lengths; the inverse of `to_rle`."""
+    """Decode a mask from compressed run lengths; the inverse of `to_rle`."""
     height, width = rle["size"]
     counts: list[int] = []
     value = shift = 0
@@ -49,7 +49,7 @@ def from_rle(rle: Mapping[str, Any]) -> Bool[np.ndarray, "height width"]:
 
 
 def _letters(value: int) -> str:
-    """COCO's base 32: five bits a letter, low ones first, a sixth bit while more follow."""
+    """Encode in COCO's base 32: five bits a letter, low bits first, a sixth bit if more follow."""
     letters = ""
     while True:
         part = value & 31
@@ -61,7 +61,7 @@ def _letters(value: int) -> str:
 
 
 def to_png(picture: Image.Image | Bool[np.ndarray, "height width"]) -> bytes:
-    """The bytes of a PNG; a mask becomes one of 0 and 255."""
+    """Encode a PNG; a mask becomes grey values 0 and 255."""
     if not isinstance(picture, Image.Image):
         picture = Image.fromarray(np.where(picture, 255, 0).astype(np.uint8))
     buffer = io.BytesIO()

@@ -14,11 +14,11 @@ from vg_engine.core.contract.results import Grounding
 from vg_engine.core.heads import Head
 from vg_engine.plugins.exporters.masks import to_rle
 
-_DIGITS = 3  # decimals of pixels: a thousandth is finer than any region
+_DIGITS = 3  # decimals of pixel coordinates: finer than any region
 
 
 def to_record(grounding: Grounding, **more: object) -> dict[str, Any]:
-    """An answer as JSON takes it; boxes are float xyxy in original, upright pixels.
+    """Convert an answer to a JSON record; boxes are float xyxy in original, upright pixels.
 
     Args:
         grounding: the answer.
@@ -43,7 +43,7 @@ def to_record(grounding: Grounding, **more: object) -> dict[str, Any]:
 
 
 def to_detections(groundings: Sequence[Grounding]) -> list[dict[str, Any]]:
-    """Answers in Hugging Face's form for detections: whole pixels, best first."""
+    """Convert answers to Hugging Face's form of detections: whole pixels, best first."""
     found = [
         {
             "label": grounding.expression,
@@ -62,7 +62,7 @@ def to_detections(groundings: Sequence[Grounding]) -> list[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """What JSON takes: heads by name, tuples as lists, numpy's numbers as Python's."""
+    """Convert a value for JSON: heads to names, tuples to lists, numpy's numbers to Python's."""
     match value:
         case float() if not math.isfinite(value):
             answer: Any = None
@@ -84,7 +84,7 @@ def plain(value: Any) -> Any:
 
 
 def to_line(record: Mapping[str, Any]) -> str:
-    """A record as one line of JSON; names that are no text (broken file names) are escaped."""
+    """Write a record as one line of JSON; broken file names, which are not text, are escaped."""
     line = json.dumps(record, ensure_ascii=False, allow_nan=False)
     try:
         line.encode("utf-8")

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from vg_engine.core.heads import Head, HeadSet
     from vg_engine.core.selection.head_statistics import Criteria
     from vg_engine.engine_spec import EngineSpec
-    from vg_engine.plugins.datasets.naming import open_data
+    from vg_engine.plugins.datasets.names import open_data
     from vg_engine.render import draw, sheet
     from vg_engine.studies.ablate.ablation import AblateSettings, ablate
     from vg_engine.studies.compare.comparison import compare
@@ -97,7 +97,7 @@ __all__ = [
 _HOMES = {
     "load": "vg_engine.api",
     "edit": "vg_engine.api",
-    "open_data": "vg_engine.plugins.datasets.naming",
+    "open_data": "vg_engine.plugins.datasets.names",
     "discover": "vg_engine.studies.discover.discovery",
     "DiscoverSettings": "vg_engine.studies.discover.discovery",
     "Criteria": "vg_engine.core.selection.head_statistics",

@@ -30,7 +30,7 @@ import numpy as np
 import pytest
 
 from vg_engine.core.contract.results import HeadMaps
-from vg_engine.core.evaluation.sampling import draw
+from vg_engine.core.evaluation.draws import draw
 from vg_engine.core.geometry import Affine, SoftMap
 from vg_engine.core.heads import Head
 from vg_engine.core.selection import rules

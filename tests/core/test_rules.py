@@ -383,9 +383,9 @@ def test_criteria_that_leave_nobody_give_way_and_say_so() -> None:
     ("rule", "column", "says"),
     [
         (rules.Supervised(), names.INSIDE, "true boxes"),
-        (rules.Sensitivity(), names.SENSITIVITY, "two sentences"),
-        (rules.Consensus(), names.AGREEMENT, "two sentences"),
-        (rules.PaperSensitivity(), names.SENSITIVITY, "two sentences"),
+        (rules.Sensitivity(), names.SENSITIVITY, "two expressions"),
+        (rules.Consensus(), names.AGREEMENT, "two expressions"),
+        (rules.PaperSensitivity(), names.SENSITIVITY, "two expressions"),
         (rules.Contrastive(), names.CONTRAST, "more samples"),
     ],
 )
@@ -425,7 +425,7 @@ def test_a_rule_reads_what_it_says_that_it_needs(rule: Any) -> None:
     for name in rule.needs:
         less = {n: v for n, v in case.columns.items() if n != name}
         less["other"] = case.columns[name]
-        with pytest.raises(HeadsError, match=f"'{name}' was not observed"):
+        with pytest.raises(HeadsError, match=f"'{name}' was not measured"):
             Case(case.heads, less, case.weights).select(rule)
 
 

@@ -388,7 +388,7 @@ def test_a_random_contestant_is_the_mean_of_its_draws() -> None:
 def test_what_cannot_be_scored_is_refused() -> None:
     with pytest.raises(InputError, match="without true boxes"):
         outcome(boxes=BOX)
-    with pytest.raises(InputError, match="mend the annotation"):
+    with pytest.raises(InputError, match="correct the annotation"):
         outcome(true_boxes=NO_BOX, true_mask=TrueMask(drawn("##")))
     with pytest.raises(InputError, match="found=False"):
         outcome(true_boxes=BOX, boxes=NO_BOX)

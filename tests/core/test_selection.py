@@ -262,7 +262,7 @@ def test_k_larger_than_the_candidates_takes_what_there_is() -> None:
 )
 def test_a_rule_that_leaves_nobody_is_refused(values: Any, candidates: Any) -> None:
     more = {} if candidates is None else {"candidates": np.array(candidates)}
-    with pytest.raises(HeadsError, match="mode given can tell nothing"):
+    with pytest.raises(HeadsError, match="rule given found no score"):
         choose(values, **more)
 
 

@@ -21,17 +21,19 @@ from vg_engine.plugins import entrypoints, pictures
 from vg_engine.plugins.datasets import (
     exam,
     jsonl,
-    naming,
     parquet_forms,
     refer_folder,
     scenes,
     synthetic,
 )
-from vg_engine.plugins.datasets.naming import open_data
+from vg_engine.plugins.datasets import (
+    names as data_names,
+)
+from vg_engine.plugins.datasets.names import open_data
 from vg_engine.plugins.options import settable
 
 Call = Callable[..., Result]
-COUNTS = Path(naming.__file__).with_name("counts.yaml")
+COUNTS = Path(data_names.__file__).with_name("counts.yaml")
 
 
 @pytest.fixture
@@ -92,7 +94,7 @@ def test_every_reader_is_offered_and_has_a_section(guide: Any) -> None:
 def test_every_data_set_that_it_names_can_be_opened(guide: Any, world: Path) -> None:
     write_lines(guide)
     opened = names(guide)
-    assert {naming.parse_name(one).reader for one in opened} == set(readers())
+    assert {data_names.parse_name(one).reader for one in opened} == set(readers())
     for one in opened:
         first = list(itertools.islice(open_data(one), 20))
         assert first
@@ -221,7 +223,7 @@ def test_the_reader_of_ones_own_reads(birds: Path) -> None:
     assert [one.boxes.tolist() for one in good] == [[[5, 10, 30 + n, 50]] for n in range(4)]
     assert [type(one) for one in bad] == [Fault, Fault]
     assert "four numbers" in bad[0].error
-    assert "no sentence" in bad[1].error
+    assert "no expression" in bad[1].error
     before = open_data("birds:data/birds").revision
     (birds / "val.csv").write_text("file,sentence,left,top,right,bottom\n")
     assert open_data("birds:data/birds").revision != before

@@ -25,7 +25,7 @@ from typer.testing import CliRunner, Result
 
 from vg_engine.cli import convert as command
 from vg_engine.cli.main import app
-from vg_engine.model_adapters.conversion import pipeline, schedule, writing
+from vg_engine.model_adapters.conversion import pipeline, schedule, shard_writer
 from vg_engine.model_adapters.conversion.pickled import Pickled
 from vg_engine.plugins import entrypoints
 from vg_engine.testing.tiny import tiny_internvl, tiny_llava
@@ -263,7 +263,9 @@ def test_the_target_is_never_inside_the_source(source: Path, inside: str) -> Non
 def test_room_is_looked_for_first(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 8, 1))
+    monkeypatch.setattr(
+        shard_writer.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 8, 1)
+    )
     done = call(source, tmp_path / "deep" / "n")
     refused_and_nothing_made(done, "0.0 GB are free; make room", tmp_path / "deep" / "n")
     assert not (tmp_path / "deep").exists()
@@ -285,7 +287,7 @@ def test_a_folder_that_may_not_be_written_is_one_line(
     def forbidden(**_: object) -> str:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(writing.tempfile, "mkdtemp", forbidden)
+    monkeypatch.setattr(shard_writer.tempfile, "mkdtemp", forbidden)
     refused_and_nothing_made(call(source, tmp_path / "n"), "cannot be written", tmp_path / "n")
 
 

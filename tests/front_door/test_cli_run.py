@@ -104,8 +104,8 @@ def test_a_batch_goes_on_past_what_fails(folder: Path) -> None:
     assert errors[0] is errors[-1] is None
     for error, words in zip(
         errors[1:-1],
-        ["no such file", "line 3 is no JSON", "35", "is empty", "names no text", "names no image",
-         "line 9 is no record"],
+        ["no such file", "line 3 is not JSON", "35", "is empty", "names no text", "names no image",
+         "line 9 is not a record"],
         strict=True,
     ):  # fmt: skip
         assert error is not None

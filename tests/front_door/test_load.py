@@ -186,7 +186,7 @@ def test_postprocessors_by_name_and_object() -> None:
     assert answer.provenance["postprocess"] == ["sure", "Sure"]
     with pytest.raises(NotFoundError, match=r"no plugin 'shure'.*did you mean sure"):
         cells(postprocessors=["shure"])
-    with pytest.raises(PluginError, match="is no post-processor"):
+    with pytest.raises(PluginError, match="is not a post-processor"):
         cells(postprocessors=[kit().CellAdapter()])
 
 

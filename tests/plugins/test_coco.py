@@ -163,7 +163,7 @@ def test_sentences_of_the_annotations(tmp_path: Path) -> None:
         ({"category_id": None}, "category None"),
         ({"bbox": [1, 2, 0, 4]}, "is empty as xywh"),
         ({"bbox": [1, 2, 3]}, "four numbers"),
-        ({"bbox": None}, "no list of numbers"),
+        ({"bbox": None}, "not a list of numbers"),
         ({"bbox": [38, 3, 9, 9]}, "lies outside its picture of 40 x 30"),
     ],
 )
@@ -211,7 +211,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     for path, options, words in (
         (None, {}, "coco needs a file"),
         (tmp_path / "x.json", {}, "no such file"),
-        (broken, {}, "no JSON"),
+        (broken, {}, "not JSON"),
         (file, {"images": str(tmp_path / "x")}, "no such folder"),
         (file, {"each": "image"}, "known: annotation, category"),
         (file, {"text": "name"}, "phrase that holds"),

@@ -111,7 +111,7 @@ def test_a_file_of_another_form_is_refused(
     ["", "{", json.dumps(HELD)[:-5], "nul", "[" * 100_000, '{"images": ' + "9" * 5_000 + "}"],
 )
 def test_what_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
-    assert "is no JSON" in refusal(tmp_path, text)
+    assert "is not JSON" in refusal(tmp_path, text)
 
 
 def test_bytes_that_are_no_text_and_missing_files_are_refused(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_bytes_that_are_no_text_and_missing_files_are_refused(tmp_path: Path) ->
     with pytest.raises(InputError, match="cannot be read"):
         CocoFile.read(file)
     file.write_bytes(b'{"images": "\xff\xfe"}')
-    with pytest.raises(InputError, match="is no JSON"):
+    with pytest.raises(InputError, match="is not JSON"):
         CocoFile.read(file)
     assert "holds no mapping" in refusal(tmp_path, [HELD])
 

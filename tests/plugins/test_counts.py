@@ -42,7 +42,7 @@ def test_only_what_differs_is_said() -> None:
 
     assert said(5095, 1810) == ()
     (line,) = said(5094, 1810)
-    assert "5,094 sentences here and 5,095 as published" in line
+    assert "5,094 sentences here but 5,095 as published" in line
     assert len(said(1, 2)) == 2
     assert said(1, 2, "birds") == ()
     google = counts.differences("refcoco", "google", "val", sentences=3, references=5000)

@@ -147,7 +147,7 @@ def test_a_mask_may_be_a_picture(tmp_path: Path, mode: str) -> None:
 def test_a_mask_picture_that_cannot_be_one(tmp_path: Path) -> None:
     Image.new("RGB", (5, 5)).save(tmp_path / "rgb.png")
     Image.new("L", (5, 5)).save(tmp_path / "lossy.jpg")
-    for name, words in (("rgb.png", "3 channels"), ("lossy.jpg", "no picture of PNG")):
+    for name, words in (("rgb.png", "3 channels"), ("lossy.jpg", "not a picture of PNG")):
         with pytest.raises(InputError, match=words):
             drawn(one(tmp_path, mask=name))
 
@@ -155,10 +155,10 @@ def test_a_mask_picture_that_cannot_be_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("{", "no JSON"),
-        ("[" * 100_000, "no JSON"),
-        ("[1]", "no record"),
-        ("null", "no record"),
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[1]", "not a record"),
+        ("null", "not a record"),
         (b'{"image": "a", "text": "caf\xe9"}', "not UTF-8"),
         ({"text": "x"}, "names no image"),
         ({**SMALL, "image": ""}, "names no image"),
@@ -175,18 +175,18 @@ def test_a_mask_picture_that_cannot_be_one(tmp_path: Path) -> None:
         ({**SMALL, "box": [1, 2, 3, 4], "boxes": []}, "both box and boxes"),
         ({**SMALL, "box": [1, 2, 3]}, "four numbers"),
         ({**SMALL, "box": []}, "four numbers"),
-        ({**SMALL, "box": {"xmin": 1}}, "no list of numbers"),
-        ({**SMALL, "box": "1,2,3,4"}, "no list of numbers"),
-        ({**SMALL, "box": [1, 2, 3, "4"]}, "no number"),
-        ({**SMALL, "box": [1, 2, 3, True]}, "no number"),
-        ({**SMALL, "box": [[1, 2, 3, 4]]}, "no number"),
+        ({**SMALL, "box": {"xmin": 1}}, "not a list of numbers"),
+        ({**SMALL, "box": "1,2,3,4"}, "not a list of numbers"),
+        ({**SMALL, "box": [1, 2, 3, "4"]}, "not a number"),
+        ({**SMALL, "box": [1, 2, 3, True]}, "not a number"),
+        ({**SMALL, "box": [[1, 2, 3, 4]]}, "not a number"),
         ({**SMALL, "box": [5, 2, 3, 4]}, "empty as xyxy"),
         ({**SMALL, "box": [1, 4, 3, 4]}, "empty as xyxy"),
         ('{"image": "a", "text": "b", "box": [0, 0, NaN, 1]}', "not finite"),
         ('{"image": "a", "text": "b", "box": [0, 0, 1e999, 1]}', "not finite"),
         ('{"image": "a", "text": "b", "box": [0, 0, 1%s, 1]}' % ("0" * 400), "not finite"),
-        ({**SMALL, "boxes": [1, 2, 3, 4]}, "one box alone is called box"),
-        ({**SMALL, "boxes": {}}, "no list of lists"),
+        ({**SMALL, "boxes": [1, 2, 3, 4]}, "a single box is called box"),
+        ({**SMALL, "boxes": {}}, "not a list of lists"),
         ({**SMALL, "mask": "nowhere.png"}, "no file"),
         ({**SMALL, "mask": ""}, "mask is unknown"),
         ({**SMALL, "mask": 3}, "mask is unknown"),
@@ -194,8 +194,8 @@ def test_a_mask_picture_that_cannot_be_one(tmp_path: Path) -> None:
         ({**SMALL, "mask": {"counts": "a"}}, "mask is unknown"),
         ({**SMALL, "mask": {"size": [2, 2]}}, "mask is unknown"),
         ({**SMALL, "mask": [[1, 2, 3, 4]]}, "mask is unknown"),
-        ({**SMALL, "mask": [1, 2, 3, 4, 5, 6]}, "no list of numbers"),
-        ({**SMALL, "mask": [[1, 2, 3, 4, 5, "6"]]}, "no number"),
+        ({**SMALL, "mask": [1, 2, 3, 4, 5, 6]}, "not a list of numbers"),
+        ({**SMALL, "mask": [[1, 2, 3, 4, 5, "6"]]}, "not a number"),
     ],
 )
 def test_a_broken_line_is_told_by_its_number(
@@ -220,7 +220,7 @@ def test_ids_are_used_once_and_sentences_are_not_empty(tmp_path: Path) -> None:
     assert isinstance(second, Fault)
     assert isinstance(third, Fault), "the third line's own number was taken by the first"
     assert isinstance(blank, Fault)
-    assert "no sentence" in blank.error
+    assert "no expression" in blank.error
 
 
 def test_unknown_keys_are_mentioned_once(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_an_adapter_without_its_hooks_is_refused() -> None:
 def test_roles_do_not_mix() -> None:
     with pytest.raises(PluginError, match="is a post-processor's"):
         make_hooks("both", variant(vg_postprocess=lambda self, scene: None))
-    with pytest.raises(PluginError, match="is no post-processor: it implements vg_extract"):
+    with pytest.raises(PluginError, match="is not a post-processor: it implements vg_extract"):
         make_hooks("a", Adapter(), [("second", Adapter())])
     with pytest.raises(PluginError, match="implements no hook"):
         make_hooks("a", Adapter(), [("nothing", object())])

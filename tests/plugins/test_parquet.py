@@ -138,10 +138,10 @@ def test_missing_files_of_a_split_are_told(tmp_path: Path) -> None:
 def test_broken_files_are_named(tmp_path: Path) -> None:
     whole = write(tmp_path / "whole.parquet", LMMS, lmms()).read_bytes()
     for name, data, words in (
-        ("cut", whole[:-100], "is truncated or no parquet file"),
-        ("begun", whole[:50], "is truncated or no parquet file"),
-        ("empty", b"", "is truncated or no parquet file"),
-        ("page", b"<html>not found</html>", "is truncated or no parquet file"),
+        ("cut", whole[:-100], "is truncated or not a parquet file"),
+        ("begun", whole[:50], "is truncated or not a parquet file"),
+        ("empty", b"", "is truncated or not a parquet file"),
+        ("page", b"<html>not found</html>", "is truncated or not a parquet file"),
         ("pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
     ):
         file = tmp_path / f"{name}.parquet"

@@ -181,7 +181,7 @@ def test_missing_empty_and_wrong_files(tmp_path: Path) -> None:
         "a\0b.png": "cannot be read|no such file",
         "x" * 5000: "cannot be read|no such file",
         "https://example.org/cat.jpg": "save it to a file first",
-        "/dev/null": "no regular file",
+        "/dev/null": "not a regular file",
     }
     for given, words in cases.items():
         with pytest.raises(PictureError, match=words) as caught:

@@ -158,7 +158,7 @@ def test_a_turned_picture_is_measured_upright(tmp_path: Path) -> None:
         ({"shapes": [shape("target", [[1.0]])]}, "no \\[x, y\\]"),
         ({"shapes": [shape("target", [[1.0, 1e300]])]}, "no \\[x, y\\]"),
         ({"shapes": [shape("target", [[1.0, 1.0], [1e9, 5.0], [5.0, 1e9]])]}, "no \\[x, y\\]"),
-        ({"shapes": [{"label": "target", "points": ["ab"]}]}, "no list of numbers"),
+        ({"shapes": [{"label": "target", "points": ["ab"]}]}, "not a list of numbers"),
         ({"text": ...}, "no list of texts"),
         ({"text": []}, "no list of texts"),
         ({"text": "what"}, "no list of texts"),
@@ -189,7 +189,7 @@ def test_one_broken_file_does_not_stop_the_others(tmp_path: Path) -> None:
     assert list(found) == ["a", "b", "c", "d", "e-0"]
     errors = [record.error for record in found.values() if isinstance(record, Fault)]
     for words, error in zip(
-        ("a.json is no JSON", "b.jpg is no picture", "has no c.json", "has no d.jpg"),
+        ("a.json is not JSON", "b.jpg is not a picture", "has no c.json", "has no d.jpg"),
         errors,
         strict=True,
     ):

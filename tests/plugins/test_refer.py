@@ -308,8 +308,8 @@ def test_counts_are_held_to_the_published_ones(
     root = build()
     wrong = refcoco(root).statements
     assert len(wrong) == 2
-    assert "2 sentences here and 10,834 as published" in wrong[0]
-    assert "1 references here and 3,811 as published" in wrong[1]
+    assert "2 sentences here but 10,834 as published" in wrong[0]
+    assert "1 references here but 3,811 as published" in wrong[1]
     held = {"refcoco": {"unc": {"splits": {"val": {"sentences": 2, "references": 1}}}}}
     file = tmp_path / "counts.yaml"
     file.write_text(json.dumps(held))
@@ -345,8 +345,8 @@ def without(what: str, number: int) -> dict[str, Any]:
         (changed("annotations", 16, bbox=[3, 4, -7, 5]), "is empty as xywh"),
         (changed("annotations", 16, bbox=[3, 4, 7]), "four numbers"),
         (changed("annotations", 16, bbox=[3, 4, float("nan"), 5]), "not finite"),
-        (changed("annotations", 16, bbox=None), "no list of numbers"),
-        (changed("annotations", 16, bbox="3 4 7 5"), "no list of numbers"),
+        (changed("annotations", 16, bbox=None), "not a list of numbers"),
+        (changed("annotations", 16, bbox="3 4 7 5"), "not a list of numbers"),
     ],
 )
 def test_a_wrong_truth_makes_a_fault_of_every_sentence(
@@ -397,7 +397,7 @@ def test_a_sentence_may_stand_in_raw_alone_or_nowhere(build: Build) -> None:
     one["sentences"][2].update(sent="", raw=" ")
     samples, faults = read(refcoco(build([one])))
     assert [sample.text for sample in samples.values()] == ["The Man!", "B"]
-    assert "no sentence" in faults["refcoco-unc-1-12"]
+    assert "no expression" in faults["refcoco-unc-1-12"]
 
 
 def test_a_reference_without_sentences_is_told(build: Build) -> None:
@@ -461,9 +461,9 @@ def test_what_does_not_exist_is_said_with_what_does(build: Build, tmp_path: Path
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (python_2(REFS, 0)[:-40], "whole pickle"),
-        (python_2(REFS, 2)[:-1], "whole pickle"),
-        (b"", "whole pickle"),
+        (python_2(REFS, 0)[:-40], "complete pickle"),
+        (python_2(REFS, 2)[:-1], "complete pickle"),
+        (b"", "complete pickle"),
         (b"cos\nsystem\n(S'ls'\ntR.", "'os.system'"),
         (python_2({"refs": REFS}, 2), "no list of references"),
         (python_2([], 2), "no list of references"),
@@ -482,7 +482,7 @@ def test_references_that_cannot_be_read_are_refused(build: Build, data: bytes, s
 def test_a_broken_file_of_instances_is_refused(build: Build) -> None:
     root = build()
     (root / "refcoco" / "instances.json").write_text(json.dumps(INSTANCES)[:-30])
-    assert "instances.json is no JSON" in refusal(lambda: refcoco(root))
+    assert "instances.json is not JSON" in refusal(lambda: refcoco(root))
 
 
 def test_files_are_read_once_and_make_the_revision(build: Build) -> None:

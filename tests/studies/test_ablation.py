@@ -16,7 +16,7 @@ from vg_engine.core.engine.engine import Engine
 from vg_engine.core.evaluation.samples import Sample
 from vg_engine.core.heads import Head, parse_heads
 from vg_engine.plugins import entrypoints
-from vg_engine.plugins.datasets.naming import open_data
+from vg_engine.plugins.datasets.names import open_data
 from vg_engine.studies.shared.leakage import shared_pictures
 
 SIDE, GRID = 60, 6

@@ -197,7 +197,7 @@ def test_what_cannot_be_used_is_counted_and_shown(shell: Any) -> None:
     assert found["n"] == 3
     assert found["faults"]["count"] == len(found["faults"]["first"]) == 6
     told = " / ".join(one["error"] for one in found["faults"]["first"])
-    for words in ("lost.png", "36 image tokens", "no sentence", "outside its picture", "no true"):
+    for words in ("lost.png", "36 image tokens", "no expression", "outside its picture", "no true"):
         assert words in told
     assert "6 records could not be used" in done.stderr
     assert "6 records of the data could not be used" in Path("out/report.html").read_text()

@@ -14,7 +14,7 @@ from vg_engine import load
 from vg_engine.core.contract.results import Grounding
 from vg_engine.core.evaluation.metrics import iou
 from vg_engine.core.evaluation.samples import Sample
-from vg_engine.plugins.datasets.naming import open_data
+from vg_engine.plugins.datasets.names import open_data
 
 CELL = ("--adapter", "cell", "--model", "cells", "--heads", "L2H1", "--data", "jsonl:data.jsonl")
 FILES = ("eval.json", "records.jsonl", "report.html")

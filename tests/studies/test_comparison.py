@@ -225,6 +225,6 @@ def test_the_command_writes_numbers_and_pictures(shell: Any) -> None:
 
 
 def _revision() -> str:
-    from vg_engine.plugins.datasets.naming import open_data
+    from vg_engine.plugins.datasets.names import open_data
 
     return open_data("jsonl:data.jsonl").revision

@@ -144,7 +144,7 @@ def test_what_cannot_be_used_is_counted_and_shown(shell: Any) -> None:
     assert tables["faults"]["count"] == len(tables["faults"]["first"]) == 6
     assert tables["samples"]["measured"] == 4
     told = " / ".join(faults.values())
-    for words in ("lost.png", "36 image tokens", "no sentence", "outside its picture", "earlier"):
+    for words in ("lost.png", "36 image tokens", "no expression", "outside its picture", "earlier"):
         assert words in told
     assert "What could not be used" in Path("found/report.html").read_text()
     # Going on counts nothing twice.

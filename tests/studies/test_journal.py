@@ -89,7 +89,7 @@ def test_other_settings_are_refused_and_the_difference_named(tmp_path: Path) -> 
 def test_a_file_that_is_not_ours_is_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "j.jsonl"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="not a file of ours"):
+    with pytest.raises(InputError, match="not a journal of this tool"):
         Journal(path, "discover", SETTINGS)
     assert path.read_bytes() == content
 

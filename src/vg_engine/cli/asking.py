@@ -112,9 +112,9 @@ def _record(number: int, line: str, folder: Path) -> Record:
     try:
         data = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return _wrong(number, f"line {number} is no JSON ({error}); mend it")
+        return _wrong(number, f"line {number} is not JSON ({error}); mend it")
     if not isinstance(data, dict):
-        return _wrong(number, f'line {number} is no record; write {{"image": ..., "text": ...}}')
+        return _wrong(number, f'line {number} is not a record; write {{"image": ..., "text": ...}}')
     given = data.get("id")
     name = given if isinstance(given, str | int) and not isinstance(given, bool) else number
     image, text = data.get("image"), data.get("text")

@@ -21,7 +21,7 @@ def apply(context: typer.Context, path: Path | None) -> Path | None:
     """Make a YAML file's values the command's defaults; what the command line says wins.
 
     Raises:
-        InputError: the file cannot be read, or holds what is no option.
+        InputError: the file cannot be read, or holds what is not an option.
     """
     if path is None:
         return None

@@ -15,8 +15,8 @@ from typing import Any
 
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError, NotFoundError, nearest
+from vg_engine.core.evaluation.draws import Unit, batches, units
 from vg_engine.core.evaluation.samples import DataSet, Sample
-from vg_engine.core.evaluation.sampling import Unit, batches, units
 from vg_engine.studies.ablate.batch import read_batch
 from vg_engine.studies.ablate.calibration import Calibration, Working, calibrate
 from vg_engine.studies.ablate.results import WORK, Ablation, Scored, VariantTable

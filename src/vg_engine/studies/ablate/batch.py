@@ -9,10 +9,10 @@ from typing import Any
 from vg_engine.core.contract.results import HeadMaps
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import VGError
+from vg_engine.core.evaluation.draws import Unit
 from vg_engine.core.evaluation.metrics import iou
 from vg_engine.core.evaluation.outcomes import Outcome, outcome
 from vg_engine.core.evaluation.samples import Sample, as_fault
-from vg_engine.core.evaluation.sampling import Unit
 from vg_engine.core.heads import Head
 from vg_engine.core.readout.instances import ReadOut
 from vg_engine.studies.ablate.variants import VariantPlan, informed

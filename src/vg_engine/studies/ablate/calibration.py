@@ -16,8 +16,8 @@ from typing import Any
 from vg_engine.core.contract.prompt import QUERY_ROWS, Prompt
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import HeadsError, InputError, PluginError
+from vg_engine.core.evaluation.draws import draw
 from vg_engine.core.evaluation.samples import DataSet, Sample
-from vg_engine.core.evaluation.sampling import draw
 from vg_engine.core.selection import head_statistics
 from vg_engine.core.selection.head_statistics import Criteria
 from vg_engine.core.selection.ranking import Selection

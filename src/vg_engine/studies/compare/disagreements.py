@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.errors import VGError
 from vg_engine.core.evaluation.samples import Sample
-from vg_engine.plugins.datasets.naming import open_data
+from vg_engine.plugins.datasets.names import open_data
 from vg_engine.plugins.pictures import decode
 from vg_engine.studies.evaluate.entries import TableEntry
 from vg_engine.studies.shared.records import Record, SavedRecords

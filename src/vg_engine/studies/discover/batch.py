@@ -12,8 +12,8 @@ from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.results import HeadMaps
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import VGError
+from vg_engine.core.evaluation.draws import Unit
 from vg_engine.core.evaluation.samples import Fault, Sample, as_fault
-from vg_engine.core.evaluation.sampling import Unit
 from vg_engine.core.readout.per_head import head_fit
 from vg_engine.core.selection import head_statistics
 from vg_engine.core.selection.head_statistics import Criteria, measure_heads

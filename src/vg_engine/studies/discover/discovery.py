@@ -17,8 +17,8 @@ from jaxtyping import Float64
 
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import HeadsError, InputError, VGError
+from vg_engine.core.evaluation.draws import Draws, batches, draw, units
 from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
-from vg_engine.core.evaluation.sampling import Draws, batches, draw, units
 from vg_engine.core.selection import head_statistics
 from vg_engine.core.selection.head_statistics import COLUMNS as KNOWN
 from vg_engine.core.selection.head_statistics import Criteria

@@ -10,8 +10,8 @@ from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.results import Grounding, HeadMaps
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import VGError
+from vg_engine.core.evaluation.draws import Unit
 from vg_engine.core.evaluation.samples import Sample, as_fault
-from vg_engine.core.evaluation.sampling import Unit
 from vg_engine.core.heads import Head
 from vg_engine.studies.evaluate.best_head import BestHead
 from vg_engine.studies.evaluate.entries import CENTRE, CENTRE_SHARE, EntryPlan, TableEntry

@@ -13,8 +13,8 @@ from typing import Any
 
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError, VGError
+from vg_engine.core.evaluation.draws import Unit, batches, units
 from vg_engine.core.evaluation.samples import DataSet, Sample
-from vg_engine.core.evaluation.sampling import Unit, batches, units
 from vg_engine.core.heads import HeadSet
 from vg_engine.studies.evaluate import entries, tables
 from vg_engine.studies.evaluate.batch import main_answer, score_batch

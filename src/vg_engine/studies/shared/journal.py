@@ -1,9 +1,9 @@
-"""Work that can be stopped at any moment: an append-only JSONL file of whole batches.
+"""Journals of resumable studies: append-only JSONL files of whole batches.
 
-The first line says what the work is (its settings, and their digest as the key). Each later line is
-a record that says to which batch it belongs and how many records that batch has. What a kill tore
-(a half line, a batch without its last record) is cut off when the journal is opened again, and that
-batch is done again whole; nothing is lost but that, and nothing is counted twice.
+The first line states the study (its settings, and their digest as the key). Each later line is a
+record with the number of its batch and the number of records in that batch. After a kill, an
+incomplete end (half a line, a batch without its last record) is cut off when the journal is opened
+again, and that batch is repeated. Nothing else is lost, and nothing is counted twice.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ _LOG = logging.getLogger("vg_engine")
 _VERSION = 1
 _START = b'{"journal": '
 _BATCH, _OF = "batch", "of"
-_SHOWN = 3  # settings that differ, named in a message
+_SHOWN = 3  # differing settings that a message lists
 
 
 def digest(value: object) -> str:
-    """SHA-256 of what JSON makes of a value, keys sorted."""
+    """Compute the SHA-256 of a value as JSON with sorted keys."""
     text = json.dumps(plain(value), sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def pack(values: np.ndarray) -> dict[str, Any]:
-    """An array as JSON takes it: shape, and the bytes of its little-endian float32 in base64."""
+    """Encode an array for JSON: its shape, and its little-endian float32 bytes in base64."""
     flat = np.ascontiguousarray(values, dtype="<f4")
     return {"shape": list(flat.shape), "f4": base64.b64encode(flat.tobytes()).decode("ascii")}
 
 
 def unpack(packed: Mapping[str, Any]) -> np.ndarray:
-    """The float32 array of `pack`.
+    """Decode the float32 array that `pack` encoded.
 
     >>> unpack(pack(np.array([[0.5, 2.0]], np.float32)))
     array([[0.5, 2. ]], dtype=float32)
@@ -55,7 +55,7 @@ def unpack(packed: Mapping[str, Any]) -> np.ndarray:
 
 
 def header(path: Path) -> Mapping[str, Any] | None:
-    """The settings that a journal was begun with; None where there is none to be read."""
+    """Read the settings that a journal was started with; None without a readable journal."""
     try:
         with path.open("rb") as lines:
             settings = json.loads(lines.readline())["settings"]
@@ -65,20 +65,20 @@ def header(path: Path) -> Mapping[str, Any] | None:
 
 
 class Journal:
-    """A file of whole batches, opened to go on where it ends.
+    """A file of whole batches, opened to append the next one.
 
     Args:
-        path: made if it does not exist; its folder must exist.
-        work: what is done (`discover`), for messages.
-        settings: what the records depend on. A journal of other settings is refused.
-        remarks: kept with the first line as they were when the work began (the date).
+        path: the file, made if it does not exist; its folder must exist.
+        work: name of the study (`discover`), for messages.
+        settings: everything that the records depend on. A journal of other settings is refused.
+        remarks: kept in the first line as they were when the study started (the date).
 
     Attributes:
-        done: number of whole batches that it holds.
+        done: number of whole batches in the file.
         remarks: those of the first line.
 
     Raises:
-        InputError: it is a journal of other settings, or no journal.
+        InputError: the file is a journal of other settings, or not a journal.
         OutputError: it cannot be written, or another process is writing it.
     """
 
@@ -96,7 +96,7 @@ class Journal:
         self._work = work
         self._settings = plain(dict(settings))
         try:
-            # Unbuffered: what could not be written must not stay behind to be written later.
+            # Unbuffered: data that failed to be written must not remain to be written later.
             self._file = path.open("ab", buffering=0)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -108,10 +108,10 @@ class Journal:
             raise
 
     def append(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Write the next batch; it is there whole or not at all.
+        """Append the next batch, whole or not at all.
 
         Raises:
-            OutputError: it cannot be written; what was there before stays.
+            OutputError: it cannot be written; the earlier batches stay.
         """
         lines = [
             to_line({_BATCH: self.done, _OF: len(records), **plain(dict(record))})
@@ -121,7 +121,7 @@ class Journal:
         self.done += 1
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """The records of all whole batches, in order, read from the file."""
+        """Read the records of all whole batches from the file, in order."""
         with self.path.open("rb") as lines:
             next(lines)
             while lines.tell() < self._end:
@@ -143,7 +143,7 @@ class Journal:
         self.close()
 
     def _lock(self) -> None:
-        with contextlib.suppress(ImportError):  # where there is none, two writers are not told
+        with contextlib.suppress(ImportError):  # without it, a second writer goes unnoticed
             import fcntl  # noqa: PLC0415 - not on every system
 
             try:
@@ -157,7 +157,7 @@ class Journal:
                 return  # a file system without locks
 
     def _resume(self) -> int:
-        """Read what is there, cut off what is torn; returns where the next batch goes."""
+        """Read the file and cut off an incomplete end; returns the offset of the next batch."""
         with self.path.open("rb") as lines:
             first = lines.readline()
             if first.endswith(b"\n"):
@@ -168,7 +168,7 @@ class Journal:
                 self._cut(end)
                 return end
         if first and not first.startswith(_START[: len(first)]):
-            raise self._no_journal()
+            raise self._not_a_journal()
         self._cut(0)
         header = {"journal": _VERSION, "work": self._work, "key": digest(self._settings)}
         header |= {"settings": self._settings, "remarks": self.remarks}
@@ -177,7 +177,7 @@ class Journal:
         return self._end
 
     def _save(self, rest: bytes) -> None:
-        """Keep what no kill can have left: more than one batch's records behind the whole ones."""
+        """Keep a copy of a damaged file: more follows its whole batches than a kill can leave."""
         places = [place for line in rest.splitlines(keepends=True) if (place := _place(line))]
         if all(place[0] == self.done for place in places):
             return
@@ -187,17 +187,17 @@ class Journal:
         except OSError as error:
             raise self._unwritable(error) from error
         _LOG.warning(
-            "%s is damaged after batch %d: what follows is done again; the file as it was is kept "
-            "as %s",
+            "%s is damaged after batch %d: the rest is done again; a copy of the file is kept as "
+            "%s",
             self.path,
             self.done,
             copy.name,
         )
 
     def _whole_batches(self, lines: IO[bytes]) -> int:
-        """Count them; returns where the last one ends."""
+        """Count the whole batches; returns the offset of their end."""
         end = lines.tell()
-        seen = 0  # records of the batch that is being read
+        seen = 0  # records of the current batch
         while line := lines.readline():
             place = _place(line)
             if place is None or place[0] != self.done:
@@ -214,7 +214,7 @@ class Journal:
             header = json.loads(first)
             work, settings = header["work"], header["settings"]
         except (ValueError, KeyError, TypeError):
-            raise self._no_journal() from None
+            raise self._not_a_journal() from None
         if header.get("journal") != _VERSION:
             raise InputError(
                 f"{self.path} was written by another version of this tool; choose another folder "
@@ -222,16 +222,16 @@ class Journal:
             )
         if work != self._work or settings != self._settings:
             other = f"{work} run" if work != self._work else "run of other settings"
-            told = ", ".join(_differences(settings, self._settings)[:_SHOWN]) or "its work"
+            changes = ", ".join(_differences(settings, self._settings)[:_SHOWN]) or "its work"
             raise InputError(
-                f"{self.path} belongs to a {other} ({told}); choose another folder with --out, or "
-                "remove it"
+                f"{self.path} belongs to a {other} ({changes}); choose another folder with --out, "
+                "or remove it"
             )
         self.remarks = header.get("remarks", {})
 
-    def _no_journal(self) -> InputError:
+    def _not_a_journal(self) -> InputError:
         return InputError(
-            f"{self.path} is not a file of ours to go on with; choose another folder with --out"
+            f"{self.path} is not a journal of this tool; choose another folder with --out"
         )
 
     def _cut(self, end: int) -> None:
@@ -246,7 +246,7 @@ class Journal:
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
-            # The part that went through is taken back; if even that fails, opening it again does.
+            # Remove the part that was written; if even that fails, the next opening removes it.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file.fileno(), self._end)
             raise self._unwritable(error) from error
@@ -255,13 +255,13 @@ class Journal:
     def _unwritable(self, error: OSError) -> OutputError:
         cause = error.strerror or str(error)
         return OutputError(
-            f"{self.path} cannot be written ({cause}); what was done stays: make room or mend the "
+            f"{self.path} cannot be written ({cause}); earlier work is kept: make room or fix the "
             "permission and run the same command again, or choose another folder with --out"
         )
 
 
 def _place(line: bytes) -> tuple[int, int] | None:
-    """To which batch a record belongs, and how many that batch has; None for a torn line."""
+    """Read a record's batch number and the size of that batch; None for an incomplete line."""
     if not line.endswith(b"\n"):
         return None
     try:
@@ -272,7 +272,7 @@ def _place(line: bytes) -> tuple[int, int] | None:
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """What differs between two settings, in words."""
+    """Describe the differences between two settings."""
     if isinstance(old, dict) and isinstance(new, dict):
         told = []
         for key in sorted({*old, *new}):

@@ -12,9 +12,9 @@ from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.results import HeadMaps
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError, VGError
+from vg_engine.core.evaluation.draws import Unit
 from vg_engine.core.evaluation.outcomes import outcome
 from vg_engine.core.evaluation.samples import Fault, Sample, TrueMask, as_fault, fit_boxes
-from vg_engine.core.evaluation.sampling import Unit
 from vg_engine.core.heads import Head
 
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError, OutputError
+from vg_engine.core.evaluation.draws import Unit
 from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
-from vg_engine.core.evaluation.sampling import Unit
-from vg_engine.plugins.datasets.naming import open_data
+from vg_engine.plugins.datasets.names import open_data
 from vg_engine.plugins.files import prepare_folder
 from vg_engine.studies.shared.fingerprint import fingerprint
 from vg_engine.studies.shared.journal import Journal, digest

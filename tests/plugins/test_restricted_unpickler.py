@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vg_engine.core.errors import InputError
-from vg_engine.plugins.datasets import unpickling
+from vg_engine.plugins.datasets import restricted_unpickler
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -74,7 +74,7 @@ class Touches:
 
 def refusal(data: bytes) -> str:
     with pytest.raises(InputError) as raised:
-        unpickling.loads(data)
+        restricted_unpickler.loads(data)
     message = str(raised.value)
     assert "\n" not in message
     assert message.isprintable()
@@ -83,21 +83,21 @@ def refusal(data: bytes) -> str:
 
 @given(PLAIN, st.integers(0, pickle.HIGHEST_PROTOCOL))
 def test_plain_data_comes_back_as_it_was(value: object, protocol: int) -> None:
-    again = unpickling.loads(pickle.dumps(value, protocol))
+    again = restricted_unpickler.loads(pickle.dumps(value, protocol))
     assert again == value
     assert repr(again) == repr(value)  # 1 and True are equal
 
 
 @pytest.mark.parametrize("data", [PYTHON_2_TEXT, PYTHON_2_BYTES])
 def test_pickles_of_python_2_are_read_as_latin_1(data: bytes) -> None:
-    assert unpickling.loads(data) == PYTHON_2_HELD
+    assert restricted_unpickler.loads(data) == PYTHON_2_HELD
     assert pickle.loads(data, encoding="latin-1") == PYTHON_2_HELD
 
 
 def test_bytes_are_plain_where_the_protocol_has_them() -> None:
     held = [b"", b"ab", b"c" * 300]
-    assert unpickling.loads(pickle.dumps(held, 3)) == held
-    assert unpickling.loads(pickle.dumps(held, 5)) == held
+    assert restricted_unpickler.loads(pickle.dumps(held, 3)) == held
+    assert restricted_unpickler.loads(pickle.dumps(held, 5)) == held
     assert "_codecs.encode" in refusal(pickle.dumps(held[1:], 2))
 
 
@@ -144,9 +144,9 @@ def test_whatever_names_or_makes_more_than_plain_data_is_refused(data: bytes, na
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_pickle_that_ends_early_is_said_to(protocol: int) -> None:
     data = pickle.dumps(REFS, protocol)
-    assert unpickling.loads(data) == REFS
+    assert restricted_unpickler.loads(data) == REFS
     for length in range(len(data)):
-        assert "whole pickle" in refusal(data[:length])
+        assert "complete pickle" in refusal(data[:length])
 
 
 @given(st.binary(max_size=60), st.data())
@@ -154,16 +154,19 @@ def test_broken_bytes_raise_one_kind_of_error(junk: bytes, data: st.DataObject) 
     place = data.draw(st.integers(0, len(PYTHON_2_BYTES)))
     for tried in (junk, PYTHON_2_BYTES[:place] + junk + PYTHON_2_BYTES[place:]):
         with contextlib.suppress(InputError):
-            unpickling.loads(tried)
+            restricted_unpickler.loads(tried)
 
 
 def test_a_number_in_the_file_does_not_say_how_much_memory_is_taken() -> None:
     tracemalloc.start()
     try:
         for put in (b"r\xff\xff\xff\x00", b"p16777215\n"):
-            assert unpickling.loads(b"N" + put + b".") is None
+            assert restricted_unpickler.loads(b"N" + put + b".") is None
         refusal(b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"short.")
-        assert unpickling.loads(b"\x80\x04\x95" + (2**40).to_bytes(8, "little") + b"N.") is None
+        assert (
+            restricted_unpickler.loads(b"\x80\x04\x95" + (2**40).to_bytes(8, "little") + b"N.")
+            is None
+        )
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
     finally:
         tracemalloc.stop()
@@ -171,7 +174,7 @@ def test_a_number_in_the_file_does_not_say_how_much_memory_is_taken() -> None:
 
 def test_depth_is_no_danger() -> None:
     deep = b"]" * 200_000 + b"a" * 199_999 + b"."
-    assert isinstance(unpickling.loads(deep), list)
+    assert isinstance(restricted_unpickler.loads(deep), list)
     key = b")" + b"\x85" * 200_000
     assert "keys" in refusal(b"}" + key + b"I1\ns.")
     assert "keys" in refusal(b"}(" + key + b"I1\nu.")
@@ -179,20 +182,20 @@ def test_depth_is_no_danger() -> None:
 
 
 def test_long_digits_are_refused() -> None:
-    assert "whole pickle" in refusal(b"L" + b"9" * 5_000 + b"L\n.")
+    assert "complete pickle" in refusal(b"L" + b"9" * 5_000 + b"L\n.")
 
 
 def test_a_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "refs(unc).p"
     with pytest.raises(InputError, match=r"refs\(unc\).p cannot be read"):
-        unpickling.load(file)
+        restricted_unpickler.load(file)
     file.write_bytes(b"cos\nsystem\n.")
     with pytest.raises(InputError, match=r"refs\(unc\).p is refused: .*'os.system'"):
-        unpickling.load(file)
+        restricted_unpickler.load(file)
     file.write_bytes(PYTHON_2_TEXT)
-    assert unpickling.load(file) == PYTHON_2_HELD
-    monkeypatch.setattr(unpickling, "MAX_BYTES", len(PYTHON_2_TEXT) - 1)
+    assert restricted_unpickler.load(file) == PYTHON_2_HELD
+    monkeypatch.setattr(restricted_unpickler, "MAX_BYTES", len(PYTHON_2_TEXT) - 1)
     with pytest.raises(InputError, match=r"refs\(unc\).p has \d+ bytes"):
-        unpickling.load(file)
+        restricted_unpickler.load(file)
     with pytest.raises(InputError, match="cannot be read"):
-        unpickling.load(tmp_path)
+        restricted_unpickler.load(tmp_path)

@@ -1,7 +1,7 @@
-"""What the readers of data sets share: names, digests, checked options, numbers and boxes.
+"""Checks that the readers of data sets share: names, digests, options, numbers and boxes.
 
-Whatever is wrong raises an `InputError` of one line; a reader makes a `Fault` of it where only one
-record is concerned.
+A failed check raises an `InputError` of one line; where it concerns a single record, the reader
+turns it into a `Fault`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LYING = range(5, 9)  # the orientations that swap width and height
 
 
 def written(scheme: str, path: Path | None = None, **options: object) -> str:
-    """A data set's name as the user can write it again; options that are empty are left out.
+    """Write a data set's name as a user would; empty options are left out.
 
     >>> written("jsonl", Path("x.jsonl"), boxes="xywh", split="")
     'jsonl:x.jsonl?boxes=xywh'
@@ -40,7 +40,7 @@ def written(scheme: str, path: Path | None = None, **options: object) -> str:
 
 
 def digest(*parts: str | bytes) -> str:
-    """SHA-256 over the parts; where one ends and the next begins matters."""
+    """Compute the SHA-256 of some parts; the boundaries between parts matter."""
     state = hashlib.sha256()
     for part in parts:
         data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
@@ -50,10 +50,10 @@ def digest(*parts: str | bytes) -> str:
 
 
 def chosen(option: str, value: str, known: Iterable[str]) -> str:
-    """The value of an option, if it is one of those known.
+    """Return the value of an option after checking that it is known.
 
     Raises:
-        InputError: it is not.
+        InputError: it is unknown.
     """
     names = list(known)
     if value not in names:
@@ -62,10 +62,10 @@ def chosen(option: str, value: str, known: Iterable[str]) -> str:
 
 
 def need_file(scheme: str, path: Path | None, example: str) -> Path:
-    """The file that a data set is read from.
+    """Return the file that a data set is read from.
 
     Raises:
-        InputError: none is named, or there is none.
+        InputError: no file is named, or it does not exist.
     """
     if path is None:
         raise InputError(f"{scheme} needs a file: write {example}")
@@ -77,10 +77,10 @@ def need_file(scheme: str, path: Path | None, example: str) -> Path:
 
 
 def need_folder(scheme: str, path: Path | None, example: str) -> Path:
-    """The folder that a data set is read from.
+    """Return the folder that a data set is read from.
 
     Raises:
-        InputError: none is named, or there is none.
+        InputError: no folder is named, or it does not exist.
     """
     if path is None:
         raise InputError(f"{scheme} needs a folder: write {example}")
@@ -92,10 +92,10 @@ def need_folder(scheme: str, path: Path | None, example: str) -> Path:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file.
+    """Read the bytes of a file.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     try:
         return path.read_bytes()
@@ -104,13 +104,13 @@ def read_bytes(path: Path) -> bytes:
 
 
 def numbers(value: object) -> list[float]:
-    """A list of finite numbers, as floats.
+    """Check a list of finite numbers, and return them as floats.
 
     Raises:
-        InputError: it is something else.
+        InputError: the value is something else.
     """
     if not isinstance(value, list | tuple):
-        raise InputError(f"{_short(value)} is no list of numbers")
+        raise InputError(f"{_short(value)} is not a list of numbers")
     found: list[float] = []
     for one in value:
         if isinstance(one, bool) or not isinstance(one, int | float):
@@ -125,10 +125,10 @@ def numbers(value: object) -> list[float]:
 
 
 def box(value: object, form: str = "xyxy") -> tuple[float, float, float, float]:
-    """One box as xyxy, right and bottom exclusive, in pixels; `form` says what was written.
+    """Convert one box, written as `form`, to xyxy in pixels, right and bottom exclusive.
 
     Raises:
-        InputError: not four numbers, or a box without area.
+        InputError: the value is not four numbers, or the box has no area.
 
     >>> box([1, 2, 3, 4], "xywh")
     (1.0, 2.0, 4.0, 6.0)
@@ -146,15 +146,15 @@ def box(value: object, form: str = "xyxy") -> tuple[float, float, float, float]:
 
 
 def boxes_array(boxes: Sequence[Sequence[float]]) -> Float64[np.ndarray, "n 4"]:
-    """Boxes as an n x 4 array; none of them = nothing is meant."""
+    """Make an n x 4 array of boxes; n = 0: there is no target."""
     return np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
 
 
 def upright_size(image: Path | bytes) -> tuple[int, int]:
-    """Width and height of a picture as its EXIF orientation shows it; only its head is read.
+    """Read the (width, height) of a picture after its EXIF orientation, from its header alone.
 
     Raises:
-        PictureError: it is no picture, or too large a one.
+        PictureError: it is not a picture, or too large.
     """
     source = io.BytesIO(image) if isinstance(image, bytes) else image
     shown = f"{len(image)} bytes" if isinstance(image, bytes) else os.fspath(image)
@@ -162,19 +162,19 @@ def upright_size(image: Path | bytes) -> tuple[int, int]:
         with Image.open(source, formats=FORMATS) as opened:
             turned = opened.getexif().get(_EXIF_ORIENTATION, 1)
             width, height = opened.size
-    # Whatever the heads of broken files make Pillow raise.
+    # Pillow raises nearly anything for broken headers.
     except Exception as error:
-        raise PictureError(f"{shown} is no picture that can be read; save it again") from error
+        raise PictureError(f"{shown} is not a picture that can be read; save it again") from error
     if width * height > MAX_PIXELS:
         raise PictureError(f"{shown} is {width} x {height}, too large to be read; make it smaller")
     return (height, width) if turned in _LYING else (width, height)
 
 
 def pick_split(split: str, known: Iterable[str], where: Path) -> str:
-    """The split that is asked for; an empty one is the only one there is.
+    """Return the requested split; an empty one stands for the only split.
 
     Raises:
-        InputError: there is no such split, or it is not said which.
+        InputError: there is no such split, or several and none is named.
     """
     names = sorted(set(known))
     if not names:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vg_engine.core.errors import InputError
+from vg_engine.core.evaluation.draws import Draws, Unit, batches, draw, units
 from vg_engine.core.evaluation.samples import Sample
-from vg_engine.core.evaluation.sampling import Draws, Unit, batches, draw, units
 
 PLAIN = settings(derandomize=True, deadline=None, max_examples=100, database=None)
 

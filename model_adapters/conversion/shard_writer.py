@@ -1,4 +1,4 @@
-"""Writes safetensors tensor by tensor, so that memory holds one tensor at a time.
+"""Writer of safetensors that holds one tensor in memory at a time.
 
 The format: eight bytes with the length of a JSON header, the header (name -> type, shape, place),
 the bytes of all tensors. Everything in the header is known before the first tensor is read.
@@ -39,13 +39,13 @@ def write_weights(
     """Write `model.safetensors`, or shards with their index.
 
     Args:
-        folder: exists.
-        jobs: what is written, in order.
-        progress: is told what is written, and the bytes that are done and to do.
-        shard_bytes: from which a new shard begins; one tensor's outputs stay together.
+        folder: an existing folder.
+        jobs: the jobs to write, in order.
+        progress: called with the step's name, the bytes written and the bytes in all.
+        shard_bytes: size at which a new shard begins; one tensor's outputs stay together.
 
     Returns:
-        names of the files with weights.
+        Names of the files with weights.
     """
     planned = split_state_dict_into_shards_factory(
         {str(number): job for number, job in enumerate(jobs)},
@@ -110,14 +110,14 @@ def check_target(target: Path, sources: Sequence[Path]) -> None:
 
 @contextmanager
 def whole_folder(target: Path, size: int) -> Iterator[Path]:
-    """A folder that becomes `target` when the block ends well, and is gone when it does not.
+    """Make a folder that becomes `target` if the block succeeds, and is removed if it fails.
 
     Args:
         target: does not exist, or is an empty folder.
-        size: of the weights, in bytes; looked for before anything is written.
+        size: bytes of the weights; free space is checked before anything is written.
 
     Raises:
-        OutputError: no room, no permission.
+        OutputError: there is not enough space, or no permission.
     """
     made: list[Path] = []
     folder: Path | None = None
@@ -130,7 +130,7 @@ def whole_folder(target: Path, size: int) -> Iterator[Path]:
                 f"{target} needs {(size + _SPARE) / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
                 "make room, or choose another disk"
             )
-        # Beside the target: a rename is whole only inside one file system.
+        # Beside the target: a rename is atomic only inside one file system.
         folder = Path(tempfile.mkdtemp(prefix=f".{resolved.name}.", dir=resolved.parent))
         yield folder
         folder.chmod(0o777 & ~_umask(folder))
@@ -158,7 +158,7 @@ def _make_parents(parent: Path, made: list[Path]) -> None:
 
 
 def _umask(folder: Path) -> int:
-    """The process's mask, seen on a folder: asking the system for it would change it."""
+    """Read the process's umask from a new folder: asking the system for it would change it."""
     probe = folder / ".probe"
     probe.mkdir()
     mask = 0o777 & ~probe.stat().st_mode

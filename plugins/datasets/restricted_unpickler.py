@@ -1,9 +1,9 @@
-"""Pickles as plain data: lists, tuples, dicts, texts, bytes and numbers, and nothing else.
+"""Restricted unpickler: lists, tuples, dicts, texts, bytes and numbers, and nothing else.
 
-A pickle is a program. This machine has no instruction that calls anything, so nothing in the file
-can run; what would name a class or a function is refused by its name. It is the standard library's
-machine in Python, not the one in C: that one allots memory by a number in the file, and takes all
-there is for a file of ten bytes.
+A pickle is a program. This unpickler has no instruction that calls anything, so nothing in the file
+can run; an instruction that names a class or a function is refused with that name. It builds on the
+standard library's unpickler in Python: the one in C allocates memory by a number in the file, and
+may take all memory for a file of ten bytes.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vg_engine.core.errors import InputError
-from vg_engine.plugins.datasets import reading
+from vg_engine.plugins.datasets import checks
 
-MAX_BYTES = 256 * 1024 * 1024  # the largest published file of references has below 50 MB
+MAX_BYTES = 256 * 1024 * 1024  # the largest published file of references is below 50 MB
 
 _MARKS = (pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK)
 _STACK = (pickle.POP, pickle.POP_MARK, pickle.DUP, pickle.MEMOIZE)
@@ -36,14 +36,14 @@ _SEQUENCES = (
     *(pickle.EMPTY_LIST, pickle.LIST, pickle.APPEND, pickle.APPENDS, pickle.EMPTY_TUPLE),
     *(pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.EMPTY_DICT),
 )
-# These read a module and a name, and then fail in `find_class`, which says both.
+# These read a module and a name, and then fail in `find_class`, which reports both.
 _NAMES = (pickle.GLOBAL, pickle.STACK_GLOBAL, pickle.INST)
 _KEYS = (str, bytes, int, float, bool, type(None))
-_SHOWN = 60  # characters of a name that messages show
+_SHOWN = 60  # characters of a name in messages
 
 
 class _Instructions(dict[int, Callable[..., Any]]):
-    """What the machine can do; everything else is refused."""
+    """The allowed instructions; everything else is refused."""
 
     def __missing__(self, code: int) -> NoReturn:
         raise InputError(f"an instruction {bytes([code])!r} that makes more than plain data")
@@ -72,7 +72,7 @@ class _Plain(pickle._Unpickler):  # noqa: SLF001 - the standard library's own ma
 
     @staticmethod
     def _fill(target: object, items: list[Any]) -> None:
-        """Put keys and values into a dict; a tuple as a key could be too deep to be hashed."""
+        """Put keys and values into a dict; a tuple as a key could be too deep to hash."""
         if type(target) is not dict or not all(type(key) in _KEYS for key in items[::2]):
             raise InputError("a mapping whose keys are neither texts nor numbers")
         target.update(zip(items[::2], items[1::2], strict=True))
@@ -94,10 +94,10 @@ class _Plain(pickle._Unpickler):  # noqa: SLF001 - the standard library's own ma
 
 
 def loads(data: bytes) -> object:
-    """The plain data of a pickle; texts of Python 2 are read as Latin-1.
+    """Load the plain data of a pickle; texts of Python 2 are read as Latin-1.
 
     Raises:
-        InputError: it is broken, or holds anything but plain data; the message says what.
+        InputError: it is broken, or holds anything but plain data, which the message names.
     """
     try:
         return _Plain(io.BytesIO(data), encoding="latin-1").load()
@@ -106,27 +106,27 @@ def loads(data: bytes) -> object:
             f"it holds {error}, which could run a program when it is read; download it anew from "
             "where it was published"
         ) from error
-    # Whatever a broken program makes the machine do.
+    # A broken program makes the unpickler raise nearly anything.
     except Exception as error:
         cause = " ".join(str(error).split())[:_SHOWN]
         raise InputError(
-            f"it is no whole pickle ({type(error).__name__}{f': {cause}' if cause else ''}); "
+            f"it is not a complete pickle ({type(error).__name__}{f': {cause}' if cause else ''}); "
             "download it again"
         ) from error
 
 
 def load(path: Path) -> object:
-    """The plain data of a file with a pickle.
+    """Load the plain data of a pickle file.
 
     Raises:
-        InputError: it cannot be read, is too large, broken, or holds anything but plain data.
+        InputError: it cannot be read, is too large, is broken, or holds anything but plain data.
     """
     if path.is_file() and path.stat().st_size > MAX_BYTES:
         raise InputError(
             f"{path} has {path.stat().st_size:,} bytes, and a pickle of references at most "
             f"{MAX_BYTES:,}; download it anew from where it was published"
         )
-    data = reading.read_bytes(path)
+    data = checks.read_bytes(path)
     try:
         return loads(data)
     except InputError as error:

@@ -1,7 +1,7 @@
 """Data sets by name: `refcoco:/data/refer?by=unc&split=testA`.
 
 The part before the colon is the reader, found among the entry points `vg_engine.datasets`; then
-comes where the files are, then the reader's options. A reader is a function of a path (None where
+follow the path of the files and the reader's options. A reader is a function of a path (None where
 none was given) and of options that have defaults; it returns a `DataSet`:
 
     def birds(path: Path | None, *, split: str = "val") -> DataSet: ...
@@ -28,13 +28,13 @@ class DataName(NamedTuple):
 
 
 def parse_name(text: str) -> DataName:
-    """The parts of a name.
+    """Split a data set's name into its parts.
 
-    >>> parse_name("refcoco:/data/refer?by=unc&split=testA").options
+     parse_name("refcoco:/data/refer?by=unc&split=testA").options
     {'by': 'unc', 'split': 'testA'}
 
     Raises:
-        InputError: it names no reader, or holds an option without a value.
+        InputError: the name has no reader, or an option has no value.
     """
     front, mark, stated = text.rpartition("?")
     if not mark:
@@ -47,12 +47,12 @@ def parse_name(text: str) -> DataName:
 
 
 def open_data(text: str) -> DataSet:
-    """The data set of that name.
+    """Open a data set by name.
 
     Raises:
-        NotFoundError: there is no such reader; the nearest names are in the message.
-        InputError: an option that it has not got, or whatever it finds wrong with the files.
-        PluginError: a reader that breaks or returns something else.
+        NotFoundError: there is no such reader; the message gives the nearest names.
+        InputError: the reader has no such option, or it refuses the files.
+        PluginError: the reader fails, or does not return a `DataSet`.
     """
     name = parse_name(text)
     entry = _entry(name, text)

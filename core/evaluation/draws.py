@@ -1,7 +1,7 @@
-"""Which samples are looked at: random draws, their pictures, and the batches that follow from them.
+"""Random draws of samples, their grouping by picture, and batches of these groups.
 
-Everything here is a pure function of the list of samples and a seed, so that work that was stopped
-goes on as if it had not been.
+Everything here is a pure function of the list of samples and a seed, so that an interrupted study
+resumes as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Draws:
     """Random draws from a data set (paper, section 3: five of 1,000).
 
     Attributes:
-        index: places in the data set of all samples that were drawn, ascending.
-        weights: how often each of them stands in each draw.
-        resampled: the data set was no larger than a draw, so that the draws are resamples of all
-            of it, picture by picture and with replacement.
+        index: places in the data set of all drawn samples, ascending.
+        weights: how often each of them occurs in each draw.
+        resampled: True where the data set is no larger than a draw; the draws then are resamples
+            of all of it, picture by picture and with replacement.
     """
 
     index: Int64[np.ndarray, " drawn"]
@@ -36,8 +36,8 @@ class Draws:
 def draw(pictures: Sequence[str], *, size: int, draws: int, seed: int = 0) -> Draws:
     """Draw samples.
 
-    A data set larger than `size` is drawn from without replacement, anew for each draw. A smaller
-    one is taken whole: once with a single draw, else resampled by picture.
+    From a data set larger than `size`, each draw takes samples without replacement. A smaller one
+    is taken whole: once with a single draw, else resampled by picture.
 
     Args:
         pictures: the picture of each sample of the data set, in its order.
@@ -46,11 +46,11 @@ def draw(pictures: Sequence[str], *, size: int, draws: int, seed: int = 0) -> Dr
         seed: same seed, same draws.
 
     Raises:
-        InputError: nothing to draw from, or sizes below 1.
+        InputError: there is nothing to draw from, or a number is below 1.
     """
     count = len(pictures)
     if not count:
-        raise InputError("the data set holds no sample that can be used; check its faults")
+        raise InputError("the data set has no sample that can be used; check its faults")
     if size < 1 or draws < 1:
         raise InputError(f"samples and draws must be at least 1, got {size} and {draws}")
     rng = np.random.default_rng(seed)
@@ -72,14 +72,14 @@ def draw(pictures: Sequence[str], *, size: int, draws: int, seed: int = 0) -> Dr
 
 @dataclass(frozen=True)
 class Unit:
-    """Samples about one picture that are looked at together.
+    """Samples about one picture that are processed together.
 
     Attributes:
         samples: places in the list of samples; the first `counted` of them are measured, the rest
-            are only what they are compared with.
-        counted: how many are measured.
-        partners: for each measured one the place *in `samples`* of a sentence about something
-            else, or None where there is none.
+            only serve for comparison.
+        counted: number of measured samples.
+        partners: for each measured sample the place *in `samples`* of an expression about
+            something else, or None.
     """
 
     samples: tuple[int, ...]
@@ -94,10 +94,10 @@ def units(
 
     Args:
         samples: the data set.
-        chosen: places of those to measure, ascending.
-        most: sentences in a unit; a picture with more becomes several. A pair is never parted,
-            so that with `pairs` a unit may hold two.
-        pairs: give each a partner about something else, if need be one that was not chosen.
+        chosen: places of the samples to measure, ascending.
+        most: largest number of expressions in a unit; a picture with more becomes several units.
+            A pair is never separated, so with `pairs` a unit may hold two.
+        pairs: give each a partner about something else, if necessary one that was not chosen.
     """
     groups: dict[str, list[int]] = {}
     for place in chosen:
@@ -113,7 +113,7 @@ def units(
         while start < len(places):
             part = places[start : start + most]
             unit = _unit(samples, part, others.get(picture, []))
-            while len(unit.samples) > most and len(part) > 1:  # make room for what it needs
+            while len(unit.samples) > most and len(part) > 1:  # make room for its partners
                 part = part[:-1]
                 unit = _unit(samples, part, others.get(picture, []))
             made.append(unit)
@@ -122,11 +122,11 @@ def units(
 
 
 def _unit(samples: Sequence[Sample], part: Sequence[int], others: Sequence[int]) -> Unit:
-    """A unit of `part`, whose partners come from `part` if they can, else from `others`."""
+    """Make a unit of `part`, with partners from `part` where possible, else from `others`."""
     looked = list(part)
     partners: list[int | None] = []
     for number, place in enumerate(part):
-        # Cyclic, so that three things about one picture are compared round about.
+        # In a circle, so that three expressions about one picture are compared with each other.
         turn = (part[(number + step) % len(part)] for step in range(1, len(part)))
         candidates = chain(turn, looked[len(part) :], others)
         found = next((p for p in candidates if not samples[place].same_target(samples[p])), None)
@@ -140,7 +140,7 @@ def _unit(samples: Sequence[Sample], part: Sequence[int], others: Sequence[int])
 
 
 def batches(made: Sequence[Unit], most: int) -> tuple[tuple[Unit, ...], ...]:
-    """Units in batches of at most `most` sentences; a larger unit stands alone."""
+    """Group units into batches of at most `most` expressions; a larger unit is its own batch."""
     grouped: list[tuple[Unit, ...]] = []
     batch: list[Unit] = []
     for unit in made:
