@@ -114,7 +114,7 @@ def numbers(value: object) -> list[float]:
     found: list[float] = []
     for one in value:
         if isinstance(one, bool) or not isinstance(one, int | float):
-            raise InputError(f"{_short(one)} in {_short(value)} is no number")
+            raise InputError(f"{_short(one)} in {_short(value)} is not a number")
         try:
             found.append(float(one))
         except OverflowError:
