@@ -23,7 +23,8 @@ REGIONS = "vg_engine.regions"
 CONVERTERS = "vg_engine.converters"
 DATASETS = "vg_engine.datasets"
 RULES = "vg_engine.rules"
-GROUPS = (ADAPTERS, MODEL_TYPES, PLUGINS, REGIONS, CONVERTERS, DATASETS, RULES)
+EDITORS = "vg_engine.editors"
+GROUPS = (ADAPTERS, MODEL_TYPES, PLUGINS, REGIONS, CONVERTERS, DATASETS, RULES, EDITORS)
 _LOG = logging.getLogger("vg_engine")
 
 # What a group holds, in words, and the error for a name that it does not hold.
@@ -35,6 +36,7 @@ _KINDS: dict[str, tuple[str, type[NotFoundError], str]] = {
     CONVERTERS: ("converter", NotFoundError, ""),
     DATASETS: ("data set", NotFoundError, " (write READER:PATH, as refcoco:/data/refer)"),
     RULES: ("selection mode", NotFoundError, ""),
+    EDITORS: ("editor", NotFoundError, " (is its package installed here?)"),
 }
 
 

@@ -15,7 +15,7 @@ import pluggy
 from pluggy import HookimplOpts
 
 from vg_engine.core.contract import hookspecs
-from vg_engine.core.contract.hooks import Hooks
+from vg_engine.core.contract.hooks import EditHook, Hooks
 from vg_engine.core.errors import PluginError, nearest
 
 PREFIX = "vg_"
@@ -26,6 +26,7 @@ REQUIRED = (
     "vg_extract_attention",
 )
 POSTPROCESS = "vg_postprocess"
+EDIT = "vg_edit"
 
 
 class Manager(pluggy.PluginManager):
@@ -71,15 +72,36 @@ def make_hooks(
     check_adapter(adapter_name, adapter)
     _register(manager, adapter_name, adapter)
     for name, plugin in postprocessors:
-        hooks = _check(name, plugin)
-        if hooks != {POSTPROCESS}:
-            brought = ", ".join(sorted(hooks)) or "no hook"
-            raise PluginError(
-                f"plugin {name!r} ({type(plugin).__name__}) is no post-processor: it implements "
-                f"{brought} where {POSTPROCESS} alone belongs"
-            )
+        _check_alone(name, plugin, POSTPROCESS, "post-processor")
         _register(manager, name, plugin)
     return Hooks(manager, adapter_name, tuple(name for name, _ in postprocessors))
+
+
+def make_editor(name: str, editor: object) -> EditHook:
+    """Register one editor in a fresh manager and return the façade over it.
+
+    Args:
+        name: for messages.
+        editor: an *instance* with `vg_edit`.
+
+    Raises:
+        PluginError: a hook or argument is misspelt or not where it belongs.
+    """
+    manager = Manager()
+    _check_alone(name, editor, EDIT, "editor")
+    _register(manager, name, editor)
+    return EditHook(manager, name)
+
+
+def _check_alone(name: str, plugin: object, hook: str, kind: str) -> None:
+    """Refuse a plugin that implements another hook than the one of its kind."""
+    hooks = _check(name, plugin)
+    if hooks != {hook}:
+        brought = ", ".join(sorted(hooks)) or "no hook"
+        raise PluginError(
+            f"plugin {name!r} ({type(plugin).__name__}) is no {kind}: it implements "
+            f"{brought} where {hook} alone belongs"
+        )
 
 
 def check_adapter(name: str, adapter: object) -> None:
@@ -99,11 +121,12 @@ def check_adapter(name: str, adapter: object) -> None:
             f"adapter {name!r} ({type(adapter).__name__}) has no {', '.join(missing)}; "
             f"an adapter implements {', '.join(REQUIRED)}"
         )
-    if POSTPROCESS in hooks:
-        raise PluginError(
-            f"adapter {name!r} implements {POSTPROCESS}, which is a post-processor's; "
-            "offer it as a plugin of its own, so that users can choose its place"
-        )
+    for hook, kind in ((POSTPROCESS, "a post-processor's"), (EDIT, "an editor's")):
+        if hook in hooks:
+            raise PluginError(
+                f"adapter {name!r} implements {hook}, which is {kind}; "
+                "offer it as a plugin of its own, so that users can choose it"
+            )
 
 
 def _register(manager: Manager, name: str, plugin: object) -> None:

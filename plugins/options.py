@@ -1,4 +1,4 @@
-"""Options of a plugin as text (`paper:per_sample=5`), read by what it takes."""
+"""Options of a plugin, written as text (`paper:per_sample=5`) and read by their defaults' types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
 def settable(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters that a user may set: those with a default that can be named in a call."""
+    """List the parameters that a user may set: those with a default that can be named in a call."""
     kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return {
         name: parameter
@@ -23,7 +23,7 @@ def settable(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def parse(what: str, function: Callable[..., Any], stated: Mapping[str, str]) -> dict[str, Any]:
-    """Texts as the values that a function's options take; a default tells the type.
+    """Turn texts into the values that a function's options take; a default tells the type.
 
     Args:
         what: the plugin's kind and name, for messages (`region 'mean_std'`).
@@ -62,7 +62,7 @@ def _value(what: str, key: str, text: str, default: object) -> Any:
 
 
 def pairs(text: str, separator: str = ",") -> dict[str, str]:
-    """`a=1,b=2` as a mapping.
+    """Split `a=1,b=2` into a mapping.
 
     Raises:
         InputError: a part without `=`, or an option named twice.

@@ -1,7 +1,8 @@
-"""Which adapter a model takes: the one that its config's model type names.
+"""The adapter for a model: the one that the model type in its config names.
 
-What is installed is handed in (see `vg_engine.plugins.entrypoints`): the rooms do not import each
-other. Nothing is imported unless several packages claim one model type.
+The installed adapters are arguments (see `vg_engine.plugins.entrypoints`), because the packages
+registry and plugins do not import each other. No adapter is imported unless several claim one model
+type.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
-
-import yaml
 
 from vg_engine.core.errors import (
     AdapterNotFoundError,
@@ -46,17 +45,17 @@ AnyOffer = TypeVar("AnyOffer", bound=Offer)
 
 
 def adapter_names(adapters: Iterable[Offer]) -> tuple[str, ...]:
-    """The names that `--adapter` takes."""
+    """List the names that `--adapter` takes."""
     return tuple(sorted({offer.name for offer in adapters}))
 
 
 def model_types(adapter: Offer, types: Iterable[Offer]) -> tuple[str, ...]:
-    """The model types that an adapter is for."""
+    """List the model types that an adapter is for."""
     return tuple(sorted({offer.name for offer in types if offer.value == adapter.value}))
 
 
 def adapter_for(config: Mapping[str, Any], types: Sequence[AnyOffer]) -> AnyOffer:
-    """The adapter that a model's config asks for.
+    """Find the adapter that a model's config asks for.
 
     An entry named `TYPE+TOWER` is for models of that type with a vision tower of type TOWER
     (`llava+pixtral`), and goes before one named `TYPE`. Where several are installed for one name,
@@ -94,12 +93,12 @@ def adapter_for(config: Mapping[str, Any], types: Sequence[AnyOffer]) -> AnyOffe
 
 
 def _named(kind: str, types: Sequence[AnyOffer]) -> list[AnyOffer]:
-    """The offers of that name; one adapter that is registered twice counts once."""
+    """List the offers of that name; an adapter that is registered twice counts once."""
     return list({offer.value: offer for offer in types if offer.name == kind}.values())
 
 
 def refuse(config: Mapping[str, Any]) -> None:
-    """Refuse a family whose image tokens are no grid, with the sentence that says why.
+    """Refuse a family whose image tokens form no grid, and say why.
 
     Raises:
         UnsupportedModelError: `refused.yaml` knows the config's model type.
@@ -111,8 +110,10 @@ def refuse(config: Mapping[str, Any]) -> None:
 
 
 def refused() -> dict[str, str]:
-    """Model type -> why its picture cannot be told apart by place, one sentence each."""
-    known: dict[str, str] = yaml.safe_load((OURS / "refused.yaml").read_text(encoding="utf-8"))
+    """Read the refused model types, each with the reason in one sentence."""
+    from vg_engine.registry import yaml_files  # noqa: PLC0415 - for refused types alone
+
+    known: dict[str, str] = yaml_files.load(OURS / "refused.yaml")
     return known
 
 

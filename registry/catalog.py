@@ -1,12 +1,12 @@
-"""Look-up of head sets and models: what ships with the engine, and the user's own, which win.
+"""Look-up of head sets and models: those that ship with the engine, and the user's own, which win.
 
 Users' entries lie in `heads/` and `models/` of their data folder (`user_folder`), one YAML file
-each, of the same schema as ours; `defaults.yaml` there says which head set a model takes. Nothing
-is cached: a file that was just written counts.
+each, with the same schema as ours; `defaults.yaml` there names the head set that a model takes.
+Nothing is cached: a file that was just written counts.
 
-Which heads a model takes, where nobody names any: what `defaults.yaml` says; what the user's own
-model entry says; a set of the user's that lists the model; what our model entry says; a set of ours
-that lists it. With none of them, heads are selected on each picture.
+If nobody names heads, a model takes the first of these: the set in `defaults.yaml`; the set that
+the user's model entry names; a set of the user's that lists the model; the set that our model entry
+names; a set of ours that lists the model. With none of them, heads are selected on each picture.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ Item = TypeVar("Item", HeadSet, ModelEntry)
 
 
 def user_folder() -> Path:
-    """Where the user's own entries lie; the environment variable `VG_ENGINE_HOME` moves it."""
+    """Return the folder of the user's own entries; `VG_ENGINE_HOME` in the environment moves it."""
     moved = os.environ.get(HOME)
     return Path(moved) if moved else Path(platformdirs.user_data_dir("vg-engine", appauthor=False))
 
 
 def head_sets() -> tuple[HeadSet, ...]:
-    """All head sets by name, the user's in the place of ours where names are alike.
+    """List all head sets; one of the user's replaces one of ours with the same name.
 
     Raises:
         InputError: a file breaks the schema; it is named.
@@ -47,7 +47,7 @@ def head_sets() -> tuple[HeadSet, ...]:
 
 
 def models() -> tuple[ModelEntry, ...]:
-    """All model entries by name, the user's in the place of ours where names are alike.
+    """List all model entries; one of the user's replaces one of ours with the same name.
 
     Raises:
         InputError: a file breaks the schema; it is named.
@@ -56,7 +56,7 @@ def models() -> tuple[ModelEntry, ...]:
 
 
 def head_set(name: str) -> HeadSet:
-    """The head set of that name.
+    """Find the head set of that name.
 
     Raises:
         HeadSetNotFoundError: there is none; the nearest names are in the message.
@@ -72,13 +72,13 @@ def head_set(name: str) -> HeadSet:
 
 
 def file_of(name: str) -> Path:
-    """Where the head set of that name lies, or would lie among the user's own."""
+    """Return the file of that head set, or the one that it would have among the user's own."""
     mine, ours = (root / "heads" / f"{name}.yaml" for root in (user_folder(), OURS))
     return ours if ours.is_file() and not mine.is_file() else mine
 
 
 def find_model(source: str) -> ModelEntry | None:
-    """The entry whose name, alias, hub id or folder is `source`; the user's go first."""
+    """Find the entry whose name, alias, hub id or folder is `source`; the user's go first."""
     known = models()
     named = next((entry for entry in known if entry.answers_to(source)), None)
     # Unlike Path's, this raises nothing, whatever a model in memory is called.
@@ -89,7 +89,7 @@ def find_model(source: str) -> ModelEntry | None:
 
 
 def model_entry(source: str) -> ModelEntry:
-    """The entry whose name, alias or hub id is `source`.
+    """Find the entry whose name, alias or hub id is `source`.
 
     Raises:
         ModelNotFoundError: there is none; the nearest names are in the message.
@@ -103,7 +103,7 @@ def model_entry(source: str) -> ModelEntry:
 
 
 def near(source: str) -> str:
-    """Words for an error message: the models whose names are nearest to `source`, else all."""
+    """Name the models nearest to `source`, else all, in words for an error message."""
     known = models()
     ids = [name for entry in known for name in (*entry.aliases, *entry.ids)]
     names = [entry.name for entry in known]
@@ -114,15 +114,15 @@ def near(source: str) -> str:
 def for_model(
     source: str, *, layers: int, heads_per_layer: int, names: Sequence[str] = ()
 ) -> HeadSet | None:
-    """The head set that was made for a model of this name and shape; None where there is none.
+    """Find the head set for a model of this name and shape; None if there is none.
 
-    The order is the module's. A local folder counts as the model that its own name or `names` (what
-    its config says it was) says.
+    The order is the module's. A local folder counts as the model that its own name or one of
+    `names` (from its config) names.
 
     Args:
         source: name, alias, hub id or folder.
         layers: of the loaded model; a set of another shape is passed over, unless the user made it
-            the default of just this source.
+            the default of exactly this source.
         heads_per_layer: the same.
         names: other names of the same model.
 
@@ -159,7 +159,7 @@ def for_model(
 
 
 def for_entry(entry: ModelEntry) -> HeadSet | None:
-    """The head set of a known model, in the module's order; None where its entry names none.
+    """Find the head set of a known model, in the module's order; None if its entry names none.
 
     Raises:
         HeadSetNotFoundError: the set that it names does not exist.
@@ -181,7 +181,7 @@ def for_entry(entry: ModelEntry) -> HeadSet | None:
 
 
 def defaults() -> dict[str, str]:
-    """Model (as `model_key` writes it) -> name of the head set that the user made its default.
+    """Read the user's defaults: model (as `model_key` writes it) to name of a head set.
 
     Raises:
         InputError: the file is broken; it is named.
@@ -190,7 +190,7 @@ def defaults() -> dict[str, str]:
 
 
 def set_default(key: str, name: str | None) -> Path:
-    """Make a head set the default of a model, or (None) let the model have none again.
+    """Make a head set the default of a model, or (None) remove the model's default.
 
     Args:
         key: the model, as `model_key` writes it.
@@ -207,7 +207,7 @@ def set_default(key: str, name: str | None) -> Path:
 
 
 def model_key(source: str) -> str:
-    """One way to write a model: its entry's name, a folder's whole path, or the hub id."""
+    """Write a model in one way: its entry's name, a folder's whole path, or the hub id."""
     entry = find_model(source)
     if entry is not None:
         return entry.name
@@ -217,7 +217,7 @@ def model_key(source: str) -> str:
 
 
 def default_of(source: str) -> HeadSet | None:
-    """The head set that the user made the default of just this model.
+    """Find the head set that the user made the default of exactly this model.
 
     Raises:
         HeadSetNotFoundError: it does not exist any more.
@@ -237,7 +237,7 @@ def default_of(source: str) -> HeadSet | None:
 
 
 def used_for() -> dict[str, tuple[str, ...]]:
-    """Head set -> the models that take it where nobody names any, as far as names tell."""
+    """List the models that take each head set by default, as far as names tell."""
     entries, known = models(), head_sets()
     users: dict[str, list[str]] = {}
     spoken = {name.lower() for entry in entries for name in (entry.name, *entry.ids)}
@@ -273,7 +273,7 @@ def _users(folder: str) -> set[str]:
 
 
 def _known_as(heads: HeadSet) -> set[str]:
-    """The ids of the models that a set was made for, with and without their owner."""
+    """List the ids of the models that a set was made for, with and without their owner."""
     return {name.lower() for id_ in heads.model for name in (id_, id_.rpartition("/")[2])}
 
 

@@ -1,4 +1,4 @@
-"""What the user keeps: which head set a model takes, in `defaults.yaml`, and files written whole.
+"""The user's own files: `defaults.yaml`, with the head set that each model takes, and others.
 
 defaults.yaml
     llava-1.5-7b: mine          # a model of the registry, by its name
@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vg_engine.core.errors import InputError, OutputError
-from vg_engine.registry import strict
+from vg_engine.core.errors import OutputError
+from vg_engine.registry import yaml_files
+from vg_engine.registry.schema import Name, check
 
 DEFAULTS = "defaults.yaml"
 # Where configs of models with a picture keep what their decoder is like.
@@ -23,10 +24,10 @@ _OTHERS = ("decoder", "thinker_config", "is_encoder_decoder", "per_layer_config"
 
 
 def read_defaults(folder: Path) -> dict[str, str]:
-    """Model -> name of its head set, as the user chose; empty without a file.
+    """Read the user's defaults: model to name of its head set; empty without a file.
 
     Args:
-        folder: the user's own.
+        folder: of the user's own entries.
 
     Raises:
         InputError: the file is broken; it is named.
@@ -34,25 +35,18 @@ def read_defaults(folder: Path) -> dict[str, str]:
     path = folder / DEFAULTS
     if not os.path.lexists(path):
         return {}
-    where, held = strict.shown(path), strict.load(path)
-    if held is None:
-        return {}
-    if not isinstance(held, Mapping) or not all(
-        isinstance(part, str) and part for pair in held.items() for part in pair
-    ):
-        raise InputError(f"{where} must hold `model: head set` lines; mend or remove it")
-    return dict(held)
+    return check(yaml_files.shown(path), dict[str, Name], yaml_files.load(path))
 
 
 def write_defaults(folder: Path, chosen: Mapping[str, str]) -> Path:
-    """Write `defaults.yaml` anew; where nothing is chosen, take it away.
+    """Write `defaults.yaml`; if nothing is chosen, delete it.
 
     Raises:
         OutputError: it cannot be written.
     """
     path = folder / DEFAULTS
     if chosen:
-        return write_file(path, strict.dump(dict(sorted(chosen.items()))).encode())
+        return write_file(path, yaml_files.dump(dict(sorted(chosen.items()))).encode())
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -61,7 +55,7 @@ def write_defaults(folder: Path, chosen: Mapping[str, str]) -> Path:
 
 
 def write_file(path: Path, data: bytes) -> Path:
-    """Write a file of the user's folder whole or not at all; the folder is made.
+    """Write a file whole or not at all; its folder is made.
 
     Raises:
         OutputError: it cannot be written.
@@ -80,10 +74,10 @@ def write_file(path: Path, data: bytes) -> Path:
 
 
 def shape_of(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Decoder layers and heads in each, as far as a config.json tells; (0, 0) where it does not.
+    """Read the number of decoder layers and of heads in each from a config.json; else (0, 0).
 
-    Configs leave out what is their family's default, and families nest theirs as they like: only
-    what is plain is taken, for a wrong number would refuse heads that fit.
+    Configs leave out their family's defaults, and families nest them differently: only plain
+    numbers are taken, because a wrong one would refuse heads that fit.
     """
     inner = next((config[key] for key in _DECODERS if isinstance(config.get(key), Mapping)), config)
     if any(part.get(key) for part in (config, inner) for key in _OTHERS):

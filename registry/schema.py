@@ -1,103 +1,175 @@
-"""The one strict schema of the registry's entries: head sets and models.
+"""The keys of head-set files and model files, checked by pydantic, and how such files are read.
 
-`vg_engine.registry.strict` reads the YAML; here is what it may hold.
+`check` turns what pydantic refuses into one line; `vg_engine.registry.yaml_files` reads the YAML.
 """
 
 from __future__ import annotations
 
+import numbers
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
-from vg_engine.core.errors import HeadsError, InputError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, to_jsonable_python
+
+from vg_engine.core.contract.prompt import Prompt, PromptForm
+from vg_engine.core.errors import HeadsError, InputError, nearest
 from vg_engine.core.heads import Head, HeadSet, check_heads, parse_heads
-from vg_engine.registry import strict
+from vg_engine.registry import yaml_files
 
-# Who chose the heads: the name of a selection rule, and others may bring rules; or one of these.
-PUBLISHED, GIVEN = "published", "given"
 _MODE = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
 AUTO = "auto"
-HOLE = "{expression}"
-FORMS = ("bare", "chat")
-# The same names as `vg_engine.core.contract.prompt.QUERY_ROWS`; a test compares.
-QUERY_ROWS = ("expression_last", "expression_all", "prompt_last")
-# The same as in `vg_engine.core.attention.criteria`, which would import numpy; a test compares.
-WEIGHTINGS = ("area", "mass")
-CONNECTIVITIES = (4, 8)
-BASES = (0, 1)
-
-_PROMPT = {"form": str, "template": str, "system": str, "query_row": str}
-_PROMPT_CHOICES = {"form": FORMS, "query_row": QUERY_ROWS}
-_HEAD = {"head": str, "frequency": float, "spread": float, "score": float}
-# What a head set states beside its heads; every key here goes into the provenance as it stands.
-_PROVENANCE: dict[str, type] = {
-    "revision": str,  # of the model
-    "model_fingerprint": str,
-    "adapter": str,
-    "dtype": str,
-    "data": str,
-    "data_revision": str,
-    "split": str,
-    "n": int,  # samples that there were
-    "samples": int,  # drawn of them in each draw
-    "draws": int,
-    "seed": int,
-    "k": int,  # heads that were chosen
-    "per_sample": int,  # N: heads of lowest entropy that a sample votes for
-    "threshold": float,  # tau: least mean attention to the picture
-    "cut": float,
-    "weighting": str,
-    "connectivity": int,
-    "neutral": str,  # the prompt that says nothing, where the rule compares with one
-    "faults": int,  # samples that could not be read
-    "prompt": dict,
-    "region": str,
-    "tool_version": str,
-    "date": str,
-    "source": str,
-    "controls": dict,
-    "licence": str,
-    "index_base": int,
-    "notes": list,
-}
-_HEAD_SET: dict[str, type] = {
-    "name": str,
-    "models": list,
-    "layers": int,
-    "heads_per_layer": int,
-    "mode": str,
-    "heads": list,
-    **_PROVENANCE,
-}
-_CHOICES: dict[str, Sequence[object]] = {
-    "weighting": WEIGHTINGS,
-    "connectivity": CONNECTIVITIES,
-    "index_base": BASES,
-}
 SHIFTED = "counted from 1 in its file; here layers and heads count from 0"
-_MODEL: dict[str, type] = {
-    "name": str,
-    "aliases": list,
-    "ids": list,
-    "folder": str,
-    "adapter": str,
-    "layers": int,
-    "heads_per_layer": int,
-    "prompt": dict,
-    "heads": str,
-    "region": str,
-    "options": dict,
-    "licence": str,
-    "source": str,
-    "notes": list,
+# The same as in `vg_engine.core.attention.criteria`, which would import numpy; a test compares.
+Weighting = Literal["area", "mass"]
+Connectivity = Literal[4, 8]
+
+Name = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+Texts = Annotated[tuple[str, ...], Field(strict=False)]  # a strict tuple takes no list
+
+# What pydantic calls a value's type, in words for people who write YAML.
+_WANTED = {
+    "model_type": "`key: value` lines",
+    "dict_type": "`key: value` lines",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "string_type": "text",
+    "string_too_short": "text that is not empty",
+    "path_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "invalid-json-value": "text, a number, a list or `key: value` lines",
 }
 
 
-@dataclass(frozen=True)
-class ModelEntry:
+def _rule_name(mode: str) -> str:
+    """Accept the name of any selection rule, since plugins may bring rules."""
+    if not _MODE.fullmatch(mode):
+        raise ValueError(
+            f"{mode!r} is no name of a selection rule (small letters, digits, _ . + -); choose "
+            "published, given, or the rule that chose the heads"
+        )
+    return mode
+
+
+def _set_name(name: str) -> str:
+    """Refuse names that `--heads` would take for something else."""
+    try:
+        parse_heads(name)
+    except HeadsError:
+        if name != AUTO and name == name.strip() and not re.search(r"[,/\\]", name):
+            return name
+    raise ValueError(
+        f"{name!r} reads as a list of heads, a file or a choice of --heads; take another name"
+    )
+
+
+class Section(BaseModel):
+    """A mapping of a file: known keys of known types; an empty key counts as not there."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_keys(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {k: v for k, v in data.items() if v is not None or k not in cls.model_fields}
+
+    def stated(self) -> dict[str, Any]:
+        """The keys that are stated, with plain values."""
+        return self.model_dump(exclude_unset=True)
+
+
+class PromptFields(Section):
+    """Fields of `vg_engine.core.contract.prompt.Prompt`."""
+
+    form: PromptForm | None = None
+    template: str | None = None
+    system: str | None = None
+    query_row: str | None = None
+    answer: str | None = None
+
+
+def _whole(fields: PromptFields) -> PromptFields:
+    """Check the fields together, with the defaults for the others."""
+    try:
+        Prompt(**fields.stated())
+    except InputError as error:
+        raise ValueError(str(error)) from error
+    return fields
+
+
+WholePrompt = Annotated[PromptFields, AfterValidator(_whole)]
+
+
+class HeadLine(Section):
+    """One head of a set, and what is known of it."""
+
+    head: str
+    frequency: float | None = None
+    spread: float | None = None
+    score: float | None = None
+
+
+class Provenance(Section):
+    """What a head set states beside its heads."""
+
+    revision: str | None = None  # of the model
+    model_fingerprint: str | None = None
+    adapter: str | None = None
+    dtype: str | None = None
+    data: str | None = None
+    data_revision: str | None = None
+    split: str | None = None
+    n: Count | None = None  # samples that there were
+    samples: Count | None = None  # drawn of them in each draw
+    draws: Count | None = None
+    seed: Count | None = None
+    k: Count | None = None  # heads that were chosen
+    per_sample: Count | None = None  # N: heads of lowest entropy that a sample votes for
+    threshold: float | None = None  # tau: least mean attention to the picture
+    cut: float | None = None
+    weighting: Weighting | None = None
+    connectivity: Connectivity | None = None
+    neutral: str | None = None  # the prompt that says nothing, where the rule compares with one
+    faults: Count | None = None  # samples that could not be read
+    prompt: WholePrompt | None = None
+    region: str | None = None
+    tool_version: str | None = None
+    date: str | None = None
+    source: str | None = None
+    controls: dict[str, JsonValue] | None = None
+    licence: str | None = None
+    index_base: Annotated[int, Field(ge=0, le=1)] | None = None
+    notes: list[str] | None = None
+
+
+class HeadSetFile(Provenance):
+    """A head-set file."""
+
+    name: Annotated[str, AfterValidator(_set_name)]
+    models: Texts
+    layers: Count = 0
+    heads_per_layer: Count = 0
+    mode: Annotated[str, AfterValidator(_rule_name)]
+    heads: list[HeadLine]
+
+
+class ModelEntry(Section):
     """A model that the registry knows.
 
     Attributes:
@@ -105,7 +177,7 @@ class ModelEntry:
         ids: hub ids, the preferred one first.
         folder: where its files lie, if they come with the registry or the user keeps them.
         adapter: name of its adapter; None lets the config's model type decide.
-        prompt: fields of `vg_engine.core.contract.prompt.Prompt`.
+        prompt: how it is asked.
         heads: name of its head set; None selects heads on each picture.
         region: name of its default region.
         layers, heads_per_layer: its shape; 0 = not stated.
@@ -114,23 +186,83 @@ class ModelEntry:
     """
 
     name: str
-    aliases: tuple[str, ...] = ()
-    ids: tuple[str, ...] = ()
-    folder: Path | None = None
+    aliases: Texts = ()
+    ids: Texts = ()
+    folder: Annotated[Path, Field(strict=False)] | None = None
     adapter: str | None = None
-    prompt: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    prompt: WholePrompt = PromptFields()
     heads: str | None = None
     region: str | None = None
-    layers: int = 0
-    heads_per_layer: int = 0
-    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    layers: Count = 0
+    heads_per_layer: Count = 0
+    options: dict[str, JsonValue] = {}
     licence: str | None = None
     source: str | None = None
-    notes: tuple[str, ...] = ()
+    notes: Texts = ()
+
+    @model_validator(mode="after")
+    def _has_files(self) -> ModelEntry:
+        if self.folder is None and not self.ids:
+            raise ValueError("neither folder nor ids; say where the model's files are")
+        return self
 
     def answers_to(self, name: str) -> bool:
-        """Whether a user who says `name` means this model; case does not matter."""
+        """Tell whether `name` means this model; case does not matter."""
         return name.lower() in {n.lower() for n in (self.name, *self.aliases, *self.ids)}
+
+
+_JSON_TYPES = frozenset({"dict", "list", "float"})
+Kind = TypeVar("Kind")
+File = TypeVar("File", HeadSetFile, ModelEntry)
+
+
+def check(where: str, kind: Callable[..., Kind], data: object) -> Kind:
+    """Check plain values against a model or another type that pydantic knows.
+
+    Args:
+        where: the file, for messages.
+        kind: the model or type.
+        data: what the file holds.
+
+    Raises:
+        InputError: the first thing that is wrong, in one line that names file and key.
+    """
+    try:
+        return TypeAdapter(cast("type[Kind]", kind)).validate_python(data)
+    except ValidationError as error:
+        # A misspelt key is also a missing one: the misspelling says more.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        raise InputError(f"{where}: {_sentence(kind, first)}") from error
+
+
+def _sentence(kind: Any, error: ErrorDetails) -> str:
+    """Say what is wrong: the key, what it must be and what it is."""
+    what, loc, given = error["type"], error["loc"], error["input"]
+    if what == "extra_forbidden":
+        key, loc = loc[-1], loc[:-1]
+        said = f"unknown key {key!r}; {nearest(str(key), _keys(kind, loc))}"
+    elif what == "missing":
+        said = "missing; add it"
+    elif what == "value_error":
+        said = str(error["ctx"]["error"])
+    else:
+        wanted = _WANTED.get(what) or error["msg"].removeprefix("Input should be ")
+        got = "nothing" if given is None else f"{type(given).__name__} {given!r:.80}"
+        quotes = what == "string_type" and isinstance(given, int | float)
+        said = f"must be {wanted}, got {got}{'; write it in quotes' if quotes else ''}"
+    # Places in a JSON value also name the types on the way.
+    steps = [str(s + 1) if isinstance(s, int) else s for s in loc if s not in _JSON_TYPES]
+    return f"{', '.join(steps)}: {said}" if steps else said
+
+
+def _keys(kind: Any, loc: Iterable[int | str]) -> Iterable[str]:
+    """List the keys that the mapping at this place takes."""
+    for step in loc:
+        if isinstance(step, str):
+            kind = kind.model_fields[step].annotation
+            kind = next(iter(get_args(kind)), kind)
+    known: Iterable[str] = kind.model_fields
+    return known
 
 
 def read_head_set(path: Path) -> HeadSet:
@@ -141,8 +273,7 @@ def read_head_set(path: Path) -> HeadSet:
     Raises:
         InputError: the file is not what the schema says; file and key are named.
     """
-    data = strict.mapping(path, _HEAD_SET, required=("name", "models", "mode", "heads"))
-    return _head_set(strict.shown(path), data)
+    return _head_set(yaml_files.shown(path), _read(path, HeadSetFile))
 
 
 def read_model(path: Path, root: Path) -> ModelEntry:
@@ -151,154 +282,109 @@ def read_model(path: Path, root: Path) -> ModelEntry:
     Raises:
         InputError: the file is not what the schema says; file and key are named.
     """
-    data = strict.mapping(path, _MODEL, required=("name",))
-    where = strict.shown(path)
-    lists: dict[str, Any] = {
-        key: strict.texts(where, key, data.pop(key))
-        for key in ("aliases", "ids", "notes")
-        if key in data
-    }
-    prompt = _prompt(where, data.pop("prompt", {}))
-    folder = data.pop("folder", None)
-    if folder is None and not lists.get("ids"):
-        raise InputError(f"{where}: neither folder nor ids; say where the model's files are")
-    return ModelEntry(
-        **data,
-        **lists,
-        prompt=MappingProxyType(prompt),
-        folder=None if folder is None else (root / folder).absolute(),
-    )
+    entry = _read(path, ModelEntry)
+    if entry.folder is None:
+        return entry
+    return entry.model_copy(update={"folder": (root / entry.folder).absolute()})
 
 
 def dump_head_set(heads: HeadSet) -> str:
-    """The YAML of a head set; `read_head_set` reads the same set back.
+    """Write a head set as YAML; `read_head_set` reads the same set back.
 
     Raises:
         InputError: the set states what the schema does not know, or could not be read back.
     """
     where = f"head set {heads.name!r}"
-    data: dict[str, Any] = {"name": heads.name, "models": list(heads.model)}
-    if heads.layers:
-        data["layers"] = heads.layers
-    if heads.heads_per_layer:
-        data["heads_per_layer"] = heads.heads_per_layer
-    data["mode"] = heads.mode
-    columns = heads.columns
-    data["heads"] = [
-        {"head": str(head), **{key: values[place] for key, values in columns.items()}}
-        for place, head in enumerate(heads.heads)
-    ]
     if heads.provenance.get("index_base"):
         raise InputError(f"{where}: index_base is of files; heads in memory count from 0")
-    stated = strict.checked(where, heads.provenance, _PROVENANCE)
-    data |= {key: stated[key] for key in _PROVENANCE if key in stated}
-    data = strict.checked(where, data, _HEAD_SET)
-    _head_set(where, data)
-    return strict.dump(data)
+    shape = {"layers": heads.layers, "heads_per_layer": heads.heads_per_layer}
+    own = {
+        "name": heads.name,
+        "models": heads.model,
+        **{key: count for key, count in shape.items() if count},
+        "mode": heads.mode,
+        "heads": [
+            {"head": str(head), **{key: values[place] for key, values in heads.columns.items()}}
+            for place, head in enumerate(heads.heads)
+        ],
+    }
+    plain = to_jsonable_python([own, dict(heads.provenance)], fallback=_number)
+    stated = check(where, Provenance, plain[1]).stated()
+    _head_set(where, check(where, HeadSetFile, plain[0] | stated))
+    return yaml_files.dump(plain[0] | stated)
 
 
-def _head_set(where: str, data: dict[str, Any]) -> HeadSet:
-    """The head set of checked keys and values; what can be put plainer in `data` then is."""
-    _check_name(where, data["name"])
-    if not _MODE.fullmatch(data["mode"]):
-        raise InputError(
-            f"{where}: mode {data['mode']!r} is no name of a selection rule (small letters, "
-            f"digits, _ . + -); choose {PUBLISHED}, {GIVEN}, or the rule that chose the heads"
-        )
-    for key, choices in _CHOICES.items():
-        if key in data:
-            strict.choice(where, key, data[key], choices)
-    if "prompt" in data:
-        data["prompt"] = _prompt(where, data["prompt"])
-    if "notes" in data:
-        data["notes"] = list(strict.texts(where, "notes", data["notes"]))
-    base = data.get("index_base", 0)
-    shape = (data.get("layers", 0), data.get("heads_per_layer", 0))
+def _read(path: Path, kind: type[File]) -> File:
+    """Read a file; the name that it states is its own."""
+    where = yaml_files.shown(path)
+    held = check(where, kind, yaml_files.load(path))
+    if held.name != path.stem:
+        raise InputError(f"{where}: name is {held.name!r}; name it {path.stem!r} as the file")
+    return held
+
+
+def _number(value: Any) -> Any:
+    """Turn one of numpy's numbers into one of Python's."""
+    if isinstance(value, numbers.Number) and hasattr(value, "item"):
+        return value.item()
+    kind = type(value).__name__
+    raise InputError(f"a head set states text, numbers, lists and mappings, got {kind}")
+
+
+def _head_set(where: str, file: HeadSetFile) -> HeadSet:
+    """Make the head set that a file states."""
+    base = file.index_base or 0
+    shape = (file.layers, file.heads_per_layer)
+    provenance = {
+        key: value for key, value in file.stated().items() if key in Provenance.model_fields
+    }
+    if base:
+        provenance |= {"index_base": 0, "notes": [*(file.notes or ()), SHIFTED]}
     try:
-        heads, columns = _heads(where, data["heads"], base)
-        if base:
-            data |= {"index_base": 0, "notes": [*data.get("notes", ()), SHIFTED]}
+        heads = tuple(_counted_from_0(Head.parse(line.head), base) for line in file.heads)
         if all(shape):
-            _check_range(where, heads, shape, base)
+            _check_range(heads, shape, base)
         return HeadSet(
-            name=data["name"],
+            name=file.name,
             heads=heads,
-            mode=data["mode"],
-            model=strict.texts(where, "models", data["models"]),
-            layers=shape[0],
-            heads_per_layer=shape[1],
-            **columns,
-            provenance=MappingProxyType({key: data[key] for key in _PROVENANCE if key in data}),
+            mode=file.mode,
+            model=file.models,
+            layers=file.layers,
+            heads_per_layer=file.heads_per_layer,
+            **_columns(file.heads),
+            provenance=MappingProxyType(provenance),
         )
     except HeadsError as error:
         raise InputError(f"{where}: {error}") from error
 
 
-def _heads(
-    where: str, items: Sequence[object], base: int
-) -> tuple[tuple[Head, ...], dict[str, tuple[float, ...]]]:
-    """The heads, counted from 0, and what is stated of each: all or none of a column."""
-    heads: list[Head] = []
-    columns: dict[str, list[float]] = {key: [] for key in _HEAD if key != "head"}
-    for number, item in enumerate(items, start=1):
-        place = f"{where}, head {number}"
-        if isinstance(item, str):
-            raise InputError(f"{place}: write it as a key and its value: head: {item:.20}")
-        entry = strict.checked(place, item, _HEAD)
-        if "head" not in entry:
-            raise InputError(f"{place}: head missing; write head: L14H24")
-        heads.append(_counted_from_0(place, Head.parse(entry["head"]), base))
-        for key in columns.keys() & entry.keys():
-            columns[key].append(entry[key])
-    for key, values in columns.items():
-        if values and len(values) != len(heads):
-            raise InputError(
-                f"{where}: a {key} for {len(values)} of {len(heads)} heads; all or none"
-            )
-    return tuple(heads), {key: tuple(values) for key, values in columns.items() if values}
+def _columns(lines: Sequence[HeadLine]) -> dict[str, tuple[float, ...]]:
+    """Collect what is stated of each head: all or none of a column."""
+    columns = {}
+    for key in ("frequency", "spread", "score"):
+        values = tuple(v for line in lines if (v := getattr(line, key)) is not None)
+        if len(values) not in {0, len(lines)}:
+            raise HeadsError(f"a {key} for {len(values)} of {len(lines)} heads; all or none")
+        columns[key] = values
+    return columns
 
 
-def _counted_from_0(place: str, head: Head, base: int) -> Head:
+def _counted_from_0(head: Head, base: int) -> Head:
     if base and not (head.layer and head.head):
-        raise InputError(
-            f"{place}: {head} in a list that counts from 1 (index_base: 1); count layers and "
-            "heads from 1, or say index_base: 0"
+        raise HeadsError(
+            f"{head} in a list that counts from 1 (index_base: 1); count layers and heads from 1, "
+            "or say index_base: 0"
         )
     return Head(head.layer - base, head.head - base)
 
 
-def _check_range(where: str, heads: Sequence[Head], shape: tuple[int, int], base: int) -> None:
+def _check_range(heads: Sequence[Head], shape: tuple[int, int], base: int) -> None:
     """Refuse a head that lies outside, in the words of the file, which may count from 1."""
     outside = [head for head in heads if head.layer >= shape[0] or head.head >= shape[1]]
     if base and outside:
         written = Head(outside[0].layer + base, outside[0].head + base)
-        raise InputError(
-            f"{where}: {written} is out of range: counted from 1, layers are 1 to {shape[0]} "
+        raise HeadsError(
+            f"{written} is out of range: counted from 1, layers are 1 to {shape[0]} "
             f"and heads 1 to {shape[1]}"
         )
     check_heads(heads, layers=shape[0], per_layer=shape[1])
-
-
-def _prompt(where: str, value: object) -> dict[str, str]:
-    prompt = strict.checked(f"{where}, prompt", value, _PROMPT)
-    for key, choices in _PROMPT_CHOICES.items():
-        if key in prompt:
-            strict.choice(where, f"prompt {key}", prompt[key], choices)
-    if prompt.get("template", HOLE).count(HOLE) != 1:
-        raise InputError(
-            f"{where}: prompt template {prompt['template']!r} must hold {HOLE} exactly once"
-        )
-    return prompt
-
-
-def _check_name(where: str, name: str) -> None:
-    """Refuse names that `--heads` would take for something else."""
-    try:
-        parse_heads(name)
-    except HeadsError:
-        if name != AUTO and name == name.strip() and not re.search(r"[,/\\]", name):
-            return
-    raise InputError(
-        f"{where}: name {name!r} reads as a list of heads, a file or a choice of --heads; take "
-        "another name"
-    )

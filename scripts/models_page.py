@@ -1,7 +1,8 @@
-"""Write `docs/models.md` from the installed adapters and from what their contracts measured.
+r"""Write `docs/models.md` from the installed adapters and from what their contracts measured.
 
-    pytest -m "not slow" tests/model_adapters --contract-table a.json
-    PYTHONPATH=tests/stand_in pytest tests/torchvision_families --contract-table b.json
+    pytest -m "not slow" tests/model_adapters --contract-probes all --contract-table a.json
+    PYTHONPATH=tests/stand_in pytest tests/torchvision_families --contract-probes all \
+        --contract-table b.json
     python scripts/models_page.py --measured a.json b.json      # keep the figures, write the page
     python scripts/models_page.py                               # write the page anew
     python scripts/models_page.py --check                       # exit with 1 if it is out of date
@@ -22,9 +23,9 @@ from typing import Any
 
 import torch
 import transformers
-import yaml
 
 from vg_engine.plugins import entrypoints
+from vg_engine.registry import yaml_files
 from vg_engine.registry.adapters import refused
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +35,8 @@ HEAD = """\
 # What the contracts of our adapters measured (tests/model_adapters, `AdapterContract`), on tiny
 # sharpened random checkpoints in float32. Written by scripts/models_page.py; no figure by hand.
 # error: largest difference from eager attention, any layer, head and chosen row; cells: painted
-# cells whose token moved most, of those planned (the others were too small to paint).
+# cells whose token moved most, of those planned (the others were too small to paint), all that the
+# kit knows (--contract-probes all): the tests of every day paint fewer.
 """
 INTRO = """\
 # Models
@@ -43,8 +45,9 @@ Made by `python scripts/models_page.py` from the adapters themselves; a test hol
 
 **No family was ever seen on real weights here.** Each is proved on tiny random checkpoints of the
 real classes, loaded from a folder as a real one is, with query and key projections scaled up so
-that attention has peaks: captured rows against eager attention at every layer (allowed: 1e-5),
-token by token geometry by the paint probe (allowed: no wrong cell), prompts letter by letter, early
+that attention has peaks: captured rows against eager attention at every layer (allowed: 1e-5, or
+where a processor rounds worse four times what float32 loses there, at most 5e-5), token by token
+geometry by the paint probe (allowed: no wrong cell), prompts letter by letter, early
 exit, padding on either side, threads. A model type `a+b` is an `a` with a vision tower of type `b`.
 `vg-engine doctor MODEL` makes the same checks on your own
 checkpoint in a minute or two; if you run it, tell us.
@@ -94,13 +97,13 @@ def keep(measured: Sequence[Path]) -> None:
         "versions": f"{versions}, Python {platform.python_version()}, CPU, float32",
         "adapters": dict(sorted(lines.items())),
     }
-    text = HEAD + yaml.safe_dump(figures, sort_keys=False, width=100)
+    text = HEAD + yaml_files.dump(figures)
     FIGURES.write_text(text, encoding="utf-8")
 
 
 def page() -> str:
     """The page as it should be."""
-    figures = yaml.safe_load(FIGURES.read_text(encoding="utf-8"))
+    figures = yaml_files.load(FIGURES)
     known, kinds = adapters(), model_types()
     shared = known["llava"].__mro__[1]
     parts = [INTRO]
@@ -149,7 +152,7 @@ def page() -> str:
     parts.append("| model | `--adapter` | how it comes to run | open until real weights are seen |")
     parts.append("| --- | --- | --- | --- |")
     columns = ("name", "adapter", "how", "open")
-    for model in yaml.safe_load(PAPER.read_text(encoding="utf-8")):
+    for model in yaml_files.load(PAPER):
         name, adapter_name, how, unknown = (model[column] for column in columns)
         parts.append(f"| {name} | `{adapter_name}` | {how} | {unknown} |")
     parts.append("\n## Refused\n")

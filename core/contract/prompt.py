@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from vg_engine.core.errors import ExpressionError, InputError
@@ -79,6 +79,11 @@ class Prompt:
             raise InputError(
                 "a beginning of the answer stands behind a chat prompt and is not empty: form chat"
             )
+
+    @property
+    def beginning(self) -> Prompt:
+        """The prompt up to the expression: all prompts that begin alike have the same one."""
+        return replace(self, query_row="expression_last", answer=None)
 
     @property
     def span(self) -> str:

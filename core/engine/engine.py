@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import groupby
 from typing import Any, Literal, overload
@@ -188,17 +189,14 @@ class Engine:
             errors: `yield` puts a `VGError` in the place of an answer instead of raising it.
         """
         reader = self._reader()
-        observed = self._scheduler().run(
-            self._requests(requests), reader.heads, self._settings.prompt
-        )
-        for kept, group in groupby(observed, key=lambda one: one[0].kept):
-            answers = (reader.answer(request, outcome) for request, outcome in group)
-            for answer in reader.refined(kept, answers):
-                if isinstance(answer, VGError) and errors == "raise":
-                    raise answer
-                yield answer
-            if kept is not None and not kept.opened:
-                kept.close()
+        asked = self._requests(requests), reader.heads, self._settings.prompt
+        with closing(self._scheduler().run(*asked)) as observed:
+            for kept, group in groupby(observed, key=lambda one: one[0].kept):
+                answers = (reader.answer(request, outcome) for request, outcome in group)
+                for answer in reader.refined(kept, answers):
+                    if isinstance(answer, VGError) and errors == "raise":
+                        raise answer
+                    yield answer
 
     def maps(
         self,
@@ -260,13 +258,13 @@ class Engine:
         Raises:
             HeadsError: a head out of range.
         """
-        chosen = self._checked(heads)
-        asked = prompt or self._settings.prompt
+        asked = self._requests(requests), self._checked(heads), prompt or self._settings.prompt
         found: list[HeadMaps | VGError] = []
-        for _, one in self._scheduler().run(self._requests(requests), chosen, asked):
-            if isinstance(one, VGError) and errors == "raise":
-                raise one
-            found.append(one if isinstance(one, VGError) else one.maps)
+        with closing(self._scheduler().run(*asked)) as observed:
+            for _, one in observed:
+                if isinstance(one, VGError) and errors == "raise":
+                    raise one
+                found.append(one if isinstance(one, VGError) else one.maps)
         return tuple(found)
 
     def token_maps(
@@ -336,8 +334,7 @@ class Engine:
 
     def refine(self, groundings: Sequence[Grounding], image: Any) -> tuple[Grounding, ...]:
         """Run the post-processors over all answers about one picture."""
-        kept = KeptPicture(self.picture(image))
-        return tuple(self._reader().refine(kept, groundings))
+        return tuple(self._reader().refine(self._kept(image), groundings))
 
     def picture(self, image: Any) -> Picture:
         """Decode what the caller calls a picture, as this engine decodes it.
@@ -345,6 +342,8 @@ class Engine:
         Raises:
             PictureError: it cannot be used.
         """
+        if isinstance(image, OpenScene):
+            return image.kept_by(self._use).picture
         return image if isinstance(image, Picture) else self._decode(image)
 
     def close(self) -> None:

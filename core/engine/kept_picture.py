@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from vg_engine.core.contract.hooks import Hooks
@@ -10,6 +13,27 @@ from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.contract.scene import Encoding, Scene
+
+
+@dataclass(eq=False)
+class _KeptEncoding:
+    """An encoding and the number of passes that use it; it is closed behind the last of them."""
+
+    encoding: Encoding
+    passes: int = 0
+    dropped: bool = False
+
+    def leave(self) -> None:
+        self.passes -= 1
+        self._close_unused()
+
+    def drop(self) -> None:
+        self.dropped = True
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self.dropped and not self.passes:
+            self.encoding.close()
 
 
 class KeptPicture:
@@ -25,13 +49,15 @@ class KeptPicture:
         self.picture = picture
         self.opened = opened
         self._store: dict[str, Any] = {}
-        self._encodings: dict[Prompt, Encoding] = {}
+        self._encodings: dict[Prompt, _KeptEncoding] = {}
+        self._closed = False
         self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
         """Memory that the kept encodings hold, bytes."""
-        return sum(encoding.nbytes for encoding in self._encodings.values())
+        with self._lock:
+            return sum(kept.encoding.nbytes for kept in self._encodings.values())
 
     def shows_same(self, other: KeptPicture) -> bool:
         """Compare by content; an opened picture is the same as itself alone."""
@@ -43,27 +69,50 @@ class KeptPicture:
         """The picture as plugins see it, without an encoding."""
         return Scene(self.picture, store=self._store)
 
-    def encoded(self, hooks: Hooks, model: LoadedModel, prompt: Prompt, depth: int) -> Scene:
-        """The picture with its encoding for a prompt, at least `depth` layers deep.
+    @contextmanager
+    def encoded(
+        self, hooks: Hooks, model: LoadedModel, prompt: Prompt, depth: int
+    ) -> Iterator[Scene]:
+        """Hold the picture with its encoding for a prompt, at least `depth` layers deep.
 
-        Where the adapter declines, without one.
+        The encoding stays until the block is left. Where the adapter declines, there is none.
         """
+        kept = self._enter(hooks, model, prompt.beginning, depth)
+        if kept is None:
+            yield self.scene()
+            return
+        try:
+            yield Scene(self.picture, kept.encoding, self._store)
+        finally:
+            with self._lock:
+                kept.leave()
+
+    def _enter(
+        self, hooks: Hooks, model: LoadedModel, prompt: Prompt, depth: int
+    ) -> _KeptEncoding | None:
         with self._lock:
-            encoding = self._encodings.get(prompt)
-            if encoding is None or encoding.depth < depth:
-                made = hooks.open_scene(model, self.picture, prompt, depth)
+            kept = self._encodings.get(prompt)
+            if kept is None or kept.encoding.depth < depth:
+                made = None
+                if not self._closed:
+                    made = hooks.open_scene(model, self.picture, prompt, depth)
                 if made is None:
-                    return self.scene()
-                self._encodings[prompt] = made
-                if encoding is not None:
-                    encoding.close()
-                encoding = made
-            return Scene(self.picture, encoding, self._store)
+                    return None
+                if kept is not None:
+                    kept.drop()
+                kept = self._encodings[prompt] = _KeptEncoding(made)
+            kept.passes += 1
+            return kept
+
+    def release(self) -> None:
+        """Release all encodings; those that a pass uses right now are closed behind it."""
+        with self._lock:
+            for kept in self._encodings.values():
+                kept.drop()
+            self._encodings.clear()
 
     def close(self) -> None:
-        """Release all encodings, and what plugins stored."""
-        with self._lock:
-            for encoding in self._encodings.values():
-                encoding.close()
-            self._encodings.clear()
-            self._store.clear()
+        """Release all encodings, and what plugins stored; nothing is kept from now on."""
+        self._closed = True
+        self.release()
+        self._store.clear()

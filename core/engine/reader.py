@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 from vg_engine.core.contract.hooks import Hooks
@@ -86,7 +87,12 @@ class Reader:
             yield from answers
             return
         group = list(answers)
-        better = iter(self.refine(kept, [one for one in group if isinstance(one, Grounding)]))
+        good = [answer for answer in group if isinstance(answer, Grounding)]
+        better: Iterator[Grounding | VGError]
+        try:
+            better = iter(self.refine(kept, good))
+        except VGError as error:
+            better = repeat(error)
         for answer in group:
             yield answer if isinstance(answer, VGError) else next(better)
 

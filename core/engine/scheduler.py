@@ -6,10 +6,11 @@ Everything that asks a model goes through here: single groundings, streams, disc
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby, islice
+from functools import partial
+from itertools import chain, groupby, islice
 from typing import Any, TypeVar
 
 import torch
@@ -20,7 +21,6 @@ from vg_engine.core.contract.inputs import AttentionRequest, Expression, Generat
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.contract.prompt import Prompt, clean_expression
 from vg_engine.core.contract.results import HeadMaps
-from vg_engine.core.contract.scene import Scene
 from vg_engine.core.engine.kept_picture import KeptPicture
 from vg_engine.core.engine.model_use import ModelUse
 from vg_engine.core.errors import InputError, VGError
@@ -110,7 +110,7 @@ class Scheduler:
 
     def run(
         self, requests: Iterable[Request], heads: tuple[Head, ...], prompt: Prompt
-    ) -> Iterator[tuple[Request, Observed | VGError]]:
+    ) -> Generator[tuple[Request, Observed | VGError]]:
         """Take the maps of `heads` for a stream of requests, read lazily, a batch at a time.
 
         A pass that fails is split until what fails stands alone: that request gets the error.
@@ -119,57 +119,72 @@ class Scheduler:
             Each request with its maps or its error, in order.
         """
         stream = iter(requests)
-        while batch := list(islice(stream, self._batch_size)):
-            observed = self._observed([r for r in batch if r.error is None], heads, prompt)
-            for request in batch:
-                yield request, request.error or next(observed)
+        last: KeptPicture | None = None
+        try:
+            while batch := list(islice(stream, self._batch_size)):
+                observed = self._observed([r for r in batch if r.error is None], heads, prompt)
+                for request in batch:
+                    if last is not request.kept:
+                        _release(last)
+                        last = request.kept
+                    yield request, request.error or next(observed)
+        finally:
+            _release(last)
 
     def token_maps(
         self, request: Request, heads: tuple[Head, ...], prompt: Prompt
     ) -> tuple[HeadMaps, ...]:
         """Take the maps of each query row of one request apart."""
-        with self._use.working() as model:
-            inputs = self._prepare(model, [request], prompt, depth=_depth(heads))
-            (views,) = self._hooks.locate_image_tokens(model, inputs)
-            rows = self._hooks.extract_attention(model, inputs, AttentionRequest(heads))
-        (query,) = inputs.queries
-        return token_maps(query, heads, rows.rows[0], views, inputs.sizes[query.scene])
+
+        def work(alone: Sequence[Request]) -> tuple[HeadMaps, ...]:
+            with self._prepared(alone, prompt, _depth(heads), keep=self._keeps(alone)) as ready:
+                (views,) = self._hooks.locate_image_tokens(*ready)
+                rows = self._hooks.extract_attention(*ready, AttentionRequest(heads))
+            inputs = ready[1]
+            (query,) = inputs.queries
+            unknown = inputs.unknown[0] if inputs.unknown else ()
+            size = inputs.sizes[query.scene]
+            return token_maps(query, heads, rows.rows[0], views, size, unknown)
+
+        return _alone(work, request)
 
     def generate(self, request: Request, prompt: Prompt, max_new_tokens: int) -> Generation:
         """Let the model answer one request in words."""
-        with self._use.working() as model:
-            inputs = self._prepare(model, [request], prompt, depth=0)
-            return self._hooks.generate(model, inputs, max_new_tokens)[0]
+
+        def work(alone: Sequence[Request]) -> Generation:
+            with self._prepared(alone, prompt, depth=0, keep=False) as ready:
+                return self._hooks.generate(*ready, max_new_tokens)[0]
+
+        return _alone(work, request)
 
     def _observed(
         self, requests: Sequence[Request], heads: tuple[Head, ...], prompt: Prompt
     ) -> Iterator[Observed | VGError]:
         for part in self._parts(requests):
-            for some, found in split_on_error(lambda p: self._pass(p, heads, prompt), part):
+            work = partial(self._pass, heads=heads, prompt=prompt, keep=self._keeps(part))
+            for some, found in split_on_error(work, part):
                 yield from [found] * len(some) if isinstance(found, VGError) else found
 
     def _parts(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
         """Cut a batch into passes: one per picture whose encoding is kept, the others together."""
-        counts = Counter(request.picture for request in requests)
+        runs = [list(run) for _, run in groupby(requests, key=lambda request: request.picture)]
+        for keep, some in groupby(runs, key=self._keeps):
+            parts = list(some)
+            yield from parts if keep else [list(chain.from_iterable(parts))]
 
-        def kept(request: Request) -> KeptPicture | None:
-            picture = request.picture
-            return picture if self._keeps(picture, counts[picture]) else None
-
-        for _, run in groupby(requests, key=kept):
-            yield list(run)
-
-    def _keeps(self, picture: KeptPicture, expressions: int) -> bool:
-        reuse = self._use.model.capabilities.prefix_reuse
-        return reuse and (picture.opened or expressions > 1)
+    def _keeps(self, requests: Sequence[Request]) -> bool:
+        """Tell whether these requests are about one picture whose encoding pays."""
+        picture, *others = {request.picture for request in requests}
+        if others or not self._use.model.capabilities.prefix_reuse:
+            return False
+        return picture.opened or len(requests) > 1 or picture.nbytes > 0
 
     def _pass(
-        self, requests: Sequence[Request], heads: tuple[Head, ...], prompt: Prompt
+        self, requests: Sequence[Request], *, heads: tuple[Head, ...], prompt: Prompt, keep: bool
     ) -> list[Observed]:
         """Run one forward pass."""
         began = time.perf_counter()
-        with self._use.working() as model:
-            inputs = self._prepare(model, requests, prompt, depth=_depth(heads))
+        with self._prepared(requests, prompt, _depth(heads), keep=keep) as (model, inputs):
             if self._max_tokens and inputs.tokens > self._max_tokens and len(requests) > 1:
                 raise _TooManyTokensError
             located = self._hooks.locate_image_tokens(model, inputs)
@@ -189,20 +204,27 @@ class Scheduler:
         }
         return [Observed(one, timings) for one in maps]
 
-    def _prepare(
-        self, model: LoadedModel, requests: Sequence[Request], prompt: Prompt, *, depth: int
-    ) -> PreparedInputs:
-        """Prepare one pass; requests about one picture share its scene."""
-        counts = Counter(request.picture for request in requests)
-        order = {picture: index for index, picture in enumerate(counts)}
-        expressions = [Expression(order[r.picture], r.expression) for r in requests]
+    @contextmanager
+    def _prepared(
+        self, requests: Sequence[Request], prompt: Prompt, depth: int, *, keep: bool
+    ) -> Iterator[tuple[LoadedModel, PreparedInputs]]:
+        """Hold the model and one prepared pass; requests about one picture share its scene.
 
-        def scene(picture: KeptPicture) -> Scene:
-            if depth and len(order) == 1 and self._keeps(picture, counts[picture]):
-                return picture.encoded(self._hooks, model, prompt, depth)
-            return picture.scene()
-
-        return self._hooks.prepare_inputs(model, [scene(p) for p in order], expressions, prompt)
+        Args:
+            requests: about one picture, where its encoding is kept.
+            prompt: how they are put.
+            depth: layers that are read.
+            keep: prepare behind the picture's kept encoding.
+        """
+        pictures = list(dict.fromkeys(request.picture for request in requests))
+        asked = [Expression(pictures.index(r.picture), r.expression) for r in requests]
+        with self._use.working() as model:
+            if not keep:
+                scenes = [picture.scene() for picture in pictures]
+                yield model, self._hooks.prepare_inputs(model, scenes, asked, prompt)
+                return
+            with pictures[0].encoded(self._hooks, model, prompt, depth) as scene:
+                yield model, self._hooks.prepare_inputs(model, [scene], asked, prompt)
 
 
 def split_on_error(
@@ -232,6 +254,20 @@ def split_on_error(
     middle = len(items) // 2
     for part in (items[:middle], items[middle:]):
         yield from split_on_error(work, part)
+
+
+def _alone(work: Callable[[Sequence[Request]], _Found], request: Request) -> _Found:
+    """Do some work for one request; what fails is one of our errors."""
+    ((_, found),) = split_on_error(work, [request])
+    if isinstance(found, VGError):
+        raise found
+    return found
+
+
+def _release(picture: KeptPicture | None) -> None:
+    """Release what was kept of a picture for a stream alone."""
+    if picture is not None and not picture.opened:
+        picture.release()
 
 
 def _depth(heads: Sequence[Head]) -> int:

@@ -24,6 +24,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask
 
 from vg_engine.core.attention.rows import attention_rows
+from vg_engine.core.contract.inputs import PreparedInputs
 from vg_engine.core.errors import CaptureError, UnsupportedModelError
 
 # Neither may contain the name of a stock implementation: transformers looks for those inside.
@@ -96,6 +97,16 @@ class Recorder:
                 "transformers' AttentionInterface; choose heads of other layers"
             )
         return self.taken
+
+
+def rows_per_sequence(inputs: PreparedInputs) -> list[list[int]]:
+    """List the rows that any query wants of each sequence, evened out by repeating the last."""
+    sequences = len(inputs.tensors["input_ids"])
+    wanted: list[list[int]] = [[] for _ in range(sequences)]
+    for query in inputs.queries:
+        wanted[query.sequence] += [row for row in query.rows if row not in wanted[query.sequence]]
+    longest = max(map(len, wanted))
+    return [rows + [rows[-1] if rows else 0] * (longest - len(rows)) for rows in wanted]
 
 
 _RECORDER: ContextVar[Recorder | None] = ContextVar("vg_engine_recorder", default=None)

@@ -29,7 +29,6 @@ from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.contract.scene import Scene
 from vg_engine.core.errors import (
-    ExpressionError,
     InputError,
     ModelError,
     UnsupportedModelError,
@@ -45,7 +44,6 @@ from vg_engine.model_adapters.shared.processor_errors import refused_inputs, ref
 __all__ = ["VICUNA", "Grid", "HuggingFaceAdapter", "tiles"]
 
 _TOWERS = ("vision_tower", "vision_model", "visual", "image_tower", "vision_encoder")
-_SHOWN = 40  # characters of an expression that messages show
 
 VICUNA = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
@@ -197,6 +195,61 @@ class HuggingFaceAdapter:
         del model, inputs
         return None
 
+    # Steps of `vg_prepare_inputs`.
+
+    def rendered(
+        self, model: LoadedModel, expressions: Sequence[Expression], prompt: Prompt
+    ) -> list[prompts.Rendered]:
+        """Render each expression's prompt, the picture's placeholder still in it."""
+        if len(expressions) > 1 and model.processor.tokenizer.pad_token is None:
+            raise ModelError(
+                f"{model.name}: the tokenizer has no padding token, so one expression at a time, "
+                "or set processor.tokenizer.pad_token"
+            )
+        forms = {"bare": self.bare_prompt(model), "system": self.system, "answer": self.answer}
+        token = held(model).image_token
+        return [
+            prompts.render(prompt, text, model.processor, image_token=token, **forms)
+            for _, text in expressions
+        ]
+
+    def prepared(
+        self,
+        model: LoadedModel,
+        pictures: Sequence[Picture],
+        expressions: Sequence[Expression],
+        prompt: Prompt,
+        places: Sequence[prompts.Rendered],
+        tensors: Mapping[str, torch.Tensor],
+        listener: prompts.Listener,
+    ) -> PreparedInputs:
+        """Find the query rows in rendered and tokenised prompts, one per expression."""
+        ids, mask = tensors["input_ids"].numpy(), tensors["attention_mask"].numpy()
+        kept, unk = held(model), model.processor.tokenizer.unk_token_id
+        config: Any = model.module.config
+        most = getattr(config.get_text_config(), "max_position_embeddings", None)
+        prompts.check_length(expressions, mask.sum(axis=1), most, model.name)
+        # An encoder's rows see what stands behind them.
+        causal = not getattr(config, "is_encoder_decoder", False)
+        queries, unknown = [], []
+        for index, expression in enumerate(expressions):
+            place = places[index].moved(kept.image_token, listener.texts[index])
+            offsets = listener.offsets[index] * mask[index][:, None]
+            last = int(np.flatnonzero(mask[index])[-1])
+            rows = prompts.rows_of(prompt.query_row, place, offsets, last)
+            if causal:
+                prompts.check_rows(rows, prompt, ids[index] == kept.image_token_id)
+            said = tuple(place.text[slice(*offsets[row].tolist())] for row in rows)
+            queries.append(Query(expression.scene, expression.text, index, rows, said))
+            unknown.append(prompts.unknown_words(place, offsets, ids[index], unk))
+        return PreparedInputs(
+            tensors=MappingProxyType(self._placed(model, tensors)),
+            queries=tuple(queries),
+            sizes=tuple(picture.size for picture in pictures),
+            rendered=listener.texts,
+            unknown=tuple(unknown),
+        )
+
     # The hooks.
 
     def vg_load_model(self, spec: ModelSpec) -> LoadedModel:
@@ -240,43 +293,10 @@ class HuggingFaceAdapter:
         prompt: Prompt,
     ) -> PreparedInputs:
         """One sequence per expression, padded to the longest."""
-        token = held(model).image_token
+        places = self.rendered(model, expressions, prompt)
         pictures = [scene.picture for scene in scenes]
-        places = [
-            prompts.render(
-                prompt,
-                expression.text,
-                model.processor,
-                bare=self.bare_prompt(model),
-                system=self.system,
-                image_token=token,
-                answer=self.answer,
-            )
-            for expression in expressions
-        ]
         tensors, listener = self._process(model, pictures, expressions, places)
-        ids, mask = tensors["input_ids"].numpy(), tensors["attention_mask"].numpy()
-        self._check_length(model, mask, expressions)
-        queries, unknown = [], []
-        for index, expression in enumerate(expressions):
-            place = places[index].moved(token, listener.texts[index])
-            offsets = listener.offsets[index] * mask[index][:, None]
-            last = int(np.flatnonzero(mask[index])[-1])
-            rows = prompts.rows_of(prompt.query_row, place, offsets, last)
-            words = tuple(place.text[slice(*offsets[row].tolist())] for row in rows)
-            queries.append(Query(expression.scene, expression.text, index, rows, words))
-            unknown.append(
-                prompts.unknown_words(
-                    place, offsets, ids[index], model.processor.tokenizer.unk_token_id
-                )
-            )
-        return PreparedInputs(
-            tensors=MappingProxyType(self._placed(model, tensors)),
-            queries=tuple(queries),
-            sizes=tuple(picture.size for picture in pictures),
-            rendered=listener.texts,
-            unknown=tuple(unknown),
-        )
+        return self.prepared(model, pictures, expressions, prompt, places, tensors, listener)
 
     def vg_locate_image_tokens(
         self, model: LoadedModel, inputs: PreparedInputs
@@ -295,7 +315,7 @@ class HuggingFaceAdapter:
     ) -> AttentionRows:
         """One pass of the model up to the last wanted layer, without its output head."""
         kept = held(model)
-        taken = _rows_per_sequence(inputs)
+        taken = capture.rows_per_sequence(inputs)
         recorder = capture.Recorder(
             kept.layers, request.by_layer(), torch.tensor(taken, device=model.device)
         )
@@ -324,11 +344,6 @@ class HuggingFaceAdapter:
         places: Sequence[prompts.Rendered],
     ) -> tuple[dict[str, torch.Tensor], prompts.Listener]:
         tokenizer = model.processor.tokenizer
-        if len(expressions) > 1 and tokenizer.pad_token is None:
-            raise ModelError(
-                f"{model.name}: the tokenizer has no padding token, so one expression at a time, "
-                "or set processor.tokenizer.pad_token"
-            )
         shown = [self._shown(model, picture) for picture in images]
         processor, listener = prompts.listening(model.processor)
         side = held(model).options.get("padding_side", tokenizer.padding_side)
@@ -351,21 +366,6 @@ class HuggingFaceAdapter:
         kept = {name: value for name, value in tensors.items() if torch.is_tensor(value)}
         return kept, listener
 
-    def _check_length(
-        self, model: LoadedModel, mask: np.ndarray, expressions: Sequence[Expression]
-    ) -> None:
-        """Refuse what is longer than the model reads: beyond that its attention means nothing."""
-        config: Any = model.module.config
-        most = getattr(config.get_text_config(), "max_position_embeddings", None)
-        lengths = mask.sum(axis=1)
-        longest = int(lengths.argmax())
-        if isinstance(most, int) and lengths[longest] > most:
-            start = expressions[longest].text[:_SHOWN]
-            raise ExpressionError(
-                f"{start!r}...: {lengths[longest]} tokens with the picture, and {model.name} reads "
-                f"at most {most}; use fewer words"
-            )
-
     def _shown(self, model: LoadedModel, picture: Picture) -> Image.Image:
         # As a Pillow image: the channels of a 1 x 3 array cannot be told from its pixels.
         left, top, width, height = self.window(model, picture.size)
@@ -387,13 +387,3 @@ class HuggingFaceAdapter:
 def _attends(kind: str) -> bool:
     """Whether a layer of that type has an attention map."""
     return "attention" in kind and "linear" not in kind
-
-
-def _rows_per_sequence(inputs: PreparedInputs) -> list[list[int]]:
-    """The rows that any query wants of each sequence, evened out by repeating the last."""
-    sequences = len(inputs.tensors["input_ids"])
-    wanted: list[list[int]] = [[] for _ in range(sequences)]
-    for query in inputs.queries:
-        wanted[query.sequence] += [row for row in query.rows if row not in wanted[query.sequence]]
-    longest = max(map(len, wanted))
-    return [rows + [rows[-1] if rows else 0] * (longest - len(rows)) for rows in wanted]

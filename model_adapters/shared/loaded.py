@@ -28,6 +28,7 @@ class Held:
         image_token_id: the tokens that it becomes.
         tokenizing: held while the tokenizer works: it keeps the padding that it was last asked
             for, and refuses two threads at a time.
+        generating: held while the model generates, which leaves its shift of positions on it.
     """
 
     twins: Twins
@@ -36,6 +37,7 @@ class Held:
     image_token: str
     image_token_id: int
     tokenizing: threading.Lock = field(default_factory=threading.Lock)
+    generating: threading.Lock = field(default_factory=threading.Lock)
 
 
 def held(model: LoadedModel) -> Held:

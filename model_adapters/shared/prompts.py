@@ -9,19 +9,21 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64, Integer
 
+from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import ExpressionError, InputError, UnsupportedModelError
 
 ENDINGS = frozenset(".?!。．｡？！…‽؟۔।")
 _CLOSING = "\"'”’»)]）」』 "
 _HOLE = "\ue000"
+_SHOWN = 40  # characters of an expression that messages show
 
 
 @dataclass(frozen=True)
@@ -223,15 +225,18 @@ class Listener:
     Attributes:
         texts: the expanded prompts.
         offsets: sequences x tokens x (start, end), character offsets; padding is (0, 0).
+        options: how the processor called its tokenizer.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self.texts: tuple[str, ...] = ()
         self.offsets: Int64[np.ndarray, "sequences tokens 2"] = np.zeros((0, 0, 2), np.int64)
+        self.options: Mapping[str, Any] = {}
 
     def __call__(self, text: Sequence[str], **options: Any) -> Any:
         """Tokenise as asked, and keep the offsets."""
+        self.options = options
         self.texts = (text,) if isinstance(text, str) else tuple(text)
         tokens = self._tokenizer(text, **{**options, "return_offsets_mapping": True})
         self.offsets = np.asarray(tokens.pop("offset_mapping"), dtype=np.int64)
@@ -272,6 +277,47 @@ def rows_of(
     if not len(holding):
         holding = np.flatnonzero((starts <= place.stop) & (ends > place.start))
     return (int(holding[-1]),) if len(holding) else ()
+
+
+def check_length(
+    expressions: Sequence[Expression],
+    lengths: Integer[np.ndarray, " sequences"],
+    most: int | None,
+    name: str,
+) -> None:
+    """Refuse what is longer than the model reads: beyond that its attention means nothing.
+
+    Args:
+        expressions: one per sequence.
+        lengths: tokens of each, padding left out.
+        most: that the model reads, if its config says so.
+        name: of the model.
+    """
+    longest = int(lengths.argmax())
+    if isinstance(most, int) and lengths[longest] > most:
+        start = expressions[longest].text[:_SHOWN]
+        raise ExpressionError(
+            f"{start!r}...: {lengths[longest]} tokens with the picture, and {name} reads "
+            f"at most {most}; use fewer words"
+        )
+
+
+def check_rows(rows: Sequence[int], prompt: Prompt, image: Bool[np.ndarray, " tokens"]) -> None:
+    """Refuse rows that stand before the picture: in a causal model they do not see it.
+
+    Args:
+        rows: positions in a sequence.
+        prompt: which names them.
+        image: where the sequence holds the picture.
+
+    Raises:
+        ExpressionError: a row before the picture's first token.
+    """
+    if rows and image.any() and min(rows) < int(image.argmax()):
+        raise ExpressionError(
+            f"the query row {prompt.query_row!r} stands before the picture and cannot see it; "
+            "name words that stand behind it"
+        )
 
 
 def unknown_words(

@@ -1,4 +1,4 @@
-"""What published data sets are known to hold, so that an incomplete copy does not go unnoticed."""
+"""Published counts of data sets, so that an incomplete copy does not go unnoticed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _FILE = Path(__file__).with_name("counts.yaml")
 
 @dataclass(frozen=True)
 class Published:
-    """The counts of one split, as far as they are published; None = not stated anywhere.
+    """The published counts of one split; None = not stated anywhere.
 
     Attributes:
-        sentences: samples, for one sentence is one sample.
-        references: objects that are spoken of.
+        sentences: one sentence is one sample.
+        references: one reference is one object with all its sentences.
     """
 
     sentences: int | None = None
@@ -24,7 +24,7 @@ class Published:
 
 
 def published(name: str, by: str, split: str) -> Published:
-    """What is published of a split; nothing, where nothing is.
+    """Look up the published counts of a split; an unknown split has none.
 
     >>> published("refcoco", "unc", "val").sentences
     10834
@@ -37,7 +37,7 @@ def published(name: str, by: str, split: str) -> Published:
 def differences(
     name: str, by: str, split: str, *, sentences: int, references: int
 ) -> tuple[str, ...]:
-    """What to tell the user: each count that differs from the published one; else nothing.
+    """Describe each count that differs from the published one, in a sentence for the user.
 
     >>> differences("refcoco", "unc", "val", sentences=10_834, references=3_811)
     ()

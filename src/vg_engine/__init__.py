@@ -14,12 +14,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vg_engine._load import load
     from vg_engine._version import __version__
+    from vg_engine.api import edit, load
     from vg_engine.core.contract.picture import Picture
     from vg_engine.core.contract.prompt import Prompt
-    from vg_engine.core.contract.results import Grounding, HeadMaps
+    from vg_engine.core.contract.results import Grounding, HeadMaps, Instance
     from vg_engine.core.engine.engine import Engine, Settings
+    from vg_engine.core.engine.scene import OpenScene
     from vg_engine.core.errors import (
         AdapterNotFoundError,
         CaptureError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     )
     from vg_engine.core.heads import Head, HeadSet
     from vg_engine.core.selection.head_statistics import Criteria
+    from vg_engine.engine_spec import EngineSpec
     from vg_engine.plugins.datasets.naming import open_data
     from vg_engine.render import draw, sheet
     from vg_engine.studies.ablate.ablation import AblateSettings, ablate
@@ -54,6 +56,7 @@ __all__ = [
     "Criteria",
     "DiscoverSettings",
     "Engine",
+    "EngineSpec",
     "EvaluateSettings",
     "ExpressionError",
     "Grounding",
@@ -63,9 +66,11 @@ __all__ = [
     "HeadSetNotFoundError",
     "HeadsError",
     "InputError",
+    "Instance",
     "ModelError",
     "ModelNotFoundError",
     "NotFoundError",
+    "OpenScene",
     "OutputError",
     "Picture",
     "PictureError",
@@ -81,6 +86,7 @@ __all__ = [
     "compare",
     "discover",
     "draw",
+    "edit",
     "evaluate",
     "load",
     "open_data",
@@ -89,7 +95,8 @@ __all__ = [
 
 # Public name -> the module that it comes from, imported when the name is first used.
 _HOMES = {
-    "load": "vg_engine._load",
+    "load": "vg_engine.api",
+    "edit": "vg_engine.api",
     "open_data": "vg_engine.plugins.datasets.naming",
     "discover": "vg_engine.studies.discover.discovery",
     "DiscoverSettings": "vg_engine.studies.discover.discovery",
@@ -102,6 +109,9 @@ _HOMES = {
     "draw": "vg_engine.render",
     "sheet": "vg_engine.render",
     "Engine": "vg_engine.core.engine.engine",
+    "EngineSpec": "vg_engine.engine_spec",
+    "Instance": "vg_engine.core.contract.results",
+    "OpenScene": "vg_engine.core.engine.scene",
     "Settings": "vg_engine.core.engine.engine",
     "Grounding": "vg_engine.core.contract.results",
     "HeadMaps": "vg_engine.core.contract.results",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,16 @@ from vg_engine.core.contract.inputs import (
     AttentionRequest,
     AttentionRows,
     Expression,
+    Generation,
     PreparedInputs,
     Query,
 )
-from vg_engine.core.contract.model import LoadedModel, ModelSpec
+from vg_engine.core.contract.model import Capabilities, LoadedModel, ModelSpec
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.contract.scene import Scene
+from vg_engine.core.contract.scene import Encoding, Scene
 from vg_engine.core.engine.engine import Engine, Settings
-from vg_engine.core.errors import PictureError, TokenCountError
+from vg_engine.core.errors import ExpressionError, PictureError, TokenCountError
 from vg_engine.core.geometry import Frame, View
 from vg_engine.core.heads import Head, HeadSet
 from vg_engine.core.readout.regions import paper
@@ -91,6 +92,62 @@ class CellAdapter:
                     rows[i, :, 2 + row * GRID + column] = 0.9
             answers.append(rows)
         return AttentionRows(request.heads, tuple(answers))
+
+
+class Listening(CellAdapter):
+    """Hears of every pass: its pictures' corners, its texts, its tokens (ten and two a letter).
+
+    An expression that holds `bad` is refused, one that holds `big` is too much for the memory, and
+    so is a pass of more than `room` expressions.
+    """
+
+    def __init__(self, room: int = 99, **capabilities: bool) -> None:
+        super().__init__()
+        self.room, self.capabilities = room, Capabilities(**capabilities)
+        self.passes: list[tuple[list[int], list[str]]] = []
+        self.tokens: list[int] = []
+        self.kept: list[tuple[int, int]] = []
+        self.released: list[int] = []
+
+    def vg_load_model(self, spec: ModelSpec) -> LoadedModel:
+        return replace(super().vg_load_model(spec), capabilities=self.capabilities)
+
+    def vg_open_scene(self, picture: Picture, prompt: Prompt, depth: int) -> Encoding:
+        corner = int(picture.pixels[0, 0, 0])
+        self.kept.append((corner, depth))
+        return Encoding(prompt, depth, 100, corner, lambda: self.released.append(corner))
+
+    def vg_prepare_inputs(
+        self, scenes: Sequence[Scene], expressions: Sequence[Expression], prompt: Prompt
+    ) -> PreparedInputs:
+        texts = [expression.text for expression in expressions]
+        self.passes.append(([int(s.picture.pixels[0, 0, 0]) for s in scenes], texts))
+        if any("bad" in text for text in texts):
+            raise ExpressionError(f"{texts} holds a word that is not known")
+        plain = [Expression(e.scene, e.text.removeprefix("big ")[:3]) for e in expressions]
+        inputs = super().vg_prepare_inputs(scenes, plain, prompt)
+        queries = [replace(q, expression=t) for q, t in zip(inputs.queries, texts, strict=True)]
+        wide = 10 + 2 * max(map(len, texts))
+        ids = torch.zeros(len(texts), wide, dtype=torch.int64)
+        unknown = tuple(("word",) if "?" in text else () for text in texts)
+        return replace(inputs, tensors={"input_ids": ids}, queries=tuple(queries), unknown=unknown)
+
+    def vg_extract_attention(self, inputs: PreparedInputs, request: Any) -> Any:
+        texts = [query.expression for query in inputs.queries]
+        if len(texts) > self.room or any(text.startswith("big") for text in texts):
+            raise torch.OutOfMemoryError("no room")
+        self.tokens.append(inputs.tokens)
+        plain = [replace(q, expression=q.expression[:3]) for q in inputs.queries]
+        return super().vg_extract_attention(replace(inputs, queries=tuple(plain)), request)
+
+    def vg_generate(self, inputs: PreparedInputs) -> list[Generation]:
+        self.vg_extract_attention(inputs, None)
+        return []
+
+
+@pytest.fixture
+def listening() -> type[Listening]:
+    return Listening
 
 
 @pytest.fixture

@@ -20,17 +20,23 @@ def script():
     return module
 
 
+def named(node: ast.AST) -> str:
+    """The name of a class, or of the function that makes it."""
+    return ast.unparse(node.func if isinstance(node, ast.Call) else node)
+
+
 def contracts() -> set[tuple[str, str]]:
     """Every contract in our tests: file and class."""
     found = set()
     folders = ("tests/model_adapters", "tests/torchvision_families")
     for path in (path for folder in folders for path in (ROOT / folder).glob("test_*.py")):
-        classes = {
-            node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.ClassDef)
-        }
-        kit = {"AdapterContract"}
+        classes = {}
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                classes[node.name] = set(map(named, node.bases))
+            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+                classes[named(node.targets[0])] = {named(node.value)}
+        kit = {"AdapterContract", "contract"}
         for _ in classes:
             kit |= {name for name, bases in classes.items() if bases & kit}
         found |= {(path.name, name) for name in kit if name.startswith("Test")}

@@ -172,9 +172,9 @@ def test_prompts_in_every_form() -> None:
         (Prompt(system="s"), Prompt(system="s")),
     ):
         assert cells(heads="auto", prompt=given).settings.prompt == prompt
-    with pytest.raises(InputError, match="no field 'row'"):
+    with pytest.raises(InputError, match="prompt: unknown key 'row'; did you mean query_row"):
         cells(prompt={"row": "x"})
-    with pytest.raises(InputError, match="form 'talk': choose bare, chat"):
+    with pytest.raises(InputError, match="form: must be 'bare' or 'chat', got str 'talk'"):
         cells(prompt="talk")
 
 
@@ -194,7 +194,7 @@ def test_a_plugin_that_cannot_be_made_is_named() -> None:
     class Needy:
         def __init__(self, key: str) -> None: ...
 
-    with pytest.raises(PluginError, match=r"Needy\(\) raised TypeError.*without arguments"):
+    with pytest.raises(PluginError, match=r"'Needy' cannot be made: TypeError.*no arguments"):
         vg_engine.load("x", adapter=Needy)
 
 
@@ -305,10 +305,10 @@ def test_a_prompt_that_the_model_cannot_be_asked_with_is_refused_at_once(
         def vg_load_model(self, spec: ModelSpec) -> LoadedModel:
             return replace(super().vg_load_model(spec), close=lambda: closed.append(True))
 
-        def vg_prepare_inputs(self, images: Any, expressions: Any, prompt: Prompt) -> Any:
+        def vg_prepare_inputs(self, scenes: Any, expressions: Any, prompt: Prompt) -> Any:
             if prompt.form == "chat":
                 raise InputError("it has no chat template; use the bare prompt form")
-            return super().vg_prepare_inputs(images, expressions)
+            return super().vg_prepare_inputs(scenes, expressions)
 
     kept_by_the_user(package, "mine", "x", "prompt: {form: chat}\n")
     with pytest.raises(HeadsError, match=r"'mine' does not fit: .*no chat template.*--heads L2H1"):
@@ -334,7 +334,7 @@ def test_an_adapter_that_complains_of_all_is_heard_when_it_is_asked(
     package: Path, error: Exception
 ) -> None:
     class Difficult(kit().CellAdapter):  # type: ignore[misc]
-        def vg_prepare_inputs(self, images: Any, expressions: Any) -> Any:
+        def vg_prepare_inputs(self, scenes: Any, expressions: Any) -> Any:
             raise error
 
     kept_by_the_user(package, "mine", "x", "prompt: {form: chat}\n")

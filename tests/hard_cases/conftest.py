@@ -21,6 +21,7 @@ from vg_engine.core.contract.inputs import AttentionRequest, Expression
 from vg_engine.core.contract.model import ModelSpec
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.scene import Scene
 from vg_engine.core.engine.engine import Engine, Settings
 from vg_engine.core.heads import Head, HeadSet
 from vg_engine.core.readout.regions import peak_share
@@ -67,7 +68,7 @@ class Case:
         """Per query what the hooks hand out: heads x rows x keys, of every head with a map."""
         hooks, model = self.engine._hooks, self.engine.model
         asked = [Expression(0, text) for text in texts]
-        inputs = hooks.prepare_inputs(model, [picture], asked, prompt or Prompt())
+        inputs = hooks.prepare_inputs(model, [Scene(picture)], asked, prompt or Prompt())
         request = AttentionRequest(model.all_heads)
         return tuple(row.numpy() for row in hooks.extract_attention(model, inputs, request).rows)
 
@@ -134,12 +135,15 @@ def case_of(request: pytest.FixtureRequest) -> Callable[..., Case]:
         *,
         heads: Sequence[Head] = (),
         call: dict[str, Any] | None = None,
+        postprocessors: Sequence[tuple[str, object]] = (),
+        **settings: Any,
     ) -> Case:
         given = HeadSet("given", tuple(heads), "given") if heads else None
+        hooks = make_hooks(adapter_class.name, adapter_class(), postprocessors)
         engine = Engine(
-            make_hooks(adapter_class.name, adapter_class()),
-            ModelSpec(str(folder), device="cpu", dtype="float32"),
-            settings=Settings(peak_share, "peak_share", sigma=0.0, kernel=1),
+            hooks,
+            hooks.load_model(ModelSpec(str(folder), device="cpu", dtype="float32")),
+            Settings(peak_share, "peak_share", sigma=0.0, kernel=1, **settings),
             head_set=given,
             decode=lambda image: Picture(np.asarray(image)),
         )

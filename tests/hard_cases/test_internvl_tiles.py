@@ -11,6 +11,7 @@ import pytest
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.scene import Scene
 from vg_engine.model_adapters.families.internvl import InternVLAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import noise, open_adapter, paint
@@ -52,7 +53,7 @@ def test_views_are_the_tiles_and_the_thumbnail(
 ) -> None:
     hooks, model = case.engine._hooks, case.engine.model
     inputs = hooks.prepare_inputs(
-        model, [noise(size)], [Expression(0, text) for text in EXPRESSIONS], Prompt()
+        model, [Scene(noise(size))], [Expression(0, text) for text in EXPRESSIONS], Prompt()
     )
     token = model.processor.tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
     for query, views in zip(inputs.queries, hooks.locate_image_tokens(model, inputs), strict=True):

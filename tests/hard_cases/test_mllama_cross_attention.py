@@ -24,6 +24,7 @@ from transformers.models.mllama.image_processing_pil_mllama import (
 from vg_engine.core.contract.inputs import Expression, PreparedInputs
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
 from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.scene import Scene
 from vg_engine.core.errors import HeadsError
 from vg_engine.core.geometry import Frame, View
 from vg_engine.core.heads import Head
@@ -68,7 +69,7 @@ class MllamaAdapter(HuggingFaceAdapter):
         """Tile by tile on the keys of the cross-attention, behind each tile's class token."""
         located = []
         for query in inputs.queries:
-            grids = self.grids(model, Frame.of(*inputs.images[query.image]))
+            grids = self.grids(model, Frame.of(*inputs.sizes[query.scene]))
             tiles = int(inputs.tensors["aspect_ratio_mask"][query.sequence].sum())
             located.append(views_of(grids, np.arange(tiles * TOKENS), model=model.name))
         return located
@@ -212,9 +213,9 @@ def test_rows_are_those_of_the_cross_attention_modules(case: Any) -> None:
 
 def test_views_are_the_tiles_behind_their_class_tokens(case: Any) -> None:
     hooks, model = case.engine._hooks, case.engine.model
-    pictures = [noise(size) for size, _ in SHAPES]
+    scenes = [Scene(noise(size)) for size, _ in SHAPES]
     asked = [Expression(index, "it") for index in range(len(SHAPES))]
-    inputs = hooks.prepare_inputs(model, pictures, asked, Prompt())
+    inputs = hooks.prepare_inputs(model, scenes, asked, Prompt())
     for views, (_, (cols, rows)) in zip(
         hooks.locate_image_tokens(model, inputs), SHAPES, strict=True
     ):

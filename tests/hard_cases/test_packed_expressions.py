@@ -18,10 +18,11 @@ import torch
 
 from vg_engine.core.contract.inputs import AttentionRequest, Expression, PreparedInputs, Query
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
-from vg_engine.core.contract.picture import Picture
-from vg_engine.core.contract.prompt import Prompt, QueryRow
+from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.scene import Scene
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
+from vg_engine.model_adapters.shared.prefix import PrefixAdapter
 from vg_engine.testing import ContractError, noise, open_adapter, sharing
 from vg_engine.testing.tiny import tiny_llava
 
@@ -54,51 +55,65 @@ class PackedLlavaAdapter(LlavaAdapter):
     def vg_prepare_inputs(
         self,
         model: LoadedModel,
-        images: Sequence[Picture],
+        scenes: Sequence[Scene],
         expressions: Sequence[Expression],
         prompt: Prompt,
     ) -> PreparedInputs:
         """Prepare each expression alone, and lay them behind one another."""
         alone = [
             super(PackedLlavaAdapter, self).vg_prepare_inputs(
-                model, [images[e.image]], [Expression(0, e.text)], prompt
+                model, [scenes[e.scene]], [Expression(0, e.text)], prompt
             )
             for e in expressions
         ]
-        shown = sorted({e.image for e in expressions})
-        members = [[i for i, e in enumerate(expressions) if e.image == image] for image in shown]
+        shown = sorted({e.scene for e in expressions})
+        members = [[i for i, e in enumerate(expressions) if e.scene == scene] for scene in shown]
+        # Behind a kept prefix the query axis begins where that ends, and the key axis does not.
+        before = alone[0].queries[0].prefix_end or 0
+        assert all((each.queries[0].prefix_end or 0) == before for each in alone)
         ids = [each.tensors["input_ids"][0] for each in alone]
         packs = [_pack([ids[i] for i in group]) for group in members]
         longest = max(len(pack.tokens) for pack in packs)
+        # A token sees itself, and so does padding: a row without any key has no softmax.
+        mask = torch.eye(longest, dtype=torch.bool).repeat(len(packs), 1, 1, 1)
         tensors = {
             "input_ids": torch.full((len(packs), longest), model.processor.tokenizer.pad_token_id),
             "position_ids": torch.zeros((len(packs), longest), dtype=torch.int64),
-            # A token sees itself, and so does padding: a row without any key has no softmax.
-            "attention_mask": torch.eye(longest, dtype=torch.bool).repeat(len(packs), 1, 1, 1),
-            "pixel_values": torch.cat([alone[g[0]].tensors["pixel_values"] for g in members]),
+            "attention_mask": torch.cat((mask.new_ones(*mask.shape[:3], before), mask), dim=-1),
         }
+        if not before:
+            pictures = [alone[group[0]].tensors["pixel_values"] for group in members]
+            tensors["pixel_values"] = torch.cat(pictures)
         queries: dict[int, Query] = {}
         for sequence, (group, pack) in enumerate(zip(members, packs, strict=True)):
             inside = slice(len(pack.tokens))
             tensors["input_ids"][sequence, inside] = pack.tokens
-            tensors["position_ids"][sequence, inside] = pack.places
-            tensors["attention_mask"][sequence, 0, inside, inside] = pack.seen
+            tensors["position_ids"][sequence, inside] = before + pack.places
+            seen = tensors["attention_mask"][sequence, 0, inside, before:]
+            seen[:, inside] = pack.seen
             for start, index in zip(pack.starts, group, strict=True):
                 (query,) = alone[index].queries
                 by = start - pack.shared
                 rows = tuple(row + by * (row >= pack.shared) for row in query.rows)
                 queries[index] = replace(
                     query,
-                    image=expressions[index].image,
+                    scene=expressions[index].scene,
                     sequence=sequence,
                     rows=rows,
-                    prefix_end=pack.shared,
+                    prefix_end=before + pack.shared,
                 )
         return PreparedInputs(
             tensors=MappingProxyType({name: t.to(model.device) for name, t in tensors.items()}),
             queries=tuple(queries[index] for index in range(len(expressions))),
-            images=tuple(picture.size for picture in images),
+            sizes=tuple(scene.picture.size for scene in scenes),
+            context=alone[0].context,
         )
+
+
+class PackedKeepingAdapter(PackedLlavaAdapter, PrefixAdapter):
+    """Packs behind a kept prefix what is asked about its picture."""
+
+    name: ClassVar[str] = "llava-packed-keeping"
 
 
 def _pack(ids: Sequence[torch.Tensor]) -> Pack:
@@ -141,9 +156,9 @@ def prompt_of(expression: str) -> str:
 
 def prepared(case: Any, prompt: Prompt | None = None) -> PreparedInputs:
     asked = [Expression(image, EXPRESSIONS[text]) for image, text in ASKED]
-    pictures = [noise(size, seed) for seed, size in enumerate(SIZES)]
+    scenes = [Scene(noise(size, seed)) for seed, size in enumerate(SIZES)]
     inputs: PreparedInputs = case.engine._hooks.prepare_inputs(
-        case.engine.model, pictures, asked, prompt or Prompt()
+        case.engine.model, scenes, asked, prompt or Prompt()
     )
     return inputs
 
@@ -182,9 +197,7 @@ def test_one_sequence_per_picture(packed: Any) -> None:
 
 
 @pytest.mark.parametrize("row", ["expression_last", "expression_all"])
-def test_rows_equal_those_of_the_unpacked_adapter(
-    packed: Any, unpacked: Any, row: QueryRow
-) -> None:
+def test_rows_equal_those_of_the_unpacked_adapter(packed: Any, unpacked: Any, row: str) -> None:
     inputs, apart = (prepared(case, Prompt(query_row=row)) for case in (packed, unpacked))
     worst = sharpest = 0.0
     for query, rows, other, alone in zip(
@@ -214,7 +227,7 @@ def test_maps_equal_eager_attention_of_each_alone(packed: Any) -> None:
     worst = sharpest = 0.0
     for seed in range(3):
         picture = noise((112, 112), seed)
-        maps, answers = packed.engine.maps(picture, texts), packed.engine.ground(picture, texts)
+        maps, answers = packed.engine.maps(picture, texts), packed.engine.ground_all(picture, texts)
         for text, seen, answer in zip(texts, maps, answers, strict=True):
             ids = packed.tensors(picture, prompt_of(text))["input_ids"][0].numpy()
             expected = packed.eager(picture, prompt_of(text))[:, ids == token]
@@ -257,8 +270,8 @@ def test_the_kit_accepts_packing_and_finds_expressions_that_see_each_other(folde
     assert sharing.check_packing(opened) < sharing.TOLERANCE
 
     class Leaky(PackedLlavaAdapter):
-        def vg_prepare_inputs(self, model, images, expressions, prompt):  # type: ignore[no-untyped-def]
-            inputs = super().vg_prepare_inputs(model, images, expressions, prompt)
+        def vg_prepare_inputs(self, model, scenes, expressions, prompt):  # type: ignore[no-untyped-def]
+            inputs = super().vg_prepare_inputs(model, scenes, expressions, prompt)
             mask = inputs.tensors["attention_mask"]
             # Causal, and no more: whoever stands behind sees the expressions before.
             tensors = {**inputs.tensors, "attention_mask": torch.ones_like(mask).tril()}
@@ -266,3 +279,36 @@ def test_the_kit_accepts_packing_and_finds_expressions_that_see_each_other(folde
 
     with pytest.raises(ContractError, match="packed differs from alone by"):
         sharing.check_packing(open_adapter(Leaky(), str(folder)))
+
+
+@pytest.mark.parametrize("row", ["expression_last", "expression_all"])
+def test_packed_behind_a_kept_prefix(
+    folder: Path, unpacked: Any, case_of: Callable[..., Any], row: str
+) -> None:
+    """One pass of all expressions' own tokens, once the picture was encoded."""
+    engine, prompt = case_of(PackedKeepingAdapter, folder).engine, Prompt(query_row=row)
+    passes: list[tuple[int, int]] = []
+    engine.model.module.get_decoder().layers[0].register_forward_pre_hook(
+        lambda _, given: passes.append(tuple(given[0].shape[:2]))
+    )
+    worst = sharpest = 0.0
+    for seed, size in enumerate(SIZES):
+        picture = noise(size, seed)
+        expected = unpacked.engine.maps(picture, EXPRESSIONS, prompt=prompt)
+        with engine.open(picture) as scene:
+            for _ in range(2):
+                found = scene.maps(EXPRESSIONS, prompt=prompt)
+                for one, other in zip(found, expected, strict=True):
+                    assert one.expression == other.expression
+                    off = np.abs(one.maps.values - other.maps.values).max()
+                    worst = max(worst, float(off))
+                    sharpest = max(sharpest, float(one.maps.values.max()))
+    prefix = len(prompt_of("")) - len("<image>.") + 64  # the newline behind the picture, too
+    own = sum(len(text) + 1 for text in EXPRESSIONS)
+    # "the red cup" twice, and others that begin alike: their common beginning is packed once.
+    assert [count for _, count in passes[::3]] == [prefix] * len(SIZES)
+    assert all(count <= own and sequences == 1 for sequences, count in passes[1::3])
+    assert passes[1::3] == passes[2::3]
+    print(f"packed behind a prefix, {row}: largest error {worst:.1e}, sharpest {sharpest:.2f}")
+    assert worst < 1e-5
+    assert sharpest > 0.4

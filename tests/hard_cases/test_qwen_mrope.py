@@ -24,6 +24,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
 from vg_engine.core.contract.inputs import AttentionRequest, Expression
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.scene import Scene
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.shared.grids import Grid
 from vg_engine.model_adapters.shared.huggingface import VICUNA, HuggingFaceAdapter
@@ -145,20 +146,20 @@ def test_maps_equal_eager_attention(case: Any) -> None:
 def test_positions_are_those_of_three_axes(case: Any) -> None:
     """A picture's tokens share one time and count rows and columns; text goes on behind both."""
     hooks, model = case.engine._hooks, case.engine.model
-    pictures = [noise(size) for size in SIZES]
+    scenes = [Scene(noise(size)) for size in SIZES]
     asked = [Expression(i, text) for i, text in enumerate(EXPRESSIONS)]
-    inputs = hooks.prepare_inputs(model, pictures, asked, Prompt())
+    inputs = hooks.prepare_inputs(model, scenes, asked, Prompt())
     located = hooks.locate_image_tokens(model, inputs)
     for query, (view,) in zip(inputs.queries, located, strict=True):
         where = inputs.tensors["position_ids"][:, query.sequence].numpy()
         start = where[0, view.positions[0, 0] - 1] + 1
-        assert view.shape == (SIZES[query.image][1] // TOKEN, SIZES[query.image][0] // TOKEN)
+        assert view.shape == (SIZES[query.scene][1] // TOKEN, SIZES[query.scene][0] // TOKEN)
         for (row, col), position in np.ndenumerate(view.positions):
             assert where[:, position].tolist() == [start, start + row, start + col]
         behind = where[:, view.positions[-1, -1] + 1]
         assert behind.tolist() == [start + max(view.shape)] * 3
     # Positions are handed over: nothing of this picture is kept for the next one.
-    case.rows(pictures[0], EXPRESSIONS)
+    case.rows(scenes[0].picture, EXPRESSIONS)
     assert model.module.base_model.rope_deltas is None
 
 
@@ -166,7 +167,7 @@ def test_positions_of_one_axis_would_be_noticed(case: Any) -> None:
     """With counted positions the rows are others: the comparison above has teeth."""
     hooks, model = case.engine._hooks, case.engine.model
     picture = noise(SIZES[0], 5)
-    inputs = hooks.prepare_inputs(model, [picture], [Expression(0, "the cup")], Prompt())
+    inputs = hooks.prepare_inputs(model, [Scene(picture)], [Expression(0, "the cup")], Prompt())
     tensors = {**inputs.tensors, "position_ids": counted(inputs.tensors["attention_mask"])}
     inputs = replace(inputs, tensors=MappingProxyType(tensors))
     flat = hooks.extract_attention(model, inputs, AttentionRequest(model.all_heads)).rows[0]

@@ -122,6 +122,7 @@ def test_adapters_are_registered_in_one_place(settings: dict[str, Any]) -> None:
         "adapters",
         "converters",
         "datasets",
+        "editors",
         "model_types",
         "plugins",
         "regions",

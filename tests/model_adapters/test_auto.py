@@ -1,11 +1,11 @@
 """Auto: what it measures, assumes and refuses; its contract on models that it was not told of."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from families import ask, contract, prompted
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -13,22 +13,18 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, PictureError, TokenCountError, UnsupportedModelError
 from vg_engine.model_adapters.families.auto import AutoAdapter
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.shared import probe_geometry
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import noise, open_adapter
 from vg_engine.testing.tiny import tiny_internvl, tiny_llava
 
 BARE = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
     "helpful, detailed, and polite answers to the user's questions. <image>\nthe cup."
 )
-GOLDEN = (
-    Golden("the cup", Prompt(), BARE, rows=(13,)),
-    Golden("it", Prompt("chat"), "USER: <image>\nit. ASSISTANT:", rows=(13,)),
-)
+GOLDEN = (prompted(BARE, form="bare"), prompted("USER: <image>\nit. ASSISTANT:", "it"))
 
 
 class FromMemory(AutoAdapter):
@@ -39,22 +35,8 @@ class FromMemory(AutoAdapter):
         return config.get("model_type") == "llava"
 
 
-class TestCrop(AdapterContract):
-    adapter = FromMemory
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny_llava(folder)
-
-
-class TestPad(AdapterContract):
-    adapter = FromMemory
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny_llava(folder, geometry="pad")
-
-
+TestCrop = contract(FromMemory, GOLDEN, tiny_llava)
+TestPad = contract(FromMemory, GOLDEN, lambda folder: tiny_llava(folder, geometry="pad"))
 SIZE = {"height": 56, "width": 56}
 
 
@@ -213,14 +195,14 @@ def test_tiles_whose_tokens_make_a_square_are_refused(tmp_path):
     with pytest.raises(UnsupportedModelError, match="3 pictures out of one"):
         open_adapter(AutoAdapter(), folder)
     told = open_adapter(AutoAdapter(), folder, options={"geometry": "squash"})
-    inputs = told.prepare([noise((600, 200))], [Expression(0, "it")])
+    inputs = ask(told, (600, 200))
     with pytest.raises(TokenCountError, match="64 image tokens for one picture and 16"):
         told.views(inputs)
 
 
 def test_another_number_of_tokens_than_before_is_refused(tmp_path):
     opened = open_adapter(AutoAdapter(), str(tiny_llava(tmp_path / "tiny")))
-    inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")])
+    inputs = ask(opened)
     ids = inputs.tensors["input_ids"].clone()
     ids[0, :36] = ids[0, -1]
     ids[ids == opened.model.module.config.image_token_id] = ids[0, -1]
@@ -275,7 +257,7 @@ def test_token_counts_that_form_no_square_are_refused_and_may_be_declared(tmp_pa
     folder = str(tiny_llava(tmp_path / "tiny"))
     plain = AutoModelForImageTextToText.from_pretrained(folder)
     opened = open_adapter(AutoAdapter(), folder)
-    inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")])
+    inputs = ask(opened)
     short = AutoAdapter()
     short.image_positions = lambda *_: AutoAdapter.image_positions(short, *_)[:32]
     with pytest.raises(TokenCountError, match=r"32 image tokens form no square.*rows=\.\.\., cols"):

@@ -1,57 +1,43 @@
 """Aya Vision passes the public contract: named tiles, and layers that see a window."""
 
-from pathlib import Path
-from typing import Any, ClassVar
-
 import pytest
 import torch
-from transformers import (
-    AyaVisionConfig,
-    AyaVisionForConditionalGeneration,
-    AyaVisionProcessor,
-    Cohere2Config,
-    SiglipVisionConfig,
-)
+import transformers as hf
+from families import TOWER, chat, checkpoint, contract, fields, prompted, sees_a_window, views
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.aya_vision import AyaVisionAdapter
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 # Shorter than most sequences here, so that three of four layers do not see the first tiles.
 WINDOW = 40
 TURN, USER, BOT = "<|START_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>"
 # The turns are those of public prompts for aya-vision-8b; the system turn is from memory.
-CHAT = (
-    "{{ bos_token }}{% for message in messages %}<|START_OF_TURN_TOKEN|>"
-    "{{ {'user': '<|USER_TOKEN|>', 'system': '<|SYSTEM_TOKEN|>'}[message['role']] }}"
-    "{% for content in message['content'] %}"
-    "{% if content['type'] == 'image' %}<image>{% else %}{{ content['text'] }}{% endif %}"
-    "{% endfor %}<|END_OF_TURN_TOKEN|>{% endfor %}"
-    "{% if add_generation_prompt %}<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>{% endif %}"
+CHAT = chat(
+    TURN + "{{ {'user': '<|USER_TOKEN|>', 'system': '<|SYSTEM_TOKEN|>'}[message['role']] }}",
+    "<image>",
+    "<|END_OF_TURN_TOKEN|>",
+    answer="<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+    opening="{{ bos_token }}",
 )
 GOLDEN = (
-    Golden(
-        "the cup",
-        Prompt(system="Look."),
+    prompted(
         "Look. <|START_OF_IMG|>TILE_GLOBAL<|IMG_PATCH|><|END_OF_IMG|>\nthe cup.",
-        rows=(13,),
+        form="bare",
+        system="Look.",
     ),
-    Golden(
-        "which cup?",
-        Prompt("chat", system="See."),
+    prompted(
         "<BOS_TOKEN><|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>See.<|END_OF_TURN_TOKEN|>"
         "<|START_OF_TURN_TOKEN|><|USER_TOKEN|><|START_OF_IMG|>TILE_GLOBAL<|IMG_PATCH|>"
         "<|END_OF_IMG|>which cup?<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
-        rows=(30,),
+        "which cup?",
+        system="See.",
     ),
 )
 
 
-def tiny(folder: Path, *, image_size: int = 112, most: int = 4, layers: int = 4) -> Path:
+def tiny(folder, *, image_size=112, most=4, layers=4):
     """A tiny Aya Vision; 364 pixels make the real 13 x 13 cells of a tile."""
     special = [
         *("<PAD>", "<UNK>", "<BOS_TOKEN>", "<|END_OF_TURN_TOKEN|>", TURN, USER, BOT),
@@ -59,18 +45,15 @@ def tiny(folder: Path, *, image_size: int = 112, most: int = 4, layers: int = 4)
     ]
     tokenizer = byte_tokenizer(
         special,
-        pad_token="<PAD>",
-        unk_token="<UNK>",
-        bos_token="<BOS_TOKEN>",
-        eos_token="<|END_OF_TURN_TOKEN|>",
+        **fields("""pad_token=<PAD> unk_token=<UNK> bos_token=<BOS_TOKEN>
+            eos_token=<|END_OF_TURN_TOKEN|>"""),
         extra_special_tokens=special[4:],
         padding_side="left",
     )
     images = GotOcr2ImageProcessorPil(
         size={"height": image_size, "width": image_size}, max_patches=most
     )
-    made: Any = AyaVisionProcessor
-    processor = made(
+    processor = hf.AyaVisionProcessor(
         images,
         tokenizer,
         patch_size=14,
@@ -78,59 +61,29 @@ def tiny(folder: Path, *, image_size: int = 112, most: int = 4, layers: int = 4)
         downsample_factor=2,
         chat_template=CHAT,
     )
-    config: Any = AyaVisionConfig
-    config = config(
-        vision_config=SiglipVisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            image_size=image_size,
-            patch_size=14,
-            vision_use_head=False,
+    config = hf.AyaVisionConfig(
+        vision_config=hf.SiglipVisionConfig(
+            **TOWER, image_size=image_size, patch_size=14, vision_use_head=False
         ),
-        text_config=Cohere2Config(**text_sizes(tokenizer, layers=layers), sliding_window=WINDOW),
+        text_config=hf.Cohere2Config(**text_sizes(tokenizer, layers=layers), sliding_window=WINDOW),
         downsample_factor=2,
         image_token_index=tokenizer.convert_tokens_to_ids("<|IMG_PATCH|>"),
     )
     torch.manual_seed(0)
-    return save_tiny(AyaVisionForConditionalGeneration(config), processor, folder, sharpness=10.0)
+    return save_tiny(
+        hf.AyaVisionForConditionalGeneration(config), processor, folder, sharpness=10.0
+    )
 
 
-def views(opened, size):
-    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
-
-
-class TestAyaVision(AdapterContract):
-    adapter = AyaVisionAdapter
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny(folder)
-
+class TestAyaVision(contract(AyaVisionAdapter, GOLDEN, tiny)):
     def test_layers_with_a_window_do_not_see_the_first_tiles(self, opened):
-        inputs = opened.prepare([noise((300, 200))], [Expression(0, "the cup")])
-        (rows,), last = opened.rows(inputs), inputs.queries[0].rows[0]
-        kinds = opened.model.module.config.text_config.layer_types
-        assert kinds == ["sliding_attention"] * 3 + ["full_attention"]
-        for head, values in zip(opened.model.all_heads, rows, strict=True):
-            beyond = values[0, : last - WINDOW + 1].max().item()
-            assert (beyond == 0) == (kinds[head.layer] == "sliding_attention")
+        sees_a_window(opened, WINDOW)
 
 
-class TestOneTile(AdapterContract):
-    adapter = AyaVisionAdapter
-    options: ClassVar = {"max_tiles": 1}
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny(folder)
-
-
-@pytest.fixture(scope="module")
-def real_tiles(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("aya") / "364"
-    return tiny(folder, image_size=364, most=12, layers=1)
+TestOneTile = contract(
+    AyaVisionAdapter, GOLDEN, tiny, options={"max_tiles": 1}, foreign=("patch_size", 14, (16, 64))
+)
+real_tiles = checkpoint(tiny, image_size=364, most=12, layers=1)
 
 
 def test_a_photograph_has_thirteen_by_thirteen_cells_a_tile(real_tiles):
@@ -141,13 +94,6 @@ def test_a_photograph_has_thirteen_by_thirteen_cells_a_tile(real_tiles):
     assert {view.shape for view in found} == {(13, 13)}
     assert found[5].extent == pytest.approx((160.0, 160.0, 320.0, 320.0))
     assert found[-1].extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_tiles):
-    opened = open_adapter(AyaVisionAdapter(), str(real_tiles), options={"max_tiles": 1})
-    opened.model.processor.patch_size = 14
-    with pytest.raises(TokenCountError, match=r"expected 169 image tokens .* made 676"):
-        views(opened, (64, 64))
 
 
 def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows):
@@ -164,9 +110,7 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
             settings={
                 "downsample_factor": 1,
                 "image_token": "<image>",
-                "img_size": 364,
-                "patch_size": 28,
-                "processor_class": "AyaVisionProcessor",
+                **fields("img_size=364 patch_size=28 processor_class=AyaVisionProcessor"),
             },
             renamed=[(r"^vision_tower\.", "vision_tower.vision_model.")],
         )

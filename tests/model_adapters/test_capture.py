@@ -7,6 +7,7 @@ from unittest import mock
 
 import pytest
 import torch
+from families import fields
 from transformers import (
     AttentionInterface,
     AutoModelForImageTextToText,
@@ -28,15 +29,8 @@ from vg_engine.model_adapters.shared import capture
 from vg_engine.testing import conduct, noise, open_adapter, parity
 from vg_engine.testing.tiny import sharpen, tiny_llava
 
-SMALL = {
-    "vocab_size": 50,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-}
+SMALL = fields("""vocab_size=50 hidden_size=32 intermediate_size=64 num_hidden_layers=3
+        num_attention_heads=4 num_key_value_heads=2 head_dim=8""")
 
 
 @pytest.fixture(scope="module")
@@ -195,10 +189,7 @@ def test_packed_expressions_are_kept_apart_by_a_block_mask(folder):
     mask = torch.ones(length, length).tril().bool()
     mask[cut:, shared:cut] = False
     where = torch.cat((torch.arange(cut), torch.arange(shared, len(ids[1]))))[None]
-    queries = (
-        replace(first.queries[0]),
-        replace(second.queries[0], rows=(length - 1,)),
-    )
+    queries = (replace(first.queries[0]), replace(second.queries[0], rows=(length - 1,)))
     together = replace(
         first,
         tensors={

@@ -1,98 +1,75 @@
 """Chameleon passes the public contract: a grid of discrete tokens."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
+from families import ask, chat, contract, fields, keep_own_pixels, prompted, scale, shows
 from transformers import ChameleonConfig, ChameleonForConditionalGeneration, ChameleonProcessor
 from transformers.models.chameleon.image_processing_pil_chameleon import ChameleonImageProcessorPil
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.picture import Picture
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.chameleon import ChameleonAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter
+from vg_engine.testing import noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 CODES = 256
 # The family ships no template: this one is for the contract alone.
-CHAT = (
-    "{% for message in messages %}{% for content in message['content'] %}"
-    "{% if content['type'] == 'image' %}<image>{% else %}{{ content['text'] }}{% endif %}"
-    "{% endfor %}{% endfor %}"
-)
+CHAT = chat("", "<image>", "")
 PICTURE = "<racm3:break><image><eoss>"
 GOLDEN = (
-    Golden("the cup", Prompt(), f"{VICUNA} {PICTURE}\nthe cup.<reserved08706>", rows=(13,)),
-    Golden("which cup?", Prompt("chat"), f"{PICTURE}which cup?<reserved08706>", rows=(30,)),
+    prompted(f"{VICUNA} {PICTURE}\nthe cup.<reserved08706>", form="bare"),
+    prompted(f"{PICTURE}which cup?<reserved08706>", "which cup?"),
 )
 
 
-def tiny_chameleon(
-    folder: Path, *, side: int = 64, steps: tuple[int, ...] = (1, 1, 1, 1), layers: int = 4
-) -> Path:
+def tiny_chameleon(folder, *, side=64, steps: tuple[int, ...] = (1, 1, 1, 1), layers: int = 4):
     """A tiny checkpoint: each step of its encoder but the last halves the picture."""
     special = ["<pad>", "<s>", "</s>", "<racm3:break>", "<eoss>", "<image>", "<reserved08706>"]
     tokenizer = byte_tokenizer(
         special,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        sep_token="<reserved08706>",
-        extra_special_tokens=["<image>"],
-        padding_side="left",
+        **fields("""pad_token=<pad> bos_token=<s> eos_token=</s> sep_token=<reserved08706>
+            extra_special_tokens=["<image>"] padding_side=left"""),
     )
     tokenizer.chat_template = CHAT
     images = ChameleonImageProcessorPil(
         size={"shortest_edge": side}, crop_size={"height": side, "width": side}
     )
     tokens = (side // 2 ** (len(steps) - 1)) ** 2
-    made: Any = ChameleonProcessor
-    processor = made(images, tokenizer, image_seq_length=tokens)
+    processor = ChameleonProcessor(images, tokenizer, image_seq_length=tokens)
     # A code's digits are spelt with letters: IMGIMGBCZ is code 12.
     spelt = ["".join(chr(ord("A") + int(digit)) for digit in str(code)) for code in range(CODES)]
     codes = {f"IMGIMG{word}Z": len(tokenizer) + code for code, word in enumerate(spelt)}
-    made = ChameleonConfig
-    config = made(
+    config = ChameleonConfig(
         **{**text_sizes(tokenizer, layers=layers), "vocab_size": len(tokenizer) + CODES},
         vocabulary_map={"<image>": tokenizer.convert_tokens_to_ids("<image>"), **codes},
         vq_config={
-            "embed_dim": 8,
+            **fields("embed_dim=8 latent_channels=32 base_channels=32 num_res_blocks=1"),
             "num_embeddings": CODES,
-            "latent_channels": 32,
             "resolution": side,
-            "base_channels": 32,
             "channel_multiplier": list(steps),
-            "num_res_blocks": 1,
         },
     )
     torch.manual_seed(0)
-    module: Any = ChameleonForConditionalGeneration(config)
-    for name, parameter in module.get_decoder().named_parameters():
-        # Queries and keys are normed, so projections cannot sharpen.
-        if name.endswith(("q_norm.weight", "k_norm.weight")):
-            parameter.data.mul_(2.0)
+    module = ChameleonForConditionalGeneration(config)
+    # Queries and keys are normed, so projections cannot sharpen.
+    scale(module.get_decoder(), 2.0, "q_norm.weight", "k_norm.weight")
     return save_tiny(module, processor, folder)
 
 
-class TestChameleon(AdapterContract):
-    adapter = ChameleonAdapter
-    golden = GOLDEN
+class TestChameleon(
+    contract(
+        ChameleonAdapter, GOLDEN, tiny_chameleon, foreign=("image_seq_length", 1023, (64, 1023))
+    )
+):
     strips = False  # a code changes only if much of its cell does
 
-    def build(self, folder: Path) -> None:
-        tiny_chameleon(folder)
+    def vision_tower(self, module):
+        return module.model.vqmodel
 
-    def vision_tower(self, module: Any) -> torch.nn.Module:
-        tower: torch.nn.Module = module.model.vqmodel
-        return tower
-
-    def unmix(self, opened: Opened) -> None:
+    def unmix(self, opened):
         """No norms over the whole picture, no attention, and no look beyond one's own patch."""
-        tower: Any = self.vision_tower(opened.model.module)
+        tower = self.vision_tower(opened.model.module)
         torch.manual_seed(0)
         for name, part in list(tower.encoder.named_modules()):
             if isinstance(part, torch.nn.GroupNorm):
@@ -101,7 +78,7 @@ class TestChameleon(AdapterContract):
             elif name.endswith("proj_out"):
                 torch.nn.init.zeros_(part.weight)
             elif isinstance(part, torch.nn.Conv2d):
-                _keep_own_pixels(part)
+                keep_own_pixels(part)
         # Codes that these other features use: of noise, and of plain colours.
         pictures = [noise((64, 64), seed) for seed in range(3)]
         red = noise((64, 64)).pixels.copy()
@@ -114,38 +91,28 @@ class TestChameleon(AdapterContract):
             codebook = tower.quantize.embedding.weight
             codebook.copy_(seen[torch.randperm(len(seen))[:CODES]])
         # Like codes get like embeddings: a neighbour's change of code then is a small one.
-        module: Any = opened.model.module
+        module = opened.model.module
         words = module.get_input_embeddings().weight.data
         for code, token in module.model.vocabulary_mapping.img2bpe.items():
             words[token] = 0
             words[token, : codebook.shape[1]] = codebook[code].detach()
 
-    def test_vision_tower_keeps_its_attention(self, folder: Path, opened: Opened) -> None:
+    def test_vision_tower_keeps_its_attention(self, folder, opened):
         """Here the whole model shares one config with its decoder, so the tower is asked itself."""
         plain = self.vision_tower(self.load_plain(folder, "sdpa"))
         tower = self.vision_tower(opened.model.module)
-        tensors = opened.prepare([noise((90, 70))], [Expression(0, "it")]).tensors
+        tensors = ask(opened, (90, 70)).tensors
         codes = [each.encode(tensors["pixel_values"]).image_tokens for each in (plain, tower)]
         assert len(codes[0].unique()) > 1
         assert torch.equal(*codes)
 
-    def features(self, opened: Opened, inputs: Any) -> torch.Tensor:
+    def features(self, opened, inputs) -> torch.Tensor:
         """What the first layer gets: the embedding of a cell moves when its code changes."""
         return first_layer_input(opened, inputs)
 
 
-def _keep_own_pixels(part: torch.nn.Conv2d) -> None:
-    """Of a convolution's window only what lies in its own cell."""
-    torch.nn.init.normal_(part.weight)
-    mask = torch.zeros(part.weight.shape[-2:])
-    # A step of two pads outside the convolution, on the right and below.
-    first, step = int(part.padding[0]), part.stride[0]
-    mask[first : first + step, first : first + step] = 1
-    part.weight.data *= mask / (part.in_channels * mask.sum()) ** 0.5
-
-
-def first_layer_input(opened: Opened, inputs: Any) -> torch.Tensor:
-    module: Any = opened.model.module
+def first_layer_input(opened, inputs) -> torch.Tensor:
+    module = opened.model.module
     kept: list[torch.Tensor] = []
     layer = module.get_decoder().layers[0]
     handle = layer.register_forward_pre_hook(lambda _, arguments: kept.append(arguments[0]))
@@ -167,19 +134,6 @@ def real_size(tmp_path_factory):
 
 
 def test_the_middle_of_a_photograph_is_32_by_32_cells(real_size):
-    inputs = real_size.prepare([noise((640, 480))], [Expression(0, "it")])
-    ((view,),) = real_size.views(inputs)
-    assert view.shape == (32, 32)
     # 682 x 512 after resizing, of which 85 columns at either end are cut off.
-    assert view.extent == pytest.approx((85 * 640 / 682, 0.0, 597 * 640 / 682, 480.0))
+    shows(real_size, (640, 480), (32, 32), (85 * 640 / 682, 0.0, 597 * 640 / 682, 480.0))
     assert "cut to a square" in real_size.model.statements[0]
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_size):
-    real_size.model.processor.image_seq_length = 1023
-    try:
-        inputs = real_size.prepare([noise((64, 64))], [Expression(0, "it")])
-        with pytest.raises(TokenCountError, match=r"expected 1024 image tokens .* made 1023"):
-            real_size.views(inputs)
-    finally:
-        real_size.model.processor.image_seq_length = 1024

@@ -223,8 +223,7 @@ def test_a_picture_is_grounded(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (60, 120, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(photo)
     ran = CliRunner().invoke(
-        app,
-        ["run", "--model", str(tmp_path / "n"), "--image", str(photo), "--text", "a", "--json"],
+        app, ["run", "--model", str(tmp_path / "n"), "--image", str(photo), "--text", "a", "--json"]
     )
     assert ran.exit_code == 0, ran.output
     assert len(json.loads(ran.stdout)["boxes"][0]) == 4

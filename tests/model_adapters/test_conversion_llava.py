@@ -16,12 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from transformers import (
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-)
+from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 from typer.testing import CliRunner, Result
 
 import vg_engine
@@ -190,8 +185,7 @@ def test_with_a_separate_tower_a_picture_is_grounded(tmp_path: Path, photo: Path
     assert "keys assumed, never seen in a checkpoint: 0 tensors" in done.stdout
     assert torch.equal(logits(loaded(tmp_path / "n")), logits(model))
     ran = CliRunner().invoke(
-        app,
-        ["run", "--model", str(tmp_path / "n"), "--image", str(photo), "--text", "a", "--json"],
+        app, ["run", "--model", str(tmp_path / "n"), "--image", str(photo), "--text", "a", "--json"]
     )
     assert ran.exit_code == 0, ran.output
     assert "padded to a square" in ran.stderr

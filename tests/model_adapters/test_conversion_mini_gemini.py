@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from families import fields
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
@@ -110,20 +111,14 @@ class Original:
         )
         self.tower = CLIPVisionModel(
             CLIPVisionConfig(
-                hidden_size=64,
-                intermediate_size=48,
-                num_hidden_layers=3,
-                num_attention_heads=1,
-                image_size=56,
-                patch_size=14,
+                **fields("""hidden_size=64 intermediate_size=48 num_hidden_layers=3
+                    num_attention_heads=1 image_size=56 patch_size=14""")
             )
         ).eval()
         sizes = {
             "vocab_size": len(self.tokenizer),
-            "hidden_size": 48,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
+            **fields("""hidden_size=48 intermediate_size=64 num_hidden_layers=2
+                num_attention_heads=4"""),
         }
         if text == "gemma":
             config = GemmaConfig(**sizes, num_key_value_heads=1, head_dim=20)
@@ -171,14 +166,11 @@ class Original:
         name = {"gemma": "MGMGemmaForCausalLM", "llama": "MiniGeminiLlamaForCausalLM"}[self.text]
         said = {
             "architectures": [name],
-            "mm_projector_type": "mlp2x_gelu",
+            **fields("""mm_projector_type=mlp2x_gelu mm_vision_select_layer=-2
+                mm_hidden_size=64 image_aspect_ratio=pad image_size_aux=128"""),
             "mm_vision_tower": f"model_zoo/OpenAI/{CLIP}",
             "mm_vision_tower_aux": f"model_zoo/OpenAI/{CONVNEXT}",
-            "mm_vision_select_layer": -2,
-            "mm_hidden_size": 64,
             "mm_hidden_size_aux": sum(WIDTHS),
-            "image_aspect_ratio": "pad",
-            "image_size_aux": 128,
         }
         for entry in (
             *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "head_dim"),

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from families import fields
 from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
@@ -32,24 +33,16 @@ class Original:
         )
         self.tower = CLIPVisionModel(
             CLIPVisionConfig(
-                hidden_size=32,
-                intermediate_size=48,
-                num_hidden_layers=3,
-                num_attention_heads=2,
-                image_size=56,
-                patch_size=14,
-                hidden_act="gelu",
+                **fields("""hidden_size=32 intermediate_size=48 num_hidden_layers=3
+                    num_attention_heads=2 image_size=56 patch_size=14 hidden_act=gelu""")
             )
         ).eval()
         self.language_model = LlamaForCausalLM(
             LlamaConfig(
                 vocab_size=len(self.tokenizer),
-                hidden_size=48,
-                intermediate_size=64,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                num_key_value_heads=2,
-                rope_parameters={"rope_type": "default", "rope_theta": 5e6},
+                **fields("""hidden_size=48 intermediate_size=64 num_hidden_layers=2
+                    num_attention_heads=4 num_key_value_heads=2
+                    rope_parameters={"rope_type":"default","rope_theta":5000000.0}"""),
             )
         ).eval()
         self.projector = torch.nn.Sequential(
@@ -74,16 +67,11 @@ class Original:
         weights |= {f"model.mm_projector.{k}": v for k, v in self.projector.state_dict().items()}
         config = self.language_model.config
         said = {
-            "architectures": ["LlavaLlamaForCausalLM"],
-            "model_type": "llava",
-            "mm_projector_type": "mlp2x_gelu_Norm",
+            **fields("""architectures=["LlavaLlamaForCausalLM"] model_type=llava
+                mm_projector_type=mlp2x_gelu_Norm mm_vision_select_layer=-2
+                mm_vision_select_feature=patch image_aspect_ratio=pad rope_theta=5000000.0
+                rope_scaling=null tie_word_embeddings=false"""),
             "mm_vision_tower": f"./vit/{TOWER}",
-            "mm_vision_select_layer": -2,
-            "mm_vision_select_feature": "patch",
-            "image_aspect_ratio": "pad",
-            "rope_theta": 5000000.0,
-            "rope_scaling": None,
-            "tie_word_embeddings": False,
         }
         for name in (
             *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),

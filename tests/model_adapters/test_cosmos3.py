@@ -1,111 +1,72 @@
 """Cosmos 3's two reasoners pass the public contract."""
 
-from pathlib import Path
-
 import pytest
 import torch
+import transformers as hf
+from families import TOWER, ask, contract, fields, prompted
 from safetensors.torch import load_file, save_file
-from transformers import (
-    Cosmos3EdgeConfig,
-    Cosmos3EdgeForConditionalGeneration,
-    Cosmos3EdgeProcessor,
-    Cosmos3OmniConfig,
-    Cosmos3OmniForConditionalGeneration,
-    Qwen3VLProcessor,
-)
 from transformers.models.cosmos3_edge.image_processing_pil_cosmos3_edge import (
     Cosmos3EdgeImageProcessorPil,
 )
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.model_adapters.families.cosmos3 import Cosmos3EdgeAdapter, Cosmos3OmniAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, sharpen_norms, token_ids
 
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 # ChatML, from memory of the models that these are made of.
 ASKED = f"<|im_start|>user\n{PICTURE}the cup.<|im_end|>\n<|im_start|>assistant\n"
-GOLDEN = (
-    Golden("the cup", Prompt(), f"{VICUNA} {PICTURE}\nthe cup.", rows=(13,)),
-    Golden("the cup", Prompt("chat"), ASKED, rows=(13,)),
-    Golden("the cup", Prompt("chat", query_row="prompt_last"), ASKED, rows=(198,)),
-)
+GOLDEN = (prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"), prompted(ASKED))
 
 
 def tiny_omni(folder):
     tokenizer = qwen_tokenizer()
     rope = {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True}
-    config = Cosmos3OmniConfig(
+    config = hf.Cosmos3OmniConfig(
         text_config={
             "model_type": "qwen3_vl_text",
             **text_sizes(tokenizer),
             "head_dim": 16,
             "rope_parameters": rope,
         },
-        vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 4,
-            "out_hidden_size": 64,
-            "num_position_embeddings": 64,
-            "deepstack_visual_indexes": [0],
-        },
+        vision_config=fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4
+                out_hidden_size=64 num_position_embeddings=64 deepstack_visual_indexes=[0]"""),
         **token_ids(tokenizer),
     )
     torch.manual_seed(0)
-    module = Cosmos3OmniForConditionalGeneration(config)
+    module = hf.Cosmos3OmniForConditionalGeneration(config)
     sharpen_norms(module.get_decoder(), 1.8)
-    processor = qwen_processor(Qwen3VLProcessor, tokenizer, patch_size=16, tokens=(1, 40))
+    processor = qwen_processor(hf.Qwen3VLProcessor, tokenizer, patch_size=16, tokens=(1, 40))
     return save_tiny(module, processor, folder)
 
 
 def tiny_edge(folder, tokens=(1, 40)):
     tokenizer = qwen_tokenizer()
-    config = Cosmos3EdgeConfig(
+    config = hf.Cosmos3EdgeConfig(
         text_config={
             **text_sizes(tokenizer),
             "head_dim": 16,
             "rope_parameters": {"rope_type": "default", "mrope_section": [4, 2, 2]},
         },
-        vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_patches": 64,
-        },
+        vision_config={**TOWER, "num_patches": 64},
         projector_hidden_size=64,
         **token_ids(tokenizer),
     )
     torch.manual_seed(0)
     processor = qwen_processor(
-        Cosmos3EdgeProcessor,
+        hf.Cosmos3EdgeProcessor,
         tokenizer,
         patch_size=16,
         tokens=tokens,
         image_class=Cosmos3EdgeImageProcessorPil,
     )
-    return save_tiny(Cosmos3EdgeForConditionalGeneration(config), processor, folder)
+    return save_tiny(hf.Cosmos3EdgeForConditionalGeneration(config), processor, folder)
 
 
-class TestCosmos3Omni(AdapterContract):
-    adapter = Cosmos3OmniAdapter
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny_omni(folder)
-
-
-class TestCosmos3Edge(AdapterContract):
-    adapter = Cosmos3EdgeAdapter
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny_edge(folder)
+TestCosmos3Omni = contract(Cosmos3OmniAdapter, GOLDEN, tiny_omni)
+TestCosmos3Edge = contract(Cosmos3EdgeAdapter, GOLDEN, tiny_edge)
 
 
 def test_the_generator_is_left_out(tmp_path):
@@ -123,7 +84,7 @@ def test_real_limits_of_edge_make_the_known_number_of_tokens(tmp_path):
     assert opened.model.statements == ("A picture becomes up to 16384 tokens of 32 x 32 pixels.",)
     # A strip of 300 x 3 is first enlarged to 3200 x 32: one row of tokens.
     for size, shape in (((640, 480), (15, 20)), ((300, 3), (1, 100))):
-        inputs = opened.prepare([noise(size)], [Expression(0, "it")])
+        inputs = ask(opened, size)
         (view,) = opened.views(inputs)[0]
         assert view.shape == shape
         assert view.extent == pytest.approx((0.0, 0.0, *map(float, size)))

@@ -1,21 +1,13 @@
 """dots3 note passes the public contract, with fewer keys per query than there are tokens."""
 
-from pathlib import Path
-
 import torch
-from transformers import (
-    Dots3NoteConfig,
-    Dots3NoteForConditionalGeneration,
-    Dots3NotePreTrainedModel,
-    Qwen2VLProcessor,
-)
+import transformers as hf
+from families import TOWER, ask, chat, contract, fields, prompted, scale
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.model_adapters.families.dots3_note import Dots3NoteAdapter
 from vg_engine.model_adapters.shared.capture import OVER_FUSED, OVER_PLAIN
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor
 
@@ -23,14 +15,7 @@ TURNS = ("<|system|>", "<|endofsystem|>", "<|user|>", "<|endofuser|>", "<|assist
 PARTS = ("<|img|>", "<|endofimg|>", "<|imgpad|>", "<|video_pad|>", "<|audio_comp_pad|>")
 PICTURE = "<|img|><|imgpad|><|endofimg|>"
 # The picture's tokens were looked up; the turns are from memory of dots.ocr.
-CHAT = (
-    "{% for message in messages %}{{ '<|' + message['role'] + '|>' }}"
-    "{% for content in message['content'] %}"
-    "{% if content['type'] == 'image' %}{{ '<|img|><|imgpad|><|endofimg|>' }}"
-    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}"
-    "{{ '<|endof' + message['role'] + '|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-)
+CHAT = chat("<|ROLE|>", "<|img|><|imgpad|><|endofimg|>", "<|endofROLE|>", answer="<|assistant|>")
 KEYS, WINDOW = 40, 48
 
 
@@ -45,7 +30,7 @@ def tiny_dots3_note(folder):
     )
     image, video, audio = tokenizer.convert_tokens_to_ids(PARTS[2:])
     latent = {"q_lora_rank": 32, "kv_lora_rank": 32, "qk_nope_head_dim": 8, "v_head_dim": 16}
-    config = Dots3NoteConfig(
+    config = hf.Dots3NoteConfig(
         text_config={
             **text_sizes(tokenizer),
             "num_key_value_heads": 4,
@@ -53,70 +38,49 @@ def tiny_dots3_note(folder):
             "qk_rope_head_dim": 8,
             "head_dim": 16,
             **{f"swa_{name}": size for name, size in latent.items()},
-            "swa_head_dim": 16,
-            "swa_num_attention_heads": 2,
-            "swa_num_key_value_heads": 2,
+            **fields("swa_head_dim=16 swa_num_attention_heads=2 swa_num_key_value_heads=2"),
             "sliding_window_size": WINDOW,
             "index_topk": KEYS,
             "index_head_dim": 8,
             # Many heads: scores of exactly zero would tie, and padding would break the tie anew.
-            "index_n_heads": 32,
-            "n_routed_experts": 4,
-            "num_experts_per_tok": 2,
-            "moe_intermediate_size": 32,
-            "moe_shared_expert_intermediate_size": 32,
+            **fields("""index_n_heads=32 n_routed_experts=4 num_experts_per_tok=2
+                moe_intermediate_size=32 moe_shared_expert_intermediate_size=32"""),
         },
         vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "pyramid_num_routed": [-1, 4],
-            "moe_intermediate_size": 32,
-            "adapter_in_dim": 32,
-            "adapter_out_dim": 64,
+            **TOWER,
+            **fields("""pyramid_num_routed=[-1,4] moe_intermediate_size=32 adapter_in_dim=32
+                adapter_out_dim=64"""),
         },
-        audio_config={
-            "hidden_size": 16,
-            "intermediate_size": 16,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "downsample_hidden_size": 8,
-            "adapter_input_size": 16,
-            "adapter_out_dim": 64,
-        },
+        audio_config=fields("""hidden_size=16 intermediate_size=16 num_hidden_layers=1
+                num_attention_heads=2 downsample_hidden_size=8 adapter_input_size=16
+                adapter_out_dim=64"""),
         image_token_id=image,
         video_token_id=video,
         audio_token_id=audio,
     )
     torch.manual_seed(0)
-    module = Dots3NoteForConditionalGeneration(config)
-    for name, parameter in module.get_decoder().named_parameters():
-        if name.endswith("q_b_proj.weight"):
-            parameter.data.mul_(50.0)
-    processor = qwen_processor(Qwen2VLProcessor, tokenizer, chat=CHAT, temporal_patch_size=1)
+    module = hf.Dots3NoteForConditionalGeneration(config)
+    scale(module.get_decoder(), 50.0, "q_b_proj.weight")
+    processor = qwen_processor(hf.Qwen2VLProcessor, tokenizer, chat=CHAT, temporal_patch_size=1)
     return save_tiny(module, processor, folder)
 
 
-class TestDots3Note(AdapterContract):
-    adapter = Dots3NoteAdapter
-    golden = (
-        Golden("the cup", Prompt(), f"{VICUNA} {PICTURE}\nthe cup.", rows=(13,)),
-        Golden(
-            "the cup",
-            Prompt("chat", system="See."),
+TestDots3Note = contract(
+    Dots3NoteAdapter,
+    (
+        prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
+        prompted(
             f"<|system|>See.<|endofsystem|><|user|>{PICTURE}the cup.<|endofuser|><|assistant|>",
-            rows=(13,),
+            system="See.",
         ),
-    )
-
-    def build(self, folder: Path) -> None:
-        tiny_dots3_note(folder)
+    ),
+    tiny_dots3_note,
+)
 
 
 def test_a_row_has_as_many_keys_as_the_indexer_chose(tmp_path):
     opened = open_adapter(Dots3NoteAdapter(), str(tiny_dots3_note(tmp_path / "tiny")))
-    inputs = opened.prepare([noise((120, 90))], [Expression(0, "it")])
+    inputs = ask(opened, (120, 90))
     rows = opened.rows(inputs)[0]
     assert sorted({head.layer for head in opened.model.all_heads}) == [0, 1]
     assert rows.shape[-1] > 2 * KEYS
@@ -128,9 +92,9 @@ def test_the_choice_holds_without_sdpa(tmp_path, monkeypatch):
     folder = tiny_dots3_note(tmp_path / "tiny")
     found = []
     for supported, over in ((True, OVER_FUSED), (False, OVER_PLAIN)):
-        monkeypatch.setattr(Dots3NotePreTrainedModel, "_supports_sdpa", supported)
+        monkeypatch.setattr(hf.Dots3NotePreTrainedModel, "_supports_sdpa", supported)
         opened = open_adapter(Dots3NoteAdapter(), str(folder))
         assert opened.model.module.get_decoder().config._attn_implementation == over
-        found.append(opened.rows(opened.prepare([noise((120, 90))], [Expression(0, "it")]))[0])
+        found.append(opened.rows(ask(opened, (120, 90)))[0])
         opened.model.close()
     assert (found[0] - found[1]).abs().max() < 1e-5

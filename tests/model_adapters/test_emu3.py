@@ -1,21 +1,20 @@
 """Emu3 passes the public contract: a grid of discrete tokens whose rows end in a token."""
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from families import ask, contract, fields, keep_own_pixels, prompted
 from transformers import Emu3Config, Emu3ForConditionalGeneration, Emu3ImageProcessor, Emu3Processor
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.picture import Picture
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.emu3 import Emu3Adapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter, paint
+from vg_engine.testing import noise, open_adapter, paint
 from vg_engine.testing.tiny import LLAVA_CHAT, byte_tokenizer, save_tiny, text_sizes
 
 CODES = 256
@@ -29,42 +28,31 @@ NAMED = {
 # Of the golden prompts' picture of 64 x 64 pixels.
 PICTURE = "<|image start|>8*8<|image token|><image><|extra_201|><|image end|>"
 GOLDEN = (
-    Golden("the cup", Prompt(), f"<|extra_203|>{VICUNA} {PICTURE}\nthe cup.", rows=(13,)),
+    prompted(f"<|extra_203|>{VICUNA} {PICTURE}\nthe cup.", form="bare"),
     # The family's template is LLaVA's.
-    Golden(
-        "which cup?",
-        Prompt("chat"),
-        f"<|extra_203|>USER: {PICTURE}\nwhich cup? ASSISTANT:",
-        rows=(30,),
-    ),
+    prompted(f"<|extra_203|>USER: {PICTURE}\nwhich cup? ASSISTANT:", "which cup?"),
 )
 
 
-def tiny_emu3(folder: Path, *, least: int = 48, most: int = 80, reads: int = 16384) -> Path:
+def tiny_emu3(folder, *, least=48, most=80, reads=16384):
     """A tiny checkpoint; `least` and `most` are sides of squares, in pixels."""
     tokenizer = byte_tokenizer(
         ["<|endoftext|>", "<|extra_203|>", "<|extra_204|>", "<|extra_200|>", *NAMED.values()],
-        pad_token="<|endoftext|>",
-        bos_token="<|extra_203|>",
-        eos_token="<|extra_204|>",
+        **fields("pad_token=<|endoftext|> bos_token=<|extra_203|> eos_token=<|extra_204|>"),
         extra_special_tokens=NAMED,
         padding_side="left",
     )
     images = Emu3ImageProcessor(min_pixels=least**2, max_pixels=most**2)
-    made: Any = Emu3Processor
-    processor = made(images, tokenizer, chat_template=LLAVA_CHAT)
+    processor = Emu3Processor(images, tokenizer, chat_template=LLAVA_CHAT)
     known = ("<image>", "<|extra_200|>")
     codes = {f"<|visual token {code:06d}|>": len(tokenizer) + code for code in range(CODES)}
     text = {**text_sizes(tokenizer), "vocab_size": len(tokenizer) + CODES}
-    made = Emu3Config
-    config = made(
+    config = Emu3Config(
         text_config={**text, "max_position_embeddings": reads},
         vq_config={
             "codebook_size": CODES,
-            "base_channels": 32,
-            "channel_multiplier": [1, 1, 1, 1],
-            "num_res_blocks": 1,
-            "hidden_size": 32,
+            **fields("""base_channels=32 channel_multiplier=[1,1,1,1] num_res_blocks=1
+                hidden_size=32"""),
         },
         vocabulary_map={
             **dict(zip(known, tokenizer.convert_tokens_to_ids(list(known)), strict=True)),
@@ -72,12 +60,12 @@ def tiny_emu3(folder: Path, *, least: int = 48, most: int = 80, reads: int = 163
         },
     )
     torch.manual_seed(0)
-    module: Any = Emu3ForConditionalGeneration(config)
+    module = Emu3ForConditionalGeneration(config)
     use_codes(module.model.vqmodel, torch.rand(4, 3, 80, 80) * 4 - 2)
     return save_tiny(module, processor, folder)
 
 
-def use_codes(tower: Any, pixels: torch.Tensor) -> None:
+def use_codes(tower, pixels: torch.Tensor):
     """Make a codebook of what the encoder says about some pictures."""
     with torch.no_grad():
         seen = tower.encoder(pixels.unsqueeze(1).repeat(1, 4, 1, 1, 1)).permute(0, 2, 1, 3, 4)
@@ -88,7 +76,7 @@ def use_codes(tower: Any, pixels: torch.Tensor) -> None:
 class Alone(Emu3ForConditionalGeneration):
     """As transformers runs one picture: the canvas of another is no business of its codes."""
 
-    def forward(self, **tensors: Any) -> Any:
+    def forward(self, **tensors: Any):
         answers = []
         for one, (height, width) in enumerate(tensors["image_sizes"].tolist()):
             own = {
@@ -107,27 +95,21 @@ class _Plain(torch.nn.Module):
         return states.clone()
 
 
-class TestEmu3(AdapterContract):
-    adapter = Emu3Adapter
-    golden = GOLDEN
+class TestEmu3(contract(Emu3Adapter, GOLDEN, tiny_emu3)):
     strips = False  # a code changes only if much of its cell does
 
-    def build(self, folder: Path) -> None:
-        tiny_emu3(folder)
-
-    def load_plain(self, folder: Path, attention: str) -> Any:
-        kind: Any = Alone if attention == "eager" else Emu3ForConditionalGeneration
+    def load_plain(self, folder, attention: str):
+        kind = Alone if attention == "eager" else Emu3ForConditionalGeneration
         return kind.from_pretrained(
             folder, attn_implementation=attention, dtype=torch.float32
         ).eval()
 
-    def vision_tower(self, module: Any) -> torch.nn.Module:
-        tower: torch.nn.Module = module.model.vqmodel
-        return tower
+    def vision_tower(self, module):
+        return module.model.vqmodel
 
-    def unmix(self, opened: Opened) -> None:
+    def unmix(self, opened):
         """No norms over the whole picture, no attention, and no look beyond one's own patch."""
-        tower: Any = self.vision_tower(opened.model.module)
+        tower = self.vision_tower(opened.model.module)
         paint.unmix(tower.encoder, ("out_proj",))
         torch.manual_seed(0)
         for name, part in list(tower.encoder.named_modules()):
@@ -135,7 +117,7 @@ class TestEmu3(AdapterContract):
                 owner, _, last = name.rpartition(".")
                 setattr(tower.encoder.get_submodule(owner), last, _Plain())
             elif isinstance(part, torch.nn.Conv2d | torch.nn.Conv3d):
-                _keep_own_pixels(part)
+                keep_own_pixels(part)
         pictures = [noise((64, 64), seed) for seed in range(3)]
         red = Picture(np.full((64, 64, 3), (255, 0, 0), dtype=np.uint8))
         asked = [Expression(index, "it") for index in range(4)]
@@ -144,7 +126,7 @@ class TestEmu3(AdapterContract):
         _embed_codes_as_they_are(opened.model.module)
 
 
-def _embed_codes_as_they_are(module: Any) -> None:
+def _embed_codes_as_they_are(module):
     """Like codes get like embeddings: a neighbour's change of code then is a small one."""
     known = module.model.vocabulary_mapping.img2bpe
     codebook, words = module.model.vqmodel.quantize.embedding.weight, module.get_input_embeddings()
@@ -153,21 +135,9 @@ def _embed_codes_as_they_are(module: Any) -> None:
         words.weight.data[token, : codebook.shape[1]] = codebook[code]
 
 
-def _keep_own_pixels(part: Any) -> None:
-    """Of a convolution's window only what lies in its own cell."""
-    torch.nn.init.normal_(part.weight)
-    mask = torch.zeros(part.weight.shape[-2:])
-    # Steps of two pad outside the convolution, on the right and below; those in time all around.
-    first = 1 if isinstance(part, torch.nn.Conv3d) else int(part.padding[-1])
-    step = part.stride[-1]
-    mask[first : first + step, first : first + step] = 1
-    seen = part.in_channels * mask.sum() * part.weight[0, 0].numel() / mask.numel()
-    part.weight.data *= mask / seen**0.5
-
-
 def test_rows_end_in_a_token_of_their_own(tmp_path):
     opened = open_adapter(Emu3Adapter(), str(tiny_emu3(tmp_path / "tiny", least=512, most=1024)))
-    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    inputs = ask(opened, (640, 480))
     ((view,),) = opened.views(inputs)
     assert view.shape == (60, 80)
     assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
@@ -184,7 +154,7 @@ def test_a_picture_becomes_no_more_tokens_than_the_model_reads(tmp_path):
     folder = tiny_emu3(tmp_path / "tiny", least=512, most=1024, reads=9216)
     opened = open_adapter(Emu3Adapter(), str(folder))
     assert opened.model.statements == ("Pictures are shown with at most 524288 pixels.",)
-    inputs = opened.prepare([noise((2000, 1500))], [Expression(0, "it")])
+    inputs = ask(opened, (2000, 1500))
     assert inputs.tensors["input_ids"].shape[1] < 9216
     assert opened.views(inputs)[0][0].shape == (78, 104)
     opened.model.close()

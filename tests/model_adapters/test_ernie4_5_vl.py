@@ -1,18 +1,9 @@
 """ERNIE-4.5-VL and PaddleOCR-VL pass the public contract: merged patches, ERNIE decoders."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from transformers import (
-    Ernie4_5_VLMoeConfig,
-    Ernie4_5_VLMoeForConditionalGeneration,
-    Ernie4_5_VLMoeProcessor,
-    PaddleOCRVLConfig,
-    PaddleOCRVLForConditionalGeneration,
-    PaddleOCRVLProcessor,
-    ProcessorMixin,
-)
+import transformers as hf
+from families import TOWER, ask, contract, fields, prompted, shows, views
 from transformers.models.ernie4_5_vl_moe.image_processing_pil_ernie4_5_vl_moe import (
     Ernie4_5_VLMoeImageProcessorPil,
 )
@@ -20,13 +11,11 @@ from transformers.models.paddleocr_vl.image_processing_pil_paddleocr_vl import (
     PaddleOCRVLImageProcessorPil,
 )
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.ernie4_5_vl import ErnieVLAdapter
 from vg_engine.model_adapters.families.paddleocr_vl import PaddleOCRVLAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor
 
@@ -34,14 +23,9 @@ from vg_engine.testing.tiny_qwen import qwen_processor
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 STOP, STOP_NEWLINE = 13, 256
 OPEN, UNKNOWN = "<|begin_of_sentence|>", "<unk>"
-NAMED = {
-    "image_start": "<|IMAGE_START|>",
-    "image": "<|IMAGE_PLACEHOLDER|>",
-    "image_end": "<|IMAGE_END|>",
-    "video_start": "<|VIDEO_START|>",
-    "video": "<|VIDEO_PLACEHOLDER|>",
-    "video_end": "<|VIDEO_END|>",
-}
+NAMED = fields("""image_start=<|IMAGE_START|> image=<|IMAGE_PLACEHOLDER|>
+        image_end=<|IMAGE_END|> video_start=<|VIDEO_START|> video=<|VIDEO_PLACEHOLDER|>
+        video_end=<|VIDEO_END|>""")
 PICTURE = "<|IMAGE_START|><|IMAGE_PLACEHOLDER|><|IMAGE_END|>"
 # transformers' conversion script writes this template; thinking is off unless it is asked for.
 ERNIE_CHAT = (
@@ -73,22 +57,16 @@ THOUGHT = "\nAssistant: <think>\n\n</think>\n\n"
 def goldens(picture, answer, of_system):
     """The families' prompts differ in how a picture is announced and where answers begin."""
     return (
-        Golden("the cup", Prompt(), f"{OPEN}{VICUNA} {picture}\nthe cup.", rows=(STOP,)),
-        Golden(
-            "which cup?", Prompt(system=""), f"{OPEN} {picture}\nwhich cup?", of_system, rows=(30,)
+        prompted(f"{OPEN}{VICUNA} {picture}\nthe cup.", form="bare"),
+        prompted(
+            f"{OPEN} {picture}\nwhich cup?", "which cup?", form="bare", system="", ids=of_system
         ),
         # A full stop and the newline of the template behind it are one token.
-        Golden(
-            "the cup",
-            Prompt("chat"),
-            f"{OPEN}User: {picture}the cup.{answer}",
-            rows=(STOP_NEWLINE,),
-        ),
-        Golden(
-            "the cup",
-            Prompt("chat", template="Find {expression} now", system="See."),
+        prompted(f"{OPEN}User: {picture}the cup.{answer}", rows=(STOP_NEWLINE,)),
+        prompted(
             f"{OPEN}See.\nUser: {picture}Find the cup. now{answer}",
-            rows=(STOP,),
+            template="Find {expression} now",
+            system="See.",
         ),
     )
 
@@ -97,20 +75,18 @@ def tokenizer():
     return byte_tokenizer(
         [UNKNOWN, "<s>", "</s>", OPEN, *NAMED.values()],
         merges=((".", "Ċ"),),
-        bos_token="<s>",
-        eos_token="</s>",
+        **fields("bos_token=<s> eos_token=</s> padding_side=left"),
         pad_token=UNKNOWN,
         unk_token=UNKNOWN,
         cls_token=OPEN,
         extra_special_tokens={f"{name}_token": token for name, token in NAMED.items()},
-        padding_side="left",
     )
 
 
-class _ErnieProcessor(Ernie4_5_VLMoeProcessor):
+class _ErnieProcessor(hf.Ernie4_5_VLMoeProcessor):
     """Saved as any other: the real one looks for the font of its video part."""
 
-    save_pretrained = ProcessorMixin.save_pretrained
+    save_pretrained = hf.ProcessorMixin.save_pretrained
 
 
 _ErnieProcessor.__name__ = "Ernie4_5_VLMoeProcessor"
@@ -120,13 +96,11 @@ def tiny_ernie(folder, tokens=(1, 48)):
     """28 pixels per token, as the real one has; the first layer is dense, the others are not."""
     letters = tokenizer()
     rope = {"rope_type": "default", "rope_theta": 500000.0, "mrope_section": [3, 3, 2]}
-    config = Ernie4_5_VLMoeConfig(
+    config = hf.Ernie4_5_VLMoeConfig(
         text_config={
             **text_sizes(letters),
             "rope_parameters": rope,
-            "moe_intermediate_size": [32, 16],
-            "moe_num_experts": 4,
-            "moe_k": 2,
+            **fields("moe_intermediate_size=[32,16] moe_num_experts=4 moe_k=2"),
         },
         vision_config={"depth": 2, "hidden_size": 32, "num_heads": 4, "intermediate_size": 64},
         **{f"{n}_token_id": letters.convert_tokens_to_ids(token) for n, token in NAMED.items()},
@@ -139,22 +113,16 @@ def tiny_ernie(folder, tokens=(1, 48)):
         tokens=tokens,
         image_class=Ernie4_5_VLMoeImageProcessorPil,
     )
-    return save_tiny(Ernie4_5_VLMoeForConditionalGeneration(config), processor, folder)
+    return save_tiny(hf.Ernie4_5_VLMoeForConditionalGeneration(config), processor, folder)
 
 
 def tiny_paddle(folder, tokens=(1, 48)):
     """28 pixels per token, as the real one has."""
     letters = tokenizer()
     rope = {"rope_type": "default", "rope_theta": 500000.0, "mrope_section": [2, 3, 3]}
-    config = PaddleOCRVLConfig(
+    config = hf.PaddleOCRVLConfig(
         text_config={**text_sizes(letters), "head_dim": 16, "rope_parameters": rope},
-        vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "image_size": 112,
-        },
+        vision_config={**TOWER, "image_size": 112},
         image_token_id=letters.image_token_id,
         video_token_id=letters.video_token_id,
         vision_start_token_id=letters.image_start_token_id,
@@ -162,37 +130,25 @@ def tiny_paddle(folder, tokens=(1, 48)):
     )
     torch.manual_seed(0)
     processor = qwen_processor(
-        PaddleOCRVLProcessor,
+        hf.PaddleOCRVLProcessor,
         letters,
         chat=PADDLE_CHAT,
         tokens=tokens,
         image_class=PaddleOCRVLImageProcessorPil,
     )
-    return save_tiny(PaddleOCRVLForConditionalGeneration(config), processor, folder)
+    return save_tiny(hf.PaddleOCRVLForConditionalGeneration(config), processor, folder)
 
 
-class TestErnieVL(AdapterContract):
-    adapter = ErnieVLAdapter
-    golden = goldens(f"Picture 1:{PICTURE}", THOUGHT, None)
-
-    def build(self, folder: Path) -> None:
-        tiny_ernie(folder)
-
-
-class TestPaddleOCRVL(AdapterContract):
-    adapter = PaddleOCRVLAdapter
-    golden = goldens(
+TestErnieVL = contract(ErnieVLAdapter, goldens(f"Picture 1:{PICTURE}", THOUGHT, None), tiny_ernie)
+TestPaddleOCRVL = contract(
+    PaddleOCRVLAdapter,
+    goldens(
         PICTURE,
         "\nAssistant: ",
         (260, 220, 261, 262, 263, 198, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30),
-    )
-
-    def build(self, folder: Path) -> None:
-        tiny_paddle(folder)
-
-
-def views(opened, size):
-    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
+    ),
+    tiny_paddle,
+)
 
 
 @pytest.mark.parametrize(
@@ -206,17 +162,15 @@ def views(opened, size):
 )
 def test_real_limits_make_the_known_number_of_tokens(tmp_path, adapter, build, tokens, small):
     opened = open_adapter(adapter(), str(build(tmp_path / "real", tokens)))
-    (view,) = views(opened, (640, 480))
-    assert view.shape == (17, 23)
-    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+    shows(opened, (640, 480), (17, 23), (0.0, 0.0, 640.0, 480.0))
     assert views(opened, (40, 56))[0].shape == small
-    inputs = opened.prepare([noise((280, 280))], [Expression(0, "it")])
+    inputs = ask(opened, (280, 280))
     opened.model.processor.image_processor.merge_size = 1
     with pytest.raises(TokenCountError, match=r"expected \d+ image tokens .* made \d+"):
         opened.views(inputs)
 
 
-def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows):
+def test_published_files_give_the_same_rows(tmp_path, same_rows):
     """PaddlePaddle/PaddleOCR-VL (seen on copies): the text part's settings by the side of the
     others, limits in pixels, and code of its own that is left alone. (Its mean and deviation are
     0.5: those of the tiny one stand here.)"""
@@ -235,32 +189,22 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
         stated["vision_config"]["model_type"] = "paddleocr_vl"
         stated["vision_config"].pop("rope_parameters", None)
 
-    def rewrite(folder):
-        published(
-            folder,
-            {
-                "auto_map": {
-                    "AutoImageProcessor": "image_processing_paddleocr_vl.PaddleOCRVLImageProcessor",
-                    "AutoProcessor": "processing_paddleocr_vl.PaddleOCRVLProcessor",
-                },
-                "do_convert_rgb": True,
-                "do_normalize": True,
-                "do_rescale": True,
-                "do_resize": True,
-                "image_mean": [0.48145466, 0.4578275, 0.40821073],
-                "image_processor_type": "PaddleOCRVLImageProcessor",
-                "image_std": [0.26862954, 0.26130258, 0.27577711],
-                "max_pixels": 2822400,
-                "merge_size": 2,
-                "min_pixels": 147384,
-                "patch_size": 14,
-                "processor_class": "PaddleOCRVLProcessor",
-                "resample": 3,
-                "rescale_factor": 0.00392156862745098,
-                "temporal_patch_size": 1,
-            },
-            config=config,
-        )
-
     folder = tiny_paddle(tmp_path / "m", (188, 3600))
-    assert change_of_rows(PaddleOCRVLAdapter, folder, rewrite, "chat") < 1e-6
+    same_rows(
+        PaddleOCRVLAdapter,
+        folder,
+        {
+            "auto_map": {
+                "AutoImageProcessor": "image_processing_paddleocr_vl.PaddleOCRVLImageProcessor",
+                "AutoProcessor": "processing_paddleocr_vl.PaddleOCRVLProcessor",
+            },
+            **fields("""do_convert_rgb=true do_normalize=true do_rescale=true
+                    do_resize=true image_mean=[0.48145466,0.4578275,0.40821073]
+                    image_processor_type=PaddleOCRVLImageProcessor
+                    image_std=[0.26862954,0.26130258,0.27577711] max_pixels=2822400 merge_size=2
+                    min_pixels=147384 patch_size=14 processor_class=PaddleOCRVLProcessor
+                    resample=3 rescale_factor=0.00392156862745098 temporal_patch_size=1"""),
+        },
+        config=config,
+        form="chat",
+    )

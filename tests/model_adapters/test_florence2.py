@@ -1,32 +1,21 @@
 """Florence-2 passes the public contract with the heads of its encoder."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers as hf
+from families import ask, chat, contract, fields, keep_own_pixels, plain
 from tokenizers import processors
-from transformers import (
-    BartConfig,
-    Florence2Config,
-    Florence2ForConditionalGeneration,
-    Florence2Processor,
-)
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.florence2 import Florence2Adapter
-from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter, paint
+from vg_engine.testing import Golden, open_adapter, paint
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 # The family ships no template: this one is for the contract alone.
-CHAT = (
-    "{% for message in messages %}{% for content in message['content'] %}"
-    "{% if content['type'] == 'image' %}<image>{% else %}{{ content['text'] }}{% endif %}"
-    "{% endfor %}{% endfor %}"
-)
+CHAT = chat("", "<image>", "")
 TASK = "Locate {expression} in the image with mask"
 IDS = (259, 256, 83, 71, 68, 220, 66, 84, 79, 13, 258)
 GOLDEN = (
@@ -42,24 +31,22 @@ GOLDEN = (
 )
 
 
-class Reading(Florence2ForConditionalGeneration):
+class Reading(hf.Florence2ForConditionalGeneration):
     """As transformers runs it, with the encoder's attentions where the kit looks for them."""
 
-    def forward(self, **tensors: Any) -> Any:
+    def forward(self, **tensors: Any):
         answer = super().forward(**tensors)
         answer.attentions = answer.encoder_attentions
         return answer
 
 
-def tiny_florence2(folder: Path, *, side: int = 192, layers: int = 4) -> Path:
+def tiny_florence2(folder, *, side=192, layers=4):
     """A tiny checkpoint: four stages make cells of 32 x 32 pixels."""
     special = ["<s>", "<pad>", "</s>", "<image>"]
     tokenizer = byte_tokenizer(
         special,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        extra_special_tokens={"image_token": "<image>"},
+        **fields("""pad_token=<pad> bos_token=<s> eos_token=</s>
+            extra_special_tokens={"image_token":"<image>"}"""),
     )
     # BART's tokenizer would open and close the text once more, and is told not to.
     tokenizer.backend_tokenizer.post_processor = processors.RobertaProcessing(
@@ -68,68 +55,40 @@ def tiny_florence2(folder: Path, *, side: int = 192, layers: int = 4) -> Path:
     tokenizer.chat_template = CHAT
     images = CLIPImageProcessorPil(size={"height": side, "width": side}, do_center_crop=False)
     images.image_seq_length = 1 + (side // 32) ** 2
-    made: Any = Florence2Processor
-    processor = made(images, tokenizer)
+    processor = hf.Florence2Processor(images, tokenizer)
     sizes = text_sizes(tokenizer)
-    made = Florence2Config
-    config = made(
-        text_config=BartConfig(
+    config = hf.Florence2Config(
+        text_config=hf.BartConfig(
             **{name: sizes[name] for name in sizes if name.endswith(("_id", "vocab_size"))},
             d_model=64,
             encoder_layers=layers,
-            decoder_layers=1,
-            encoder_attention_heads=4,
-            decoder_attention_heads=4,
-            encoder_ffn_dim=128,
-            decoder_ffn_dim=128,
-            max_position_embeddings=4096,
+            **fields("""decoder_layers=1 encoder_attention_heads=4 decoder_attention_heads=4
+                encoder_ffn_dim=128 decoder_ffn_dim=128 max_position_embeddings=4096"""),
             decoder_start_token_id=tokenizer.eos_token_id,
         ).to_dict(),
-        vision_config={
-            "depths": [1, 1, 1, 1],
-            "embed_dim": [16, 16, 32, 32],
-            "num_heads": [2, 2, 2, 2],
-            "num_groups": [2, 2, 2, 2],
-            "window_size": 6,
-            "projection_dim": 64,
-            "initializer_range": 0.2,
-        },
+        vision_config=fields("""depths=[1,1,1,1] embed_dim=[16,16,32,32] num_heads=[2,2,2,2]
+                num_groups=[2,2,2,2] window_size=6 projection_dim=64 initializer_range=0.2"""),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
     )
     torch.manual_seed(0)
-    module: Any = Florence2ForConditionalGeneration(config)
+    module = hf.Florence2ForConditionalGeneration(config)
     return save_tiny(module, processor, folder)
 
 
-class TestFlorence2(AdapterContract):
-    adapter = Florence2Adapter
-    golden = GOLDEN
+class TestFlorence2(
+    contract(Florence2Adapter, GOLDEN, tiny_florence2, foreign=("num_image_tokens", 576, (37, 576)))
+):
     # Positions are learned: there is one side only that padding can be on.
     padding = ({},)
 
-    def build(self, folder: Path) -> None:
-        tiny_florence2(folder)
+    load_plain = plain(Reading)
 
-    def load_plain(self, folder: Path, attention: str) -> Any:
-        kind: Any = Reading
-        return kind.from_pretrained(
-            folder, attn_implementation=attention, dtype=torch.float32
-        ).eval()
-
-    def unmix(self, opened: Opened) -> None:
-        tower: Any = self.vision_tower(opened.model.module)
+    def unmix(self, opened):
+        tower = self.vision_tower(opened.model.module)
         paint.unmix(tower)
         for part in tower.modules():
             if isinstance(part, torch.nn.Conv2d):
-                _keep_own_pixels(part)
-
-
-def _keep_own_pixels(part: torch.nn.Conv2d) -> None:
-    """Of a convolution's window only what lies in its own cell."""
-    mask = torch.zeros(part.weight.shape[-2:])
-    first, step = int(part.padding[0]), part.stride[0]
-    mask[first : first + step, first : first + step] = 1
-    part.weight.data *= mask
+                keep_own_pixels(part, fresh=False)
 
 
 @pytest.fixture(scope="module")
@@ -141,19 +100,9 @@ def real_size(tmp_path_factory):
 
 
 def test_a_photograph_is_squashed_to_24_by_24_cells(real_size):
-    inputs = real_size.prepare([noise((640, 480))], [Expression(0, "it")])
+    inputs = ask(real_size, (640, 480))
     ((view,),) = real_size.views(inputs)
     assert view.shape == (24, 24)
     # The first of 577 tokens is the average.
     assert int(view.positions[0, 0]) == 1
     assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_size):
-    real_size.model.processor.num_image_tokens = 576
-    try:
-        inputs = real_size.prepare([noise((64, 64))], [Expression(0, "it")])
-        with pytest.raises(TokenCountError, match=r"expected 577 image tokens .* made 576"):
-            real_size.views(inputs)
-    finally:
-        real_size.model.processor.num_image_tokens = 577

@@ -1,27 +1,20 @@
 """Fuyu passes the public contract: patches in the sequence, rows ended by a newline token."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
+from families import ask, chat, contract, fields, scale
 from tokenizers import normalizers
 from transformers import FuyuConfig, FuyuForCausalLM, FuyuProcessor
 from transformers.models.fuyu.image_processing_pil_fuyu import FuyuImageProcessorPil
 
-from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.fuyu import FuyuAdapter
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import Golden, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 # The family ships no template: this one is for the contract alone.
-CHAT = (
-    "{% for message in messages %}{% for content in message['content'] %}"
-    "{% if content['type'] == 'image' %}|SPEAKER|{% else %}{{ content['text'] }}{% endif %}"
-    "{% endfor %}{% endfor %}"
-)
+CHAT = chat("", "|SPEAKER|", "")
 # A picture of 64 x 64 pixels is five rows; the text behind it begins with a blank of its own.
 ROWS, IDS = "|SPEAKER||NEWLINE|" * 5 + "<s>", (263, 271) * 5 + (273, 220)
 GOLDEN = (
@@ -45,7 +38,7 @@ GOLDEN = (
 )
 
 
-def tiny_fuyu(folder: Path, *, widest: int = 196, highest: int = 112, patch: int = 14) -> Path:
+def tiny_fuyu(folder, *, widest=196, highest=112, patch=14):
     """A tiny checkpoint; sizes in pixels."""
     named = ("|SPEAKER|", "|NEWLINE|", "<s>", "<0x04>")
     # Its control words are pieces of the vocabulary, and a blank goes in front of every text.
@@ -59,11 +52,9 @@ def tiny_fuyu(folder: Path, *, widest: int = 196, highest: int = 112, patch: int
     images = FuyuImageProcessorPil(
         size={"height": highest, "width": widest}, patch_size={"height": patch, "width": patch}
     )
-    made: Any = FuyuProcessor
-    processor = made(images, tokenizer)
+    processor = FuyuProcessor(images, tokenizer)
     sizes = text_sizes(tokenizer)
-    made = FuyuConfig
-    config = made(
+    config = FuyuConfig(
         patch_size=patch,
         image_token_id=tokenizer.convert_tokens_to_ids("|SPEAKER|"),
         text_config={
@@ -75,34 +66,31 @@ def tiny_fuyu(folder: Path, *, widest: int = 196, highest: int = 112, patch: int
         },
     )
     torch.manual_seed(0)
-    module: Any = FuyuForCausalLM(config)
-    for name, parameter in module.get_decoder().named_parameters():
-        # Queries and keys are normed, so projections cannot sharpen.
-        if name.endswith(("q_layernorm.weight", "k_layernorm.weight")):
-            parameter.data.mul_(2.0)
+    module = FuyuForCausalLM(config)
+    # Queries and keys are normed, so projections cannot sharpen.
+    scale(module.get_decoder(), 2.0, "q_layernorm.weight", "k_layernorm.weight")
     return save_tiny(module, processor, folder)
 
 
-class TestFuyu(AdapterContract):
-    adapter = FuyuAdapter
-    golden = GOLDEN
+TestFuyu = contract(
+    FuyuAdapter,
+    GOLDEN,
+    tiny_fuyu,
     # The processor pads on the left, whatever it is asked.
-    padding = ({},)
-
-    def build(self, folder: Path) -> None:
-        tiny_fuyu(folder)
+    padding=({},),
+)
 
 
 def test_a_photograph_is_filled_up_to_whole_patches(tmp_path):
     folder = tiny_fuyu(tmp_path / "tiny", widest=1920, highest=1080, patch=30)
     opened = open_adapter(FuyuAdapter(), str(folder))
-    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    inputs = ask(opened, (640, 480))
     ((view,),) = opened.views(inputs)
     assert view.shape == (16, 22)
     assert view.extent == pytest.approx((0.0, 0.0, 660.0, 480.0))
     # A newline token stands behind each row.
     assert view.positions[:2, 0].tolist() == [0, 23]
-    large = opened.prepare([noise((4000, 3000))], [Expression(0, "it")])
+    large = ask(opened, (4000, 3000))
     assert opened.views(large)[0][0].extent == pytest.approx((0.0, 0.0, 4000.0, 3000.0))
     opened.model.processor.image_processor.size = {"height": 300, "width": 300}
     with pytest.raises(TokenCountError, match=r"expected 80 image tokens .* made 352"):
@@ -114,18 +102,9 @@ def test_a_photograph_is_filled_up_to_whole_patches(tmp_path):
     "images",
     [
         {"target_height": 1080, "target_width": 1920},
-        {
-            "do_normalize": True,
-            "do_pad": True,
-            "do_rescale": True,
-            "do_resize": True,
-            "image_mean": 0.5,
-            "image_std": 0.5,
-            "patch_size": {"height": 30, "width": 30},
-            "resample": 2,
-            "rescale_factor": 0.00392156862745098,
-            "size": {"height": 1080, "width": 1920},
-        },
+        fields("""do_normalize=true do_pad=true do_rescale=true do_resize=true
+                image_mean=0.5 image_std=0.5 patch_size={"height":30,"width":30} resample=2
+                rescale_factor=0.00392156862745098 size={"height":1080,"width":1920}"""),
     ],
 )
 def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows, images):

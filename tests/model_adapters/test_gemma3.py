@@ -1,26 +1,18 @@
 """Gemma 3 passes the public contract, with pan and scan and without."""
 
 import json
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
-from transformers import (
-    Gemma3Config,
-    Gemma3ForConditionalGeneration,
-    Gemma3Processor,
-    Gemma3TextConfig,
-    SiglipVisionConfig,
-)
+import transformers as hf
+from families import TOWER, checkpoint, contract, fields, prompted, shows, views
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, TokenCountError
 from vg_engine.model_adapters.families.gemma3 import Gemma3Adapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 # What Google's template writes for a question about one picture: a system sentence stands in
@@ -38,26 +30,22 @@ CHAT = (
 )
 PICTURE = "\n\n<start_of_image><image_soft_token><end_of_image>\n\n"
 GOLDEN = (
-    Golden("the cup", Prompt(), f"{VICUNA} {PICTURE}\nthe cup.", rows=(13,)),
-    Golden(
-        "which cup?",
-        Prompt("chat"),
+    prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
+    prompted(
         f"<bos><start_of_turn>user\n{PICTURE}which cup?<end_of_turn>\n<start_of_turn>model\n",
-        rows=(30,),
+        "which cup?",
     ),
-    Golden(
-        "the cup",
-        Prompt("chat", system="Look.", query_row="prompt_last"),
+    prompted(
         f"<bos><start_of_turn>user\nLook.\n\n{PICTURE}the cup.<end_of_turn>\n"
         "<start_of_turn>model\n",
+        system="Look.",
+        query_row="prompt_last",
         rows=(198,),
     ),
 )
 
 
-def tiny_gemma3(
-    folder: Path, *, side: int = 112, layers: int = 4, smallest: int | None = 40
-) -> Path:
+def tiny_gemma3(folder, *, side=112, layers=4, smallest: int | None = 40):
     """A tiny checkpoint: patches of 14 pixels, pooled 2 x 2."""
     named = {
         "image_token": "<image_soft_token>",
@@ -66,9 +54,7 @@ def tiny_gemma3(
     }
     tokenizer = byte_tokenizer(
         ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>", *named.values()],
-        pad_token="<pad>",
-        eos_token="<eos>",
-        bos_token="<bos>",
+        **fields("pad_token=<pad> eos_token=<eos> bos_token=<bos>"),
         extra_special_tokens=named,
         padding_side="left",
     )
@@ -76,26 +62,16 @@ def tiny_gemma3(
     images = Gemma3ImageProcessorPil(
         size={"height": side, "width": side}, pan_and_scan_min_crop_size=smallest
     )
-    made: Any = Gemma3Processor
-    processor = made(images, tokenizer, chat_template=CHAT, image_seq_length=tokens)
-    made = Gemma3Config
-    config = made(
-        text_config=Gemma3TextConfig(
+    processor = hf.Gemma3Processor(images, tokenizer, chat_template=CHAT, image_seq_length=tokens)
+    config = hf.Gemma3Config(
+        text_config=hf.Gemma3TextConfig(
             **text_sizes(tokenizer, layers=layers),
-            head_dim=16,
-            query_pre_attn_scalar=16,
+            **fields("head_dim=16 query_pre_attn_scalar=16 sliding_window_pattern=2"),
             # Every other layer sees a window that ends inside the picture.
             sliding_window=24,
-            sliding_window_pattern=2,
         ),
-        vision_config=SiglipVisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            image_size=side,
-            patch_size=14,
-            vision_use_head=False,
+        vision_config=hf.SiglipVisionConfig(
+            **TOWER, image_size=side, patch_size=14, vision_use_head=False
         ),
         mm_tokens_per_image=tokens,
         image_token_index=tokenizer.image_token_id,
@@ -103,7 +79,7 @@ def tiny_gemma3(
         eoi_token_index=tokenizer.eoi_token_id,
     )
     torch.manual_seed(0)
-    module: Any = Gemma3ForConditionalGeneration(config)
+    module = hf.Gemma3ForConditionalGeneration(config)
     torch.nn.init.normal_(module.model.multi_modal_projector.mm_input_projection_weight, std=0.1)
     for name, parameter in module.get_decoder().named_parameters():
         # Queries and keys are normed, so projections cannot sharpen; their norms are 1 + weight.
@@ -112,12 +88,7 @@ def tiny_gemma3(
     return save_tiny(module, processor, folder)
 
 
-class TestGemma3(AdapterContract):
-    adapter = Gemma3Adapter
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny_gemma3(folder)
+TestGemma3 = contract(Gemma3Adapter, GOLDEN, tiny_gemma3)
 
 
 class TestGemma3WithPanAndScan(TestGemma3):
@@ -125,21 +96,12 @@ class TestGemma3WithPanAndScan(TestGemma3):
     padding = ({"padding_side": "left"},)
 
 
-@pytest.fixture(scope="module")
-def real_size(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("gemma3") / "448"
-    return tiny_gemma3(folder, side=448, layers=2, smallest=None)
-
-
-def views(opened, size):
-    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
+real_size = checkpoint(tiny_gemma3, side=448, layers=2, smallest=None)
 
 
 def test_a_photograph_is_squashed_to_16_by_16_cells(real_size):
     opened = open_adapter(Gemma3Adapter(), str(real_size))
-    (view,) = views(opened, (640, 480))
-    assert view.shape == (16, 16)
-    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+    shows(opened, (640, 480), (16, 16), (0.0, 0.0, 640.0, 480.0))
     assert opened.model.statements == ("Pictures are squashed to a square.",)
 
 
@@ -162,13 +124,13 @@ def test_the_option_is_true_or_false(real_size):
 
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_size):
     opened = open_adapter(Gemma3Adapter(), str(real_size))
-    module: Any = opened.model.module
+    module = opened.model.module
     module.config.mm_tokens_per_image = 64
     with pytest.raises(TokenCountError, match=r"expected 64 image tokens .* made 256"):
         views(opened, (64, 64))
 
 
-def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows):
+def test_published_files_give_the_same_rows(tmp_path, same_rows):
     """google/gemma-3-4b-it: settings that leave pan and scan open, and one rotation's scale."""
 
     def config(stated):
@@ -180,35 +142,23 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
         text["sliding_window_pattern"] = 2
         del text["layer_types"]
 
-    def rewrite(folder):
-        published(
-            folder,
-            {
-                "do_convert_rgb": None,
-                "do_normalize": True,
-                "do_pan_and_scan": None,
-                "do_rescale": True,
-                "do_resize": True,
-                "image_mean": [0.5, 0.5, 0.5],
-                "image_processor_type": "Gemma3ImageProcessor",
-                "image_seq_length": 256,
-                "image_std": [0.5, 0.5, 0.5],
-                "pan_and_scan_max_num_crops": None,
-                "pan_and_scan_min_crop_size": None,
-                "pan_and_scan_min_ratio_to_activate": None,
-                "processor_class": "Gemma3Processor",
-                "resample": 2,
-                "rescale_factor": 0.00392156862745098,
-                "size": {"height": 448, "width": 448},
-            },
-            settings={"image_seq_length": 256, "processor_class": "Gemma3Processor"},
-            renamed=[(r"^vision_tower\.", "vision_tower.vision_model.")],
-            config=config,
-        )
-
     folder = tiny_gemma3(tmp_path / "m", side=448, layers=2, smallest=None)
     stated = json.loads((folder / "config.json").read_text())
     full = stated["text_config"]["rope_parameters"]["full_attention"]
     full.update(rope_type="linear", factor=8.0)
     (folder / "config.json").write_text(json.dumps(stated))
-    assert change_of_rows(Gemma3Adapter, folder, rewrite, "chat") < 1e-6
+    same_rows(
+        Gemma3Adapter,
+        folder,
+        fields("""do_convert_rgb=null do_normalize=true do_pan_and_scan=null
+                    do_rescale=true do_resize=true image_mean=[0.5,0.5,0.5]
+                    image_processor_type=Gemma3ImageProcessor image_seq_length=256
+                    image_std=[0.5,0.5,0.5] pan_and_scan_max_num_crops=null
+                    pan_and_scan_min_crop_size=null pan_and_scan_min_ratio_to_activate=null
+                    processor_class=Gemma3Processor resample=2
+                    rescale_factor=0.00392156862745098 size={"height":448,"width":448}"""),
+        settings={"image_seq_length": 256, "processor_class": "Gemma3Processor"},
+        renamed=[(r"^vision_tower\.", "vision_tower.vision_model.")],
+        config=config,
+        form="chat",
+    )

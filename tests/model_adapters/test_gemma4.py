@@ -1,25 +1,15 @@
 """Gemma 4 passes the public contract, as the small models are built and as the large ones are."""
 
-from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
-from transformers import (
-    Gemma4Config,
-    Gemma4ForConditionalGeneration,
-    Gemma4TextConfig,
-    Gemma4VisionConfig,
-)
+import transformers as hf
+from families import contract, fields, loaded, prompted, refuses, shows
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.gemma4 import Gemma4Adapter, PicturesAndText
 from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 # What Google's template writes for a question about one picture, without thinking.
@@ -31,58 +21,36 @@ CHAT = (
 )
 PICTURE = "<|image><|image|><image|>"
 GOLDEN = (
-    Golden("the cup", Prompt(), f"{VICUNA} {PICTURE}\nthe cup.", rows=(13,)),
-    Golden(
-        "which cup?",
-        Prompt("chat", system="Look."),
+    prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
+    prompted(
         f"<bos><|turn>system\nLook.<turn|>\n<|turn>user\n{PICTURE}which cup?<turn|>\n"
         "<|turn>model\n",
-        rows=(30,),
-    ),
-    Golden(
-        "it",
-        Prompt("chat", query_row="prompt_last"),
-        f"<bos><|turn>user\n{PICTURE}it.<turn|>\n<|turn>model\n",
-        rows=(198,),
+        "which cup?",
+        system="Look.",
     ),
 )
 # Shared keys and embeddings per layer, as in E2B and E4B.
 SMALL = {"num_kv_shared_layers": 2, "hidden_size_per_layer_input": 8, "use_double_wide_mlp": True}
 # Keys that are the values, and pictures that see themselves in both directions, as in 31B.
-LARGE = {
-    "attention_k_eq_v": True,
-    "num_global_key_value_heads": 1,
-    "use_bidirectional_attention": "vision",
-    "hidden_size_per_layer_input": 0,
-}
+LARGE = fields("""attention_k_eq_v=true num_global_key_value_heads=1
+        use_bidirectional_attention=vision hidden_size_per_layer_input=0""")
 
 
-def tiny_gemma4(
-    folder: Path, text: dict[str, Any], *, patch: int = 4, budget: int = 70, layers: int = 4
-) -> Path:
+def tiny_gemma4(folder, text: dict[str, Any], *, patch=4, budget=70, layers: int = 4):
     """A tiny checkpoint: 3 x 3 patches are pooled to a token."""
-    named = {
-        "image_token": "<|image|>",
-        "boi_token": "<|image>",
-        "eoi_token": "<image|>",
-        "audio_token": "<|audio|>",
-        "boa_token": "<|audio>",
-        "eoa_token": "<audio|>",
-    }
+    named = fields("""image_token=<|image|> boi_token=<|image> eoi_token=<image|>
+            audio_token=<|audio|> boa_token=<|audio> eoa_token=<audio|>""")
     tokenizer = byte_tokenizer(
         ["<pad>", "<eos>", "<bos>", "<|turn>", "<turn|>", *named.values()],
-        pad_token="<pad>",
-        eos_token="<eos>",
-        bos_token="<bos>",
+        **fields("pad_token=<pad> eos_token=<eos> bos_token=<bos>"),
         extra_special_tokens=named,
         padding_side="left",
     )
     images = Gemma4ImageProcessorPil(patch_size=patch, max_soft_tokens=budget)
     made: Any = without_video(PicturesAndText)
     processor = made(None, images, tokenizer, None, chat_template=CHAT)
-    made = Gemma4Config
-    config = made(
-        text_config=Gemma4TextConfig(
+    config = hf.Gemma4Config(
+        text_config=hf.Gemma4TextConfig(
             **text_sizes(tokenizer, layers=layers),
             **text,
             vocab_size_per_layer_input=len(tokenizer),
@@ -92,13 +60,9 @@ def tiny_gemma4(
             sliding_window=24,
             layer_types=["sliding_attention", "full_attention"] * (layers // 2),
         ),
-        vision_config=Gemma4VisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            head_dim=16,
+        vision_config=hf.Gemma4VisionConfig(
+            **fields("""hidden_size=32 intermediate_size=64 num_hidden_layers=2
+                num_attention_heads=2 num_key_value_heads=2 head_dim=16"""),
             patch_size=patch,
             position_embedding_size=256,
         ),
@@ -110,7 +74,7 @@ def tiny_gemma4(
         video_token_id=processor.video_token_id,
     )
     torch.manual_seed(0)
-    module: Any = Gemma4ForConditionalGeneration(config)
+    module = hf.Gemma4ForConditionalGeneration(config)
     for name, parameter in module.get_decoder().named_parameters():
         # Queries and keys are normed, and their products not scaled: rows are sharp as they are,
         # and sharper ones would only magnify rounding.
@@ -119,36 +83,20 @@ def tiny_gemma4(
     return save_tiny(module, processor, folder)
 
 
-class TestGemma4Small(AdapterContract):
-    adapter = Gemma4Adapter
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny_gemma4(folder, SMALL)
+TestGemma4Small = contract(Gemma4Adapter, GOLDEN, lambda folder: tiny_gemma4(folder, SMALL))
 
 
 class TestGemma4Large(TestGemma4Small):
-    def build(self, folder: Path) -> None:
+    def build(self, folder):
         tiny_gemma4(folder, LARGE)
 
 
-@pytest.fixture(scope="module")
-def real_size(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("gemma4") / "280"
-    return tiny_gemma4(folder, LARGE, patch=16, budget=280, layers=2)
+opened = loaded(Gemma4Adapter, tiny_gemma4, LARGE, patch=16, budget=280, layers=2)
 
 
-def test_a_photograph_fills_the_budget_and_keeps_its_shape(real_size):
-    opened = open_adapter(Gemma4Adapter(), str(real_size))
-    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
-    ((view,),) = opened.views(inputs)
-    assert view.shape == (14, 19)
-    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+def test_a_photograph_fills_the_budget_and_keeps_its_shape(opened):
+    shows(opened, (640, 480), (14, 19), (0.0, 0.0, 640.0, 480.0))
 
 
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_size):
-    opened = open_adapter(Gemma4Adapter(), str(real_size))
-    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
-    opened.model.processor.image_processor.max_soft_tokens = 70
-    with pytest.raises(TokenCountError, match=r"expected 63 image tokens .* made 266"):
-        opened.views(inputs)
+def test_a_processor_that_does_not_belong_to_the_model_is_refused(opened):
+    refuses(opened, "image_processor.max_soft_tokens", 70, (63, 266), (640, 480))

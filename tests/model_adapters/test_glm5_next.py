@@ -1,19 +1,14 @@
 """GLM-5 with vision passes the public contract: filled-up pictures, linear and indexed layers."""
 
-from pathlib import Path
-
 import pytest
 import torch
+from families import ask, chat, contract, fields, loaded, prompted, scale, shows, views
 from transformers import Glm5NextConfig, Glm5NextForConditionalGeneration, Glm5NextProcessor
 from transformers.models.glm5_next.image_processing_pil_glm5_next import Glm5NextImageProcessorPil
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.glm5_next import Glm5NextAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
 
 # transformers' own processor hands PyTorch's tensors to numpy in a way that numpy 2 warns of.
@@ -30,31 +25,22 @@ NAMED = {
 TURNS = ["[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>"]
 PICTURE = "<|begin_of_image|><|image|><|end_of_image|>"
 # The picture as public copies of the template write it; the turns of GLM-4.5, from memory.
-CHAT = (
-    "[gMASK]<sop>{% for message in messages %}{{ '<|' + message['role'] + '|>\n' }}"
-    "{% for item in message['content'] %}{% if item.type == 'image' %}" + PICTURE + ""
-    "{% elif item.type == 'text' %}{{ item.text }}{% endif %}{% endfor %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
-)
+CHAT = chat("<|ROLE|>\n", PICTURE, "", answer="<|assistant|>\n", opening="[gMASK]<sop>")
 GOLDEN = (
-    Golden("the cup", Prompt(), f"[gMASK]<sop>{VICUNA} {PICTURE}\nthe cup.", rows=(STOP,)),
-    Golden(
-        "which cup?",
-        Prompt(system=""),
+    prompted(f"[gMASK]<sop>{VICUNA} {PICTURE}\nthe cup.", form="bare"),
+    prompted(
         f"[gMASK]<sop> {PICTURE}\nwhich cup?",
-        (257, 258, 220, 262, 264, 263, 198, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30),
-        rows=(30,),
+        "which cup?",
+        form="bare",
+        system="",
+        ids=(257, 258, 220, 262, 264, 263, 198, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30),
     ),
-    Golden(
-        "the cup",
-        Prompt("chat"),
-        f"[gMASK]<sop><|user|>\n{PICTURE}the cup.<|assistant|>\n",
-        rows=(STOP,),
-    ),
-    Golden(
-        "the cup",
-        Prompt("chat", template="Find {expression} now", system="See.", query_row="prompt_last"),
+    prompted(f"[gMASK]<sop><|user|>\n{PICTURE}the cup.<|assistant|>\n"),
+    prompted(
         f"[gMASK]<sop><|system|>\nSee.<|user|>\n{PICTURE}Find the cup. now<|assistant|>\n",
+        template="Find {expression} now",
+        system="See.",
+        query_row="prompt_last",
         rows=(NEWLINE,),
     ),
 )
@@ -75,68 +61,43 @@ def tiny_glm5(folder, tokens=(1, 48), topk=64):
             **text_sizes(tokenizer),
             "num_key_value_heads": 4,
             "layer_types": list(KINDS),
-            "mlp_layer_types": ["dense", "sparse", "dense", "sparse"],
-            "indexer_types": ["full", "full", "shared", "full"],
-            "moe_intermediate_size": 32,
-            "n_routed_experts": 4,
-            "num_experts_per_tok": 2,
-            "kv_lora_rank": 16,
-            "q_lora_rank": 32,
-            "qk_nope_head_dim": 16,
-            "v_head_dim": 16,
+            **fields("""mlp_layer_types=["dense","sparse","dense","sparse"]
+                indexer_types=["full","full","shared","full"] moe_intermediate_size=32
+                n_routed_experts=4 num_experts_per_tok=2 kv_lora_rank=16 q_lora_rank=32
+                qk_nope_head_dim=16 v_head_dim=16"""),
             "index_topk": topk,
             "index_kpool": 4,
             "index_head_dim": 16,
             # As few as 4 heads score groups of tokens zero, and equal scores may fall either way.
-            "index_n_heads": 32,
-            "linear_head_dim": 16,
-            "linear_num_heads": 4,
+            **fields("index_n_heads=32 linear_head_dim=16 linear_num_heads=4"),
         },
-        vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 4,
-            "out_hidden_size": 64,
-            "projection_intermediate_size": 64,
-        },
+        vision_config=fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4
+                out_hidden_size=64 projection_intermediate_size=64"""),
         **{f"{to}_token_id": tokenizer.convert_tokens_to_ids(name) for name, to in NAMED.items()},
     )
     torch.manual_seed(0)
     module = Glm5NextForConditionalGeneration(config)
-    for name, parameter in module.get_decoder().named_parameters():
-        if name.endswith("q_b_proj.weight"):
-            parameter.data.mul_(400.0)
+    scale(module.get_decoder(), 400.0, "q_b_proj.weight")
     images = Glm5NextImageProcessorPil(min_image_tokens=tokens[0], max_image_tokens=tokens[1])
     processor = without_video(Glm5NextProcessor)(images, tokenizer, chat_template=CHAT)
     return save_tiny(module, processor, folder)
 
 
-class TestGlm5Next(AdapterContract):
-    adapter = Glm5NextAdapter
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny_glm5(folder)
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    """The numbers of tokens that the family's image processor allows."""
-    folder = tiny_glm5(tmp_path_factory.mktemp("glm5") / "real", tokens=(16, 8000))
-    return open_adapter(Glm5NextAdapter(), str(folder))
+TestGlm5Next = contract(
+    Glm5NextAdapter, GOLDEN, tiny_glm5, foreign=("image_processor.merge_size", 1, (25, 9))
+)
+# The numbers of tokens that the family's image processor allows.
+opened = loaded(Glm5NextAdapter, tiny_glm5, tokens=(16, 8000))
 
 
 def view(opened, size):
-    (found,) = opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
+    (found,) = views(opened, size)
     return found
 
 
 def test_a_photograph_keeps_its_pixels_and_is_filled_up(opened):
     assert opened.model.statements == ("A picture becomes up to 8000 tokens of 28 x 28 pixels.",)
-    found = view(opened, (640, 480))
-    assert found.shape == (18, 23)
-    assert found.extent == pytest.approx((0.0, 0.0, 644.0, 504.0))
+    shows(opened, (640, 480), (18, 23), (0.0, 0.0, 644.0, 504.0))
 
 
 def test_small_pictures_grow_and_large_ones_shrink(opened):
@@ -150,19 +111,8 @@ def test_small_pictures_grow_and_large_ones_shrink(opened):
 
 def test_heads_are_those_of_indexed_layers_and_see_what_was_selected(opened):
     assert {head.layer for head in opened.model.all_heads} == {1, 2}
-    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    inputs = ask(opened, (640, 480))
     rows = opened.rows(inputs)[0][:, 0]
     # 16 groups of 4 tokens, and up to 3 tokens behind the last whole group.
     assert ((rows > 0).sum(-1) <= 64 + 3).all()
     assert ((rows[0] > 0) == (rows[-1] > 0)).float().mean().item() > 0.99
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(opened):
-    inputs = opened.prepare([noise((280, 280))], [Expression(0, "it")])
-    images = opened.model.processor.image_processor
-    try:
-        images.merge_size = 1
-        with pytest.raises(TokenCountError, match=r"expected 400 image tokens .*20 x 20.* made"):
-            opened.views(inputs)
-    finally:
-        images.merge_size = 2

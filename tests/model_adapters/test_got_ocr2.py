@@ -1,112 +1,76 @@
 """GOT-OCR2 passes the public contract: one page, and cut into tiles (multi-crop)."""
 
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 import torch
-from transformers import (
-    AutoModelForImageTextToText,
-    GotOcr2Config,
-    GotOcr2ForConditionalGeneration,
-    GotOcr2Processor,
-    Qwen2Config,
-)
+import transformers as hf
+from families import ask, chat, checkpoint, contract, even_out, fields, prompted, shows, views
 from transformers.models.got_ocr2.configuration_got_ocr2 import GotOcr2VisionConfig
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import ModelError
 from vg_engine.model_adapters.families import got_ocr2
 from vg_engine.model_adapters.families.got_ocr2 import GotOcr2Adapter
-from vg_engine.testing import AdapterContract, Golden, Opened, noise, open_adapter, paint
+from vg_engine.testing import open_adapter, paint
 from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
 
 # Checkpoints have no chat template: this writes the prompt that the processor writes by itself.
-CHAT = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{% for content in message['content'] %}"
-    "{% if content['type'] == 'image' %}<img><imgpad></img>\n"
-    "{% else %}{{ content['text'] }}{% endif %}"
-    "{% endfor %}<|im_end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+CHAT = chat(
+    "<|im_start|>ROLE\n", "<img><imgpad></img>\n", "<|im_end|>", answer="<|im_start|>assistant\n"
 )
 GOLDEN = (
-    Golden(
-        "the cup",
-        Prompt(system="Look."),
-        "Look. <img><imgpad></img>\nthe cup.",
-        rows=(13,),
-    ),
-    Golden(
-        "which cup?",
-        Prompt("chat", query_row="prompt_last"),
+    prompted("Look. <img><imgpad></img>\nthe cup.", form="bare", system="Look."),
+    prompted(
         "<|im_start|>user\n<img><imgpad></img>\nwhich cup?<|im_end|><|im_start|>assistant\n",
+        "which cup?",
+        query_row="prompt_last",
         rows=(198,),
     ),
 )
 
 
-def tiny(folder: Path, *, image_size: int = 256, layers: int = 4, seed: int = 0) -> Path:
+def tiny(folder, *, image_size=256, layers=4, seed=0):
     """A tiny GOT-OCR2; 1024 pixels make the real 16 x 16 cells."""
     special = [END_OF_TEXT, "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<imgpad>"]
     tokenizer = byte_tokenizer(
         special, pad_token=END_OF_TEXT, extra_special_tokens=special[1:], padding_side="left"
     )
     images = GotOcr2ImageProcessorPil(size={"height": image_size, "width": image_size})
-    made: Any = GotOcr2Processor
-    processor = made(images, tokenizer, chat_template=CHAT)
+    processor = hf.GotOcr2Processor(images, tokenizer, chat_template=CHAT)
     length = (image_size // 64) ** 2
-    config: Any = GotOcr2Config
-    config = config(
+    config = hf.GotOcr2Config(
         vision_config=GotOcr2VisionConfig(
-            hidden_size=32,
-            output_channels=16,
-            num_hidden_layers=2,
-            num_attention_heads=4,
+            **fields("""hidden_size=32 output_channels=16 num_hidden_layers=2
+                num_attention_heads=4"""),
             image_size=image_size,
-            window_size=7,
-            global_attn_indexes=[1],
-            mlp_dim=64,
-            initializer_range=0.02,
+            **fields("""window_size=7 global_attn_indexes=[1] mlp_dim=64
+                initializer_range=0.02"""),
         ),
-        text_config=Qwen2Config(**text_sizes(tokenizer, layers=layers)),
+        text_config=hf.Qwen2Config(**text_sizes(tokenizer, layers=layers)),
         image_token_index=tokenizer.convert_tokens_to_ids("<imgpad>"),
         image_seq_length=length,
     )
     torch.manual_seed(seed)
-    return save_tiny(GotOcr2ForConditionalGeneration(config), processor, folder)
+    return save_tiny(hf.GotOcr2ForConditionalGeneration(config), processor, folder)
 
 
-def even_out(opened: Opened) -> None:
-    """Give all taps of a kernel the same weight."""
-    for part in opened.model.module.modules():
-        if isinstance(part, torch.nn.Conv2d) and part.kernel_size == (3, 3):
-            part.weight.data[:] = part.weight.data.mean((-2, -1), keepdim=True)
-
-
-class _GotContract(AdapterContract):
-    adapter = GotOcr2Adapter
-    golden = GOLDEN
+class _GotContract(contract(GotOcr2Adapter, GOLDEN, tiny)):
     shapes = ((240, 240), (333, 190), (187, 341), (500, 150), (130, 377), (97, 61))
 
-    def build(self, folder: Path) -> None:
-        tiny(folder)
-
-    def unmix(self, opened: Opened) -> None:
+    def unmix(self, opened):
         """Even out the kernels, too: random ones move each token's place by chance.
 
         A token still sees all that it saw, around the middle of what it saw.
         """
         super().unmix(opened)
-        even_out(opened)
+        even_out(opened.model.module)
 
-    def load_plain(self, folder: Path, attention: str) -> Any:
+    def load_plain(self, folder, attention: str):
         """With sdpa where there is one: asked for by name, it is asked for everywhere."""
         if attention == "eager":
             return super().load_plain(folder, attention)
-        return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+        return hf.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 class TestOnePage(_GotContract):
@@ -119,21 +83,13 @@ class TestTiles(_GotContract):
     strips = False
 
 
-def views(opened, size):
-    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
-
-
-@pytest.fixture(scope="module")
-def real_page(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("got") / "1024", image_size=1024, layers=1)
+real_page = checkpoint(tiny, image_size=1024, layers=1)
 
 
 def test_a_page_has_sixteen_by_sixteen_tokens_before_their_even_places(real_page):
     opened = open_adapter(GotOcr2Adapter(), str(real_page))
-    (view,) = views(opened, (640, 480))
-    assert view.shape == (16, 16)
     # 3/8 of a cell of 40 x 30 pixels.
-    assert view.extent == pytest.approx((-15.0, -11.25, 625.0, 468.75))
+    shows(opened, (640, 480), (16, 16), (-15.0, -11.25, 625.0, 468.75))
 
 
 def test_multi_crop_has_tiles_and_a_thumbnail_last(real_page):
@@ -149,7 +105,7 @@ def test_an_even_division_of_the_page_would_be_wrong(tmp_path, monkeypatch, shif
     folder = tiny(tmp_path / "m", image_size=512, layers=1, seed=1)
     opened = open_adapter(GotOcr2Adapter(), str(folder))
     paint.unmix(opened.model.module.base_model.vision_tower)
-    even_out(opened)
+    even_out(opened.model.module)
     report = paint.probe(opened, paint.embeddings, [(512, 512), (700, 400), (300, 777)])
     opened.model.close()
     print(f"shifted by {shift}: {len(report.wrong)} of {report.planned} cells are wrong")
@@ -160,6 +116,6 @@ def test_pages_of_another_size_than_the_tower_takes_are_refused(real_page):
     opened = open_adapter(GotOcr2Adapter(), str(real_page))
     images = opened.model.processor.image_processor
     images.size = type(images.size)(height=512, width=512)
-    inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")])
+    inputs = ask(opened)
     with pytest.raises(ModelError, match="do not belong together"):
         opened.rows(inputs)

@@ -1,22 +1,20 @@
 """HunYuan-VL passes the public contract: newlines, begin and end among the image tokens."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from families import FIND, TOWER, ask, contract, fields, loaded, prompted, views
 from transformers import HunYuanVLConfig, HunYuanVLForConditionalGeneration, HunYuanVLProcessor
 from transformers.models.hunyuan_vl.image_processing_pil_hunyuan_vl import (
     HunYuanVLImageProcessorPil,
 )
 
 from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.hunyuan_vl import HunYuanVLAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor
 
@@ -39,27 +37,16 @@ CHAT = (
     "{% endfor %}"
 )
 GOLDEN = (
-    Golden("the cup", Prompt(), f"{BEGIN}{VICUNA}{END_OF_SYSTEM}{PICTURE}the cup.", rows=(STOP,)),
-    Golden(
-        "which cup?",
-        Prompt(system=""),
+    prompted(f"{BEGIN}{VICUNA}{END_OF_SYSTEM}{PICTURE}the cup.", form="bare"),
+    prompted(
         f"{BEGIN}{END_OF_SYSTEM}{PICTURE}which cup?",
-        (257, 259, 261, 263, 262, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30),
-        rows=(30,),
+        "which cup?",
+        form="bare",
+        system="",
+        ids=(257, 259, 261, 263, 262, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30),
     ),
-    Golden("the cup", Prompt("chat"), f"{BEGIN}{PICTURE}the cup.{USER}", rows=(STOP,)),
-    Golden(
-        "the cup",
-        Prompt("chat", template="Find {expression}\nNow", system="See."),
-        f"{BEGIN}See.{END_OF_SYSTEM}{PICTURE}Find the cup.\nNow{USER}",
-        rows=(STOP_NEWLINE,),
-    ),
-    Golden(
-        "the cup",
-        Prompt("chat", query_row="prompt_last"),
-        f"{BEGIN}{PICTURE}the cup.{USER}",
-        rows=(260,),
-    ),
+    prompted(f"{BEGIN}{PICTURE}the cup.{USER}"),
+    prompted(f"{BEGIN}See.{END_OF_SYSTEM}{PICTURE}Find the cup.\nNow{USER}", **FIND),
 )
 
 
@@ -80,13 +67,7 @@ def tiny_hunyuan(folder, tokens=(1, 48)):
             "head_dim": 16,
             "rope_parameters": {**rope, "xdrope_section": [2, 2, 2, 2]},
         },
-        vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "max_image_size": 256,
-        },
+        vision_config={**TOWER, "max_image_size": 256},
         image_token_id=tokenizer.image_token_id,
     )
     torch.manual_seed(0)
@@ -106,28 +87,16 @@ def tiny_hunyuan(folder, tokens=(1, 48)):
     return save_tiny(module, processor, folder)
 
 
-class TestHunYuanVL(AdapterContract):
-    adapter = HunYuanVLAdapter
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny_hunyuan(folder)
-
-
-def views(opened, size):
-    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
+TestHunYuanVL = contract(
+    HunYuanVLAdapter, GOLDEN, tiny_hunyuan, foreign=("cat_extra_token", False, (8, 6))
+)
+# The limits of the family's image processor: 512 x 512 and 2048 x 2048 pixels.
+opened = loaded(HunYuanVLAdapter, tiny_hunyuan, tokens=(256, 4096))
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    """The limits of the family's image processor: 512 x 512 and 2048 x 2048 pixels."""
-    return tiny_hunyuan(tmp_path_factory.mktemp("hunyuan") / "real", tokens=(256, 4096))
-
-
-def test_tokens_that_are_no_cells_are_left_out(real):
-    opened = open_adapter(HunYuanVLAdapter(), str(real))
+def test_tokens_that_are_no_cells_are_left_out(opened):
     assert opened.model.statements == ("A picture becomes up to 4096 tokens of 32 x 32 pixels.",)
-    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    inputs = ask(opened, (640, 480))
     (view,) = opened.views(inputs)[0]
     assert view.shape == (15, 20)
     assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
@@ -139,15 +108,13 @@ def test_tokens_that_are_no_cells_are_left_out(real):
     assert newlines == {pictured[0], pictured[-1], *behind}
 
 
-def test_small_pictures_grow_to_the_least_number_of_pixels(real):
-    opened = open_adapter(HunYuanVLAdapter(), str(real))
+def test_small_pictures_grow_to_the_least_number_of_pixels(opened):
     (view,) = views(opened, (100, 100))
     assert view.shape == (16, 16)
 
 
-def test_positions_name_column_row_and_picture(real):
-    opened = open_adapter(HunYuanVLAdapter(), str(real))
-    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+def test_positions_name_column_row_and_picture(opened):
+    inputs = ask(opened, (640, 480))
     (view,) = opened.views(inputs)[0]
     positions = inputs.tensors["position_ids"][:, 0].numpy()
     assert len(positions) == 4
@@ -155,22 +122,13 @@ def test_positions_name_column_row_and_picture(real):
         assert positions[:, at].tolist() == [at, col, row, 0]
 
 
-def test_every_picture_of_a_batch_is_the_first_of_its_sequence(real):
+def test_every_picture_of_a_batch_is_the_first_of_its_sequence(opened):
     """The rule of transformers 5.23 counts on through the batch."""
-    opened = open_adapter(HunYuanVLAdapter(), str(real))
     pictures = [noise((640, 480)), noise((64, 64))]
     inputs = opened.prepare(pictures, [Expression(0, "it"), Expression(1, "it")])
     for query, (view,) in zip(inputs.queries, opened.views(inputs), strict=True):
         where = inputs.tensors["position_ids"][:, query.sequence, view.positions.ravel()]
         assert where[-1].tolist() == [0] * view.positions.size
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    """Begin and end are always made by the model."""
-    opened = open_adapter(HunYuanVLAdapter(), str(real))
-    opened.model.processor.cat_extra_token = False
-    with pytest.raises(TokenCountError, match=r"expected 317 image tokens .*15 x 20.* made 315"):
-        views(opened, (640, 480))
 
 
 def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows):
@@ -189,17 +147,11 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
         stated |= text | {"rope_theta": 10000.0, "use_qk_norm": True}
 
     def rewrite(folder):
-        images = {
-            "image_mean": [0.48145466, 0.4578275, 0.40821073],
-            "image_processor_type": "HunYuanVLImageProcessor",
-            "image_std": [0.26862954, 0.26130258, 0.27577711],
-            "max_pixels": 4194304,
-            "merge_size": 2,
-            "min_pixels": 262144,
-            "patch_size": 16,
-            "processor_class": "HunYuanVLProcessor",
-            "temporal_patch_size": 1,
-        }
+        images = fields("""image_mean=[0.48145466,0.4578275,0.40821073]
+                image_processor_type=HunYuanVLImageProcessor
+                image_std=[0.26862954,0.26130258,0.27577711] max_pixels=4194304 merge_size=2
+                min_pixels=262144 patch_size=16 processor_class=HunYuanVLProcessor
+                temporal_patch_size=1""")
         published(folder, images, config=config)
         path = folder / "tokenizer_config.json"
         stated = json.loads(path.read_text(encoding="utf-8"))

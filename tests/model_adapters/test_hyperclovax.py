@@ -1,20 +1,14 @@
 """HyperCLOVA X SEED Think passes the public contract, under its new type and its old one."""
 
 import json
-from pathlib import Path
 
 import torch
-from transformers import (
-    HyperCLOVAXVisionV2Config,
-    HyperCLOVAXVisionV2ForConditionalGeneration,
-    HyperCLOVAXVisionV2Processor,
-)
+import transformers as hf
+from families import ask, contract, fields, prompted
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.model_adapters.families.hyperclovax import HyperCLOVAXAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import CHAT, qwen_processor, qwen_tokenizer
 
@@ -31,7 +25,7 @@ ASKED = f"<|im_start|>user\n{PICTURE}the cup.<|im_end|>\n<|im_start|>assistant\n
 def tiny_hyperclovax(folder, **text):
     tokenizer = qwen_tokenizer((*PARTS, "<think>"))
     image, video = tokenizer.convert_tokens_to_ids(["<|IMAGE_PAD|>", "<|VIDEO_PAD|>"])
-    config = HyperCLOVAXVisionV2Config(
+    config = hf.HyperCLOVAXVisionV2Config(
         text_config={
             "model_type": "hyperclovax",
             **text_sizes(tokenizer),
@@ -40,34 +34,22 @@ def tiny_hyperclovax(folder, **text):
             "embedding_multiplier": 2.0,
             **text,
         },
-        vision_config={
-            "model_type": "qwen2_5_vl_vision",
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 4,
-            "out_hidden_size": 48,
-            "window_size": 56,
-            "fullatt_block_indexes": [1],
-        },
+        vision_config=fields("""model_type=qwen2_5_vl_vision depth=2 hidden_size=32
+                intermediate_size=64 num_heads=4 out_hidden_size=48 window_size=56
+                fullatt_block_indexes=[1]"""),
         image_token_id=image,
         video_token_id=video,
     )
     torch.manual_seed(0)
-    processor = qwen_processor(HyperCLOVAXVisionV2Processor, tokenizer, chat=TEMPLATE)
-    return save_tiny(HyperCLOVAXVisionV2ForConditionalGeneration(config), processor, folder)
+    processor = qwen_processor(hf.HyperCLOVAXVisionV2Processor, tokenizer, chat=TEMPLATE)
+    return save_tiny(hf.HyperCLOVAXVisionV2ForConditionalGeneration(config), processor, folder)
 
 
-class TestHyperCLOVAX(AdapterContract):
-    adapter = HyperCLOVAXAdapter
-    golden = (
-        Golden("the cup", Prompt(), f"{VICUNA} {PICTURE}\nthe cup.", rows=(13,)),
-        Golden("the cup", Prompt("chat"), ASKED, rows=(13,)),
-        Golden("the cup", Prompt("chat", query_row="prompt_last"), ASKED, rows=(198,)),
-    )
-
-    def build(self, folder: Path) -> None:
-        tiny_hyperclovax(folder)
+TestHyperCLOVAX = contract(
+    HyperCLOVAXAdapter,
+    (prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"), prompted(ASKED)),
+    tiny_hyperclovax,
+)
 
 
 def test_the_old_type_is_told_by_its_parts(tmp_path):
@@ -84,4 +66,4 @@ def test_the_old_type_is_told_by_its_parts(tmp_path):
 
 def rows(folder):
     opened = open_adapter(HyperCLOVAXAdapter(), str(folder))
-    return opened.rows(opened.prepare([noise((120, 90))], [Expression(0, "it")]))[0]
+    return opened.rows(ask(opened, (120, 90)))[0]

@@ -1,27 +1,16 @@
 """Janus passes the public contract where it looks at pictures; its drawing tower plays no part."""
 
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    JanusConfig,
-    JanusForConditionalGeneration,
-    JanusProcessor,
-    JanusVisionConfig,
-    JanusVQVAEConfig,
-    LlamaConfig,
-)
+import transformers as hf
+from families import ask, contract, fields, prompted, refuses, save, shows
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.janus import JanusAdapter
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing import Golden, open_adapter
+from vg_engine.testing.tiny import byte_tokenizer, text_sizes
 
 IMAGE, BEGIN, STOP = "<image_placeholder>", "<begin_of_image>", "<end_of_image>"
 # Renders what the template in transformers' converter does (compared).
@@ -43,84 +32,55 @@ SYSTEM = (
 )
 PICTURE = f"{BEGIN}{IMAGE}{STOP}"
 GOLDEN = (
-    Golden("the cup", Prompt(), f"{SYSTEM}{PICTURE}\nthe cup.", rows=(13,)),
-    Golden("the cup", Prompt(system="Look."), f"{SYSTEM}Look. {PICTURE}\nthe cup.", rows=(13,)),
-    Golden(
-        "which cup?",
-        Prompt("chat"),
-        f"{SYSTEM}<|User|>: {PICTURE}\nwhich cup?\n\n<|Assistant|>:",
-        rows=(30,),
-    ),
-    Golden(
-        "the cup",
-        Prompt("chat", system="See."),
+    prompted(f"{SYSTEM}{PICTURE}\nthe cup.", form="bare"),
+    prompted(f"{SYSTEM}Look. {PICTURE}\nthe cup.", form="bare", system="Look."),
+    prompted(f"{SYSTEM}<|User|>: {PICTURE}\nwhich cup?\n\n<|Assistant|>:", "which cup?"),
+    prompted(
         f"{SYSTEM}System: See.<｜end▁of▁sentence｜><|User|>: {PICTURE}\nthe cup.\n\n<|Assistant|>:",
-        rows=(13,),
+        system="See.",
     ),
 )
 
 
-def tiny(folder: Path, *, side: int = 96, layers: int = 4, spoken: bool = True) -> Path:
+def tiny(folder, *, side=96, layers=4, spoken=True):
     """A tiny Janus; 384 pixels make the real 24 x 24 cells."""
     named = {"image_token": IMAGE, "boi_token": BEGIN, "eoi_token": STOP}
     special = ["<bos>", "<eos>", "<pad>", "<|User|>", "<|Assistant|>", *named.values()]
     tokenizer = byte_tokenizer(
         special,
-        bos_token="<bos>",
-        eos_token="<eos>",
-        pad_token="<pad>",
+        **fields("bos_token=<bos> eos_token=<eos> pad_token=<pad>"),
         extra_special_tokens=named,
         padding_side="left",
     )
-    made: Any = JanusProcessor
-    processor = made(
+    processor = hf.JanusProcessor(
         JanusImageProcessorPil(size={"height": side, "width": side}),
         tokenizer,
         chat_template=CHAT,
         use_default_system_prompt=spoken,
         num_image_tokens=(side // 16) ** 2,
     )
-    config: Any = JanusConfig
-    config = config(
-        vision_config=JanusVisionConfig(
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=4,
+    config = hf.JanusConfig(
+        vision_config=hf.JanusVisionConfig(
+            **fields("hidden_size=32 num_hidden_layers=2 num_attention_heads=4"),
             image_size=side,
             projection_dim=64,
             num_image_tokens=(side // 16) ** 2,
         ),
-        vq_config=JanusVQVAEConfig(
-            num_embeddings=16,
-            latent_channels=32,
-            base_channels=32,
-            channel_multiplier=[1, 1],
-            num_res_blocks=1,
-            projection_dim=64,
-            image_token_embed_dim=64,
+        vq_config=hf.JanusVQVAEConfig(
+            **fields("""num_embeddings=16 latent_channels=32 base_channels=32
+                channel_multiplier=[1,1] num_res_blocks=1 projection_dim=64
+                image_token_embed_dim=64""")
         ),
-        text_config=LlamaConfig(**text_sizes(tokenizer, layers=layers)),
+        text_config=hf.LlamaConfig(**text_sizes(tokenizer, layers=layers)),
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
     )
-    torch.manual_seed(0)
-    return save_tiny(JanusForConditionalGeneration(config), processor, folder)
+    return save(hf.JanusForConditionalGeneration, config, processor, folder)
 
 
-def view(opened, size):
-    ((found,),) = opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))
-    return found
-
-
-class TestJanus(AdapterContract):
-    adapter = JanusAdapter
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny(folder)
-
+class TestJanus(contract(JanusAdapter, GOLDEN, tiny)):
     def test_the_drawing_tower_plays_no_part(self, folder):
         opened = self.open(folder)
-        inputs = opened.prepare([noise((150, 90))], [Expression(0, "the cup")])
+        inputs = ask(opened, (150, 90), "the cup")
         (before,) = opened.rows(inputs)
         base = opened.model.module.base_model
         for part in (base.vqmodel, base.generation_embeddings, base.generation_aligner):
@@ -131,29 +91,24 @@ class TestJanus(AdapterContract):
         assert torch.equal(before, after)
 
 
-class TestWithoutSystemSentence(AdapterContract):
-    adapter = JanusAdapter
-    golden = tuple(
+TestWithoutSystemSentence = contract(
+    JanusAdapter,
+    tuple(
         Golden(each.expression, each.prompt, each.text.removeprefix(SYSTEM), rows=each.rows)
         for each in GOLDEN
-    )
-
-    def build(self, folder: Path) -> None:
-        tiny(folder, spoken=False)
+    ),
+    lambda folder: tiny(folder, spoken=False),
+)
 
 
 def test_a_photograph_lies_in_the_middle_of_a_square(tmp_path):
     opened = open_adapter(JanusAdapter(), str(tiny(tmp_path / "m", side=384, layers=1)))
-    found = view(opened, (480, 640))
-    assert found.shape == (24, 24)
-    assert found.extent == pytest.approx((-80.0, 0.0, 560.0, 640.0))
+    shows(opened, (480, 640), (24, 24), (-80.0, 0.0, 560.0, 640.0))
 
 
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):
     opened = open_adapter(JanusAdapter(), str(tiny(tmp_path / "m", layers=1)))
-    opened.model.processor.num_image_tokens = 35
-    with pytest.raises(TokenCountError, match=r"expected 36 image tokens .* made 35"):
-        view(opened, (64, 64))
+    refuses(opened, "num_image_tokens", 35, (36, 35))
 
 
 @pytest.mark.parametrize(
@@ -167,27 +122,22 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):
         },
     ],
 )
-def test_published_files_give_the_same_rows(tmp_path, published, settings):
+def test_published_files_give_the_same_rows(tmp_path, same_rows, settings):
     """As transformers' converter of 2025 wrote Janus-Pro: a head of its own beside the config."""
-
-    def rows():
-        opened = open_adapter(JanusAdapter(), str(folder))
-        inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")], Prompt("chat"))
-        return opened.rows(inputs)[0]
 
     def loose(weights):
         weights["lm_head.weight"] = weights["model.language_model.embed_tokens.weight"].flip(0)
 
     folder = tiny(tmp_path / "m", side=384, layers=1)
-    expected = rows()
     stated = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
     images = {**stated["image_processor"], "image_processor_type": "JanusImageProcessor"}
     del images["do_pad"]
-    published(
+    same_rows(
+        JanusAdapter,
         folder,
         images,
         settings=settings,
         config=lambda config: config.pop("tie_word_embeddings", None),
         add=loose,
+        form="chat",
     )
-    assert (rows() - expected).abs().max() < 1e-6

@@ -1,17 +1,12 @@
 """LFM3-VL passes the public contract: convolutions in tower and decoder, windows among layers."""
 
-from pathlib import Path
-
-import pytest
 import torch
+from families import FIND, TOWER, contract, fields, loaded, prompted, shows
 from transformers import Lfm3VlConfig, Lfm3VlForConditionalGeneration, Lfm3VlProcessor
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.lfm3_vl import Lfm3VlAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
+from vg_engine.testing import paint
 from vg_engine.testing.tiny import save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import (
     CHAT,
@@ -28,29 +23,19 @@ PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 TEMPLATE = "{{ bos_token }}" + CHAT
 GOLDEN = (
     # The tokenizer writes the opening token where the prompt does not.
-    Golden(
-        "the cup",
-        Prompt(),
-        f"{VICUNA} {PICTURE}\nthe cup.",
-        rows=(STOP,),
-    ),
-    Golden("which cup?", Prompt(system=""), f"{PICTURE}\nwhich cup?", rows=(30,)),
-    Golden(
-        "the cup",
-        Prompt("chat"),
+    prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
+    prompted(f"{PICTURE}\nwhich cup?", "which cup?", form="bare", system=""),
+    prompted(
         f"{START}<|im_start|>user\n{PICTURE}the cup.<|im_end|>\n<|im_start|>assistant\n",
-        (
+        ids=(
             *(264, 259, 84, 82, 68, 81, 198, 260, 262, 261, 83, 71, 68, 220, 66, 84, 79, 13, 258),
             *(198, 259, 64, 82, 82, 72, 82, 83, 64, 77, 83, 198),
         ),
-        rows=(STOP,),
     ),
-    Golden(
-        "the cup",
-        Prompt("chat", template="Find {expression}\nNow", system="See."),
+    prompted(
         f"{START}<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}Find the cup.\n"
         "Now<|im_end|>\n<|im_start|>assistant\n",
-        rows=(STOP_NEWLINE,),
+        **FIND,
     ),
 )
 KINDS = ["conv", "full_attention", "conv", "sliding_attention", "full_attention"]
@@ -62,16 +47,12 @@ def tiny_lfm3(folder, tokens=(1, 48)):
     config = Lfm3VlConfig(
         text_config={
             **text_sizes(tokenizer, layers=len(KINDS)),
-            "model_type": "lfm3",
-            "head_dim": 16,
-            "sliding_window": 24,
+            **fields("model_type=lfm3 head_dim=16 sliding_window=24"),
             "layer_types": list(KINDS),
         },
         vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 64,
+            **TOWER,
             "num_hidden_layers": 3,
-            "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "layer_types": ["conv", "full_attention", "full_attention"],
         },
@@ -87,14 +68,10 @@ def tiny_lfm3(folder, tokens=(1, 48)):
     return save_tiny(module, processor, folder)
 
 
-class TestLfm3Vl(AdapterContract):
-    adapter = Lfm3VlAdapter
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny_lfm3(folder)
-
-    def unmix(self, opened) -> None:
+class TestLfm3Vl(
+    contract(Lfm3VlAdapter, GOLDEN, tiny_lfm3, foreign=("image_processor.merge_size", 1, (16, 4)))
+):
+    def unmix(self, opened):
         """The tower's convolutions mix neighbours, as its attention mixes all."""
         tower = self.vision_tower(opened.model.module)
         paint.unmix(tower)
@@ -103,10 +80,7 @@ class TestLfm3Vl(AdapterContract):
                 torch.nn.init.zeros_(layer.conv.out_proj.weight)
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    folder = tiny_lfm3(tmp_path_factory.mktemp("lfm3") / "tiny", tokens=(4, 1024))
-    return open_adapter(Lfm3VlAdapter(), str(folder))
+opened = loaded(Lfm3VlAdapter, tiny_lfm3, tokens=(4, 1024))
 
 
 def test_only_layers_that_attend_have_heads(opened):
@@ -114,17 +88,4 @@ def test_only_layers_that_attend_have_heads(opened):
 
 
 def test_a_photograph_is_squashed_to_whole_tokens(opened):
-    (view,) = opened.views(opened.prepare([noise((640, 470))], [Expression(0, "it")]))[0]
-    assert view.shape == (15, 20)
-    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 470.0))
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(opened):
-    inputs = opened.prepare([noise((320, 320))], [Expression(0, "it")])
-    images = opened.model.processor.image_processor
-    try:
-        images.merge_size = 1
-        with pytest.raises(TokenCountError, match=r"expected 400 image tokens .*20 x 20.* made"):
-            opened.views(inputs)
-    finally:
-        images.merge_size = 2
+    shows(opened, (640, 470), (15, 20), (0.0, 0.0, 640.0, 470.0))

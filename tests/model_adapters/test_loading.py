@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+from contextlib import contextmanager
 
 import pytest
 import torch
+from families import ask
 from transformers import (
     AutoTokenizer,
     LlavaForConditionalGeneration,
@@ -49,30 +51,35 @@ def one_line(raised):
     return str(raised.value)
 
 
+def refused(error, match, source, **options):
+    with pytest.raises(error, match=match) as raised:
+        load(source, **options)
+    one_line(raised)
+
+
+@contextmanager
+def edited(path):
+    stated = json.loads(path.read_text())
+    yield stated
+    path.write_text(json.dumps(stated))
+
+
 @pytest.mark.parametrize("source", ["/no/such/folder", "./none", "a/b/c", "nothing"])
 def test_no_such_folder(source):
-    with pytest.raises(ModelNotFoundError, match="no model folder") as raised:
-        load(source)
-    one_line(raised)
+    refused(ModelNotFoundError, "no model folder", source)
 
 
 def test_hub_id_that_cannot_be_had():
-    with pytest.raises(ModelNotFoundError, match="nobody/nothing") as raised:
-        load("nobody/nothing")
-    one_line(raised)
+    refused(ModelNotFoundError, "nobody/nothing", "nobody/nothing")
 
 
 def test_folder_without_config(tmp_path):
-    with pytest.raises(ModelNotFoundError, match=r"no config\.json") as raised:
-        load(tmp_path)
-    one_line(raised)
+    refused(ModelNotFoundError, r"no config\.json", tmp_path)
 
 
 def test_pickled_weights_are_refused_and_convert_is_named(tmp_path):
     folder = tiny_llava(tmp_path / "old", layers=1, hidden=32, safe=False)
-    with pytest.raises(WeightsError, match="vg-engine convert") as raised:
-        load(folder)
-    one_line(raised)
+    refused(WeightsError, "vg-engine convert", folder)
 
 
 def test_no_weights_at_all(copy):
@@ -94,9 +101,7 @@ def test_missing_shard_and_broken_index(copy):
 def test_truncated_weights(copy):
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(WeightsError, match="broken safetensors") as raised:
-        load(copy)
-    one_line(raised)
+    refused(WeightsError, "broken safetensors", copy)
 
 
 def test_missing_and_unexpected_keys_are_listed(copy):
@@ -116,34 +121,26 @@ def test_missing_and_unexpected_keys_are_listed(copy):
 
 
 def test_weights_of_another_size(copy):
-    config = json.loads((copy / "config.json").read_text())
-    config["text_config"]["intermediate_size"] *= 2
-    (copy / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match=r"do not fit|cannot be loaded") as raised:
-        load(copy)
-    one_line(raised)
+    with edited(copy / "config.json") as config:
+        config["text_config"]["intermediate_size"] *= 2
+    refused(ModelError, r"do not fit|cannot be loaded", copy)
 
 
 def test_code_of_its_own_is_not_run(copy):
     (copy / "evil.py").write_text("raise SystemExit('ran')")
-    config = json.loads((copy / "config.json").read_text())
-    config["model_type"] = "evil"
-    config["auto_map"] = {
-        "AutoConfig": "evil.Config",
-        "AutoModelForImageTextToText": "evil.Model",
-    }
-    (copy / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="--trust-remote-code") as raised:
-        load(copy)
-    one_line(raised)
+    with edited(copy / "config.json") as config:
+        config["model_type"] = "evil"
+        config["auto_map"] = {
+            "AutoConfig": "evil.Config",
+            "AutoModelForImageTextToText": "evil.Model",
+        }
+    refused(ModelError, "--trust-remote-code", copy)
 
 
 def test_folder_without_a_tokenizer(copy):
     for path in copy.glob("tokenizer*"):
         path.unlink()
-    with pytest.raises(ModelError, match=r"processor of .* cannot be loaded") as raised:
-        load(copy)
-    one_line(raised)
+    refused(ModelError, r"processor of .* cannot be loaded", copy)
 
 
 def test_devices_and_types(good):
@@ -189,7 +186,7 @@ def test_old_files_that_leave_the_patch_size_out(copy):
         del settings[name]
     path.write_text(json.dumps(settings))
     opened = open_adapter(LlavaAdapter(), str(copy))
-    inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")])
+    inputs = ask(opened)
     assert opened.views(inputs)[0][0].shape == (8, 8)
     opened.rows(inputs)
 
@@ -250,7 +247,7 @@ def test_a_slow_tokenizer_is_refused(good):
 def test_without_padding_token_one_expression_at_a_time(good):
     opened = open_adapter(LlavaAdapter(), str(good))
     opened.model.processor.tokenizer.pad_token = None
-    opened.prepare([noise((64, 64))], [Expression(0, "it")])
+    ask(opened)
     with pytest.raises(ModelError, match="no padding token"):
         opened.prepare([noise((64, 64))], [Expression(0, "it"), Expression(0, "all")])
 
@@ -328,9 +325,7 @@ def test_processor_is_built_without_its_video_part(tmp_path):
 )
 def test_an_index_of_another_form_is_broken(copy, index):
     (copy / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(WeightsError, match="is broken") as raised:
-        load(copy)
-    one_line(raised)
+    refused(WeightsError, "is broken", copy)
 
 
 def test_an_index_that_names_pickles_is_refused_before_they_are_read(copy, monkeypatch):
@@ -339,9 +334,7 @@ def test_an_index_that_names_pickles_is_refused_before_they_are_read(copy, monke
     index = {"metadata": {}, "weight_map": {"a": "shard.bin"}}
     (copy / "model.safetensors.index.json").write_text(json.dumps(index))
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a pickle was read"))
-    with pytest.raises(WeightsError, match="vg-engine convert") as raised:
-        load(copy)
-    one_line(raised)
+    refused(WeightsError, "vg-engine convert", copy)
 
 
 def test_no_service_converts_pickles(copy, monkeypatch):
@@ -372,12 +365,9 @@ def test_no_service_converts_pickles(copy, monkeypatch):
     [("text_config", "hidden_size", "abc"), ("text_config", "num_attention_heads", 0)],
 )
 def test_a_wrong_config_is_one_line(copy, part, key, value):
-    config = json.loads((copy / "config.json").read_text())
-    config[part][key] = value
-    (copy / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="cannot be loaded") as raised:
-        load(copy)
-    one_line(raised)
+    with edited(copy / "config.json") as config:
+        config[part][key] = value
+    refused(ModelError, "cannot be loaded", copy)
 
 
 def test_the_adapter_of_another_family_leaves_the_model_alone(tmp_path):
@@ -385,17 +375,14 @@ def test_the_adapter_of_another_family_leaves_the_model_alone(tmp_path):
     module = loading.load_model(ModelSpec(str(folder), device="cpu"), InternVLAdapter.auto_class)
     module.train()
     before = module.config.text_config._attn_implementation
-    with pytest.raises(UnsupportedModelError, match="for models of type 'internvl'") as raised:
-        load(folder, module=module)
-    one_line(raised)
+    refused(UnsupportedModelError, "for models of type 'internvl'", folder, module=module)
     assert module.config.text_config._attn_implementation == before
     assert module.training
 
 
 def test_what_the_model_refuses_is_one_line(copy):
-    settings = json.loads((copy / "processor_config.json").read_text())
-    settings["image_processor"]["crop_size"] = {"height": 98, "width": 98}
-    (copy / "processor_config.json").write_text(json.dumps(settings))
+    with edited(copy / "processor_config.json") as settings:
+        settings["image_processor"]["crop_size"] = {"height": 98, "width": 98}
     opened = open_adapter(LlavaAdapter(), str(copy))
     inputs = opened.prepare([noise((90, 60))], [Expression(0, "a cup")])
     with pytest.raises(ModelError, match=r"98.*do not belong together") as raised:

@@ -1,11 +1,11 @@
 """Mini-Gemini passes the public contract; its mining is the published one, read plainly."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from families import TOWER, ask, checkpoint, plain, prompted, save
 from PIL import Image
 from transformers import AutoConfig, CLIPVisionConfig, GemmaConfig, LlamaConfig, LlavaProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -13,7 +13,6 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.picture import Picture
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.conversion.mini_gemini import GEMMA_CHAT
 from vg_engine.model_adapters.families.mini_gemini import MiniGeminiAdapter
@@ -24,15 +23,8 @@ from vg_engine.model_adapters.modules.mini_gemini import (
     PatchInfoMining,
     parts_of,
 )
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
-from vg_engine.testing.tiny import (
-    EOS,
-    LLAVA_CHAT,
-    PAD,
-    byte_tokenizer,
-    save_tiny,
-    text_sizes,
-)
+from vg_engine.testing import AdapterContract, noise, open_adapter, paint
+from vg_engine.testing.tiny import EOS, LLAVA_CHAT, PAD, byte_tokenizer, text_sizes
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
@@ -59,12 +51,7 @@ def tiny_mini_gemini(folder, *, image_size=112, aux_size=256, text="gemma", **si
         settings |= {"num_key_value_heads": 1, "head_dim": 24}
     config = MiniGeminiConfig(
         vision_config=CLIPVisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            image_size=image_size,
-            patch_size=14,
+            **{**TOWER, "num_hidden_layers": 3}, image_size=image_size, patch_size=14
         ),
         aux_config={"hidden_sizes": STAGES, "depths": [1, 1, 2, 1], "layer_scale_init_value": 0.5},
         image_size_aux=aux_size,
@@ -84,8 +71,7 @@ def tiny_mini_gemini(folder, *, image_size=112, aux_size=256, text="gemma", **si
         num_additional_image_tokens=1,
         chat_template=GEMMA_CHAT if text == "gemma" else LLAVA_CHAT,
     )
-    torch.manual_seed(0)
-    return save_tiny(MiniGeminiForConditionalGeneration(config), processor, folder)
+    return save(MiniGeminiForConditionalGeneration, config, processor, folder)
 
 
 def unmixed(module):
@@ -102,10 +88,7 @@ def unmixed(module):
 class MiniGeminiContract(AdapterContract):
     adapter = MiniGeminiAdapter
 
-    def load_plain(self, folder, attention):
-        return MiniGeminiForConditionalGeneration.from_pretrained(
-            folder, attn_implementation=attention, dtype=torch.float32
-        ).eval()
+    load_plain = plain(MiniGeminiForConditionalGeneration)
 
     def unmix(self, opened):
         unmixed(opened.model.module)
@@ -113,37 +96,35 @@ class MiniGeminiContract(AdapterContract):
 
 class TestGemma(MiniGeminiContract):
     golden = (
-        Golden("the cup", Prompt(), f"{SYSTEM} <image>\nthe cup.", rows=(13,)),
-        Golden("which cup?", Prompt(system="Look."), "Look. <image>\nwhich cup?", rows=(30,)),
-        Golden(
-            "the cup",
-            Prompt("chat"),
+        prompted(f"{SYSTEM} <image>\nthe cup.", form="bare"),
+        prompted("Look. <image>\nwhich cup?", "which cup?", form="bare", system="Look."),
+        prompted(
             "<start_of_turn>user\n<image>\nthe cup.<end_of_turn>\n<start_of_turn>model\n",
-            (
+            ids=(
                 *(260, 84, 82, 68, 81, 198, 262, 198, 83, 71, 68, 220, 66, 84, 79, 13, 261, 198),
                 *(260, 76, 78, 67, 68, 75, 198),
             ),
-            (13,),
         ),
-        Golden(
-            "它。",
-            Prompt("chat", system="See.", query_row="expression_all"),
+        prompted(
             "See.<start_of_turn>user\n<image>\n它。<end_of_turn>\n<start_of_turn>model\n",
+            "它。",
+            system="See.",
+            query_row="expression_all",
             rows=(161, 106, 225, 159, 222, 224),
         ),
     )
 
-    def build(self, folder: Path) -> None:
+    def build(self, folder):
         tiny_mini_gemini(folder)
 
 
 class TestLlama(MiniGeminiContract):
     golden = (
-        Golden("the cup", Prompt(), f"{SYSTEM} <image>\nthe cup.", rows=(13,)),
-        Golden("the cup", Prompt("chat"), "USER: <image>\nthe cup. ASSISTANT:", rows=(13,)),
+        prompted(f"{SYSTEM} <image>\nthe cup.", form="bare"),
+        prompted("USER: <image>\nthe cup. ASSISTANT:"),
     )
 
-    def build(self, folder: Path) -> None:
+    def build(self, folder):
         # A fourth layer would magnify the rounding of sharpened rows beyond the tolerance: against
         # float64, captured rows differ by 1.1e-5 and eager ones by 0.6e-5.
         tiny_mini_gemini(folder, text="llama", layers=3)
@@ -229,16 +210,9 @@ def test_the_default_config_is_the_large_convnext_at_768_pixels():
 # The whole model.
 
 
-@pytest.fixture(scope="module")
-def real_sizes(tmp_path_factory):
-    """336 and 768 pixels, 24 x 24 tokens of 8 x 8 cells."""
-    folder = tmp_path_factory.mktemp("mini_gemini") / "336"
-    return tiny_mini_gemini(folder, image_size=336, aux_size=768, layers=2, hidden=32)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return tiny_mini_gemini(tmp_path_factory.mktemp("mini_gemini") / "tiny", layers=2)
+# 336 and 768 pixels, 24 x 24 tokens of 8 x 8 cells.
+real_sizes = checkpoint(tiny_mini_gemini, image_size=336, aux_size=768, layers=2, hidden=32)
+tiny = checkpoint(tiny_mini_gemini, layers=2)
 
 
 def load(folder):
@@ -259,7 +233,7 @@ def views_of_picture(module, seed=0):
 
 def test_real_sizes_show_the_whole_padded_picture(real_sizes):
     opened = open_adapter(MiniGeminiAdapter(), str(real_sizes))
-    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    inputs = ask(opened, (640, 480))
     (view,) = opened.views(inputs)[0]
     assert view.shape == (24, 24)
     assert view.extent == (0.0, -80.0, 640.0, 560.0)
@@ -278,7 +252,7 @@ def test_real_sizes_pass_the_paint_probe(real_sizes, seeing):
         # With equal queries, what a part shows decides alone.
     report = paint.probe(opened, paint.embeddings, [(640, 480), (300, 500)])
     report.check()
-    assert report.right == report.planned >= 20
+    assert report.right == report.planned >= 10
 
 
 def test_image_features_are_tokens_and_finds_summed_and_projected(tiny):
@@ -312,11 +286,7 @@ def test_llama_takes_image_features_as_they_are(tmp_path):
 def prompt_of(module, length=70):
     ids = torch.arange(length)[None] % 200
     ids[:, 3:67] = module.config.image_token_id
-    return {
-        "input_ids": ids,
-        "attention_mask": torch.ones_like(ids),
-        **views_of_picture(module),
-    }
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **views_of_picture(module)}
 
 
 def test_generation_with_a_cache_says_what_it_says_without(tiny):

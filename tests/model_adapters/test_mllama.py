@@ -1,20 +1,16 @@
 """Mllama passes the public contract: its picture is on the keys of cross-attention layers."""
 
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from families import ask, contract, fields, prompted, refuses
 from transformers import MllamaConfig, MllamaForConditionalGeneration, MllamaProcessor
 from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.mllama import MllamaAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 CROSS = (1, 3, 5)
@@ -31,13 +27,12 @@ CHAT = (
 TURN = "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n<|image|>"
 ANSWER = "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
 GOLDEN = (
-    Golden("the cup", Prompt(), f"<|image|><|begin_of_text|>{VICUNA}\nthe cup.", rows=(13,)),
-    Golden("which cup?", Prompt("chat"), f"{TURN}which cup?{ANSWER}", rows=(30,)),
-    Golden("it", Prompt("chat", query_row="prompt_last"), f"{TURN}it.{ANSWER}", rows=(198,)),
+    prompted(f"<|image|><|begin_of_text|>{VICUNA}\nthe cup.", form="bare"),
+    prompted(f"{TURN}which cup?{ANSWER}", "which cup?"),
 )
 
 
-def tiny_mllama(folder: Path, *, tile: int = 56, layers: int = 6) -> Path:
+def tiny_mllama(folder, *, tile=56, layers=6):
     """A tiny checkpoint with patches of 14 pixels and up to four tiles."""
     special = ["<|begin_of_text|>", "<|eot_id|>", "<|finetune_right_pad_id|>"]
     named = ["<|start_header_id|>", "<|end_header_id|>", "<|python_tag|>", "<|image|>"]
@@ -50,30 +45,22 @@ def tiny_mllama(folder: Path, *, tile: int = 56, layers: int = 6) -> Path:
         padding_side="left",
     )
     images = MllamaImageProcessorPil(size={"height": tile, "width": tile}, max_image_tiles=4)
-    made: Any = MllamaProcessor
-    processor = made(images, tokenizer, chat_template=CHAT)
-    made = MllamaConfig
-    config = made(
+    processor = MllamaProcessor(images, tokenizer, chat_template=CHAT)
+    config = MllamaConfig(
         text_config={
             **text_sizes(tokenizer, layers=layers),
             "cross_attention_layers": [layer for layer in CROSS if layer < layers],
         },
         vision_config={
             "image_size": tile,
-            "patch_size": 14,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 3,
-            "num_global_layers": 1,
-            "attention_heads": 4,
-            "intermediate_layers_indices": [1, 2],
-            "vision_output_dim": 96,
-            "max_num_tiles": 4,
+            **fields("""patch_size=14 hidden_size=32 intermediate_size=64 num_hidden_layers=3
+                num_global_layers=1 attention_heads=4 intermediate_layers_indices=[1,2]
+                vision_output_dim=96 max_num_tiles=4"""),
         },
         image_token_index=tokenizer.convert_tokens_to_ids("<|image|>"),
     )
     torch.manual_seed(0)
-    module: Any = MllamaForConditionalGeneration(config)
+    module = MllamaForConditionalGeneration(config)
     for name, parameter in module.named_parameters():
         # Queries and keys are normed here, so projections cannot sharpen; gates open at zero.
         if "cross_attn.q_norm" in name or "cross_attn.k_norm" in name:
@@ -83,12 +70,7 @@ def tiny_mllama(folder: Path, *, tile: int = 56, layers: int = 6) -> Path:
     return save_tiny(module, processor, folder, sharpness=4.0)
 
 
-class TestMllama(AdapterContract):
-    adapter = MllamaAdapter
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny_mllama(folder)
+TestMllama = contract(MllamaAdapter, GOLDEN, tiny_mllama)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +80,7 @@ def opened(tmp_path_factory):
 
 
 def test_a_photograph_becomes_tiles_of_40_by_40_cells(opened):
-    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    inputs = ask(opened, (640, 480))
     views = opened.views(inputs)[0]
     assert opened.model.map_layers == (1,)
     assert [view.name for view in views] == ["tile 0,0", "tile 0,1"]
@@ -111,10 +93,7 @@ def test_a_photograph_becomes_tiles_of_40_by_40_cells(opened):
 
 
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(opened):
-    inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")])
-    opened.model.processor.image_processor.size = {"height": 16, "width": 16}
-    with pytest.raises(TokenCountError, match=r"expected 6404 image tokens .* made 1601"):
-        opened.views(inputs)
+    refuses(opened, "image_processor.size", {"height": 16, "width": 16}, (6404, 1601))
 
 
 def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows):
@@ -123,13 +102,8 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
     Its template, rendered from copies, writes for a question about one picture what ours does;
     the settings are from memory.
     """
-    rope = {
-        "factor": 8.0,
-        "high_freq_factor": 4.0,
-        "low_freq_factor": 1.0,
-        "original_max_position_embeddings": 8192,
-        "rope_type": "llama3",
-    }
+    rope = fields("""factor=8.0 high_freq_factor=4.0 low_freq_factor=1.0
+            original_max_position_embeddings=8192 rope_type=llama3""")
 
     def config(stated):
         text = stated["text_config"]

@@ -1,50 +1,39 @@
 """Ovis2 passes the public contract: thumbnail first, indicator tokens, both rules for tiles."""
 
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
-import torch
-from transformers import (
-    Ovis2Config,
-    Ovis2ForConditionalGeneration,
-    Ovis2Processor,
-    Qwen2Config,
-)
+import transformers as hf
+from families import TOWER, ask, chat, checkpoint, contract, prompted, save, views
 from transformers.models.ovis2.configuration_ovis2 import Ovis2VisionConfig
 from transformers.models.ovis2.image_processing_pil_ovis2 import Ovis2ImageProcessorPil
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import ExpressionError, TokenCountError
+from vg_engine.core.errors import ExpressionError
 from vg_engine.model_adapters.families.ovis2 import Ovis2Adapter
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
-from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing import open_adapter
+from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, text_sizes
 
 # What transformers' converter of the original checkpoints writes.
-CHAT = (
-    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n'}}"
-    "{% for content in message['content'] %}"
-    "{% if content['type'] == 'image' %}{{ '<image>\n' }}{% else %}{{ content['text'] }}"
-    "{% endif %}{% endfor %}{{'<|im_end|>\n'}}{% endfor %}"
-    "{% if add_generation_prompt %}{{'<|im_start|>assistant\n' }}{% endif %}"
+CHAT = chat(
+    "<|im_start|>ROLE\n",
+    "<image>\n",
+    "<|im_end|>\n",
+    answer="<|im_start|>assistant\n",
+    opening="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n",
 )
 INDICATORS = ("<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>")
 PICTURE = "<IMG_START><IMG_ATOM><IMG_GRID><IMG_END>"
 GOLDEN = (
-    Golden("the cup", Prompt(system="Look."), f"Look. {PICTURE}\nthe cup.", rows=(13,)),
-    Golden(
-        "which cup?",
-        Prompt("chat"),
+    prompted(f"Look. {PICTURE}\nthe cup.", form="bare", system="Look."),
+    prompted(
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
         f"<|im_start|>user\n{PICTURE}\nwhich cup?<|im_end|>\n<|im_start|>assistant\n",
-        rows=(30,),
+        "which cup?",
     ),
 )
 
 
-def tiny(folder: Path, *, image_size: int = 112, most: int = 4, layers: int = 4) -> Path:
+def tiny(folder, *, image_size=112, most=4, layers=4):
     """A tiny Ovis2; 448 pixels make the real 16 x 16 cells of a tile."""
     special = [END_OF_TEXT, "<|im_start|>", "<|im_end|>", "<IMG_ATOM>", *INDICATORS]
     tokenizer = byte_tokenizer(
@@ -57,43 +46,25 @@ def tiny(folder: Path, *, image_size: int = 112, most: int = 4, layers: int = 4)
     images = Ovis2ImageProcessorPil(
         size={"height": image_size, "width": image_size}, crop_to_patches=True, max_patches=most
     )
-    made: Any = Ovis2Processor
+    made: Any = hf.Ovis2Processor
     length = (image_size // 28) ** 2
     processor = made(images, tokenizer, chat_template=CHAT, image_seq_length=length)
-    config: Any = Ovis2Config
-    config = config(
+    config = hf.Ovis2Config(
         vision_config=Ovis2VisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            image_size=image_size,
-            vocab_size=64,
-            hidden_stride=2,
+            **TOWER, image_size=image_size, vocab_size=64, hidden_stride=2
         ),
-        text_config=Qwen2Config(**text_sizes(tokenizer, layers=layers)),
+        text_config=hf.Qwen2Config(**text_sizes(tokenizer, layers=layers)),
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_ATOM>"),
         visual_indicator_token_ids=tokenizer.convert_tokens_to_ids(list(INDICATORS)),
         vocab_size=len(tokenizer),
         hidden_size=64,
     )
-    torch.manual_seed(0)
-    return save_tiny(Ovis2ForConditionalGeneration(config), processor, folder)
+    return save(hf.Ovis2ForConditionalGeneration, config, processor, folder)
 
 
-def views(opened, size):
-    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
-
-
-class TestOvis2(AdapterContract):
-    adapter = Ovis2Adapter
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny(folder)
-
+class TestOvis2(contract(Ovis2Adapter, GOLDEN, tiny)):
     def test_indicators_stand_between_the_grids(self, opened):
-        inputs = opened.prepare([noise((224, 224))], [Expression(0, "it")])
+        inputs = ask(opened, (224, 224))
         ids = inputs.tensors["input_ids"][0]
         tokens = opened.model.processor.tokenizer.convert_ids_to_tokens(ids)
         found = opened.views(inputs)[0]
@@ -107,21 +78,17 @@ class TestOvis2(AdapterContract):
 
     def test_the_placeholder_is_no_word_of_the_model(self, opened):
         with pytest.raises(ExpressionError, match="<image>"):
-            opened.prepare([noise((64, 64))], [Expression(0, "the <image> cup")])
+            ask(opened, text="the <image> cup")
 
 
-class TestOneTile(AdapterContract):
-    adapter = Ovis2Adapter
-    golden = GOLDEN
-    options: ClassVar = {"max_tiles": 1}
-
-    def build(self, folder: Path) -> None:
-        tiny(folder)
-
-
-@pytest.fixture(scope="module")
-def real_tiles(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("ovis2") / "448", image_size=448, most=9, layers=1)
+TestOneTile = contract(
+    Ovis2Adapter,
+    GOLDEN,
+    tiny,
+    options={"max_tiles": 1},
+    foreign=("image_seq_length", 255, (16, 255)),
+)
+real_tiles = checkpoint(tiny, image_size=448, most=9, layers=1)
 
 
 @pytest.mark.parametrize(
@@ -142,10 +109,3 @@ def test_both_rules_for_the_number_of_tiles(real_tiles, covering, size, last):
     assert found[-1].name == last
     assert {view.shape for view in found} == {(16, 16)}
     assert found[0].extent == pytest.approx((0.0, 0.0, *map(float, size)))
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_tiles):
-    opened = open_adapter(Ovis2Adapter(), str(real_tiles), options={"max_tiles": 1})
-    opened.model.processor.image_seq_length = 255
-    with pytest.raises(TokenCountError, match=r"expected 256 image tokens .* made 255"):
-        views(opened, (64, 64))

@@ -1,37 +1,25 @@
 """Pixtral and its kin (Mistral 3, LightOnOCR) pass the public contract in a picture's own shape."""
 
 import json
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
-from transformers import (
-    LightOnOcrConfig,
-    LightOnOcrForConditionalGeneration,
-    LightOnOcrProcessor,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    Ministral3Config,
-    Mistral3Config,
-    Mistral3ForConditionalGeneration,
-    MistralConfig,
-    PixtralVisionConfig,
-    Qwen3Config,
-)
+import transformers as hf
+from families import TOWER, ask, chat, checkpoint, contract, fields, prompted, save, views
 from transformers.integrations.mistral import tokenizer as mistral
 from transformers.models.auto import tokenization_auto
 from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import PictureError, TokenCountError
+from vg_engine.core.errors import PictureError
 from vg_engine.model_adapters.families.lighton_ocr import LightOnOcrAdapter
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.families.mistral3 import Mistral3Adapter
 from vg_engine.model_adapters.families.pixtral import PixtralAdapter, PixtralProcessor
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, Golden, Opened, conduct, noise, open_adapter, paint
+from vg_engine.testing import AdapterContract, conduct, noise, open_adapter
 from vg_engine.testing.tiny import (
     BOS,
     END_OF_TEXT,
@@ -46,11 +34,7 @@ from vg_engine.testing.tiny import (
 # Render what the published ones do (looked up on copies). Pixtral's knows no role of a system: it
 # takes the sentence as plain text, into the user's turn. Mistral Small's has a sentence of its own,
 # a long one with the day's date in it.
-PIXTRAL_CHAT = (
-    "{{ bos_token }}{% for message in messages %}[INST]"
-    "{% for content in message['content'] %}{% if content['type'] == 'image' %}[IMG]"
-    "{% else %}{{ content['text'] }}{% endif %}{% endfor %}[/INST]{% endfor %}"
-)
+PIXTRAL_CHAT = chat("[INST]", "[IMG]", "[/INST]", opening="{{ bos_token }}")
 MISTRAL_CHAT = (
     "{{ bos_token }}{% if messages[0]['role'] != 'system' %}"
     "[SYSTEM_PROMPT]You are Mistral.[/SYSTEM_PROMPT]{% endif %}"
@@ -72,16 +56,9 @@ LIGHTON_CHAT = (
 WORDS = ["[IMG]", "[IMG_BREAK]", "[IMG_END]", "[INST]", "[/INST]"]
 
 
-def tower(patch: int, most: int) -> PixtralVisionConfig:
-    made: Any = PixtralVisionConfig
-    return made(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        image_size=most,
-        patch_size=patch,
-    )
+def tower(patch: int, most: int) -> hf.PixtralVisionConfig:
+    made: Any = hf.PixtralVisionConfig
+    return made(**TOWER, image_size=most, patch_size=patch)
 
 
 def parts(patch: int, most: int, merge: int) -> tuple[Any, Any]:
@@ -106,11 +83,10 @@ def parts(patch: int, most: int, merge: int) -> tuple[Any, Any]:
     return tokenizer, processor
 
 
-def tiny_pixtral(folder: Path, *, most: int = 160, layers: int = 4) -> Path:
+def tiny_pixtral(folder, *, most=160, layers=4):
     tokenizer, processor = parts(16, most, 1)
-    text: Any = MistralConfig
-    made: Any = LlavaConfig
-    config = made(
+    text = hf.MistralConfig
+    config = hf.LlavaConfig(
         vision_config=tower(16, most),
         text_config=text(**text_sizes(tokenizer, layers=layers), sliding_window=None),
         vision_feature_layer=-1,
@@ -118,25 +94,22 @@ def tiny_pixtral(folder: Path, *, most: int = 160, layers: int = 4) -> Path:
         image_seq_length=1,
         image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
     )
-    torch.manual_seed(0)
-    return save_tiny(LlavaForConditionalGeneration(config), processor, folder)
+    return save(hf.LlavaForConditionalGeneration, config, processor, folder)
 
 
-def tiny_mistral3(folder: Path, text: Any, *, most: int = 700, layers: int = 4) -> Path:
+def tiny_mistral3(folder, text, *, most=700, layers=4):
     tokenizer, processor = parts(14, most, 2)
-    made: Any = Mistral3Config
-    config = made(
+    config = hf.Mistral3Config(
         vision_config=tower(14, most),
         text_config=text(**text_sizes(tokenizer, layers=layers), sliding_window=None),
         image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
         spatial_merge_size=2,
         tie_word_embeddings=False,
     )
-    torch.manual_seed(0)
-    return save_tiny(Mistral3ForConditionalGeneration(config), processor, folder)
+    return save(hf.Mistral3ForConditionalGeneration, config, processor, folder)
 
 
-def tiny_lighton(folder: Path, *, step: int = 14, most: int = 280) -> Path:
+def tiny_lighton(folder, *, step=14, most=280):
     """Pictures of whole steps: of a patch as published (a bare number), or of a merged cell."""
     named = {
         "image_token": "<|image_pad|>",
@@ -150,13 +123,13 @@ def tiny_lighton(folder: Path, *, step: int = 14, most: int = 280) -> Path:
         extra_special_tokens=named,
         padding_side="left",
     )
-    processor = LightOnOcrProcessor(
+    processor = hf.LightOnOcrProcessor(
         PixtralImageProcessorPil(size={"longest_edge": most}, patch_size=step),
         tokenizer,
         chat_template=LIGHTON_CHAT,
     )
-    made: Any = LightOnOcrConfig
-    text: Any = Qwen3Config
+    made: Any = hf.LightOnOcrConfig
+    text = hf.Qwen3Config
     config = made(
         vision_config=tower(14, most),
         text_config=text(**text_sizes(tokenizer), head_dim=16),
@@ -164,7 +137,7 @@ def tiny_lighton(folder: Path, *, step: int = 14, most: int = 280) -> Path:
         tie_word_embeddings=False,
     )
     torch.manual_seed(0)
-    module: Any = LightOnOcrForConditionalGeneration(config)
+    module = hf.LightOnOcrForConditionalGeneration(config)
     for name, parameter in module.get_decoder().named_parameters():
         # Queries and keys are normed here, so projections cannot sharpen.
         if "q_norm" in name or "k_norm" in name:
@@ -177,65 +150,55 @@ def rows_of(cells: int) -> str:
     return "[IMG][IMG_BREAK]" * (cells - 1) + "[IMG][IMG_END]"
 
 
-class TestPixtral(AdapterContract):
-    adapter = PixtralAdapter
-    golden = (
-        Golden("the cup", Prompt(), f"{VICUNA} {rows_of(4)}\nthe cup.", rows=(13,)),
-        Golden("which cup?", Prompt("chat"), f"<s>[INST]{rows_of(4)}which cup?[/INST]", rows=(30,)),
-    )
-
-    def build(self, folder: Path) -> None:
-        tiny_pixtral(folder)
-
-
-class TestMistral3(AdapterContract):
-    adapter = Mistral3Adapter
-    # The tower mixes all pictures of a batch behind one mask: large ones take long.
-    shapes: ClassVar = ((240, 240), (333, 190), (187, 341), (97, 61), (900, 60), (61, 150))
-    golden = (
-        Golden("the cup", Prompt(), f"{VICUNA} {rows_of(3)}\nthe cup.", rows=(13,)),
-        Golden(
-            "the cup",
-            Prompt("chat", system="See."),
+TestPixtral = contract(
+    PixtralAdapter,
+    (
+        prompted(f"{VICUNA} {rows_of(4)}\nthe cup.", form="bare"),
+        prompted(f"<s>[INST]{rows_of(4)}which cup?[/INST]", "which cup?"),
+    ),
+    tiny_pixtral,
+    foreign=("patch_size", 20, (30, 48), (120, 90)),
+)
+TestMistral3 = contract(
+    Mistral3Adapter,
+    (
+        prompted(f"{VICUNA} {rows_of(3)}\nthe cup.", form="bare"),
+        prompted(
             f"<s>[SYSTEM_PROMPT]See.[/SYSTEM_PROMPT][INST]{rows_of(3)}the cup.[/INST]",
-            rows=(13,),
+            system="See.",
         ),
-        Golden(
-            "which cup?",
-            Prompt("chat"),
+        prompted(
             "<s>[SYSTEM_PROMPT]You are Mistral.[/SYSTEM_PROMPT]"
             f"[INST]{rows_of(3)}which cup?[/INST]",
-            rows=(30,),
+            "which cup?",
         ),
-    )
-
-    def build(self, folder: Path) -> None:
-        tiny_mistral3(folder, MistralConfig)
+    ),
+    lambda folder: tiny_mistral3(folder, hf.MistralConfig),
+    # The tower mixes all pictures of a batch behind one mask: large ones take long.
+    shapes=((240, 240), (333, 190), (187, 341), (97, 61), (900, 60), (61, 150)),
+)
 
 
 class TestMinistral3(TestMistral3):
-    def build(self, folder: Path) -> None:
-        tiny_mistral3(folder, Ministral3Config)
+    def build(self, folder):
+        tiny_mistral3(folder, hf.Ministral3Config)
 
 
 class TestLightOnWholeCells(AdapterContract):
     adapter = LightOnOcrAdapter
     golden = (
-        Golden("the cup", Prompt(), f"{VICUNA} <|image_pad|>\nthe cup.", rows=(13,)),
-        Golden(
-            "the cup",
-            Prompt("chat"),
+        prompted(f"{VICUNA} <|image_pad|>\nthe cup.", form="bare"),
+        prompted(
             "<|im_start|>system<|im_end|>\n<|im_start|>user\n<|image_pad|>the cup.\n<|im_end|>\n"
-            "<|im_start|>assistant\n",
-            rows=(13,),
+            "<|im_start|>assistant\n"
         ),
     )
     step: ClassVar[int] = 28
 
-    def build(self, folder: Path) -> None:
+    def build(self, folder):
         tiny_lighton(folder, step=self.step)
 
-    def vision_tower(self, module: Any) -> torch.nn.Module:
+    def vision_tower(self, module):
         return module.base_model.vision_encoder
 
 
@@ -244,24 +207,22 @@ class TestLightOn(TestLightOnWholeCells):
 
     step: ClassVar[int] = 14
 
-    def test_every_token_is_located(self, opened: Opened) -> None:
+    def test_every_token_is_located(self, opened):
         """Narrower than a merged cell, a picture has no cell: most of the kit's odd sizes."""
         sizes = [size for size in conduct.ODD_SIZES if min(size) >= 28]
         sizes += [(28, 28), (15, 15), (29, 43), (28, 279), (250, 30)]
         assert conduct.check_tokens(opened, sizes)[1] == []
         for size in set(conduct.ODD_SIZES) - set(sizes):
             with pytest.raises(PictureError, match=r"too small .* enlarge it or cut it first"):
-                opened.prepare([noise(size)], [Expression(0, "it")])
+                ask(opened, size)
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    """Patches of 16 and a longest side of 1024 pixels, as published."""
-    return tiny_pixtral(tmp_path_factory.mktemp("pixtral") / "1024", most=1024, layers=1)
+# Patches of 16 and a longest side of 1024 pixels, as published.
+real = checkpoint(tiny_pixtral, most=1024, layers=1)
 
 
 def located(opened, size):
-    (view,) = opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
+    (view,) = views(opened, size)
     return view
 
 
@@ -279,7 +240,7 @@ def test_real_sizes(real, size, shape):
 
 def test_row_ends_are_no_image_tokens(real):
     opened = open_adapter(PixtralAdapter(), str(real))
-    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    inputs = ask(opened, (640, 480))
     ids, known = inputs.tensors["input_ids"][0], opened.model.processor.tokenizer
     counts = [int((ids == known.convert_tokens_to_ids(word)).sum()) for word in WORDS[:3]]
     assert counts == [30 * 40, 29, 1]
@@ -287,16 +248,8 @@ def test_row_ends_are_no_image_tokens(real):
     assert (view.positions[1:, 0] - view.positions[:-1, 0] == 41).all()
 
 
-def test_the_real_grid_passes_the_paint_probe(real):
-    opened = open_adapter(PixtralAdapter(), str(real))
-    paint.unmix(opened.model.module.model.vision_tower)
-    report = paint.probe(opened, paint.embeddings, [(500, 333), (1100, 210)])
-    report.check()
-    assert report.right == report.planned >= 20
-
-
 def test_the_tower_tells_pixtral_from_llava(real):
-    config: Any = open_adapter(PixtralAdapter(), str(real)).model.module.config.to_dict()
+    config = open_adapter(PixtralAdapter(), str(real)).model.module.config.to_dict()
     assert PixtralAdapter.claims(config)
     assert not LlavaAdapter.claims(config)
     assert not PixtralAdapter.claims({"model_type": "llava"})
@@ -304,33 +257,22 @@ def test_the_tower_tells_pixtral_from_llava(real):
 
 
 def test_too_small_a_picture_is_refused(tmp_path):
-    opened = open_adapter(Mistral3Adapter(), str(tiny_mistral3(tmp_path / "m", MistralConfig)))
+    opened = open_adapter(Mistral3Adapter(), str(tiny_mistral3(tmp_path / "m", hf.MistralConfig)))
     with pytest.raises(
         PictureError, match=r"20 x 28 is too small .* 1 x 1 cells; enlarge it or cut it"
     ):
         located(opened, (20, 28))
-    opened.rows(opened.prepare([noise((20, 29))], [Expression(0, "it")]))
+    opened.rows(ask(opened, (20, 29)))
 
 
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    opened = open_adapter(PixtralAdapter(), str(real))
-    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
-    opened.model.processor.patch_size = 20
-    with pytest.raises(TokenCountError, match=r"expected 768 image tokens .* made 1200"):
-        opened.views(inputs)
-
-
-def as_published(folder, published, fast, edge: int, patch: int, **settings: Any) -> Path:
+def as_published(folder, published, fast, edge: int, patch: int, **settings):
     """Its image processor's settings as Magistral's repository states them (seen on a copy)."""
     images = {
         **fast,
-        "do_convert_rgb": True,
-        "do_normalize": True,
-        "do_rescale": True,
-        "do_resize": True,
-        "image_mean": [0.48145466, 0.4578275, 0.40821073],
-        "image_processor_type": "PixtralImageProcessorFast",
-        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        **fields("""do_convert_rgb=true do_normalize=true do_rescale=true do_resize=true
+            image_mean=[0.48145466,0.4578275,0.40821073]
+            image_processor_type=PixtralImageProcessorFast
+            image_std=[0.26862954,0.26130258,0.27577711]"""),
         "patch_size": {"height": patch, "width": patch},
         "processor_class": "PixtralProcessor",
         "resample": 3,
@@ -350,7 +292,7 @@ def test_published_files_give_the_same_rows(tmp_path, published, fast, settings)
         assert opened.views(inputs)[0][0].shape == (18, 23)
         return opened.rows(inputs)[0]
 
-    folder = tiny_mistral3(tmp_path / "m", MistralConfig, most=1540, layers=1)
+    folder = tiny_mistral3(tmp_path / "m", hf.MistralConfig, most=1540, layers=1)
     expected = rows()
     as_published(folder, published, fast, 1540, 14, **settings)
     assert (rows() - expected).abs().max() < 1e-6
@@ -358,7 +300,7 @@ def test_published_files_give_the_same_rows(tmp_path, published, fast, settings)
 
 def test_the_tokenizers_own_file_is_read_beside_mistrals(tmp_path, published, fast, monkeypatch):
     """transformers would take Mistral's package where it is installed: it gives no offsets."""
-    folder = tiny_mistral3(tmp_path / "m", MistralConfig, layers=1)
+    folder = tiny_mistral3(tmp_path / "m", hf.MistralConfig, layers=1)
     as_published(folder, published, fast, 700, 14)
     (folder / "tekken.json").write_text("{}", encoding="utf-8")
     monkeypatch.setitem(
@@ -366,20 +308,17 @@ def test_the_tokenizers_own_file_is_read_beside_mistrals(tmp_path, published, fa
     )
     monkeypatch.setattr(mistral, "resolve_mistral_format", lambda *_, **__: (True, "tekken.json"))
     opened = open_adapter(Mistral3Adapter(), str(folder))
-    opened.rows(opened.prepare([noise((64, 64))], [Expression(0, "it")]))
+    opened.rows(ask(opened))
 
 
 def test_numbers_are_cut_as_mistrals_models_know_them(tmp_path, published, fast):
     """Repositories before transformers 5 cut by a wrong pattern, which transformers can mend."""
-    folder = tiny_mistral3(tmp_path / "m", MistralConfig, layers=1)
+    folder = tiny_mistral3(tmp_path / "m", hf.MistralConfig, layers=1)
     path = folder / "tokenizer.json"
     stated = json.loads(path.read_text(encoding="utf-8"))
     pattern = {"type": "Split", "pattern": {"Regex": r"\p{N}{1,3}|\P{N}+"}, "invert": False}
     cut = {**pattern, "behavior": "Isolated"}
-    stated["pre_tokenizer"] = {
-        "type": "Sequence",
-        "pretokenizers": [cut, stated["pre_tokenizer"]],
-    }
+    stated["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [cut, stated["pre_tokenizer"]]}
     stated["model"]["merges"] = [["1", "2"]]
     # As many words as theirs: transformers knows their tokenizers by it.
     stated["model"]["vocab"] |= {"12": 1000, **{f"{n} {n}": n for n in range(1001, 101_500)}}

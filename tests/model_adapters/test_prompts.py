@@ -198,3 +198,83 @@ def test_a_system_sentence_is_handed_over_as_the_template_takes_it(tmp_path, spo
     asked = Prompt("chat", system="Look.")
     inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")], asked)
     assert inputs.rendered[0].replace("<image>" * 64, "<image>") == "Look. <image>it."
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("span:Where is", "Where is"),
+        ("span:please?", "please?"),
+        ("span:the cup", "the cup"),
+        ("span:ASSISTANT", "ASSISTANT"),
+        ("span:is", "is"),
+    ],
+)
+def test_a_span_is_any_words_of_the_rendered_prompt(opened, row, said):
+    prompt = Prompt("chat", template="Where is {expression}, please?", query_row=row)
+    inputs = prepared(opened, "the cup", prompt)
+    assert read(opened, inputs) == said
+    assert "".join(inputs.queries[0].tokens) == said
+
+
+def test_a_span_that_the_prompt_does_not_say_is_one_line(opened):
+    for words in ("the dog", "where IS", "<image>", "e <image>"):
+        prompt = Prompt("chat", template="Where is {expression}?", query_row=f"span:{words}")
+        with pytest.raises(ExpressionError, match="does not say") as told:
+            prepared(opened, "the cup", prompt)
+        assert "name words of the prompt" in str(told.value)
+    with pytest.raises(InputError, match="choose expression_last"):
+        Prompt(query_row="span:")
+
+
+def test_words_before_the_picture_are_refused(opened):
+    for prompt in (
+        Prompt(query_row="span:artificial intelligence"),
+        Prompt("chat", query_row="span:USER"),
+        Prompt("chat", system="Look.", query_row="span:Look"),
+    ):
+        with pytest.raises(ExpressionError, match="stands before the picture and cannot") as told:
+            prepared(opened, "the cup", prompt)
+        assert str(told.value).count("\n") == 0
+    # The last place counts: the same words behind the picture are read there.
+    prompt = Prompt("chat", template="USER {expression}", query_row="span:USER")
+    assert read(opened, prepared(opened, "the cup", prompt)) == "USER"
+
+
+def test_rows_before_the_picture_by_position():
+    image = np.array([False, True, True, False, False])
+    prompts.check_rows((3, 4), Prompt(), image)
+    prompts.check_rows((1,), Prompt(), image)
+    prompts.check_rows((0,), Prompt(), np.zeros(5, bool))
+    prompts.check_rows((), Prompt(), image)
+    with pytest.raises(ExpressionError, match="'expression_last' stands before"):
+        prompts.check_rows((0, 3), Prompt(), image)
+
+
+def test_the_answer_begins_as_adapter_or_prompt_say(opened):
+    row = {"form": "chat", "query_row": "answer_first"}
+    ours = prepared(opened, "the cup", Prompt(**row))
+    assert ours.rendered[0].endswith("ASSISTANT:" + LlavaAdapter.answer)
+    given = prepared(opened, "the cup", Prompt(**row, answer=" It is at"))
+    assert given.rendered[0].endswith("ASSISTANT: It is at")
+    for inputs, letter in ((ours, LlavaAdapter.answer[-1]), (given, "t")):
+        assert inputs.queries[0].rows == (inputs.tensors["input_ids"].shape[1] - 1,)
+        assert read(opened, inputs) == letter
+    # A beginning is put there for every row, and only where one is asked for.
+    spoken = prepared(opened, "the cup", Prompt("chat", query_row="span:It is", answer=" It is at"))
+    assert read(opened, spoken) == "It is"
+    assert prepared(opened, "the cup", Prompt("chat")).rendered[0].endswith("ASSISTANT:")
+
+
+def test_an_answer_that_cannot_begin_is_one_line(tmp_path):
+    class Silent(LlavaAdapter):
+        answer = ""
+
+    silent = open_adapter(Silent(), str(tiny_llava(tmp_path / "llava", layers=1, hidden=32)))
+    with pytest.raises(InputError, match="not known, so there is no row answer_first; give one"):
+        prepared(silent, "it", Prompt("chat", query_row="answer_first"))
+    asked = Prompt("chat", query_row="answer_first", answer="Here")
+    assert prepared(silent, "it", asked).rendered[0].endswith("Here")
+    for wrong in ({"query_row": "answer_first"}, {"answer": "At"}, {"form": "chat", "answer": " "}):
+        with pytest.raises(InputError, match="form chat"):
+            Prompt(**wrong)

@@ -1,122 +1,77 @@
 """Qwen2-VL and Qwen2.5-VL pass the public contract: merged patches, positions of three axes."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2_5_VLProcessor,
-    Qwen2VLConfig,
-    Qwen2VLForConditionalGeneration,
-    Qwen2VLProcessor,
-)
+import transformers as hf
+from families import FIND, ask, contract, fields, prompted, views
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, PictureError, TokenCountError
 from vg_engine.model_adapters.families.qwen2_5_vl import Qwen25VLAdapter
 from vg_engine.model_adapters.families.qwen2_vl import Qwen2VLAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import AdapterContract, open_adapter
 from vg_engine.testing.tiny import save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import (
-    CHAT_WITH_SYSTEM,
-    qwen_processor,
-    qwen_tokenizer,
-    token_ids,
-)
+from vg_engine.testing.tiny_qwen import CHAT_WITH_SYSTEM, qwen_processor, qwen_tokenizer, token_ids
 
 STOP, NEWLINE, STOP_NEWLINE = 13, 198, 256
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-# fmt: off
 GOLDEN = (
-    Golden("the cup", Prompt(), f"{VICUNA} {PICTURE}\nthe cup.", rows=(STOP,)),
-    Golden("which cup?", Prompt(system="Look."), f"Look. {PICTURE}\nwhich cup?", rows=(30,)),
+    prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
+    prompted(f"Look. {PICTURE}\nwhich cup?", "which cup?", form="bare", system="Look."),
     # The chat template (looked up on copies of the hub's files) speaks for the system.
-    Golden(
-        "the cup",
-        Prompt("chat"),
+    prompted(
         f"{SYSTEM}<|im_start|>user\n{PICTURE}the cup.<|im_end|>\n<|im_start|>assistant\n",
-        (
-            259, 82, 88, 82, 83, 68, 76, 198, 56, 78, 84, 220, 64, 81, 68, 220, 64, 220, 71, 68,
-            75, 79, 69, 84, 75, 220, 64, 82, 82, 72, 82, 83, 64, 77, 83, 13, 258, 198, 259, 84,
-            82, 68, 81, 198, 260, 262, 261, 83, 71, 68, 220, 66, 84, 79, 13, 258, 198, 259, 64,
-            82, 82, 72, 82, 83, 64, 77, 83, 198,
+        ids=(
+            *(259, 82, 88, 82, 83, 68, 76, 198, 56, 78, 84, 220, 64, 81, 68, 220, 64, 220),
+            *(71, 68, 75, 79, 69, 84, 75, 220, 64, 82, 82, 72, 82, 83, 64, 77, 83, 13, 258),
+            *(198, 259, 84, 82, 68, 81, 198, 260, 262, 261, 83, 71, 68, 220, 66, 84, 79, 13),
+            *(258, 198, 259, 64, 82, 82, 72, 82, 83, 64, 77, 83, 198),
         ),
-        rows=(STOP,),
     ),
-    Golden(
-        "the cup",
-        Prompt("chat", template="Find {expression}\nNow", system="See.", query_row="prompt_last"),
+    prompted(
         f"<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}Find the cup.\nNow"
         "<|im_end|>\n<|im_start|>assistant\n",
-        rows=(NEWLINE,),
-    ),
-    Golden(
-        "the cup",
-        Prompt("chat", template="Find {expression}\nNow", system="See."),
-        f"<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}Find the cup.\nNow"
-        "<|im_end|>\n<|im_start|>assistant\n",
-        rows=(STOP_NEWLINE,),
+        **FIND,
     ),
 )
-# fmt: on
 ROPE = {"rope_type": "default", "mrope_section": [2, 3, 3]}
 
 
 def tiny_qwen2_vl(folder, tokens=(1, 48), **text):
     """28 pixels per token, as the real ones have."""
     tokenizer = qwen_tokenizer()
-    config = Qwen2VLConfig(
+    config = hf.Qwen2VLConfig(
         text_config={**text_sizes(tokenizer), "rope_parameters": dict(ROPE), **text},
         vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 4},
         **token_ids(tokenizer),
     )
     torch.manual_seed(0)
-    processor = qwen_processor(Qwen2VLProcessor, tokenizer, chat=CHAT_WITH_SYSTEM, tokens=tokens)
-    return save_tiny(Qwen2VLForConditionalGeneration(config), processor, folder)
+    processor = qwen_processor(hf.Qwen2VLProcessor, tokenizer, chat=CHAT_WITH_SYSTEM, tokens=tokens)
+    return save_tiny(hf.Qwen2VLForConditionalGeneration(config), processor, folder)
 
 
 def tiny_qwen2_5_vl(folder, tokens=(1, 48), **text):
     """The tower attends in windows of 2 x 2 tokens, and reorders patches into them and back."""
     tokenizer = qwen_tokenizer()
-    config = Qwen2_5_VLConfig(
+    config = hf.Qwen2_5_VLConfig(
         text_config={**text_sizes(tokenizer), "rope_parameters": dict(ROPE), **text},
-        vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 4,
-            "out_hidden_size": 64,
-            "window_size": 56,
-            "fullatt_block_indexes": [1],
-        },
+        vision_config=fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4
+                out_hidden_size=64 window_size=56 fullatt_block_indexes=[1]"""),
         **token_ids(tokenizer),
     )
     torch.manual_seed(0)
-    processor = qwen_processor(Qwen2_5_VLProcessor, tokenizer, chat=CHAT_WITH_SYSTEM, tokens=tokens)
-    return save_tiny(Qwen2_5_VLForConditionalGeneration(config), processor, folder)
+    processor = qwen_processor(
+        hf.Qwen2_5_VLProcessor, tokenizer, chat=CHAT_WITH_SYSTEM, tokens=tokens
+    )
+    return save_tiny(hf.Qwen2_5_VLForConditionalGeneration(config), processor, folder)
 
 
-class TestQwen2VL(AdapterContract):
-    adapter = Qwen2VLAdapter
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny_qwen2_vl(folder)
-
-
-class TestQwen25VL(AdapterContract):
-    adapter = Qwen25VLAdapter
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny_qwen2_5_vl(folder)
+TestQwen2VL = contract(Qwen2VLAdapter, GOLDEN, tiny_qwen2_vl)
+TestQwen25VL = contract(Qwen25VLAdapter, GOLDEN, tiny_qwen2_5_vl)
 
 
 class TestQwen25VLSlidingWindow(AdapterContract):
@@ -125,30 +80,19 @@ class TestQwen25VLSlidingWindow(AdapterContract):
     adapter = Qwen25VLAdapter
     golden = GOLDEN
 
-    def build(self, folder: Path) -> None:
+    def build(self, folder):
         window = {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 2}
         tiny_qwen2_5_vl(folder, tokens=(1, 24), **window)
-
-
-def views(opened, size):
-    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     """The limits that Qwen/Qwen2-VL-7B-Instruct states in its preprocessor_config.json."""
     folder = tiny_qwen2_vl(tmp_path_factory.mktemp("qwen2_vl") / "real")
-    stated = {
-        "image_processor_type": "Qwen2VLImageProcessor",
-        "processor_class": "Qwen2VLProcessor",
-        "min_pixels": 3136,
-        "max_pixels": 12845056,
-        "patch_size": 14,
-        "temporal_patch_size": 2,
-        "merge_size": 2,
-        "image_mean": [0.48145466, 0.4578275, 0.40821073],
-        "image_std": [0.26862954, 0.26130258, 0.27577711],
-    }
+    stated = fields("""image_processor_type=Qwen2VLImageProcessor
+            processor_class=Qwen2VLProcessor min_pixels=3136 max_pixels=12845056 patch_size=14
+            temporal_patch_size=2 merge_size=2 image_mean=[0.48145466,0.4578275,0.40821073]
+            image_std=[0.26862954,0.26130258,0.27577711]""")
     (folder / "processor_config.json").unlink()
     (folder / "preprocessor_config.json").write_text(json.dumps(stated), encoding="utf-8")
     return folder
@@ -172,7 +116,7 @@ def test_the_hubs_flat_config_gives_the_same_rows(tmp_path, adapter, build):
 
     def rows():
         opened = open_adapter(adapter(), str(folder))
-        return opened.rows(opened.prepare([noise((150, 90))], [Expression(0, "it")]))[0]
+        return opened.rows(ask(opened, (150, 90)))[0]
 
     expected = rows()
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -218,7 +162,7 @@ def test_a_strip_beyond_the_limit_is_refused_in_one_line(real):
 
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
     opened = open_adapter(Qwen2VLAdapter(), str(real))
-    inputs = opened.prepare([noise((280, 280))], [Expression(0, "it")])
+    inputs = ask(opened, (280, 280))
     assert views(opened, (280, 280))[0].shape == (10, 10)
     opened.model.processor.image_processor.merge_size = 1
     with pytest.raises(TokenCountError, match=r"expected 400 image tokens .*20 x 20.* made 100"):
@@ -228,7 +172,7 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
 def test_text_goes_on_behind_the_larger_side_of_the_picture(real):
     """Three axes: time stands still, rows and columns are counted."""
     opened = open_adapter(Qwen2VLAdapter(), str(real))
-    inputs = opened.prepare([noise((280, 112))], [Expression(0, "it")])
+    inputs = ask(opened, (280, 112))
     (view,) = opened.views(inputs)[0]
     positions = inputs.tensors["position_ids"][:, 0].numpy()
     first = positions[0, view.positions[0, 0] - 1] + 1

@@ -1,25 +1,17 @@
 """Qwen3.5, with and without experts, passes the public contract: only some layers have maps."""
 
-from pathlib import Path
-
 import pytest
 import torch
+import transformers as hf
+from families import FIND, ask, contract, fields, prompted
 from safetensors.torch import load_file, save_file
-from transformers import (
-    Qwen3_5Config,
-    Qwen3_5ForConditionalGeneration,
-    Qwen3_5MoeConfig,
-    Qwen3_5MoeForConditionalGeneration,
-    Qwen3VLProcessor,
-)
 
 from vg_engine.core.contract.inputs import AttentionRequest, Expression
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import CaptureError
 from vg_engine.core.heads import Head
 from vg_engine.model_adapters.families.qwen3_5 import Qwen35Adapter, Qwen35MoeAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import noise, open_adapter
 from vg_engine.testing.tiny import save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import (
     CHAT,
@@ -40,91 +32,66 @@ THINKING = (
     "{% endif %}"
 )
 GOLDEN = (
-    Golden("the cup", Prompt(), f"{VICUNA} {PICTURE}\nthe cup.", rows=(STOP,)),
-    Golden("the cup", Prompt("chat"), ASKED, rows=(STOP,)),
-    Golden("the cup", Prompt("chat", query_row="prompt_last"), ASKED, rows=(NEWLINE,)),
-    Golden(
-        "the cup",
-        Prompt("chat", template="Find {expression}\nNow", system="See."),
+    prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
+    prompted(ASKED),
+    prompted(
         f"<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}Find the cup.\nNow"
         "<|im_end|>\n<|im_start|>assistant\n<think>\n",
-        rows=(STOP_NEWLINE,),
+        **FIND,
     ),
 )
-VISION = {
-    "depth": 2,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_heads": 4,
-    "out_hidden_size": 64,
-    "num_position_embeddings": 64,
-}
-LINEAR = {
-    "linear_key_head_dim": 16,
-    "linear_value_head_dim": 16,
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 4,
-}
-EXPERTS = {
-    "num_experts": 4,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 32,
-    "shared_expert_intermediate_size": 32,
-}
+VISION = fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4 out_hidden_size=64
+        num_position_embeddings=64""")
+LINEAR = fields("""linear_key_head_dim=16 linear_value_head_dim=16 linear_num_key_heads=2
+        linear_num_value_heads=4""")
+EXPERTS = fields("""num_experts=4 num_experts_per_tok=2 moe_intermediate_size=32
+        shared_expert_intermediate_size=32""")
 FULL = (3, 7)
 
 
 def tiny_qwen3_5(folder, config_class, model_class, tokens=(1, 32), **text):
     """Eight layers, so that the first half of them holds one with a map."""
     tokenizer = qwen_tokenizer((THINK, "</think>"))
-    rope = {
-        "rope_type": "default",
-        "mrope_section": [2, 1, 1],
-        "mrope_interleaved": True,
-        "partial_rotary_factor": 0.25,
-    }
+    rope = fields("""rope_type=default mrope_section=[2,1,1] mrope_interleaved=true
+            partial_rotary_factor=0.25""")
     sizes = {**text_sizes(tokenizer, layers=8), "head_dim": 32, "rope_parameters": rope}
     config = config_class(
-        text_config={**sizes, **LINEAR, **text},
-        vision_config=dict(VISION),
-        **token_ids(tokenizer),
+        text_config={**sizes, **LINEAR, **text}, vision_config=dict(VISION), **token_ids(tokenizer)
     )
     torch.manual_seed(0)
     module = model_class(config)
     sharpen_norms(module.get_decoder(), 2.0)
     processor = qwen_processor(
-        Qwen3VLProcessor, tokenizer, chat=THINKING, patch_size=16, tokens=tokens
+        hf.Qwen3VLProcessor, tokenizer, chat=THINKING, patch_size=16, tokens=tokens
     )
     return save_tiny(module, processor, folder)
 
 
-class TestQwen35(AdapterContract):
-    adapter = Qwen35Adapter
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny_qwen3_5(folder, Qwen3_5Config, Qwen3_5ForConditionalGeneration)
-
-
-class TestQwen35Moe(AdapterContract):
-    adapter = Qwen35MoeAdapter
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny_qwen3_5(folder, Qwen3_5MoeConfig, Qwen3_5MoeForConditionalGeneration, **EXPERTS)
+TestQwen35 = contract(
+    Qwen35Adapter,
+    GOLDEN,
+    lambda folder: tiny_qwen3_5(folder, hf.Qwen3_5Config, hf.Qwen3_5ForConditionalGeneration),
+)
+TestQwen35Moe = contract(
+    Qwen35MoeAdapter,
+    GOLDEN,
+    lambda folder: tiny_qwen3_5(
+        folder, hf.Qwen3_5MoeConfig, hf.Qwen3_5MoeForConditionalGeneration, **EXPERTS
+    ),
+)
 
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
     folder = tmp_path_factory.mktemp("qwen3_5") / "tiny"
-    tiny_qwen3_5(folder, Qwen3_5Config, Qwen3_5ForConditionalGeneration)
+    tiny_qwen3_5(folder, hf.Qwen3_5Config, hf.Qwen3_5ForConditionalGeneration)
     return open_adapter(Qwen35Adapter(), str(folder))
 
 
 def test_only_layers_of_full_attention_have_heads(opened):
     assert opened.model.layers == 8
     assert sorted({head.layer for head in opened.model.all_heads}) == list(FULL)
-    inputs = opened.prepare([noise((96, 64))], [Expression(0, "it")])
+    inputs = ask(opened, (96, 64))
     with pytest.raises(CaptureError, match=r"from layers \[1\]"):
         opened.rows(inputs, AttentionRequest((Head(1, 0),)))
 
@@ -144,7 +111,7 @@ def test_padding_does_not_flow_through_the_running_state(opened):
 def test_layers_for_drafting_are_left_out(tmp_path):
     """Real checkpoints hold further layers that predict several tokens at once (`mtp.`)."""
     folder = tmp_path / "drafting"
-    tiny_qwen3_5(folder, Qwen3_5Config, Qwen3_5ForConditionalGeneration)
+    tiny_qwen3_5(folder, hf.Qwen3_5Config, hf.Qwen3_5ForConditionalGeneration)
     weights = {**load_file(folder / "model.safetensors"), "mtp.norm.weight": torch.ones(64)}
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     assert open_adapter(Qwen35Adapter(), str(folder)).model.layers == 8

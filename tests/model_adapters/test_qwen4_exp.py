@@ -1,15 +1,12 @@
 """Qwen4-Exp passes the public contract, with fewer keys per query than there are tokens."""
 
-from pathlib import Path
-
 import torch
+from families import ask, contract, fields, prompted
 from transformers import Qwen3VLProcessor, Qwen4ExpConfig, Qwen4ExpForConditionalGeneration
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.model_adapters.families.qwen4_exp import Qwen4ExpAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import (
     CHAT,
@@ -33,41 +30,19 @@ def tiny_qwen4_exp(folder):
         text_config={
             **text_sizes(tokenizer),
             "head_dim": 32,
-            "rope_parameters": {
-                "rope_type": "default",
-                "mrope_section": [2, 1, 1],
-                "mrope_interleaved": True,
-                "partial_rotary_factor": 0.25,
-            },
-            "full_attention_interval": 2,
-            "linear_key_head_dim": 16,
-            "linear_value_head_dim": 16,
-            "linear_num_key_heads": 2,
-            "linear_num_value_heads": 4,
-            "num_experts": 4,
-            "num_experts_per_tok": 2,
-            "moe_intermediate_size": 32,
-            "shared_expert_intermediate_size": 32,
-            "hc_lowrank": 16,
-            "ple_layer_ids": [1],
-            "heads_per_ngram": 2,
-            "ngram_vocab_size_base": 64,
-            "make_ngram_vocab_size_divisible_by": 8,
-            "split_ngram_parts": 2,
-            "indexer_n_heads": 16,
-            "indexer_kv_heads": 1,
-            "indexer_head_dim": 16,
+            "rope_parameters": fields("""rope_type=default mrope_section=[2,1,1]
+                    mrope_interleaved=true partial_rotary_factor=0.25"""),
+            **fields("""full_attention_interval=2 linear_key_head_dim=16
+                linear_value_head_dim=16 linear_num_key_heads=2 linear_num_value_heads=4
+                num_experts=4 num_experts_per_tok=2 moe_intermediate_size=32
+                shared_expert_intermediate_size=32 hc_lowrank=16 ple_layer_ids=[1]
+                heads_per_ngram=2 ngram_vocab_size_base=64 make_ngram_vocab_size_divisible_by=8
+                split_ngram_parts=2 indexer_n_heads=16 indexer_kv_heads=1 indexer_head_dim=16"""),
             "indexer_budget": KEYS,
             "indexer_compress_ratio": BLOCK,
         },
-        vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 4,
-            "out_hidden_size": 64,
-            "num_position_embeddings": 64,
-        },
+        vision_config=fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4
+                out_hidden_size=64 num_position_embeddings=64"""),
         **token_ids(tokenizer),
     )
     torch.manual_seed(0)
@@ -79,21 +54,16 @@ def tiny_qwen4_exp(folder):
     return save_tiny(module, processor, folder)
 
 
-class TestQwen4Exp(AdapterContract):
-    adapter = Qwen4ExpAdapter
-    golden = (
-        Golden("the cup", Prompt(), f"{VICUNA} {PICTURE}\nthe cup.", rows=(13,)),
-        Golden("the cup", Prompt("chat"), ASKED, rows=(13,)),
-        Golden("the cup", Prompt("chat", query_row="prompt_last"), ASKED, rows=(198,)),
-    )
-
-    def build(self, folder: Path) -> None:
-        tiny_qwen4_exp(folder)
+TestQwen4Exp = contract(
+    Qwen4ExpAdapter,
+    (prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"), prompted(ASKED)),
+    tiny_qwen4_exp,
+)
 
 
 def test_a_row_has_as_many_keys_as_the_indexer_chose(tmp_path):
     opened = open_adapter(Qwen4ExpAdapter(), str(tiny_qwen4_exp(tmp_path / "tiny")))
-    inputs = opened.prepare([noise((120, 90))], [Expression(0, "it")])
+    inputs = ask(opened, (120, 90))
     rows = opened.rows(inputs)[0]
     assert sorted({head.layer for head in opened.model.all_heads}) == [1, 3]
     assert rows.shape[-1] > 2 * KEYS

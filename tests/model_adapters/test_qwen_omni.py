@@ -1,49 +1,27 @@
 """The thinkers of Qwen2.5-Omni and Qwen3-Omni pass the public contract, with pictures alone."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
+import transformers as hf
+from families import ask, contract, fields, prompted
 from safetensors.torch import load_file, save_file
-from transformers import (
-    Qwen2_5OmniThinkerConfig,
-    Qwen2_5OmniThinkerForConditionalGeneration,
-    Qwen2VLProcessor,
-    Qwen3OmniMoeThinkerConfig,
-    Qwen3OmniMoeThinkerForConditionalGeneration,
-    Qwen3VLProcessor,
-)
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.model_adapters.families.qwen2_5_omni import Qwen25OmniAdapter
 from vg_engine.model_adapters.families.qwen3_omni import Qwen3OmniAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import CHAT, CHAT_WITH_SYSTEM, qwen_processor, sharpen_norms
 
-STOP = 13
 # As tokenizer_config.json of the two names them (the second from memory).
-NAMED_2_5 = {
-    "image_token": "<|IMAGE|>",
-    "audio_token": "<|AUDIO|>",
-    "video_token": "<|VIDEO|>",
-    "vision_bos_token": "<|vision_bos|>",
-    "vision_eos_token": "<|vision_eos|>",
-    "audio_bos_token": "<|audio_bos|>",
-    "audio_eos_token": "<|audio_eos|>",
-}
-NAMED_3 = {
-    "image_token": "<|image_pad|>",
-    "audio_token": "<|audio_pad|>",
-    "video_token": "<|video_pad|>",
-    "vision_bos_token": "<|vision_start|>",
-    "vision_eos_token": "<|vision_end|>",
-    "audio_bos_token": "<|audio_start|>",
-    "audio_eos_token": "<|audio_end|>",
-}
+NAMED_2_5 = fields("""image_token=<|IMAGE|> audio_token=<|AUDIO|> video_token=<|VIDEO|>
+        vision_bos_token=<|vision_bos|> vision_eos_token=<|vision_eos|>
+        audio_bos_token=<|audio_bos|> audio_eos_token=<|audio_eos|>""")
+NAMED_3 = fields("""image_token=<|image_pad|> audio_token=<|audio_pad|> video_token=<|video_pad|>
+        vision_bos_token=<|vision_start|> vision_eos_token=<|vision_end|>
+        audio_bos_token=<|audio_start|> audio_eos_token=<|audio_end|>""")
 
 
 def picture(named):
@@ -53,12 +31,12 @@ def picture(named):
 def golden(named, system=""):
     asked = f"<|im_start|>user\n{picture(named)}the cup.<|im_end|>\n<|im_start|>assistant\n"
     return (
-        Golden("the cup", Prompt(), f"{VICUNA} {picture(named)}\nthe cup.", rows=(STOP,)),
-        Golden("the cup", Prompt("chat"), system + asked, rows=(STOP,)),
-        Golden(
-            "the cup",
-            Prompt("chat", system="See.", query_row="prompt_last"),
+        prompted(f"{VICUNA} {picture(named)}\nthe cup.", form="bare"),
+        prompted(system + asked),
+        prompted(
             "<|im_start|>system\nSee.<|im_end|>\n" + asked,
+            system="See.",
+            query_row="prompt_last",
             rows=(198,),
         ),
     )
@@ -91,32 +69,22 @@ def ids_of(tokenizer, image="image_token_id", **more):
 
 def audio(**sizes):
     return {
-        "d_model": 16,
-        "encoder_layers": 1,
-        "encoder_attention_heads": 2,
-        "encoder_ffn_dim": 16,
-        "output_dim": 64,
+        **fields("""d_model=16 encoder_layers=1 encoder_attention_heads=2 encoder_ffn_dim=16
+            output_dim=64"""),
         **sizes,
     }
 
 
 def tiny_qwen2_5_omni(folder):
     tokenizer = tokenizer_of(NAMED_2_5)
-    config = Qwen2_5OmniThinkerConfig(
+    config = hf.Qwen2_5OmniThinkerConfig(
         text_config={
             **text_sizes(tokenizer),
             "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3]},
             "tie_word_embeddings": False,
         },
-        vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 4,
-            "out_hidden_size": 64,
-            "window_size": 56,
-            "fullatt_block_indexes": [1],
-        },
+        vision_config=fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4
+                out_hidden_size=64 window_size=56 fullatt_block_indexes=[1]"""),
         audio_config=audio(),
         **ids_of(tokenizer, "image_token_index"),
     )
@@ -126,62 +94,41 @@ def tiny_qwen2_5_omni(folder):
         .replace("<|vision_start|>", "<|vision_bos|>")
         .replace("<|vision_end|>", "<|vision_eos|>")
     )
-    processor = qwen_processor(Qwen2VLProcessor, tokenizer, chat=template)
-    return save_tiny(Qwen2_5OmniThinkerForConditionalGeneration(config), processor, folder)
+    processor = qwen_processor(hf.Qwen2VLProcessor, tokenizer, chat=template)
+    return save_tiny(hf.Qwen2_5OmniThinkerForConditionalGeneration(config), processor, folder)
 
 
 def tiny_qwen3_omni(folder):
     tokenizer = tokenizer_of(NAMED_3)
-    config = Qwen3OmniMoeThinkerConfig(
+    config = hf.Qwen3OmniMoeThinkerConfig(
         text_config={
             **text_sizes(tokenizer),
             "head_dim": 16,
-            "rope_parameters": {
-                "rope_type": "default",
-                "mrope_section": [4, 2, 2],
-                "mrope_interleaved": True,
-            },
-            "num_experts": 4,
-            "num_experts_per_tok": 2,
-            "moe_intermediate_size": 32,
+            "rope_parameters": fields(
+                "rope_type=default mrope_section=[4,2,2] mrope_interleaved=true"
+            ),
+            **fields("num_experts=4 num_experts_per_tok=2 moe_intermediate_size=32"),
         },
-        vision_config={
-            "depth": 3,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 4,
-            "out_hidden_size": 64,
-            "num_position_embeddings": 64,
-            "deepstack_visual_indexes": [0, 1],
-        },
+        vision_config=fields("""depth=3 hidden_size=32 intermediate_size=64 num_heads=4
+                out_hidden_size=64 num_position_embeddings=64 deepstack_visual_indexes=[0,1]"""),
         audio_config=audio(downsample_hidden_size=8),
         **ids_of(tokenizer),
     )
     torch.manual_seed(0)
-    module = Qwen3OmniMoeThinkerForConditionalGeneration(config)
+    module = hf.Qwen3OmniMoeThinkerForConditionalGeneration(config)
     sharpen_norms(module.get_decoder(), 1.8)
     processor = qwen_processor(
-        Qwen3VLProcessor, tokenizer, chat=CHAT, patch_size=16, tokens=(1, 40)
+        hf.Qwen3VLProcessor, tokenizer, chat=CHAT, patch_size=16, tokens=(1, 40)
     )
     return save_tiny(module, processor, folder)
 
 
-class TestQwen25Omni(AdapterContract):
-    adapter = Qwen25OmniAdapter
-    golden = golden(NAMED_2_5, "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n")
-
-    def build(self, folder: Path) -> None:
-        tiny_qwen2_5_omni(folder)
-
-
-class TestQwen3Omni(AdapterContract):
-    adapter = Qwen3OmniAdapter
-    golden = golden(NAMED_3)
-
-    def build(self, folder: Path) -> None:
-        tiny_qwen3_omni(folder)
-
-
+TestQwen25Omni = contract(
+    Qwen25OmniAdapter,
+    golden(NAMED_2_5, "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"),
+    tiny_qwen2_5_omni,
+)
+TestQwen3Omni = contract(Qwen3OmniAdapter, golden(NAMED_3), tiny_qwen3_omni)
 CASES = [
     pytest.param(Qwen25OmniAdapter, tiny_qwen2_5_omni, "qwen2_5_omni", "token2wav", id="2.5"),
     pytest.param(Qwen3OmniAdapter, tiny_qwen3_omni, "qwen3_omni_moe", "code2wav", id="3"),
@@ -193,7 +140,7 @@ def test_a_whole_checkpoint_gives_its_thinker(tmp_path, adapter, build, model_ty
     """As the hub's checkpoints are laid out: a config of parts, and keys with their prefixes."""
     folder = build(tmp_path / "whole")
     alone = open_adapter(adapter(), str(folder))
-    inputs = alone.prepare([noise((120, 90))], [Expression(0, "it")])
+    inputs = ask(alone, (120, 90))
     expected = alone.rows(inputs)[0]
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     whole = {"model_type": model_type, "thinker_config": config, "enable_audio_output": True}

@@ -1,17 +1,12 @@
 """SmolVLM passes the public contract, with tiles whose last pixels no patch holds."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    Idefics3Processor,
-    LlamaConfig,
-    SmolVLMConfig,
-    SmolVLMForConditionalGeneration,
-)
+import transformers as hf
+from families import TOWER, ask, contract, fields, prompted, refuses, views
 from transformers.models.smolvlm.configuration_smolvlm import SmolVLMVisionConfig
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 from transformers.models.smolvlm.processing_smolvlm import (
@@ -19,12 +14,9 @@ from transformers.models.smolvlm.processing_smolvlm import (
     get_image_prompt_string,
 )
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.idefics3 import Idefics3Adapter
 from vg_engine.model_adapters.families.smolvlm import SmolVLMAdapter
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 FAKE = "<fake_token_around_image>"
@@ -34,62 +26,41 @@ TILES = (
     f"{FAKE}<row_2_col_1><image>{FAKE}<row_2_col_2><image>\n\n{WHOLE}"
 )
 GOLDEN = (
-    Golden("the cup", Prompt(system="Look."), f"Look. {TILES}\nthe cup.", rows=(13,)),
-    Golden(
-        "which cup?",
-        Prompt("chat", system="See."),
+    prompted(f"Look. {TILES}\nthe cup.", form="bare", system="Look."),
+    prompted(
         f"<|im_start|>System: See.<end_of_utterance>\nUser:{TILES}which cup?<end_of_utterance>\n"
         "Assistant:",
-        rows=(30,),
+        "which cup?",
+        system="See.",
     ),
 )
 
 
-def tiny(
-    folder: Path, *, side: int = 132, patch: int = 14, merge: int = 3, across: int = 2
-) -> Path:
-    """A tiny SmolVLM: as in SmolVLM-Instruct (384, 14, 3), six pixels are left over.
-
-    Args:
-        folder: is made.
-        side: of a tile, in pixels.
-        patch: side of a patch, in pixels.
-        merge: side of the square of patches that becomes one token.
-        across: tiles along the longest edge.
-    """
+def tiny(folder, *, side=132, patch=14, merge=3, across: int = 2):
+    """A tiny SmolVLM: as in SmolVLM-Instruct (384, 14, 3), six pixels are left over."""
     special = ["<|im_start|>", "<pad>", FAKE, "<image>", "<end_of_utterance>", "<global-img>"]
     special += [f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1, 5)]
     tokenizer = byte_tokenizer(
         special,
         bos_token=special[0],
-        pad_token="<pad>",
-        eos_token="<end_of_utterance>",
+        **fields("pad_token=<pad> eos_token=<end_of_utterance> padding_side=left"),
         extra_special_tokens=special[2:],
-        padding_side="left",
     )
     images = SmolVLMImageProcessorPil(
         size={"longest_edge": across * side}, max_image_size={"longest_edge": side}
     )
-    made: Any = Idefics3Processor
+    made: Any = hf.Idefics3Processor
     length = (side // patch // merge) ** 2
     template = DEFAULT_CHAT_TEMPLATE
     processor = made(images, tokenizer, image_seq_len=length, chat_template=template)
-    config: Any = SmolVLMConfig
-    config = config(
-        vision_config=SmolVLMVisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            image_size=side,
-            patch_size=patch,
-        ),
-        text_config=LlamaConfig(**text_sizes(tokenizer)),
+    config = hf.SmolVLMConfig(
+        vision_config=SmolVLMVisionConfig(**TOWER, image_size=side, patch_size=patch),
+        text_config=hf.LlamaConfig(**text_sizes(tokenizer)),
         scale_factor=merge,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
     )
     torch.manual_seed(0)
-    save_tiny(SmolVLMForConditionalGeneration(config), processor, folder)
+    save_tiny(hf.SmolVLMForConditionalGeneration(config), processor, folder)
     # Files name the class that a real checkpoint names.
     for name in ("processor_config.json", "tokenizer_config.json"):
         text = (folder / name).read_text(encoding="utf-8")
@@ -97,20 +68,10 @@ def tiny(
     return folder
 
 
-def views(opened, size):
-    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
-
-
-class TestSmolVLM(AdapterContract):
-    adapter = SmolVLMAdapter
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny(folder)
-
+class TestSmolVLM(contract(SmolVLMAdapter, GOLDEN, tiny)):
     def test_the_picture_becomes_what_its_own_processor_makes_of_it(self, opened):
         """That one needs the package num2words; its function for pictures does not."""
-        rendered = opened.prepare([noise((300, 140))], [Expression(0, "it")]).rendered[0]
+        rendered = ask(opened, (300, 140)).rendered[0]
         expected = get_image_prompt_string(
             1,
             2,
@@ -141,9 +102,7 @@ def test_real_tiles(tmp_path, side, patch, merge, cells):
 
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):
     opened = open_adapter(SmolVLMAdapter(), str(tiny(tmp_path / "m", across=1)))
-    opened.model.processor.image_seq_len = 8
-    with pytest.raises(TokenCountError, match=r"expected 9 image tokens .* made 8"):
-        views(opened, (64, 64))
+    refuses(opened, "image_seq_len", 8, (9, 8))
 
 
 @pytest.mark.parametrize(

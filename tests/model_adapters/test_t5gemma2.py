@@ -1,49 +1,38 @@
 """T5Gemma 2 passes the public contract with the heads of its encoder."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    Gemma3Processor,
-    SiglipVisionConfig,
-    T5Gemma2Config,
-    T5Gemma2ForConditionalGeneration,
-)
+import transformers as hf
+from families import TOWER, ask, chat, contract, fields, plain, prompted
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.t5gemma2 import T5Gemma2Adapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 # The published models are pretrained only and have no template: this one is for the contract.
-CHAT = (
-    "{{ bos_token }}{% for message in messages %}{% for item in message['content'] %}"
-    "{% if item['type'] == 'image' %}{{ '<start_of_image>' }}{% else %}{{ item['text'] }}"
-    "{% endif %}{% endfor %}{% endfor %}"
-)
+CHAT = chat("", "<start_of_image>", "", opening="{{ bos_token }}")
 PICTURE = "\n\n<start_of_image><image_soft_token><end_of_image>\n\n"
 GOLDEN = (
-    Golden("the cup", Prompt(), f"{VICUNA} {PICTURE}\nthe cup.", rows=(13,)),
-    Golden("which cup?", Prompt("chat"), f"<bos>{PICTURE}which cup?", rows=(30,)),
+    prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
+    prompted(f"<bos>{PICTURE}which cup?", "which cup?"),
 )
 
 
-class Reading(T5Gemma2ForConditionalGeneration):
+class Reading(hf.T5Gemma2ForConditionalGeneration):
     """As transformers runs it, with the encoder's attentions where the kit looks for them."""
 
-    def forward(self, **tensors: Any) -> Any:
+    def forward(self, **tensors: Any):
         answer = super().forward(**tensors)
         answer.attentions = answer.encoder_attentions
         return answer
 
 
-def tiny_t5gemma2(folder: Path, *, side: int = 112) -> Path:
+def tiny_t5gemma2(folder, *, side=112):
     """A tiny checkpoint: patches of 14 pixels, pooled 2 x 2."""
     named = {
         "image_token": "<image_soft_token>",
@@ -52,15 +41,12 @@ def tiny_t5gemma2(folder: Path, *, side: int = 112) -> Path:
     }
     tokenizer = byte_tokenizer(
         ["<pad>", "<eos>", "<bos>", *named.values()],
-        pad_token="<pad>",
-        eos_token="<eos>",
-        bos_token="<bos>",
+        **fields("pad_token=<pad> eos_token=<eos> bos_token=<bos>"),
         extra_special_tokens=named,
         padding_side="left",
     )
     tokens = (side // 28) ** 2
-    made: Any = Gemma3Processor
-    processor = made(
+    processor = hf.Gemma3Processor(
         Gemma3ImageProcessorPil(size={"height": side, "width": side}),
         tokenizer,
         chat_template=CHAT,
@@ -74,18 +60,11 @@ def tiny_t5gemma2(folder: Path, *, side: int = 112) -> Path:
         "sliding_window": 24,
         "layer_types": ["sliding_attention", "full_attention"] * 2,
     }
-    made = T5Gemma2Config
-    config = made(
+    config = hf.T5Gemma2Config(
         encoder={
             "text_config": text,
-            "vision_config": SiglipVisionConfig(
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                image_size=side,
-                patch_size=14,
-                vision_use_head=False,
+            "vision_config": hf.SiglipVisionConfig(
+                **TOWER, image_size=side, patch_size=14, vision_use_head=False
             ).to_dict(),
             "mm_tokens_per_image": tokens,
             "boi_token_index": tokenizer.boi_token_id,
@@ -95,7 +74,7 @@ def tiny_t5gemma2(folder: Path, *, side: int = 112) -> Path:
         image_token_index=tokenizer.image_token_id,
     )
     torch.manual_seed(0)
-    module: Any = T5Gemma2ForConditionalGeneration(config)
+    module = hf.T5Gemma2ForConditionalGeneration(config)
     encoder = module.model.encoder
     torch.nn.init.normal_(encoder.multi_modal_projector.mm_input_projection_weight, std=0.1)
     for name, parameter in encoder.text_model.named_parameters():
@@ -105,27 +84,17 @@ def tiny_t5gemma2(folder: Path, *, side: int = 112) -> Path:
     return save_tiny(module, processor, folder, sharpness=1.0)
 
 
-class TestT5Gemma2(AdapterContract):
-    adapter = T5Gemma2Adapter
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny_t5gemma2(folder)
-
-    def load_plain(self, folder: Path, attention: str) -> Any:
-        kind: Any = Reading
-        return kind.from_pretrained(
-            folder, attn_implementation=attention, dtype=torch.float32
-        ).eval()
+class TestT5Gemma2(contract(T5Gemma2Adapter, GOLDEN, tiny_t5gemma2)):
+    load_plain = plain(Reading)
 
 
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):
     opened = open_adapter(T5Gemma2Adapter(), str(tiny_t5gemma2(tmp_path / "tiny")))
-    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    inputs = ask(opened, (640, 480))
     ((view,),) = opened.views(inputs)
     assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
     assert "encoder's" in opened.model.statements[-1]
-    module: Any = opened.model.module
+    module = opened.model.module
     module.config.encoder.mm_tokens_per_image = 4
     with pytest.raises(TokenCountError, match=r"expected 4 image tokens .* made 16"):
         opened.views(inputs)

@@ -1,24 +1,17 @@
 """VideoLLaMA 3 passes the public contract: a token per patch, or per square of averaged ones."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from transformers import (
-    VideoLlama3Config,
-    VideoLlama3ForConditionalGeneration,
-    VideoLlama3Processor,
-)
+import transformers as hf
+from families import FIND, TOWER, ask, contract, prompted, shows
 from transformers.models.video_llama_3.image_processing_pil_video_llama_3 import (
     VideoLlama3ImageProcessorPil,
 )
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.video_llama_3 import VideoLlama3Adapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, token_ids
 
@@ -35,26 +28,21 @@ CHAT = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 GOLDEN = (
-    Golden("the cup", Prompt(), f"{VICUNA} <|image_pad|>\nthe cup.", rows=(STOP,)),
-    Golden(
-        "which cup?",
-        Prompt(system=""),
+    prompted(f"{VICUNA} <|image_pad|>\nthe cup.", form="bare"),
+    prompted(
         "<|image_pad|>\nwhich cup?",
-        (262, 198, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30),
-        rows=(30,),
+        "which cup?",
+        form="bare",
+        system="",
+        ids=(262, 198, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30),
     ),
-    Golden(
-        "the cup",
-        Prompt("chat"),
-        f"{SYSTEM}<|im_start|>user\n<|image_pad|>\nthe cup.<|im_end|>\n<|im_start|>assistant\n",
-        rows=(STOP,),
+    prompted(
+        f"{SYSTEM}<|im_start|>user\n<|image_pad|>\nthe cup.<|im_end|>\n<|im_start|>assistant\n"
     ),
-    Golden(
-        "the cup",
-        Prompt("chat", template="Find {expression}\nNow", system="See."),
+    prompted(
         "<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n<|image_pad|>\nFind the cup.\nNow"
         "<|im_end|>\n<|im_start|>assistant\n",
-        rows=(STOP_NEWLINE,),
+        **FIND,
     ),
 )
 
@@ -62,56 +50,39 @@ GOLDEN = (
 def tiny_video_llama(folder, tokens=(1, 24), merge=1):
     """14 pixels per patch, as the real ones have; `tokens` are counted by four patches."""
     tokenizer = qwen_tokenizer()
-    config = VideoLlama3Config(
+    config = hf.VideoLlama3Config(
         text_config={**text_sizes(tokenizer), "model_type": "qwen2"},
-        vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "patch_size": 14,
-        },
+        vision_config={**TOWER, "patch_size": 14},
         **token_ids(tokenizer, ("<|image_pad|>", "<|video_pad|>")),
     )
     torch.manual_seed(0)
     processor = qwen_processor(
-        VideoLlama3Processor,
+        hf.VideoLlama3Processor,
         tokenizer,
         chat=CHAT,
         tokens=tokens,
         image_class=VideoLlama3ImageProcessorPil,
         merge_size=merge,
     )
-    return save_tiny(VideoLlama3ForConditionalGeneration(config), processor, folder)
+    return save_tiny(hf.VideoLlama3ForConditionalGeneration(config), processor, folder)
 
 
-class TestVideoLlama3(AdapterContract):
-    adapter = VideoLlama3Adapter
-    golden = GOLDEN
-
-    def build(self, folder: Path) -> None:
-        tiny_video_llama(folder)
+TestVideoLlama3 = contract(VideoLlama3Adapter, GOLDEN, tiny_video_llama)
 
 
 class TestVideoLlama3Merged(TestVideoLlama3):
     """Squares of patches are averaged, as films' are."""
 
-    def build(self, folder: Path) -> None:
+    def build(self, folder):
         tiny_video_llama(folder, tokens=(1, 48), merge=2)
-
-
-def views(opened, size):
-    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
 
 
 def test_a_photograph_has_a_token_per_patch(tmp_path):
     folder = tiny_video_llama(tmp_path / "real", tokens=(4, 1280))
     opened = open_adapter(VideoLlama3Adapter(), str(folder))
     assert opened.model.statements == ("A picture becomes up to 5120 tokens of 14 x 14 pixels.",)
-    (view,) = views(opened, (640, 480))
-    assert view.shape == (34, 46)
-    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
-    inputs = opened.prepare([noise((280, 280))], [Expression(0, "it")])
+    shows(opened, (640, 480), (34, 46), (0.0, 0.0, 640.0, 480.0))
+    inputs = ask(opened, (280, 280))
     opened.model.processor.image_processor.merge_size = 2
     with pytest.raises(TokenCountError, match=r"expected 100 image tokens .*10 x 10.* made 400"):
         opened.views(inputs)

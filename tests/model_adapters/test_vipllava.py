@@ -1,25 +1,15 @@
 """ViP-LLaVA passes the public contract in both geometries; its template is the model card's."""
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-import torch
-from transformers import (
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaProcessor,
-    VipLlavaConfig,
-    VipLlavaForConditionalGeneration,
-)
+import transformers as hf
+from families import ask, checkpoint, contract, fields, prompted, save
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.vipllava import VipLlavaAdapter
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
-from vg_engine.testing.tiny import BOS, EOS, PAD, byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing import open_adapter
+from vg_engine.testing.tiny import BOS, EOS, PAD, byte_tokenizer, text_sizes
 
 SYSTEM = (
     "A chat between a curious human and an artificial intelligence assistant. The assistant gives "
@@ -36,7 +26,7 @@ CHAT = (
 )
 
 
-def tiny_vipllava(folder: Path, *, side: int = 112, size: int | None = None) -> Path:
+def tiny_vipllava(folder, *, side=112, size: int | None = None):
     tokenizer = byte_tokenizer(
         [PAD, BOS, EOS, "<image>"],
         pad_token=PAD,
@@ -46,7 +36,7 @@ def tiny_vipllava(folder: Path, *, side: int = 112, size: int | None = None) -> 
         padding_side="left",
     )
     shown = size or side
-    processor_class: Any = LlavaProcessor
+    processor_class: Any = hf.LlavaProcessor
     # Older files say nothing about patches: the adapter takes them from the config.
     processor = processor_class(
         image_processor=CLIPImageProcessorPil(
@@ -55,60 +45,38 @@ def tiny_vipllava(folder: Path, *, side: int = 112, size: int | None = None) -> 
         tokenizer=tokenizer,
         chat_template=CHAT,
     )
-    made: Any = VipLlavaConfig
-    config = made(
-        vision_config=CLIPVisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=4,
-            num_attention_heads=4,
+    config = hf.VipLlavaConfig(
+        vision_config=hf.CLIPVisionConfig(
+            **fields("""hidden_size=32 intermediate_size=64 num_hidden_layers=4
+                num_attention_heads=4"""),
             image_size=side,
             patch_size=14,
         ),
-        text_config=LlamaConfig(**text_sizes(tokenizer)),
+        text_config=hf.LlamaConfig(**text_sizes(tokenizer)),
         vision_feature_layer=[-2, -3, 1],
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=(side // 14) ** 2,
     )
-    torch.manual_seed(0)
-    return save_tiny(VipLlavaForConditionalGeneration(config), processor, folder)
+    return save(hf.VipLlavaForConditionalGeneration, config, processor, folder)
 
 
-class TestVipLlava(AdapterContract):
-    adapter = VipLlavaAdapter
-    golden = (
-        Golden("the cup", Prompt(), f"{SYSTEM}###Human: <image>\nthe cup.", rows=(13,)),
-        Golden(
-            "the cup",
-            Prompt("chat"),
-            "###Human: <image>\nthe cup.###Assistant:",
-            rows=(13,),
-        ),
-        Golden(
-            "the cup",
-            Prompt("chat", system="See."),
-            "See.See.###Human: <image>\nthe cup.###Assistant:",
-            rows=(13,),
-        ),
-        Golden(
-            "which cup?",
-            Prompt("chat", query_row="prompt_last"),
-            "###Human: <image>\nwhich cup?###Assistant:",
-            rows=(25,),
-        ),
-    )
-
-    def build(self, folder: Path) -> None:
-        tiny_vipllava(folder)
+TestVipLlava = contract(
+    VipLlavaAdapter,
+    (
+        prompted(f"{SYSTEM}###Human: <image>\nthe cup.", form="bare"),
+        prompted("###Human: <image>\nthe cup.###Assistant:"),
+        prompted("See.See.###Human: <image>\nthe cup.###Assistant:", system="See."),
+    ),
+    tiny_vipllava,
+    foreign=("image_processor.crop_size", {"height": 224, "width": 224}, (256, 64)),
+)
 
 
 class TestPad(TestVipLlava):
     options: ClassVar = {"geometry": "pad"}
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    return tiny_vipllava(tmp_path_factory.mktemp("vipllava") / "336", side=336)
+real = checkpoint(tiny_vipllava, side=336)
 
 
 @pytest.mark.parametrize(
@@ -117,29 +85,20 @@ def real(tmp_path_factory):
 )
 def test_the_real_grid_is_24_by_24(real, geometry, extent):
     opened = open_adapter(VipLlavaAdapter(), str(real), options={"geometry": geometry})
-    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")])
+    inputs = ask(opened, (640, 480))
     (view,) = opened.views(inputs)[0]
     assert view.shape == (24, 24)
     assert view.extent == extent
 
 
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    opened = open_adapter(VipLlavaAdapter(), str(real))
-    inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")])
-    opened.model.processor.image_processor.crop_size = {"height": 224, "width": 224}
-    with pytest.raises(TokenCountError, match=r"expected 256 image tokens .* made 576"):
-        opened.views(inputs)
-
-
-def test_published_files_give_the_same_rows(tmp_path, published, clip):
+def test_published_files_give_the_same_rows(tmp_path, same_rows, clip):
     """llava-hf/vip-llava-7b-hf: what LLaVA-1.5's image processor states, and nothing else."""
 
-    def rows():
-        opened = open_adapter(VipLlavaAdapter(), str(folder))
-        inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")], Prompt("chat"))
-        return opened.rows(inputs)[0]
-
     folder = tiny_vipllava(tmp_path / "m", side=336)
-    expected = rows()
-    published(folder, clip, renamed=[(r"^vision_tower\.", "vision_tower.vision_model.")])
-    assert (rows() - expected).abs().max() < 1e-6
+    same_rows(
+        VipLlavaAdapter,
+        folder,
+        clip,
+        renamed=[(r"^vision_tower\.", "vision_tower.vision_model.")],
+        form="chat",
+    )

@@ -1,14 +1,11 @@
 """Yi-VL passes the public contract, and its projector is the one with the norms."""
 
-from pathlib import Path
-
 import pytest
 import torch
+from families import TOWER, checkpoint, plain, prompted, shows
 from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig, LlavaProcessor
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import WeightsError
 from vg_engine.model_adapters.conversion.yi_vl import CHAT
 from vg_engine.model_adapters.families.llava import LlavaAdapter
@@ -18,7 +15,7 @@ from vg_engine.model_adapters.modules.yi_vl import (
     YiVLForConditionalGeneration,
     YiVLProjector,
 )
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
+from vg_engine.testing import AdapterContract, open_adapter
 from vg_engine.testing.tiny import BOS, EOS, PAD, byte_tokenizer, save_tiny, text_sizes
 
 SYSTEM = (
@@ -34,10 +31,7 @@ MERGES = ((".", "Ċ"),)
 def config_of(tokenizer, image_size=112, **sizes):
     return YiVLConfig(
         vision_config=CLIPVisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=3,
-            num_attention_heads=4,
+            **{**TOWER, "num_hidden_layers": 3},
             image_size=image_size,
             patch_size=14,
             hidden_act="gelu",
@@ -78,58 +72,38 @@ def tiny_yi_vl(folder, image_size=112, **sizes):
 class TestYiVL(AdapterContract):
     adapter = YiVLAdapter
     golden = (
-        Golden("the cup", Prompt(), f"{SYSTEM}\n\n<image>\nthe cup.", rows=(13,)),
-        Golden(
-            "which cup?",
-            Prompt(system="Look."),
+        prompted(f"{SYSTEM}\n\n<image>\nthe cup.", form="bare"),
+        prompted(
             "Look.\n\n<image>\nwhich cup?",
-            (43, 78, 78, 74, 256, 198, 260, 198, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30),
-            (30,),
+            "which cup?",
+            form="bare",
+            system="Look.",
+            ids=(43, 78, 78, 74, 256, 198, 260, 198, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30),
         ),
         # A full stop and the newline that the template sets behind it are one token (256).
-        Golden(
-            "the cup",
-            Prompt("chat"),
-            f"{SYSTEM}\n\n### Human: <image>\nthe cup.\n### Assistant:",
-            rows=(256,),
-        ),
-        Golden(
-            "它。",
-            Prompt("chat", system="Look.", query_row="expression_all"),
+        prompted(f"{SYSTEM}\n\n### Human: <image>\nthe cup.\n### Assistant:", rows=(256,)),
+        prompted(
             "Look.\n\n### Human: <image>\n它。\n### Assistant:",
+            "它。",
+            system="Look.",
+            query_row="expression_all",
             rows=(161, 106, 225, 159, 222, 224),
         ),
     )
 
-    def build(self, folder: Path) -> None:
+    def build(self, folder):
         tiny_yi_vl(folder)
 
-    def load_plain(self, folder, attention):
-        return YiVLForConditionalGeneration.from_pretrained(
-            folder, attn_implementation=attention, dtype=torch.float32
-        ).eval()
+    load_plain = plain(YiVLForConditionalGeneration)
 
 
-@pytest.fixture(scope="module")
-def real_grid(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("yi_vl") / "448"
-    return tiny_yi_vl(folder, image_size=448, layers=2, hidden=32)
+real_grid = checkpoint(tiny_yi_vl, image_size=448, layers=2, hidden=32)
 
 
 def test_the_real_grid_is_32_by_32_over_the_padded_picture(real_grid):
     opened = open_adapter(YiVLAdapter(), str(real_grid))
-    (view,) = opened.views(opened.prepare([noise((640, 480))], [Expression(0, "it")]))[0]
-    assert view.shape == (32, 32)
-    assert view.extent == (0.0, -80.0, 640.0, 560.0)
+    shows(opened, (640, 480), (32, 32), (0.0, -80.0, 640.0, 560.0))
     assert "padded to a square" in opened.model.statements[0]
-
-
-def test_the_real_grid_passes_the_paint_probe(real_grid):
-    opened = open_adapter(YiVLAdapter(), str(real_grid))
-    paint.unmix(opened.model.module.model.vision_tower)
-    report = paint.probe(opened, paint.embeddings, [(640, 480), (300, 500)])
-    report.check()
-    assert report.right == report.planned >= 20
 
 
 def test_the_projector_norms_behind_each_linear_layer(real_grid):

@@ -6,6 +6,8 @@ import pytest
 from vg_engine.core.errors import AdapterNotFoundError, PluginError, UnsupportedModelError
 from vg_engine.registry.adapters import adapter_for, adapter_names, model_types, refuse, refused
 
+WIDE: dict[str, Any] = {"model_type": "wide", "vision_config": None}
+
 
 @dataclass(frozen=True)
 class Offer:
@@ -20,49 +22,53 @@ class Offer:
         return self.adapter
 
 
-def claiming(*, answer: bool) -> type:
-    return type("Adapter", (), {"claims": staticmethod(lambda _: answer)})
+def asking(value: str, package: str, answer: Any) -> Offer:
+    """The offer of an adapter that is asked whether it claims a config."""
+    return Offer("wide", value, package, type("A", (), {"claims": staticmethod(answer)}))
+
+
+YES, NO = asking("a:A", "vg-a 1", lambda _: True), asking("b:B", "vg-b 2", lambda _: False)
+BROKEN = Offer("wide", "x:X", "vg-broken 9")
+RAISING = asking("x:X", "vg-raising 9", lambda config: config["vision_config"]["x"])
 
 
 def test_a_single_claim_is_taken_without_importing() -> None:
-    offers = [Offer("wide", "a:A"), Offer("tall", "b:B")]
-    assert adapter_for({"model_type": "wide"}, offers) is offers[0]
-
-
-def test_the_same_adapter_twice_is_one_claim() -> None:
-    offers = [Offer("wide", "a:A"), Offer("wide", "a:A")]
-    assert adapter_for({"model_type": "wide"}, offers).value == "a:A"
+    offers = [Offer("wide", "a:A"), Offer("tall", "b:B"), Offer("wide", "a:A")]
+    assert adapter_for(WIDE, offers[:2]) is offers[0]
+    # The same adapter twice is one claim.
+    assert adapter_for(WIDE, offers).value == "a:A"
 
 
 def test_several_claims_are_settled_by_asking() -> None:
-    config = {"model_type": "wide"}
-    yes, no = (
-        Offer("wide", "a:A", "vg-a 1", claiming(answer=True)),
-        Offer("wide", "b:B", "vg-b 2", claiming(answer=False)),
-    )
-    assert adapter_for(config, [no, yes]) is yes
+    assert adapter_for(WIDE, [NO, YES]) is YES
     with pytest.raises(AdapterNotFoundError, match=r"none of vg-b 2 \(b:B\), vg-c"):
-        adapter_for(config, [no, Offer("wide", "c:C", "vg-c 3", claiming(answer=False))])
+        adapter_for(WIDE, [NO, asking("c:C", "vg-c 3", lambda _: False)])
     silent = Offer("wide", "d:D", "vg-d 4", type("Silent", (), {}))
     with pytest.raises(PluginError, match=r"claimed by vg-a 1 .* and vg-d 4 .*--adapter"):
-        adapter_for(config, [yes, silent])
+        adapter_for(WIDE, [YES, silent])
 
 
-def test_a_broken_claimant_matters_only_if_nobody_else_claims() -> None:
-    config = {"model_type": "wide"}
-    broken = Offer("wide", "x:X", "vg-broken 9")
-    yes = Offer("wide", "a:A", "vg-a 1", claiming(answer=True))
-    no = Offer("wide", "b:B", "vg-b 1", claiming(answer=False))
-    assert adapter_for(config, [broken, yes]) is yes
-    with pytest.raises(PluginError, match="vg-broken 9"):
-        adapter_for(config, [broken, no])
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [(BROKEN, "vg-broken 9"), (RAISING, "vg-raising 9 .*cannot tell its models: TypeError")],
+)
+def test_a_bad_claimant_matters_only_if_nobody_else_claims(bad: Offer, words: str) -> None:
+    assert adapter_for(WIDE, [bad, YES]) is YES
+    with pytest.raises(PluginError, match=words):
+        adapter_for(WIDE, [bad, NO])
 
 
-def test_an_unknown_type_is_answered_with_the_nearest() -> None:
-    with pytest.raises(AdapterNotFoundError, match=r"--adapter.*did you mean wide"):
-        adapter_for({"model_type": "wide2"}, [Offer("wide", "a:A")])
-    with pytest.raises(AdapterNotFoundError, match=r"names no model_type.*wide"):
-        adapter_for({}, [Offer("wide", "a:A")])
+@pytest.mark.parametrize(
+    ("model_type", "words"),
+    [
+        ("wide2", "--adapter.*did you mean wide"),
+        ("", "names no model_type.*wide"),
+        ("zebra", "image_token_id and one square grid"),
+    ],
+)
+def test_an_unknown_type_is_told_what_can_be_done(model_type: str, words: str) -> None:
+    with pytest.raises(AdapterNotFoundError, match=words):
+        adapter_for({"model_type": model_type}, [Offer("wide", "a:A")])
 
 
 def test_names_and_types() -> None:
@@ -80,35 +86,18 @@ def test_families_without_a_grid_are_refused_with_the_reason() -> None:
     assert {"idefics2", "aria", "instructblip", "blip-2", "qwen"} <= set(refused())
     with pytest.raises(UnsupportedModelError, match="32 learned queries"):
         refuse({"model_type": "blip-2"})
-
-
-def test_an_installed_adapter_wins_over_a_refusal() -> None:
+    # An installed adapter wins over a refusal.
     offers = [Offer("idefics2", "a:A")]
     assert adapter_for({"model_type": "idefics2"}, offers) is offers[0]
 
 
-def test_an_unknown_type_is_told_what_auto_would_need() -> None:
-    with pytest.raises(AdapterNotFoundError, match="image_token_id and one square grid"):
-        adapter_for({"model_type": "zebra"}, [Offer("llava", "a:A")])
-
-
 def test_a_tower_of_its_own_goes_before_the_type() -> None:
-    plain, special = Offer("llava", "a:A"), Offer("llava+pixtral", "b:B")
-    offers = [plain, special]
+    plain, special = offers = [Offer("llava", "a:A"), Offer("llava+pixtral", "b:B")]
+    clip, pixtral = (
+        {"model_type": "llava", "vision_config": {"model_type": tower}}
+        for tower in ("clip_vision_model", "pixtral")
+    )
     assert adapter_for({"model_type": "llava"}, offers) is plain
-    tower = {"model_type": "llava", "vision_config": {"model_type": "clip_vision_model"}}
-    assert adapter_for(tower, offers) is plain
-    pixtral = {"model_type": "llava", "vision_config": {"model_type": "pixtral"}}
+    assert adapter_for(clip, offers) is plain
     assert adapter_for(pixtral, offers) is special
     assert adapter_for(pixtral, [plain]) is plain
-
-
-def test_a_claimant_that_raises_stops_nobody_else() -> None:
-    config = {"model_type": "wide", "vision_config": None}
-    raising = type("A", (), {"claims": staticmethod(lambda c: c["vision_config"]["x"])})
-    first = Offer("wide", "x:X", "vg-raising 9", raising)
-    yes = Offer("wide", "a:A", "vg-a 1", claiming(answer=True))
-    no = Offer("wide", "b:B", "vg-b 1", claiming(answer=False))
-    assert adapter_for(config, [first, yes]) is yes
-    with pytest.raises(PluginError, match=r"vg-raising 9 .*cannot tell its models: TypeError"):
-        adapter_for(config, [first, no])

@@ -10,7 +10,7 @@ from vg_engine.core.heads import HeadSet, parse_heads
 from vg_engine.plugins.entrypoints import ADAPTERS, REGIONS, installed
 from vg_engine.registry import catalog
 
-SHAPE = {"layers": 32, "heads_per_layer": 32}
+LLAVA = "llava-hf/llava-1.5-7b-hf"
 
 
 @pytest.fixture(autouse=True)
@@ -21,11 +21,24 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def add_heads(home: Path, name: str, **changes: object) -> None:
-    lines = {"name": name, "models": "[org/m]", "mode": "given", "heads": "[{head: L1H1}]"}
-    lines |= {key: str(value) for key, value in changes.items()}
-    text = "".join(f"{key}: {value}\n" for key, value in lines.items())
+def add_heads(home: Path, name: str, models: str = "org/m", more: str = "mode: given") -> None:
+    text = f"name: {name}\nmodels: [{models}]\nheads: [{{head: L1H1}}]\n{more}\n"
     (home / "heads" / f"{name}.yaml").write_text(text)
+
+
+def add_model(home: Path, name: str, ids: str = LLAVA, more: str = "") -> None:
+    (home / "models" / f"{name}.yaml").write_text(f"name: {name}\nids: [{ids}]\n{more}\n")
+
+
+def name_of(heads: HeadSet | None) -> str | None:
+    return None if heads is None else heads.name
+
+
+def heads_for(source: str, *names: str, shape: tuple[int, int] = (32, 32)) -> str | None:
+    """The name of the set that a model of that name and shape takes."""
+    layers, per_layer = shape
+    found = catalog.for_model(source, layers=layers, heads_per_layer=per_layer, names=names)
+    return name_of(found)
 
 
 @pytest.mark.parametrize(
@@ -35,8 +48,7 @@ def add_heads(home: Path, name: str, **changes: object) -> None:
 def test_the_published_heads(size: str, heads: str, layers: int) -> None:
     found = catalog.head_set(f"llava-1.5-{size}")
     assert found.heads == parse_heads(heads)
-    assert (found.layers, found.heads_per_layer) == (layers, layers)
-    assert found.mode == "published"
+    assert (found.layers, found.heads_per_layer, found.mode) == (layers, layers, "published")
     assert "not re-measured by this project" in str(found.provenance["notes"])
     assert "2503.06287" in str(found.provenance["source"])
     assert found.provenance["prompt"] == {"form": "bare", "query_row": "expression_last"}
@@ -47,11 +59,11 @@ def test_every_entry_names_what_exists() -> None:
     regions = {entry.name for entry in installed(REGIONS)}
     sets = {heads.name for heads in catalog.head_sets()}
     for entry in catalog.models():
-        assert entry.adapter is None or entry.adapter in adapters, entry.name
-        assert entry.region is None or entry.region in regions, entry.name
-        assert entry.heads is None or entry.heads in sets, entry.name
+        assert entry.adapter in {None, *adapters}, entry.name
+        assert entry.region in {None, *regions}, entry.name
+        assert entry.heads in {None, *sets}, entry.name
         assert entry.folder is None or (entry.folder / "config.json").is_file(), entry.name
-        Prompt(**entry.prompt)
+        Prompt(**entry.prompt.stated())
     for heads in catalog.head_sets():
         Prompt(**heads.provenance.get("prompt", {}))
 
@@ -64,76 +76,50 @@ def test_the_embedded_model_says_what_it_knows() -> None:
 
 def test_models_answer_to_their_names() -> None:
     entry = catalog.model_entry("liuhaotian/llava-v1.5-7b")
-    assert entry == catalog.model_entry("llava-hf/llava-1.5-7b-hf")
-    assert entry == catalog.find_model("LLaVA-1.5-7B")
+    assert entry == catalog.model_entry(LLAVA) == catalog.find_model("LLaVA-1.5-7B")
     assert catalog.find_model("nobody/knows") is None
     assert catalog.find_model(str(catalog.OURS / "embedded")) == catalog.model_entry("embedded")
     with pytest.raises(ModelNotFoundError, match=r"did you mean llava-1\.5-7b"):
         catalog.model_entry("lava-1.5-7b")
-
-
-def test_an_unknown_head_set_is_answered_with_the_nearest() -> None:
     with pytest.raises(HeadSetNotFoundError, match=r"L14H24.*did you mean llava-1\.5-7b"):
         catalog.head_set("llava-15-7b")
 
 
 def test_a_model_finds_its_heads_by_id_folder_or_origin() -> None:
-    for source, names in [
-        ("llava-hf/llava-1.5-7b-hf", ()),
-        ("/somewhere/llava-1.5-7b-hf", ()),
-        ("/somewhere/LLaVA-v1.5-7B", ()),
-        ("/somewhere/mine", ("llava-hf/llava-1.5-7b-hf",)),
-        ("llava-1.5-7b", ()),
-    ]:
-        found = catalog.for_model(source, names=names, **SHAPE)
-        assert found is not None, source
-        assert found.name == "llava-1.5-7b"
-    assert catalog.for_model("/somewhere/mine", **SHAPE) is None
-
-
-def test_a_model_of_another_shape_gets_no_heads() -> None:
-    assert catalog.for_model("llava-1.5-7b-hf", layers=4, heads_per_layer=4) is None
+    for source in (LLAVA, f"/x/{LLAVA}", "/x/llava-1.5-7b-hf", "/x/LLaVA-v1.5-7B", "llava-1.5-7b"):
+        assert heads_for(source) == "llava-1.5-7b", source
+    assert heads_for("/somewhere/mine", LLAVA) == "llava-1.5-7b"
+    assert heads_for("/somewhere/mine") is None
+    assert heads_for("llava-1.5-7b-hf", shape=(4, 4)) is None
 
 
 def test_the_users_entries_win(home: Path) -> None:
     add_heads(home, "llava-1.5-7b")
     assert catalog.head_set("llava-1.5-7b").mode == "given"
     assert [s.name for s in catalog.head_sets()].count("llava-1.5-7b") == 1
-    add_heads(home, "better", models="[llava-hf/llava-1.5-13b-hf]")
-    (home / "models" / "a.yaml").write_text(
-        "name: a\nids: [llava-hf/llava-1.5-13b-hf]\nheads: better\nfolder: files\n"
-    )
-    found = catalog.for_model("llava-hf/llava-1.5-13b-hf", layers=40, heads_per_layer=40)
-    assert found is not None
-    assert found.name == "better"
+    add_heads(home, "better", "llava-hf/llava-1.5-13b-hf")
+    add_model(home, "a", "llava-hf/llava-1.5-13b-hf", "heads: better\nfolder: files")
+    assert heads_for("llava-hf/llava-1.5-13b-hf", shape=(40, 40)) == "better"
     (home / "files").mkdir()
-    by_folder = catalog.find_model(str(home / "files"))
-    assert by_folder is not None
-    assert by_folder.name == "a"
+    assert catalog.find_model(str(home / "files")) == catalog.model_entry("a")
 
 
 def test_a_set_of_the_users_wins_over_our_entrys_choice(home: Path) -> None:
     ours = catalog.model_entry("llava-1.5-7b")
-    assert getattr(catalog.for_entry(ours), "name", None) == "llava-1.5-7b"
-    add_heads(home, "other", models="[somebody/else]")
-    assert getattr(catalog.for_entry(ours), "name", None) == "llava-1.5-7b"
-    add_heads(home, "mine", models="[llava-hf/llava-1.5-7b-hf]")
-    assert getattr(catalog.for_entry(ours), "name", None) == "mine"
-    found = catalog.for_model("/somewhere/llava-1.5-7b-hf", **SHAPE)
-    assert found is not None
-    assert found.name == "mine"
+    assert name_of(catalog.for_entry(ours)) == "llava-1.5-7b"
+    add_heads(home, "other", "somebody/else")
+    assert name_of(catalog.for_entry(ours)) == "llava-1.5-7b"
+    add_heads(home, "mine", LLAVA)
+    assert name_of(catalog.for_entry(ours)) == "mine"
+    assert heads_for("/somewhere/llava-1.5-7b-hf") == "mine"
     # What the user's own entry names stands.
-    (home / "models" / "llava-1.5-7b.yaml").write_text(
-        "name: llava-1.5-7b\nids: [llava-hf/llava-1.5-7b-hf]\nheads: other\n"
-    )
-    theirs = catalog.model_entry("llava-1.5-7b")
-    assert getattr(catalog.for_entry(theirs), "name", None) == "other"
-    assert catalog.for_entry(catalog.ModelEntry("x", ids=("a/b",))) is None
+    add_model(home, "llava-1.5-7b", more="heads: other")
+    assert name_of(catalog.for_entry(catalog.model_entry("llava-1.5-7b"))) == "other"
 
 
 def test_a_broken_file_of_the_user_is_named(home: Path) -> None:
-    add_heads(home, "mine", mode="Wrong!")
-    with pytest.raises(InputError, match=r"mine\.yaml: mode 'Wrong!'"):
+    add_heads(home, "mine", more="mode: Wrong!")
+    with pytest.raises(InputError, match=r"mine\.yaml: mode: 'Wrong!'"):
         catalog.head_sets()
 
 
@@ -154,65 +140,51 @@ def test_the_catalogue_is_light() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def name_of(heads: HeadSet | None) -> str | None:
-    return None if heads is None else heads.name
-
-
 def test_what_the_user_chose_goes_before_everything(home: Path) -> None:
     for name in ("chosen", "listing"):
-        add_heads(home, name, models="[llava-hf/llava-1.5-7b-hf]")
-    (home / "models" / "llava-1.5-7b.yaml").write_text(
-        "name: llava-1.5-7b\nids: [llava-hf/llava-1.5-7b-hf]\nheads: listing\n"
-    )
+        add_heads(home, name, LLAVA)
+    add_model(home, "llava-1.5-7b", more="heads: listing")
     entry = catalog.model_entry("llava-1.5-7b")
     assert name_of(catalog.for_entry(entry)) == "listing"
-    catalog.set_default(catalog.model_key("llava-hf/llava-1.5-7b-hf"), "chosen")
+    catalog.set_default(catalog.model_key(LLAVA), "chosen")
     assert catalog.defaults() == {"llava-1.5-7b": "chosen"}
     assert name_of(catalog.for_entry(entry)) == "chosen"
     # So do copies of that model, by their folder's name or by what their config says.
-    for source, names in [
-        ("/somewhere/llava-1.5-7b-hf", ()),
-        ("/somewhere/mine", ("llava-hf/llava-1.5-7b-hf",)),
-    ]:
-        assert name_of(catalog.for_model(source, names=names, **SHAPE)) == "chosen"
-    assert catalog.for_model("/somewhere/else", **SHAPE) is None
+    assert heads_for("/somewhere/llava-1.5-7b-hf") == "chosen"
+    assert heads_for("/somewhere/mine", LLAVA) == "chosen"
+    assert heads_for("/somewhere/else") is None
     catalog.set_default("llava-1.5-7b", None)
     assert name_of(catalog.for_entry(entry)) == "listing"
 
 
 def test_a_default_counts_for_an_entry_that_names_no_heads(home: Path) -> None:
-    (home / "models" / "plain.yaml").write_text("name: plain\naliases: [p]\nids: [org/plain]\n")
-    add_heads(home, "mine", models="[]")
-    entry = catalog.model_entry("plain")
-    assert catalog.for_entry(entry) is None
+    add_model(home, "plain", "org/plain", "aliases: [p]")
+    add_heads(home, "mine", "")
+    assert catalog.for_entry(catalog.model_entry("plain")) is None
     catalog.set_default(catalog.model_key("P"), "mine")
-    assert name_of(catalog.for_entry(entry)) == "mine"
+    assert name_of(catalog.for_entry(catalog.model_entry("plain"))) == "mine"
     for source in ("plain", "p", "org/plain"):
-        assert name_of(catalog.for_model(source, **SHAPE)) == "mine"
+        assert heads_for(source) == "mine"
 
 
 def test_a_default_that_does_not_fit_is_handed_out_only_for_the_very_model(home: Path) -> None:
-    add_heads(home, "small", models="[]", layers=4, heads_per_layer=2)
+    add_heads(home, "small", "", "mode: given\nlayers: 4\nheads_per_layer: 2")
     catalog.set_default("org/m", "small")
     # The engine then refuses it, aloud.
-    assert name_of(catalog.for_model("org/m", **SHAPE)) == "small"
+    assert heads_for("org/m") == "small"
     # A folder that happens to be called so is another model.
-    assert catalog.for_model("/somewhere/m", **SHAPE) is None
-    assert name_of(catalog.for_model("/somewhere/m", layers=4, heads_per_layer=2)) == "small"
+    assert heads_for("/somewhere/m") is None
+    assert heads_for("/somewhere/m", shape=(4, 2)) == "small"
 
 
-def test_a_default_that_is_gone_is_named_with_its_file(home: Path) -> None:
+def test_a_default_that_is_gone_is_named_with_its_file() -> None:
     catalog.set_default("org/m", "gone")
     with pytest.raises(HeadSetNotFoundError, match=r"'gone', is gone .*defaults\.yaml.*--reset"):
-        catalog.for_model("org/m", **SHAPE)
+        heads_for("org/m")
     assert catalog.used_for()["gone"] == ("org/m",)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["~nobody-at-all/x", "a\0b", "", " ", "x" * 5000],
-    ids=["user", "nul", "", "blank", "long"],
-)
+@pytest.mark.parametrize("name", ["~nobody-at-all/x", "a\0b", "", " ", "x" * 5000], ids=len)
 def test_a_model_in_memory_may_be_called_anything(name: str) -> None:
     assert catalog.default_of(name) is None
     assert catalog.model_key(name) == name

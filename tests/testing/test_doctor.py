@@ -28,7 +28,7 @@ def llava(tmp_path_factory):
 def patient(adapter, folder, dtype="float32") -> Patient:
     hooks = make_hooks(adapter.name, adapter)
     model = hooks.load_model(ModelSpec(folder, device="cpu", dtype=dtype))
-    return Patient(Opened(hooks, model))
+    return Patient(Opened(hooks, model), probes="few")
 
 
 def findings(adapter, folder, dtype="float32") -> dict[str, Finding]:

@@ -50,7 +50,7 @@ def eager(folder):
 def probed(adapter, folder):
     opened = open_adapter(adapter, folder)
     paint.unmix(opened.model.module.model.vision_tower)
-    return paint.probe(opened, paint.embeddings, SHAPES, probes="few")
+    return paint.probe(opened, paint.embeddings, SHAPES)
 
 
 def moved_views(base, change):

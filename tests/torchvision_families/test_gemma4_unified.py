@@ -1,27 +1,18 @@
 """Gemma 4 without a vision tower passes the public contract."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    Gemma4UnifiedConfig,
-    Gemma4UnifiedForConditionalGeneration,
-    Gemma4UnifiedProcessor,
-    Gemma4UnifiedTextConfig,
-    Gemma4UnifiedVisionConfig,
-)
+import transformers as hf
+from families import contract, fields, prompted, refuses, shows
 from transformers.models.gemma4_unified.image_processing_gemma4_unified import (
     Gemma4UnifiedImageProcessor,
 )
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.gemma4_unified import Gemma4UnifiedAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
@@ -34,39 +25,30 @@ CHAT = (
 )
 PICTURE = "<|image><|image|><image|>"
 GOLDEN = (
-    Golden("the cup", Prompt(system="Look."), f"Look. {PICTURE}\nthe cup.", rows=(13,)),
-    Golden(
-        "which cup?",
-        Prompt("chat", system="See."),
+    prompted(f"Look. {PICTURE}\nthe cup.", form="bare", system="Look."),
+    prompted(
         f"<bos><|turn>system\nSee.<turn|>\n<|turn>user\n{PICTURE}which cup?<turn|>\n<|turn>model\n",
-        rows=(30,),
+        "which cup?",
+        system="See.",
     ),
 )
-NAMED = {
-    "image_token": "<|image|>",
-    "boi_token": "<|image>",
-    "eoi_token": "<image|>",
-    "audio_token": "<|audio|>",
-    "boa_token": "<|audio>",
-    "eoa_token": "<audio|>",
-}
+NAMED = fields("""image_token=<|image|> boi_token=<|image> eoi_token=<image|>
+        audio_token=<|audio|> boa_token=<|audio> eoa_token=<audio|>""")
 
 
-def tiny(folder: Path, *, patch: int = 4, budget: int = 70, layers: int = 4) -> Path:
+def tiny(folder, *, patch=4, budget=70, layers=4):
     """A tiny one; patches of 16 and 280 tokens are the real numbers."""
     tokenizer = byte_tokenizer(
         ["<pad>", "<eos>", "<bos>", "<|turn>", "<turn|>", *NAMED.values()],
-        pad_token="<pad>",
-        eos_token="<eos>",
-        bos_token="<bos>",
+        **fields("pad_token=<pad> eos_token=<eos> bos_token=<bos>"),
         extra_special_tokens=NAMED,
         padding_side="left",
     )
     images = Gemma4UnifiedImageProcessor(patch_size=patch, max_soft_tokens=budget)
-    made: Any = without_video(Gemma4UnifiedProcessor)
+    made: Any = without_video(hf.Gemma4UnifiedProcessor)
     processor = made(None, images, tokenizer, None, chat_template=CHAT)
-    config = Gemma4UnifiedConfig(
-        text_config=Gemma4UnifiedTextConfig(
+    config = hf.Gemma4UnifiedConfig(
+        text_config=hf.Gemma4UnifiedTextConfig(
             **text_sizes(tokenizer, layers=layers),
             head_dim=16,
             global_head_dim=32,
@@ -74,7 +56,7 @@ def tiny(folder: Path, *, patch: int = 4, budget: int = 70, layers: int = 4) -> 
             sliding_window=24,
             layer_types=["sliding_attention", "full_attention"] * (layers // 2),
         ),
-        vision_config=Gemma4UnifiedVisionConfig(
+        vision_config=hf.Gemma4UnifiedVisionConfig(
             patch_size=patch, mm_embed_dim=64, mm_posemb_size=128, output_proj_dims=64
         ),
         audio_config=None,
@@ -85,7 +67,7 @@ def tiny(folder: Path, *, patch: int = 4, budget: int = 70, layers: int = 4) -> 
         video_token_id=processor.video_token_id,
     )
     torch.manual_seed(0)
-    module = Gemma4UnifiedForConditionalGeneration(config)
+    module = hf.Gemma4UnifiedForConditionalGeneration(config)
     for name, parameter in module.get_decoder().named_parameters():
         # Queries and keys are normed, and their products not scaled: sharp as they are.
         if name.endswith("q_norm.weight"):
@@ -93,15 +75,10 @@ def tiny(folder: Path, *, patch: int = 4, budget: int = 70, layers: int = 4) -> 
     return save_tiny(module, processor, folder)
 
 
-class TestGemma4Unified(AdapterContract):
-    adapter = Gemma4UnifiedAdapter
-    golden = GOLDEN
+class TestGemma4Unified(contract(Gemma4UnifiedAdapter, GOLDEN, tiny)):
     shapes = SHAPES
 
-    def build(self, folder: Path) -> None:
-        tiny(folder)
-
-    def unmix(self, opened: Any) -> None:
+    def unmix(self, opened):
         """Nothing mixes patches before the decoder does."""
 
 
@@ -112,17 +89,8 @@ def real(tmp_path_factory):
 
 
 def test_a_photograph_fills_the_budget_and_keeps_its_shape(real):
-    ((view,),) = real.views(real.prepare([noise((640, 480))], [Expression(0, "it")]))
-    assert view.shape == (14, 19)
-    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+    shows(real, (640, 480), (14, 19), (0.0, 0.0, 640.0, 480.0))
 
 
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    inputs = real.prepare([noise((640, 480))], [Expression(0, "it")])
-    images = real.model.processor.image_processor
-    images.max_soft_tokens = 70
-    try:
-        with pytest.raises(TokenCountError, match=r"expected 63 image tokens .* made 266"):
-            real.views(inputs)
-    finally:
-        images.max_soft_tokens = 280
+    refuses(real, "image_processor.max_soft_tokens", 70, (63, 266), (640, 480))

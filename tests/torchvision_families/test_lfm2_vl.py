@@ -1,51 +1,43 @@
 """LFM2-VL passes the public contract: one grid, or tiles with a thumbnail of another shape."""
 
-from pathlib import Path
-from typing import Any, ClassVar
-
 import pytest
 import torch
+from families import TOWER, chat, checkpoint, contract, fields, prompted, refuses, views
 from transformers import Lfm2VlConfig, Lfm2VlForConditionalGeneration, Lfm2VlProcessor
 from transformers.models.lfm2_vl.image_processing_lfm2_vl import Lfm2VlImageProcessor
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import InputError, TokenCountError
+from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.lfm2_vl import Lfm2VlAdapter
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
 KINDS = ["conv", "full_attention", "conv", "full_attention"]
-NAMED = {
-    "image_token": "<image>",
-    "image_start_token": "<|image_start|>",
-    "image_end_token": "<|image_end|>",
-    "image_thumbnail_token": "<|img_thumbnail|>",
-}
+NAMED = fields("""image_token=<image> image_start_token=<|image_start|>
+        image_end_token=<|image_end|> image_thumbnail_token=<|img_thumbnail|>""")
 TILES = [f"<|img_row_{row}_col_{col}|>" for row in range(1, 7) for col in range(1, 7)]
 START = "<|startoftext|>"
 # The turns are LFM2's, from memory; what else the template may say is left out.
-CHAT = (
-    "{{ bos_token }}{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
-    "{% for content in message['content'] %}{% if content['type'] == 'image' %}{{ '<image>' }}"
-    "{% else %}{{ content['text'] }}{% endif %}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+CHAT = chat(
+    "<|im_start|>ROLE\n",
+    "<image>",
+    "<|im_end|>\n",
+    answer="<|im_start|>assistant\n",
+    opening="{{ bos_token }}",
 )
 PICTURE = "<|image_start|><image><|image_end|>"
 GOLDEN = (
-    Golden("the cup", Prompt(system="Look."), f"Look. {PICTURE}\nthe cup.", rows=(13,)),
-    Golden(
-        "which cup?",
-        Prompt("chat", system="See."),
+    prompted(f"Look. {PICTURE}\nthe cup.", form="bare", system="Look."),
+    prompted(
         f"{START}<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}which cup?"
         "<|im_end|>\n<|im_start|>assistant\n",
-        rows=(30,),
+        "which cup?",
+        system="See.",
     ),
 )
 
 
-def tiny(folder: Path, *, patch: int = 4, tokens: tuple[int, int] = (16, 64), tile: int = 32):
+def tiny(folder, *, patch=4, tokens: tuple[int, int] = (16, 64), tile=32):
     """A tiny LFM2-VL; patches of 16, 64 to 256 tokens and tiles of 512 are the real numbers."""
     special = ["<|pad|>", START, "<|im_start|>", "<|im_end|>", *NAMED.values(), *TILES]
     tokenizer = byte_tokenizer(
@@ -62,8 +54,7 @@ def tiny(folder: Path, *, patch: int = 4, tokens: tuple[int, int] = (16, 64), ti
         tile_size=tile,
         max_tiles=10 if tile == 512 else 4,
     )
-    made: Any = Lfm2VlProcessor
-    processor = made(images, tokenizer, chat_template=CHAT)
+    processor = Lfm2VlProcessor(images, tokenizer, chat_template=CHAT)
     config = Lfm2VlConfig(
         text_config={
             **text_sizes(tokenizer, layers=len(KINDS)),
@@ -72,10 +63,7 @@ def tiny(folder: Path, *, patch: int = 4, tokens: tuple[int, int] = (16, 64), ti
         },
         vision_config={
             "model_type": "siglip2_vision_model",
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
+            **TOWER,
             "patch_size": patch,
             "num_patches": 64,
             "vision_use_head": False,
@@ -92,33 +80,9 @@ def tiny(folder: Path, *, patch: int = 4, tokens: tuple[int, int] = (16, 64), ti
     return save_tiny(module, processor, folder)
 
 
-class TestLfm2Vl(AdapterContract):
-    adapter = Lfm2VlAdapter
-    golden = GOLDEN
-    shapes = SHAPES
-
-    def build(self, folder: Path) -> None:
-        tiny(folder)
-
-
-class TestWithoutTiles(AdapterContract):
-    adapter = Lfm2VlAdapter
-    options: ClassVar = {"max_tiles": 1}
-    golden = GOLDEN
-    shapes = SHAPES
-
-    def build(self, folder: Path) -> None:
-        tiny(folder)
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("lfm2") / "512"
-    return tiny(folder, patch=16, tokens=(64, 256), tile=512)
-
-
-def views(opened, size):
-    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
+TestLfm2Vl = contract(Lfm2VlAdapter, GOLDEN, tiny, shapes=SHAPES)
+TestWithoutTiles = contract(Lfm2VlAdapter, GOLDEN, tiny, options={"max_tiles": 1}, shapes=SHAPES)
+real = checkpoint(tiny, patch=16, tokens=(64, 256), tile=512)
 
 
 def test_a_photograph_is_one_grid_and_a_large_one_tiles(real):
@@ -139,7 +103,4 @@ def test_wrong_numbers_of_tiles_are_refused(real):
 
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
     opened = open_adapter(Lfm2VlAdapter(), str(real))
-    inputs = opened.prepare([noise((512, 512))], [Expression(0, "it")])
-    opened.model.processor.image_processor.max_image_tokens = 64
-    with pytest.raises(TokenCountError, match=r"expected .* image tokens .* made 256"):
-        opened.views(inputs)
+    refuses(opened, "image_processor.max_image_tokens", 64, (None, 256), (512, 512))

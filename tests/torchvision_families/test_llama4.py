@@ -1,18 +1,12 @@
 """Llama 4 passes the public contract: padded tiles, chunked layers, normed queries and keys."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
+from families import contract, fields, loaded, prompted, views
 from transformers import Llama4Config, Llama4ForConditionalGeneration, Llama4Processor
 from transformers.models.llama4.image_processing_llama4 import Llama4ImageProcessor
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.llama4 import Llama4Adapter
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (310, 70), (40, 60), (300, 220))
@@ -24,20 +18,19 @@ SPECIAL = (
 ROW = "<|patch|><|tile_x_separator|><|patch|><|tile_y_separator|>"
 PICTURE = f"<|image_start|>{ROW}{ROW}<|image|><|patch|><|image_end|>"
 GOLDEN = (
-    Golden("the cup", Prompt(system="Look."), f"Look. {PICTURE}\nthe cup.", rows=(13,)),
+    prompted(f"Look. {PICTURE}\nthe cup.", form="bare", system="Look."),
     # The template is transformers' own, in the processor's module.
-    Golden(
-        "which cup?",
-        Prompt("chat", system="See."),
+    prompted(
         "<|begin_of_text|><|header_start|>system<|header_end|>\n\nSee.<|eot|>"
         f"<|header_start|>user<|header_end|>\n\n{PICTURE}which cup?<|eot|>"
         "<|header_start|>assistant<|header_end|>\n\n",
-        rows=(30,),
+        "which cup?",
+        system="See.",
     ),
 )
 
 
-def tiny(folder: Path, *, side: int = 56, patch: int = 7, most: int = 4, layers: int = 4) -> Path:
+def tiny(folder, *, side=56, patch=7, most=4, layers=4):
     """A tiny Llama 4; 336 pixels and patches of 14 make the real 12 x 12 cells of a tile."""
     tokenizer = byte_tokenizer(
         SPECIAL,
@@ -46,31 +39,23 @@ def tiny(folder: Path, *, side: int = 56, patch: int = 7, most: int = 4, layers:
         eos_token="<|eot|>",
         extra_special_tokens=list(SPECIAL[3:]),
     )
-    made: Any = Llama4Processor
-    processor = made(
+    processor = Llama4Processor(
         Llama4ImageProcessor(size={"height": side, "width": side}, max_patches=most),
         tokenizer,
         patch_size=patch,
     )
     config = Llama4Config(
         vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
+            **fields("""hidden_size=32 intermediate_size=128 num_hidden_layers=2
+                num_attention_heads=4"""),
             "image_size": side,
             "patch_size": patch,
-            "vision_output_dim": 32,
-            "projector_input_dim": 32,
-            "projector_output_dim": 32,
+            **fields("vision_output_dim=32 projector_input_dim=32 projector_output_dim=32"),
         },
         text_config={
             **text_sizes(tokenizer, layers=layers),
-            "intermediate_size_mlp": 128,
-            "head_dim": 16,
-            "num_local_experts": 2,
-            "interleave_moe_layer_step": 2,
-            "attention_chunk_size": 24,
+            **fields("""intermediate_size_mlp=128 head_dim=16 num_local_experts=2
+                interleave_moe_layer_step=2 attention_chunk_size=24"""),
         },
         image_token_index=tokenizer.convert_tokens_to_ids("<|patch|>"),
         boi_token_index=tokenizer.convert_tokens_to_ids("<|image_start|>"),
@@ -82,23 +67,10 @@ def tiny(folder: Path, *, side: int = 56, patch: int = 7, most: int = 4, layers:
     return save_tiny(module, processor, folder, sharpness=20.0)
 
 
-class TestLlama4(AdapterContract):
-    adapter = Llama4Adapter
-    golden = GOLDEN
-    shapes = SHAPES
-
-    def build(self, folder: Path) -> None:
-        tiny(folder)
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    folder = tiny(tmp_path_factory.mktemp("llama4") / "336", side=336, patch=14, most=16, layers=1)
-    return open_adapter(Llama4Adapter(), str(folder))
-
-
-def views(opened, size):
-    return opened.views(opened.prepare([noise(size)], [Expression(0, "it")]))[0]
+TestLlama4 = contract(
+    Llama4Adapter, GOLDEN, tiny, shapes=SHAPES, foreign=("patch_size", 28, (5, 80))
+)
+real = loaded(Llama4Adapter, tiny, side=336, patch=14, most=16, layers=1)
 
 
 def test_a_photograph_lies_on_a_padded_canvas(real):
@@ -110,13 +82,3 @@ def test_a_photograph_lies_on_a_padded_canvas(real):
     assert found[0].extent == pytest.approx((0.0, 0.0, 336.0, 336.0))
     assert found[3].extent == pytest.approx((336.0, 336.0, 672.0, 672.0))
     assert found[4].extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    inputs = real.prepare([noise((64, 64))], [Expression(0, "it")])
-    real.model.processor.patch_size = 28
-    try:
-        with pytest.raises(TokenCountError, match=r"expected 36 image tokens .* made 144"):
-            real.views(inputs)
-    finally:
-        real.model.processor.patch_size = 14

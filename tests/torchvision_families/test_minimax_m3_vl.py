@@ -1,24 +1,18 @@
 """MiniMax-M3 passes the public contract: layers that attend to chosen blocks of keys."""
 
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import torch
-from transformers import (
-    MiniMaxM3SparseForConditionalGeneration,
-    MiniMaxM3VLConfig,
-    MiniMaxM3VLProcessor,
-)
+import transformers as hf
+from families import ask, chat, checkpoint, contract, fields, prompted, shows
 from transformers.models.minimax_m3_vl.image_processing_minimax_m3_vl import (
     MiniMaxM3VLImageProcessor,
 )
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import InputError, TokenCountError
+from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.minimax_m3_vl import MiniMaxM3VLAdapter
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor, sharpen_norms
 
@@ -29,25 +23,19 @@ START, TURN, END = "]~!b[", "]~b]", "[e~["
 KINDS = ["full_attention", "minimax_m3_sparse", "minimax_m3_sparse", "full_attention"]
 BLOCK, BLOCKS = 8, 3
 # The turns of MiniMax-M2, from memory; thinking is left out.
-CHAT = (
-    "{{ bos_token }}{% for message in messages %}{{ ']~b]' + message['role'] + '\n' }}"
-    "{% for content in message['content'] %}{% if content['type'] == 'image' %}" + IMAGE + ""
-    "{% else %}{{ content['text'] }}{% endif %}{% endfor %}{{ '[e~[\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ ']~b]ai\n' }}{% endif %}"
-)
+CHAT = chat("]~b]ROLE\n", IMAGE, "[e~[\n", answer="]~b]ai\n", opening="{{ bos_token }}")
 PICTURE = f"{OPEN}{IMAGE}{CLOSE}"
 GOLDEN = (
-    Golden("the cup", Prompt(system="Look."), f"Look. {PICTURE}\nthe cup.", rows=(13,)),
-    Golden(
-        "which cup?",
-        Prompt("chat", system="See."),
+    prompted(f"Look. {PICTURE}\nthe cup.", form="bare", system="Look."),
+    prompted(
         f"{START}{TURN}system\nSee.{END}\n{TURN}user\n{PICTURE}which cup?{END}\n{TURN}ai\n",
-        rows=(30,),
+        "which cup?",
+        system="See.",
     ),
 )
 
 
-def tiny(folder: Path, *, patch: int = 7, tokens: tuple[int, int] = (1, 48)) -> Path:
+def tiny(folder, *, patch=7, tokens: tuple[int, int] = (1, 48)):
     """A tiny MiniMax-M3; patches of 14, 4 to 576 tokens and blocks of 128 are the real numbers."""
     tokenizer = byte_tokenizer(
         [START, TURN, END, IMAGE, VIDEO, OPEN, CLOSE],
@@ -57,34 +45,28 @@ def tiny(folder: Path, *, patch: int = 7, tokens: tuple[int, int] = (1, 48)) -> 
         | {"open_token": OPEN, "close_token": CLOSE},
     )
     processor = qwen_processor(
-        MiniMaxM3VLProcessor,
+        hf.MiniMaxM3VLProcessor,
         tokenizer,
         chat=CHAT,
         patch_size=patch,
         tokens=tokens,
         image_class=MiniMaxM3VLImageProcessor,
     )
-    config = MiniMaxM3VLConfig(
+    config = hf.MiniMaxM3VLConfig(
         text_config={
             **text_sizes(tokenizer, layers=len(KINDS)),
             "head_dim": 16,
             "rotary_dim": 8,
             "layer_types": list(KINDS),
-            "mlp_layer_types": ["dense", "dense", "sparse", "sparse"],
-            "dense_intermediate_size": 64,
-            "shared_intermediate_size": 32,
-            "num_local_experts": 4,
-            "num_experts_per_tok": 2,
-            "index_n_heads": 2,
-            "index_head_dim": 16,
+            **fields("""mlp_layer_types=["dense","dense","sparse","sparse"]
+                dense_intermediate_size=64 shared_intermediate_size=32 num_local_experts=4
+                num_experts_per_tok=2 index_n_heads=2 index_head_dim=16"""),
             "index_block_size": BLOCK,
             "index_topk_blocks": BLOCKS,
         },
         vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
+            **fields("""hidden_size=32 intermediate_size=64 num_hidden_layers=2
+                num_attention_heads=2"""),
             "patch_size": patch,
             "image_size": 112,
         },
@@ -93,23 +75,20 @@ def tiny(folder: Path, *, patch: int = 7, tokens: tuple[int, int] = (1, 48)) -> 
         video_token_index=tokenizer.convert_tokens_to_ids(VIDEO),
     )
     torch.manual_seed(0)
-    module = MiniMaxM3SparseForConditionalGeneration(config)
+    module = hf.MiniMaxM3SparseForConditionalGeneration(config)
     sharpen_norms(module.get_decoder(), 1.8)
     return save_tiny(module, processor, folder)
 
 
-class TestMiniMaxM3VL(AdapterContract):
-    adapter = MiniMaxM3VLAdapter
-    golden = GOLDEN
+class TestMiniMaxM3VL(
+    contract(MiniMaxM3VLAdapter, GOLDEN, tiny, foreign=("image_processor.merge_size", 1, (81, 25)))
+):
     shapes = SHAPES
     # On the left it would shift the blocks, so it cannot be asked for.
     padding: ClassVar = ({},)
 
-    def build(self, folder: Path) -> None:
-        tiny(folder)
-
     def test_sparse_layers_see_a_few_blocks_for_each_group_of_heads(self, opened):
-        inputs = opened.prepare([noise((200, 200))], [Expression(0, "the cup")])
+        inputs = ask(opened, (200, 200), "the cup")
         (rows,) = opened.rows(inputs)
         last = inputs.queries[0].rows[0]
         assert last > BLOCK * (BLOCKS + 2)
@@ -124,26 +103,14 @@ class TestMiniMaxM3VL(AdapterContract):
         assert seen[1, 0] != seen[1, 2] or seen[2, 0] != seen[2, 2]
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("minimax") / "14", patch=14, tokens=(4, 576))
+real = checkpoint(tiny, patch=14, tokens=(4, 576))
 
 
 def test_a_photograph_is_squashed_to_whole_tokens(real):
     opened = open_adapter(MiniMaxM3VLAdapter(), str(real))
-    ((view,),) = opened.views(opened.prepare([noise((640, 480))], [Expression(0, "it")]))
-    assert view.shape == (17, 23)
-    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+    shows(opened, (640, 480), (17, 23), (0.0, 0.0, 640.0, 480.0))
 
 
 def test_padding_on_the_left_cannot_be_asked_for(real):
     with pytest.raises(InputError, match="padding_side"):
         open_adapter(MiniMaxM3VLAdapter(), str(real), options={"padding_side": "left"})
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    opened = open_adapter(MiniMaxM3VLAdapter(), str(real))
-    inputs = opened.prepare([noise((280, 280))], [Expression(0, "it")])
-    opened.model.processor.image_processor.merge_size = 1
-    with pytest.raises(TokenCountError, match=r"expected 400 image tokens .* made 100"):
-        opened.views(inputs)

@@ -1,18 +1,14 @@
 """Molmo 2 passes the public contract: overlapping crops that make one grid, pooled patches."""
 
-from pathlib import Path
-
 import pytest
 import torch
+from families import TOWER, ask, chat, contract, fields, prompted
 from transformers import Molmo2Config, Molmo2ForConditionalGeneration, Molmo2Processor
 from transformers.models.molmo2.image_processing_molmo2 import Molmo2ImageProcessor
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.molmo2 import Molmo2Adapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import sharpen_norms
 
@@ -23,36 +19,22 @@ MARKS = (
     *("<frame_start>", "<frame_end>", "<|image|>", "<|video|>"),
 )
 # The turns are Qwen's, on which most of these models are built; from memory.
-CHAT = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
-    "{% for content in message['content'] %}{% if content['type'] == 'image' %}<|image|>"
-    "{% else %}{{ content['text'] }}{% endif %}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
+CHAT = chat("<|im_start|>ROLE\n", "<|image|>", "<|im_end|>\n", answer="<|im_start|>assistant\n")
 ROW = "<im_patch><im_col>"
 # 64 x 64 pixels: 5 rows of the whole picture, 7 of the finer grid; runs of cells are written once.
 PICTURE = f"<low_res_im_start>{ROW * 5}<im_end><im_start>{ROW * 7}<im_end>"
 GOLDEN = (
-    Golden("the cup", Prompt(system="Look."), f"{END}Look. {PICTURE}\nthe cup.", rows=(13,)),
-    Golden(
-        "which cup?",
-        Prompt("chat", system="See."),
+    prompted(f"{END}Look. {PICTURE}\nthe cup.", form="bare", system="Look."),
+    prompted(
         f"{END}<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}which cup?"
         "<|im_end|>\n<|im_start|>assistant\n",
-        rows=(30,),
+        "which cup?",
+        system="See.",
     ),
 )
 
 
-def tiny(
-    folder: Path,
-    *,
-    side: int = 63,
-    patch: int = 7,
-    margin: int = 2,
-    crops: int = 4,
-    layers: int = 3,
-) -> Path:
+def tiny(folder, *, side=63, patch=7, margin=2, crops=4, layers=3):
     """A tiny Molmo 2; 378 pixels, patches of 14, margins of 4 and 8 crops are the real numbers."""
     tokenizer = byte_tokenizer(
         ["<|endoftext|>", START, END, *MARKS],
@@ -70,24 +52,13 @@ def tiny(
     processor = without_video(Molmo2Processor)(images, None, tokenizer, chat_template=CHAT)
     config = Molmo2Config(
         vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 4,
-            "head_dim": 8,
+            **TOWER,
+            **fields("num_hidden_layers=3 num_key_value_heads=4 head_dim=8"),
             "image_size": [side, side],
             "patch_size": patch,
         },
-        adapter_config={
-            "vision_feature_layer": [2, 1],
-            "hidden_size": 32,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 4,
-            "head_dim": 8,
-            "intermediate_size": 64,
-            "text_hidden_size": 64,
-        },
+        adapter_config=fields("""vision_feature_layer=[2,1] hidden_size=32 num_attention_heads=4
+                num_key_value_heads=4 head_dim=8 intermediate_size=64 text_hidden_size=64"""),
         text_config={
             **text_sizes(tokenizer, layers=layers),
             "additional_vocab_size": 8,
@@ -101,13 +72,9 @@ def tiny(
     return save_tiny(module, processor, folder)
 
 
-class TestMolmo2(AdapterContract):
-    adapter = Molmo2Adapter
-    golden = GOLDEN
-    shapes = SHAPES
-
-    def build(self, folder: Path) -> None:
-        tiny(folder)
+TestMolmo2 = contract(
+    Molmo2Adapter, GOLDEN, tiny, shapes=SHAPES, foreign=("image_processor.max_crops", 1, (50, 74))
+)
 
 
 @pytest.fixture(scope="module")
@@ -118,19 +85,8 @@ def real(tmp_path_factory):
 
 
 def test_a_photograph_is_seen_twice(real):
-    ((whole, fine),) = real.views(real.prepare([noise((640, 480))], [Expression(0, "it")]))
+    ((whole, fine),) = real.views(ask(real, (640, 480)))
     # 27 patches make 14 cells, the last of them half empty.
     assert (whole.shape, fine.shape) == ((14, 14), (23, 23))
     assert whole.extent == pytest.approx((0.0, 0.0, 640 * 28 / 27, 480 * 28 / 27))
     assert fine.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    inputs = real.prepare([noise((640, 480))], [Expression(0, "it")])
-    images = real.model.processor.image_processor
-    images.max_crops = 1
-    try:
-        with pytest.raises(TokenCountError, match=r"expected 392 image tokens .* made 725"):
-            real.views(inputs)
-    finally:
-        images.max_crops = 8

@@ -1,59 +1,37 @@
 """Phi-4-multimodal passes the public contract: a fine grid without its padding, then the whole."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
-from transformers import (
-    Phi4MultimodalConfig,
-    Phi4MultimodalForCausalLM,
-    Phi4MultimodalProcessor,
-)
+import transformers as hf
+from families import ask, chat, contract, fields, plain, prompted
 from transformers.models.phi4_multimodal.image_processing_phi4_multimodal import (
     Phi4MultimodalImageProcessor,
 )
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.phi4_multimodal import Phi4MultimodalAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 SHAPES = ((60, 60), (100, 60), (50, 110), (40, 30), (150, 130))
 NAMED = {"image_token": "<|image|>", "audio_token": "<|audio|>"}
 TURNS = ("<|user|>", "<|assistant|>", "<|system|>", "<|end|>")
 # The marks of turns are from memory.
-CHAT = (
-    "{% for message in messages %}<|{{ message['role'] }}|>"
-    "{% for content in message['content'] %}{% if content['type'] == 'image' %}<|image|>"
-    "{% else %}{{ content['text'] }}{% endif %}{% endfor %}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
+CHAT = chat("<|ROLE|>", "<|image|>", "<|end|>", answer="<|assistant|>")
 GOLDEN = (
-    Golden("the cup", Prompt(system="Look."), "Look. <|image|>the cup.", rows=(13,)),
-    Golden(
-        "which cup?",
-        Prompt("chat", system="See."),
+    prompted("Look. <|image|>the cup.", form="bare", system="Look."),
+    prompted(
         "<|system|>See.<|end|><|user|><|image|>which cup?<|end|><|assistant|>",
-        rows=(30,),
+        "which cup?",
+        system="See.",
     ),
 )
-AUDIO = {
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "num_blocks": 1,
-    "num_attention_heads": 1,
-    "ext_pw_out_channel": 16,
-    "depthwise_separable_out_channel": 16,
-    "nemo_conv_channels": 16,
-    "input_size": 8,
-}
+AUDIO = fields("""hidden_size=16 intermediate_size=16 num_blocks=1 num_attention_heads=1
+        ext_pw_out_channel=16 depthwise_separable_out_channel=16 nemo_conv_channels=16
+        input_size=8""")
 
 
-def tiny(folder: Path, *, side: int = 64, patch: int = 2, most: int = 2, layers: int = 2) -> Path:
+def tiny(folder, *, side=64, patch=2, most=2, layers=2):
     """A tiny Phi-4-multimodal; 448, 14 and 36 are the real numbers. A tile has 16 x 16 cells."""
     tokenizer = byte_tokenizer(
         ["<|endoftext|>", *TURNS, *NAMED.values()],
@@ -64,14 +42,14 @@ def tiny(folder: Path, *, side: int = 64, patch: int = 2, most: int = 2, layers:
     images = Phi4MultimodalImageProcessor(
         size={"height": side, "width": side}, patch_size=patch, dynamic_hd=most
     )
-    processor = without_video(Phi4MultimodalProcessor)(images, None, tokenizer, chat_template=CHAT)
+    processor = without_video(hf.Phi4MultimodalProcessor)(
+        images, None, tokenizer, chat_template=CHAT
+    )
     named = {name: tokenizer.convert_tokens_to_ids(token) for name, token in NAMED.items()}
-    config = Phi4MultimodalConfig(
+    config = hf.Phi4MultimodalConfig(
         **text_sizes(tokenizer, layers=layers),
         vision_config={
-            "hidden_size": 16,
-            "intermediate_size": 32,
-            "num_hidden_layers": 1,
+            **fields("hidden_size=16 intermediate_size=32 num_hidden_layers=1"),
             # The real one takes what comes before its last layer, which then runs for nothing.
             "feature_layer": -1,
             "num_attention_heads": 1,
@@ -83,7 +61,7 @@ def tiny(folder: Path, *, side: int = 64, patch: int = 2, most: int = 2, layers:
         audio_config={**AUDIO, "audio_token_id": named["audio_token"]},
     )
     torch.manual_seed(0)
-    module = Phi4MultimodalForCausalLM(config)
+    module = hf.Phi4MultimodalForCausalLM(config)
     for layer in module.model.layers:
         # Queries and keys, not values.
         layer.self_attn.qkv_proj.weight.data[:-32].mul_(12.0)
@@ -92,18 +70,14 @@ def tiny(folder: Path, *, side: int = 64, patch: int = 2, most: int = 2, layers:
     return save_tiny(module, processor, folder)
 
 
-class TestPhi4Multimodal(AdapterContract):
-    adapter = Phi4MultimodalAdapter
-    golden = GOLDEN
+class TestPhi4Multimodal(
+    contract(
+        Phi4MultimodalAdapter, GOLDEN, tiny, foreign=("image_processor.patch_size", 28, (5, 545))
+    )
+):
     shapes = SHAPES
 
-    def build(self, folder: Path) -> None:
-        tiny(folder)
-
-    def load_plain(self, folder: Path, attention: str) -> Any:
-        return Phi4MultimodalForCausalLM.from_pretrained(
-            folder, attn_implementation=attention, dtype=torch.float32
-        ).eval()
+    load_plain = plain(hf.Phi4MultimodalForCausalLM)
 
 
 @pytest.fixture(scope="module")
@@ -115,20 +89,9 @@ def real(tmp_path_factory):
 
 
 def test_a_photograph_is_padded_below_and_seen_again_as_a_whole(real):
-    ((fine, whole),) = real.views(real.prepare([noise((640, 480))], [Expression(0, "it")]))
+    ((fine, whole),) = real.views(ask(real, (640, 480)))
     # 896 x 672 of 896 x 896 pixels are picture: 48 of 64 rows of patches.
     assert (fine.shape, whole.shape) == ((24, 32), (16, 16))
     assert fine.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
     assert whole.extent == pytest.approx((0.0, 0.0, 640.0, 640.0))
     assert "vision-lora" in real.model.statements[0]
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    inputs = real.prepare([noise((448, 448))], [Expression(0, "it")])
-    images = real.model.processor.image_processor
-    images.patch_size = 28
-    try:
-        with pytest.raises(TokenCountError, match=r"expected 145 image tokens .* made 545"):
-            real.views(inputs)
-    finally:
-        images.patch_size = 14

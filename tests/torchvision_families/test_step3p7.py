@@ -1,19 +1,14 @@
 """Step 3.7 passes the public contract: windows, strided convolutions, layers with more heads."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
+from families import ask, chat, contract, even_out, fields, prompted
 from transformers import Step3p7Config, Step3p7ForConditionalGeneration, Step3p7Processor
 from transformers.models.step3p7.image_processing_step3p7 import Step3p7ImageProcessor
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families import step3p7
 from vg_engine.model_adapters.families.step3p7 import Step3p7Adapter
-from vg_engine.testing import AdapterContract, Golden, noise, open_adapter, paint
+from vg_engine.testing import open_adapter, paint
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import sharpen_norms
 
@@ -25,25 +20,19 @@ SPECIAL = (
 KINDS = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
 PICTURE = "<im_start><im_patch><im_end>"
 # The turns are Qwen's; from memory.
-CHAT = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
-    "{% for content in message['content'] %}{% if content['type'] == 'image' %}<im_patch>"
-    "{% else %}{{ content['text'] }}{% endif %}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
+CHAT = chat("<|im_start|>ROLE\n", "<im_patch>", "<|im_end|>\n", answer="<|im_start|>assistant\n")
 GOLDEN = (
-    Golden("the cup", Prompt(system="Look."), f"Look. {PICTURE}\nthe cup.", rows=(13,)),
-    Golden(
-        "which cup?",
-        Prompt("chat", system="See."),
+    prompted(f"Look. {PICTURE}\nthe cup.", form="bare", system="Look."),
+    prompted(
         f"<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}which cup?<|im_end|>\n"
         "<|im_start|>assistant\n",
-        rows=(30,),
+        "which cup?",
+        system="See.",
     ),
 )
 
 
-def tiny(folder: Path, *, side: int = 64, window: int = 48, patch: int = 4, most: int = 120):
+def tiny(folder, *, side=64, window=48, patch=4, most=120):
     """A tiny Step 3.7; 728 and 504 pixels and patches of 14 are the real numbers."""
     tokenizer = byte_tokenizer(
         SPECIAL,
@@ -58,13 +47,10 @@ def tiny(folder: Path, *, side: int = 64, window: int = 48, patch: int = 4, most
         vision_patch_size=patch,
         max_image_size=most,
     )
-    made: Any = Step3p7Processor
-    processor = made(images, tokenizer, chat_template=CHAT)
+    processor = Step3p7Processor(images, tokenizer, chat_template=CHAT)
     config = Step3p7Config(
         vision_config={
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
+            **fields("hidden_size=32 num_hidden_layers=2 num_attention_heads=4"),
             "image_size": side,
             "patch_size": patch,
             "mlp_ratio": 2.0,
@@ -74,13 +60,9 @@ def tiny(folder: Path, *, side: int = 64, window: int = 48, patch: int = 4, most
             **text_sizes(tokenizer, layers=len(KINDS)),
             "head_dim": 16,
             "layer_types": list(KINDS),
-            "sliding_window": 24,
-            "num_sliding_attention_heads": 8,
-            "mlp_layer_types": ["dense", "dense", "sparse", "sparse"],
-            "n_routed_experts": 4,
-            "num_experts_per_tok": 2,
-            "moe_intermediate_size": 32,
-            "share_expert_dim": 32,
+            **fields("""sliding_window=24 num_sliding_attention_heads=8
+                mlp_layer_types=["dense","dense","sparse","sparse"] n_routed_experts=4
+                num_experts_per_tok=2 moe_intermediate_size=32 share_expert_dim=32"""),
         },
         image_token_id=tokenizer.convert_tokens_to_ids("<im_patch>"),
     )
@@ -90,23 +72,16 @@ def tiny(folder: Path, *, side: int = 64, window: int = 48, patch: int = 4, most
     return save_tiny(module, processor, folder)
 
 
-def even_out(tower: Any) -> None:
-    """Kernels that weigh all that they see alike: random ones move each token's place by chance."""
-    for part in (tower.downsampler1, tower.downsampler2):
-        part.weight.data[:] = part.weight.data.mean((-2, -1), keepdim=True)
-
-
-class TestStep3p7(AdapterContract):
-    adapter = Step3p7Adapter
-    golden = GOLDEN
+class TestStep3p7(
+    contract(
+        Step3p7Adapter, GOLDEN, tiny, foreign=("image_processor.downsampler_stride", 2, (64, 16))
+    )
+):
     shapes = SHAPES
     # The left and upper edge of a window's first cells lie on the window before.
     strips = False
 
-    def build(self, folder: Path) -> None:
-        tiny(folder)
-
-    def unmix(self, opened: Any) -> None:
+    def unmix(self, opened):
         super().unmix(opened)
         even_out(self.vision_tower(opened.model.module))
 
@@ -136,21 +111,10 @@ def real(tmp_path_factory):
 
 
 def test_a_photograph_is_seen_whole_and_a_large_one_in_windows(real):
-    ((whole,),) = real.views(real.prepare([noise((640, 480))], [Expression(0, "it")]))
+    ((whole,),) = real.views(ask(real, (640, 480)))
     assert whole.shape == (13, 13)
     # 3/8 of a cell early.
     assert whole.extent[:2] == pytest.approx((-640 * 0.375 / 13, -480 * 0.375 / 13))
-    (found,) = real.views(real.prepare([noise((1200, 800))], [Expression(0, "it")]))
+    (found,) = real.views(ask(real, (1200, 800)))
     assert [view.shape for view in found] == 6 * [(9, 9)] + [(13, 13)]
     assert found[1].name == "tile 0,1"
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    inputs = real.prepare([noise((600, 600))], [Expression(0, "it")])
-    images = real.model.processor.image_processor
-    images.downsampler_stride = 2
-    try:
-        with pytest.raises(TokenCountError, match=r"expected 676 image tokens .* made 169"):
-            real.views(inputs)
-    finally:
-        images.downsampler_stride = 4

@@ -65,7 +65,7 @@ def doctor(
 
     Exits with 1 if a check fails, and says what to report.
     """
-    from vg_engine._load import open_model  # noqa: PLC0415 - torch, for the work alone
+    from vg_engine.api import open_model  # noqa: PLC0415 - torch, for the work alone
     from vg_engine.testing import doctor as checks  # noqa: PLC0415 - the same
     from vg_engine.testing.opened import Opened  # noqa: PLC0415 - the same
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from vg_engine.cli import console
 from vg_engine.cli.lists import show_rows
+from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.heads import Agreement, Head, HeadSet, agreement
-from vg_engine.registry import catalog, schema
+from vg_engine.registry import catalog
 
 _KEY = 18  # the width of the keys of a sheet
 _MOST = 40  # heads that a comparison shows people; programs get all
 _DIGITS = 4
 # What a set need not state, because it is so where nothing is said.
-_PROMPT = {"form": "bare", "template": schema.HOLE, "query_row": "expression_last"}
+_PROMPT = {key: value for key, value in asdict(Prompt()).items() if value is not None}
 _TOLD_APART = ("controls", "notes", "prompt", "index_base")
 
 

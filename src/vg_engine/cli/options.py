@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from vg_engine.cli import config
+from vg_engine.engine_spec import MAX_PIXELS, EngineSpec
 
 MODEL, HOW, OUT = "Which model", "How to read it", "What comes out"
 
@@ -123,6 +126,87 @@ Config = Annotated[
         help="Options from a YAML file; the command line wins.",
     ),
 ]
+
+
+Command = Callable[..., None]
+
+
+def with_engine(*, heads: Any = None, postprocess: bool = False) -> Callable[[Command], Command]:
+    """Give a command the options that describe an engine, in place of its parameter `spec`.
+
+    The command is called with an `EngineSpec` there, and with `context` if it asks for it.
+
+    Args:
+        heads: the annotation of `--heads`; None = the command has no such option, or its own.
+        postprocess: offer `--postprocess`.
+    """
+    offered = {
+        "model": (Model, None),
+        "adapter": (Adapter, None),
+        "revision": (Revision, None),
+        "device": (Device, "auto"),
+        "dtype": (Dtype, "auto"),
+        "trust_remote_code": (TrustRemoteCode, False),
+        **({"heads": (heads, None)} if heads else {}),
+        "region": (Region, None),
+        "prompt": (PromptForm, None),
+        "query_row": (QueryRow, None),
+        "template": (Template, None),
+        "geometry": (Geometry, None),
+        **({"postprocess": (Postprocess, None)} if postprocess else {}),
+        "batch_size": (BatchSize, 8),
+        "max_pixels": (MaxPixels, MAX_PIXELS),
+    }
+
+    def decorate(command: Command) -> Command:
+        own = inspect.signature(command, eval_str=True)
+        asks_context = "context" in own.parameters
+        shared = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+            )
+            for name, (annotation, default) in offered.items()
+        ]
+        first = inspect.Parameter(
+            "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+        )
+        parameters = [first]
+        for name, parameter in own.parameters.items():
+            if name == "spec":
+                parameters += shared
+            elif name != "context":
+                parameters.append(parameter)
+
+        @functools.wraps(command)
+        def called(context: typer.Context, **values: Any) -> None:
+            stated = {name: values.pop(name) for name in offered}
+            if asks_context:
+                values["context"] = context
+            command(spec=_spec(context, stated), **values)
+
+        called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined] # typer reads it
+        called.__annotations__ = {each.name: each.annotation for each in parameters}
+        return called
+
+    return decorate
+
+
+def _spec(context: typer.Context, stated: dict[str, Any]) -> EngineSpec:
+    """The engine that the config and the command line describe; the command line wins."""
+    prompt = {
+        "form": stated.pop("prompt"),
+        "query_row": stated.pop("query_row"),
+        "template": stated.pop("template"),
+    }
+    said = {key: value for key, value in prompt.items() if value is not None}
+    geometry = stated.pop("geometry")
+    switches = {} if geometry is None else {"geometry": geometry}
+    return EngineSpec(
+        prompt={**config.nested(context, config.PROMPT), **said},
+        options={**config.nested(context, config.OPTIONS), **switches},
+        postprocessors=tuple(stated.pop("postprocess", None) or ()),
+        **stated,
+    )
 
 
 def prompt_fields(

@@ -8,12 +8,23 @@ from typing import Annotated
 import typer
 
 from vg_engine.cli import options
+from vg_engine.engine_spec import EngineSpec
 
 _ASK, _HOW, _OUT = "What to ask", options.HOW, options.OUT
 
 
+Heads = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HEADS",
+        rich_help_panel=_HOW,
+        help="A head set, its YAML file, L14H24,L14H13,..., or auto (chosen per picture).",
+    ),
+]
+
+
+@options.with_engine(heads=Heads, postprocess=True)
 def run(
-    context: typer.Context,
     *,
     image: Annotated[
         list[str] | None,
@@ -40,28 +51,7 @@ def run(
             help='Many: lines of {"id", "image", "text"}; paths relative to that file.',
         ),
     ] = None,
-    model: options.Model = None,
-    adapter: options.Adapter = None,
-    revision: options.Revision = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    trust_remote_code: options.TrustRemoteCode = False,
-    heads: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HEADS",
-            rich_help_panel=_HOW,
-            help="A head set, its YAML file, L14H24,L14H13,..., or auto (chosen per picture).",
-        ),
-    ] = None,
-    region: options.Region = None,
-    prompt: options.PromptForm = None,
-    query_row: options.QueryRow = None,
-    template: options.Template = None,
-    geometry: options.Geometry = None,
-    postprocess: options.Postprocess = None,
-    batch_size: options.BatchSize = 8,
-    max_pixels: options.MaxPixels = 64_000_000,
+    spec: EngineSpec,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -88,27 +78,14 @@ def run(
     from vg_engine.cli import asking, work  # noqa: PLC0415 - torch, for the work alone
 
     asked = asking.Asked(
-        images=tuple(image or ()), texts=tuple(text or ()), queries=queries, max_pixels=max_pixels
+        images=tuple(image or ()),
+        texts=tuple(text or ()),
+        queries=queries,
+        max_pixels=spec.max_pixels,
     )
     code = work.ground(
         asked,
         work.Wanted(out=out, masks=mask, as_json=as_json),
-        {
-            "source": model,
-            "adapter": adapter,
-            "revision": revision,
-            "device": device,
-            "dtype": dtype,
-            "trust_remote_code": trust_remote_code,
-            "heads": heads,
-            "region": region,
-            "prompt": options.prompt_fields(
-                context, form=prompt, query_row=query_row, template=template
-            ),
-            "options": options.adapter_options(context, geometry),
-            "postprocessors": tuple(postprocess or ()),
-            "batch_size": batch_size,
-            "max_pixels": max_pixels,
-        },
+        spec,
     )
     raise typer.Exit(code)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from vg_engine._load import load
+from vg_engine.api import load
 from vg_engine.cli import console
 from vg_engine.cli.asking import Asked, Pictures, Record
 from vg_engine.cli.naming import Names
@@ -19,6 +19,7 @@ from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.results import Grounding
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError, VGError
+from vg_engine.engine_spec import EngineSpec
 from vg_engine.plugins.exporters.masks import to_png
 from vg_engine.plugins.exporters.records import to_line, to_record
 from vg_engine.plugins.files import JsonLines, prepare_folder, write_whole
@@ -44,7 +45,7 @@ class Wanted:
     as_json: bool
 
 
-def ground(asked: Asked, wanted: Wanted, choices: Mapping[str, Any]) -> int:
+def ground(asked: Asked, wanted: Wanted, spec: EngineSpec) -> int:
     """Answer everything that is asked; the exit code.
 
     Raises:
@@ -59,7 +60,7 @@ def ground(asked: Asked, wanted: Wanted, choices: Mapping[str, Any]) -> int:
         records = asked.records()
         stack.enter_context(console.quiet_libraries())
         with console.waiting("loading the model"):
-            engine = stack.enter_context(load(**choices))
+            engine = stack.enter_context(load(spec))
         notes.tell(engine.model.statements)
         writer = stack.enter_context(_Writer(wanted, notes, [record.path for record in records]))
         bar = stack.enter_context(console.progress(len(records)))

@@ -283,7 +283,8 @@ class AdapterContract:
 
     def test_expressions_end_as_they_should(self, opened: Opened) -> None:
         """The expression's own ending is kept; control words are refused."""
-        conduct.check_unusual_expressions(opened)
+        for form in FORMS:
+            conduct.check_unusual_expressions(opened, Prompt(form))
 
     def test_vision_tower_keeps_its_attention(self, plain: Any, opened: Opened) -> None:
         """Capture concerns the language model alone."""

@@ -58,9 +58,11 @@ class Patient:
 
     Attributes:
         opened: the adapter with the model, in the user's precision, on the user's device.
+        probes: how many cells of every view are painted.
     """
 
     opened: Opened
+    probes: paint.Probes = "all"
 
     @property
     def exact(self) -> bool:
@@ -151,7 +153,9 @@ def _cells(patient: Patient) -> str:
     blends = bool(getattr(patient.opened.adapter, "blends", False))
     try:
         with paint.unmixed(tower):
-            report = paint.probe(patient.opened, paint.embeddings, strips=not blends)
+            report = paint.probe(
+                patient.opened, paint.embeddings, strips=not blends, probes=patient.probes
+            )
     except ContractError as error:
         if "no attention output projection" in str(error):
             raise SkippedError(str(error)) from error

@@ -93,7 +93,7 @@ def probe(
     sizes: Sequence[Size] = SHAPES,
     *,
     strips: bool = True,
-    probes: Probes = "all",
+    probes: Probes = "few",
 ) -> PaintReport:
     """Paint corners, edges and inner cells of every view of pictures of several shapes.
 

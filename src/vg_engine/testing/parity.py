@@ -78,7 +78,7 @@ def joined(batches: Sequence[PreparedInputs]) -> list[PreparedInputs]:
             found.append(each)
             continue
         queries = tuple(
-            replace(query, rows=tuple(dict.fromkeys((*query.rows, *more.rows))))
+            replace(query, rows=tuple(dict.fromkeys((*query.rows, *more.rows))), tokens=())
             for query, more in zip(found[same].queries, each.queries, strict=True)
         )
         found[same] = replace(found[same], queries=queries)

@@ -7,6 +7,7 @@ never mixed with another, and a model that cannot be asked so is refused as it i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,21 @@ from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.contract.scene import Scene
-from vg_engine.core.errors import HeadsError, InputError, VGError, nearest
+from vg_engine.core.errors import HeadsError, VGError
 from vg_engine.core.heads import HeadSet
-from vg_engine.registry import schema
+from vg_engine.registry.schema import PromptFields, check
 
 Given = Prompt | str | Mapping[str, str] | None
 
-_CHOICES = {"form": schema.FORMS, "query_row": schema.QUERY_ROWS}
 _BLANK = 224  # pixels of the sides of a picture to try a prompt with
 _LISTED = 8  # heads of a set that a message spells out
+
+
+def fields_of(prompt: Given) -> Mapping[str, Any]:
+    """The fields that the user gives: of a `Prompt` all, of its form that one."""
+    if isinstance(prompt, Prompt):
+        return asdict(prompt)
+    return {"form": prompt} if isinstance(prompt, str) else prompt or {}
 
 
 def of_fields(given: Given, fields: Mapping[str, Any]) -> Prompt:
@@ -34,16 +41,8 @@ def of_fields(given: Given, fields: Mapping[str, Any]) -> Prompt:
     Raises:
         InputError: a prompt has no such field, or the field no such value.
     """
-    if isinstance(given, Prompt):
-        return given
-    changes: Mapping[str, Any] = {"form": given} if isinstance(given, str) else given or {}
-    known = set(Prompt.__dataclass_fields__)
-    for key, value in changes.items():
-        if key not in known:
-            raise InputError(f"a prompt has no field {key!r}; {nearest(key, known)}")
-        choices = _CHOICES.get(key)
-        if choices and value not in choices:
-            raise InputError(f"prompt {key} {value!r}: choose {', '.join(choices)}")
+    changes = fields_of(given)
+    check("prompt", PromptFields, dict(changes))
     return Prompt(**{**fields, **changes})
 
 

@@ -10,25 +10,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vg_engine import _prompts, _sources
+from vg_engine import head_prompt, model_source
 from vg_engine._version import __version__
 from vg_engine.core.contract.hooks import Hooks
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
+from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.results import Grounding
 from vg_engine.core.engine.engine import Engine, Settings
 from vg_engine.core.errors import (
     AdapterNotFoundError,
     HeadsError,
+    InputError,
     ModelError,
     ModelNotFoundError,
     PluginError,
 )
 from vg_engine.core.heads import Head, HeadSet, parse_heads
 from vg_engine.core.readout.regions import Region
+from vg_engine.engine_spec import MAX_PIXELS, EngineSpec
 from vg_engine.plugins import entrypoints
 from vg_engine.plugins import options as plugin_options
-from vg_engine.plugins.manager import make_hooks
-from vg_engine.plugins.pictures import MAX_PIXELS, Decoder
+from vg_engine.plugins.manager import make_editor, make_hooks
+from vg_engine.plugins.pictures import Decoder, decode
 from vg_engine.registry import adapters, catalog, schema
 
 AUTO = "auto"
@@ -38,10 +42,10 @@ _LOG = logging.getLogger("vg_engine")
 
 
 def load(
-    source: str | Path | None = None,
+    source: str | Path | EngineSpec | None = None,
     *,
     adapter: str | object | None = None,
-    heads: str | HeadSet | Sequence[Head | str] | None = None,
+    heads: str | Path | HeadSet | Sequence[Head | str] | None = None,
     region: str | Region | None = None,
     prompt: Prompt | str | Mapping[str, str] | None = None,
     device: str = "auto",
@@ -53,15 +57,19 @@ def load(
     model: Any = None,
     processor: Any = None,
     batch_size: int = 8,
+    max_tokens: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Engine:
     """Make an engine.
 
     Args:
         source: folder, hub id, or a name that the registry knows; None takes the embedded model.
+            An `EngineSpec` says all that is plain data; objects (an adapter, a head set, a region,
+            post-processors, a model in memory) may stand beside it and win over its fields.
         adapter: name of an installed adapter, or one of your own; None asks the model's config.
-        heads: `auto` (selected on each picture), the name of a head set, `L14H24,L14H13`, a
-            `HeadSet` or heads. None takes the set that was made for this model, else `auto`.
+        heads: `auto` (selected on each picture), the name of a head set, its YAML file,
+            `L14H24,L14H13`, a `HeadSet` or heads. None takes the set that was made for this model,
+            else `auto`.
         region: `paper`, `otsu`, `mean_std`, ... (`mean_std:c=1.5` sets a parameter), or a function
             from a map to a region.
         prompt: a `Prompt`, its form (`bare`, `chat`), or some of its fields; the rest comes from
@@ -71,37 +79,96 @@ def load(
         dtype: `auto` takes the checkpoint's on an accelerator, float32 on the CPU.
         revision: of a hub id.
         trust_remote_code: lets a repository bring code of its own.
-        postprocessors: names of installed plugins or objects with `vg_postprocess`, in order.
+        postprocessors: names of installed plugins, options behind them (`name:key=value`), or
+            objects with `vg_postprocess`, in order.
         options: switches of the adapter.
         model: a model that is already in memory; it is left as it was found on `close`.
         processor: the one that belongs to `model`.
         batch_size: queries per forward pass.
+        max_tokens: tokens per forward pass; None sets no limit.
         max_pixels: larger pictures are refused.
+
+    Returns:
+        An engine, which is a context manager.
 
     Raises:
         VGError: whatever cannot be found, loaded or combined; the message says what to do.
+
+    Example:
+        >>> with load(EngineSpec(region="otsu"), heads="L4H4,L3H1") as engine:
+        ...     engine.settings.region_name, len(engine.head_set.heads)
+        ('otsu', 2)
     """
-    found = _sources.resolve(source, model, processor, revision, read=adapter is None)
+    if isinstance(source, EngineSpec):
+        spec = source
+    else:
+        spec = EngineSpec(
+            model=None if source is None else str(source),
+            adapter=adapter if isinstance(adapter, str) else None,
+            heads=_text_of_heads(heads),
+            region=region if isinstance(region, str) else None,
+            prompt=head_prompt.fields_of(prompt),
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            options=options or {},
+            batch_size=batch_size,
+            max_tokens=max_tokens,
+            max_pixels=max_pixels,
+        )
+        postprocessors = tuple(postprocessors)
+    return _load(
+        spec,
+        adapter=adapter or spec.adapter,
+        heads=heads if isinstance(heads, HeadSet) else _text_of_heads(heads) or spec.heads,
+        region=region or spec.region,
+        postprocessors=tuple(postprocessors) or spec.postprocessors,
+        model=model,
+        processor=processor,
+    )
+
+
+def _text_of_heads(heads: str | Path | HeadSet | Sequence[Head | str] | None) -> str | None:
+    """The heads as a spec holds them; None for a head set, which stands beside the spec."""
+    if heads is None or isinstance(heads, HeadSet):
+        return None
+    if isinstance(heads, str | Path):
+        return str(heads)
+    return ",".join(map(str, parse_heads(map(str, heads))))
+
+
+def _load(
+    spec: EngineSpec,
+    *,
+    adapter: str | object | None,
+    heads: str | HeadSet | None,
+    region: str | Region | None,
+    postprocessors: Sequence[str | object],
+    model: Any,
+    processor: Any,
+) -> Engine:
+    """Make the engine that a spec, and the objects beside it, describe."""
+    found = model_source.resolve(spec.model, model, processor, spec.revision, read=adapter is None)
     entry = found.entry
     name, made = _adapter(adapter, found)
     chosen = _heads(heads, found)
-    fields = dict(entry.prompt) if entry else {}
-
-    stated = _stated_options(found, name)
-
+    fields = entry.prompt.stated() if entry else {}
+    if isinstance(chosen, HeadSet):
+        head_prompt.of_heads(chosen, spec.prompt, fields)  # refused before anything is loaded
     region_name, read = _region(region or (entry.region if entry else None) or DEFAULT_REGION)
-    hooks = make_hooks(name, made, [_postprocessor(plugin) for plugin in postprocessors])
+    hooks = make_hooks(name, made, [_plugin(one, entrypoints.PLUGINS) for one in postprocessors])
     with _near(found):
         loaded = hooks.load_model(
             ModelSpec(
                 source=found.source,
-                revision=revision,
-                device=device,
-                dtype=dtype,
-                trust_remote_code=trust_remote_code,
+                revision=spec.revision,
+                device=spec.device,
+                dtype=spec.dtype,
+                trust_remote_code=spec.trust_remote_code,
                 module=model,
                 processor=processor,
-                options={**stated, **(options or {})},
+                options={**_stated_options(found, name), **spec.options},
             )
         )
     try:
@@ -109,22 +176,63 @@ def load(
             chosen = chosen(loaded)
         if chosen is not None:
             chosen.check_fits(**loaded.shape)
-            asked = _prompts.of_heads(chosen, prompt, fields)
-            _prompts.check_asks(hooks, loaded, chosen, asked)
+            asked = head_prompt.of_heads(chosen, spec.prompt, fields)
+            head_prompt.check_asks(hooks, loaded, chosen, asked)
         else:
-            asked = _prompts.of_fields(prompt, fields)
+            asked = head_prompt.of_fields(spec.prompt, fields)
         return Engine(
             hooks,
             loaded,
-            Settings(region=read, region_name=region_name, prompt=asked, batch_size=batch_size),
+            Settings(
+                region=read,
+                region_name=region_name,
+                prompt=asked,
+                batch_size=spec.batch_size,
+                max_tokens=spec.max_tokens,
+            ),
             head_set=chosen,
-            decode=Decoder(max_pixels),
+            decode=Decoder(spec.max_pixels),
             origin={"tool": f"vg-engine {__version__}", "entry": entry.name if entry else None},
             notes=entry.notes if entry else (),
         )
     except BaseException:
         loaded.close()
         raise
+
+
+def edit(grounding: Grounding, picture: Any, editor: str | object) -> Picture:
+    """Make a new picture of what was found: removed, blurred, cut out, whatever the editor does.
+
+    Args:
+        grounding: an answer about the picture.
+        picture: as in `Engine.ground`.
+        editor: name of an installed editor, options behind it (`name:key=value`), or an object
+            with `vg_edit`.
+
+    Returns:
+        A picture of the same size; the same one where nothing was found.
+
+    Raises:
+        VGError: an editor that is not there or answers wrongly, or another picture.
+
+    Example:
+        >>> class Black:
+        ...     def vg_edit(self, grounding, picture):
+        ...         return Picture(picture.pixels * ~grounding.mask[..., None])
+        >>> with load() as engine:
+        ...     answer = engine.ground("examples/scene.png", "the red circle")
+        >>> edit(answer, "examples/scene.png", Black()).size == answer.size
+        True
+    """
+    name, made = _plugin(editor, entrypoints.EDITORS)
+    shown = picture if isinstance(picture, Picture) else decode(picture)
+    if shown.size != grounding.size:
+        raise InputError(
+            f"the answer is about a picture of {grounding.size}, this one is {shown.size}; edit "
+            "the picture that was grounded"
+        )
+    hook = make_editor(name, made)
+    return hook.edit(grounding, shown) if grounding.found else shown
 
 
 def open_model(
@@ -141,7 +249,7 @@ def open_model(
     Returns:
         The adapter's name, the adapter, its hooks and the loaded model.
     """
-    found = _sources.resolve(source, None, None, spec.get("revision"), read=adapter is None)
+    found = model_source.resolve(source, None, None, spec.get("revision"), read=adapter is None)
     name, made = _adapter(adapter, found)
     stated = _stated_options(found, name)
     hooks = make_hooks(name, made, [])
@@ -150,7 +258,7 @@ def open_model(
     return name, made, hooks, model
 
 
-def _stated_options(found: _sources.Source, adapter: str) -> Mapping[str, Any]:
+def _stated_options(found: model_source.Source, adapter: str) -> Mapping[str, Any]:
     """An entry's switches are its own adapter's; another may not know them."""
     entry = found.entry
     theirs = entry is not None and entry.adapter in (None, adapter)
@@ -158,7 +266,7 @@ def _stated_options(found: _sources.Source, adapter: str) -> Mapping[str, Any]:
 
 
 @contextmanager
-def _near(found: _sources.Source) -> Iterator[None]:
+def _near(found: model_source.Source) -> Iterator[None]:
     """Where an adapter finds no such model, say which known ones are called nearly so."""
     try:
         yield
@@ -169,7 +277,7 @@ def _near(found: _sources.Source) -> Iterator[None]:
         raise ModelNotFoundError(f"{error}; {names}") from error
 
 
-def _adapter(given: object | None, found: _sources.Source) -> tuple[str, object]:
+def _adapter(given: object | None, found: model_source.Source) -> tuple[str, object]:
     """The adapter's name and an instance of it."""
     named = given or (found.entry.adapter if found.entry else None)
     if named is None:
@@ -190,7 +298,7 @@ def _adapter(given: object | None, found: _sources.Source) -> tuple[str, object]
     return name, _made(name, named)
 
 
-def _original(found: _sources.Source) -> ModelError | None:
+def _original(found: model_source.Source) -> ModelError | None:
     """What to do with a checkpoint as its authors published it, if it is one."""
     for entry in entrypoints.installed(entrypoints.CONVERTERS):
         try:
@@ -207,27 +315,33 @@ def _original(found: _sources.Source) -> ModelError | None:
 
 def _made(name: str, plugin: Any) -> object:
     """An instance: a class is called, anything else is one already."""
-    if not inspect.isclass(plugin):
+    if not (inspect.isclass(plugin) or isinstance(plugin, functools.partial)):
         return plugin
     try:
         return plugin()
     except Exception as error:
         cause = " ".join(str(error).split())
         raise PluginError(
-            f"plugin {name!r}: {plugin.__name__}() raised {type(error).__name__}: {cause}; "
-            "it must be made without arguments"
+            f"plugin {name!r} cannot be made: {type(error).__name__}: {cause}; "
+            "its class must take no arguments but its options"
         ) from error
 
 
-def _postprocessor(given: object) -> tuple[str, object]:
+def _plugin(given: object, group: str) -> tuple[str, object]:
+    """The name of a plugin, options and all, and an instance of it."""
     if isinstance(given, str):
-        return given, _made(given, entrypoints.find(entrypoints.PLUGINS, given).load())
+        name, _, stated = given.partition(":")
+        found: Any = entrypoints.find(group, name).load()
+        if stated:
+            values = plugin_options.parse(f"plugin {name!r}", found, plugin_options.pairs(stated))
+            found = functools.partial(found, **values)
+        return given, _made(given, found)
     name = given.__name__ if inspect.isclass(given) else type(given).__name__
     return name, _made(name, given)
 
 
 def _heads(
-    given: str | HeadSet | Sequence[Head | str] | None, found: _sources.Source
+    given: str | HeadSet | None, found: model_source.Source
 ) -> HeadSet | Callable[[LoadedModel], HeadSet | None] | None:
     """Fixed heads, None for `auto`, or the question to put once the model's shape is known."""
     if isinstance(given, HeadSet):
@@ -236,8 +350,6 @@ def _heads(
         if found.entry and found.entry.heads:
             return catalog.for_entry(found.entry)
         return functools.partial(_heads_of, found)
-    if not isinstance(given, str):
-        return HeadSet("given", parse_heads(map(str, given)), "given")
     if given == AUTO:
         return None
     return named_heads(given)
@@ -263,7 +375,7 @@ def named_heads(text: str) -> HeadSet:
         return catalog.head_set(text)
 
 
-def _heads_of(found: _sources.Source, model: LoadedModel) -> HeadSet | None:
+def _heads_of(found: model_source.Source, model: LoadedModel) -> HeadSet | None:
     chosen = catalog.for_model(
         found.label, layers=model.layers, heads_per_layer=model.heads, names=found.names
     )

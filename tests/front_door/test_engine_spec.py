@@ -1,0 +1,71 @@
+"""EngineSpec: plain data there and back, and an engine that answers like one made of arguments."""
+
+import json
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import vg_engine
+from vg_engine import EngineSpec, Head, HeadSet, InputError
+
+PIXELS = np.full((60, 60, 3), 120, np.uint8)
+SPEC = EngineSpec(
+    model="cells",
+    adapter="cell",
+    heads="L2H1",
+    region="mean_std:c=1.5",
+    prompt={"template": "the {expression}"},
+    postprocessors=("sure",),
+    batch_size=3,
+)
+
+
+def test_a_spec_is_plain_data() -> None:
+    text = json.dumps(SPEC.to_dict())
+    assert EngineSpec.from_dict(json.loads(text)) == SPEC == pickle.loads(pickle.dumps(SPEC))
+    assert hash(EngineSpec.from_dict(json.loads(text))) == hash(SPEC)
+    assert replace(SPEC, batch_size=4) != SPEC
+    assert EngineSpec().to_dict() == {}
+    assert "device" not in SPEC.to_dict()
+
+
+def test_an_engine_of_a_spec_answers_like_one_of_arguments() -> None:
+    with (
+        vg_engine.load(SPEC) as one,
+        vg_engine.load(
+            "cells",
+            adapter="cell",
+            heads=["L2H1"],
+            region="mean_std:c=1.5",
+            prompt={"template": "the {expression}"},
+            postprocessors=["sure"],
+            batch_size=3,
+        ) as other,
+    ):
+        assert one.settings.prompt == other.settings.prompt
+        first, second = one.ground(PIXELS, "1,4"), other.ground(PIXELS, "1,4")
+    assert (first.box, first.notes) == (second.box, second.notes)
+    assert dict(first.provenance) == dict(second.provenance)
+    assert first.provenance["postprocess"] == ["sure"]
+
+
+def test_objects_stand_beside_a_spec() -> None:
+    chosen = HeadSet("mine", (Head(2, 1), Head(3, 0)), "given")
+    with vg_engine.load(SPEC, heads=chosen) as engine:
+        assert engine.head_set is chosen
+        assert engine.settings.region_name == "mean_std:c=1.5"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"modle": "x"}, "no field 'modle'; did you mean model"),
+        ({"batch_size": "8"}, "batch_size is a whole number, got '8'"),
+        ({"postprocessors": "sure"}, "postprocessors is a list of names, got 'sure'"),
+    ],
+)
+def test_what_is_no_spec_is_refused(data: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        EngineSpec.from_dict(data)
