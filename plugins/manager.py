@@ -74,7 +74,7 @@ def make_hooks(
     check_adapter(adapter_name, adapter)
     _register(manager, adapter_name, adapter)
     for name, plugin in postprocessors:
-        _check_alone(name, plugin, POSTPROCESS, "post-processor")
+        _check_alone(name, plugin, POSTPROCESS, "a post-processor")
         _register(manager, name, plugin)
     return Hooks(manager, adapter_name, tuple(name for name, _ in postprocessors))
 
@@ -90,7 +90,7 @@ def make_editor(name: str, editor: object) -> EditHook:
         PluginError: a hook or argument is misspelt or not where it belongs.
     """
     manager = Manager()
-    _check_alone(name, editor, EDIT, "editor")
+    _check_alone(name, editor, EDIT, "an editor")
     _register(manager, name, editor)
     return EditHook(manager, name)
 
@@ -101,7 +101,7 @@ def _check_alone(name: str, plugin: object, hook: str, kind: str) -> None:
     if hooks != {hook}:
         brought = ", ".join(sorted(hooks)) or "no hook"
         raise PluginError(
-            f"plugin {name!r} ({type(plugin).__name__}) is no {kind}: it implements "
+            f"plugin {name!r} ({type(plugin).__name__}) is not {kind}: it implements "
             f"{brought} where {hook} alone belongs"
         )
 

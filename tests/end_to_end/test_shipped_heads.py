@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vg_engine import discover, load
+from vg_engine import DiscoverSettings, discover, load
 from vg_engine.core.heads import HeadSet
 from vg_engine.core.selection.head_statistics import Criteria
 from vg_engine.registry import catalog
@@ -27,7 +27,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Discovery]:
     sets = ours()
     (data,) = {str(one.provenance["data"]) for one in sets}
     stated = sets[0].provenance
-    settings = Settings(
+    settings = DiscoverSettings(
         samples=int(str(stated["samples"])),
         draws=int(str(stated["draws"])),
         seed=int(str(stated["seed"])),

@@ -97,7 +97,7 @@ def context(said: str) -> dict[str, Any]:
         "fault_count": 3,
         "faults": faults,
         "metrics": ["miou"],
-        "mode": {"text": said},
+        "rule": {"text": said},
         "notes": [said],
         "resampled": True,
         "resamples": 2000,

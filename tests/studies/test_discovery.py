@@ -185,7 +185,7 @@ def test_labels_are_asked_for_only_by_modes_that_need_them(shell: Any) -> None:
     assert "label-free" in done.stderr
     shell.discover(*CELL, "--mode", "paper")
     done = shell.discover(*CELL, "--mode", "sensitivity", "--out", "pairs", code=2)
-    assert "two sentences" in done.stderr
+    assert "two expressions" in done.stderr
 
 
 THEIRS = """

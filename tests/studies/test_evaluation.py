@@ -190,7 +190,7 @@ def test_what_cannot_be_used_is_a_record_and_counted(make: Make, write: Any, she
     assert "outside" in told["outside"]
     assert "nothing to score against" in told["untrue"]
     assert "36 image tokens" in told["wrong"]
-    assert "used by an earlier record" in told["s1"]
+    assert "an earlier record has the same id" in told["s1"]
     kept = shell.records()
     assert {one["id"] for one in kept if "error" in one} == set(told)
     assert values(found, "L2H1") == pytest.approx(
