@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vg_engine._version import __version__
     from vg_engine.api import edit, load
+    from vg_engine.checkpoints import convert, doctor
     from vg_engine.core.contract.picture import Picture
     from vg_engine.core.contract.prompt import Prompt
     from vg_engine.core.contract.results import Grounding, HeadMaps, Instance
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from vg_engine.core.selection.head_statistics import Criteria
     from vg_engine.engine_spec import EngineSpec
     from vg_engine.plugins.datasets.names import open_data
+    from vg_engine.plugins.exporters.records import to_detections, to_record
     from vg_engine.render import draw, sheet
     from vg_engine.studies.ablate.ablation import AblateSettings, ablate
     from vg_engine.studies.compare.comparison import compare
@@ -84,18 +86,26 @@ __all__ = [
     "__version__",
     "ablate",
     "compare",
+    "convert",
     "discover",
+    "doctor",
     "draw",
     "edit",
     "evaluate",
     "load",
     "open_data",
     "sheet",
+    "to_detections",
+    "to_record",
 ]
 
 # Public name -> the module that it comes from, imported when the name is first used.
 _HOMES = {
     "load": "vg_engine.api",
+    "convert": "vg_engine.checkpoints",
+    "doctor": "vg_engine.checkpoints",
+    "to_record": "vg_engine.plugins.exporters.records",
+    "to_detections": "vg_engine.plugins.exporters.records",
     "edit": "vg_engine.api",
     "open_data": "vg_engine.plugins.datasets.names",
     "discover": "vg_engine.studies.discover.discovery",

@@ -13,8 +13,6 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vg_engine.cli import console
-from vg_engine.core.errors import PluginError
-from vg_engine.plugins import entrypoints
 
 STOPPED = 130
 _FIRST, _EVERY = 2.0, 10.0  # seconds until the first line of progress, and between lines
@@ -43,16 +41,18 @@ def convert(
     is executed. DST appears when all of it worked, with a report in
     vg_engine_conversion.json.
     """
-    from vg_engine._version import __version__  # noqa: PLC0415 - torch only where it is needed
+    from vg_engine import checkpoints  # noqa: PLC0415 - for the work alone
 
-    with console.notes(), console.waiting("reading the checkpoint"):
-        from vg_engine.model_adapters.conversion import pipeline  # noqa: PLC0415 - the same
-
-    folders = pipeline.Folders(source, target, vision_tower, base)
     try:
-        with _bar() as progress:
-            tool = f"vg-engine {__version__}"
-            report = pipeline.convert(folders, _converters(), tool=tool, progress=progress)
+        with console.notes(), _bar() as progress:
+            report = checkpoints.convert(
+                source,
+                target,
+                vision_tower=vision_tower,
+                base=base,
+                progress=progress,
+                note=lambda sentence: console.say("note", sentence),
+            )
     except KeyboardInterrupt:
         console.say("error", f"stopped; nothing was written to {target}")
         raise typer.Exit(STOPPED) from None
@@ -60,17 +60,6 @@ def convert(
         console.result(json.dumps(report, ensure_ascii=False))
     else:
         _tell(report, target)
-
-
-def _converters() -> list[Any]:
-    """One of each format; a broken package is told and left out, for it may not be needed."""
-    found = []
-    for entry in entrypoints.installed(entrypoints.CONVERTERS):
-        try:
-            found.append(entry.load()())
-        except PluginError as error:
-            console.say("note", str(error))
-    return found
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vg_engine.cli import config, console
+from vg_engine.engine_spec import EngineSpec
 
 if TYPE_CHECKING:
     from vg_engine.testing.doctor import Finding
@@ -65,84 +66,43 @@ def doctor(
 
     Exits with 1 if a check fails, and says what to report.
     """
-    from vg_engine.api import open_model  # noqa: PLC0415 - torch, for the work alone
-    from vg_engine.testing import doctor as checks  # noqa: PLC0415 - the same
-    from vg_engine.testing.opened import Opened  # noqa: PLC0415 - the same
+    from vg_engine import checkpoints  # noqa: PLC0415 - pydantic and more, for the work alone
 
     options = dict(config.nested(context, config.OPTIONS))
     if geometry is not None:
         options["geometry"] = geometry
-    with console.notes() as notes:
-        with console.waiting("loading"):
-            name, made, hooks, loaded = open_model(
-                model,
-                adapter=adapter,
-                options=options,
-                revision=revision,
-                device=device,
-                dtype=dtype,
-                trust_remote_code=trust_remote_code,
-            )
-        notes.tell(loaded.statements)
-        opened = Opened(hooks, loaded)
-        patient = checks.Patient(opened)
-        facts = _facts(name, adapter, made, loaded)
-        shown = checks.rendered(opened)
-        findings = []
-        with console.waiting("examining"):
-            for finding in checks.examine(patient):
-                findings.append(finding)
-                if as_json:
-                    console.result(json.dumps(vars(finding), ensure_ascii=False))
+    spec = EngineSpec(
+        model=model,
+        adapter=adapter,
+        options=options,
+        revision=revision,
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+    )
+
+    def found(finding: Finding) -> None:
+        if as_json:
+            console.result(json.dumps(vars(finding), ensure_ascii=False))
+
+    with console.notes() as notes, console.waiting("examining"):
+        checkup = checkpoints.doctor(spec, loaded=notes.tell, found=found)
     if as_json:
-        console.result(json.dumps({"model": facts, "prompts": shown}, ensure_ascii=False))
+        shown = {"model": dict(checkup.facts), "prompts": dict(checkup.prompts)}
+        console.result(json.dumps(shown, ensure_ascii=False))
     else:
-        _show(findings, facts, shown)
-    failed = [finding.check for finding in findings if finding.status == "failed"]
-    if failed:
+        _show(checkup.findings, checkup.facts, checkup.prompts)
+    if not checkup.ok:
         console.say(
             "error",
-            f"{len(failed)} of {len(findings)} checks failed ({', '.join(failed)}): do not trust "
-            f"answers of this model; report this table and these facts to {facts['package']}, "
-            "whose adapter it is",
+            f"{len(checkup.failed)} of {len(checkup.findings)} checks failed "
+            f"({', '.join(checkup.failed)}): do not trust answers of this model; report this "
+            f"table and these facts to {checkup.facts['package']}, whose adapter it is",
         )
         raise typer.Exit(UNWELL)
 
 
-def _package(made: Any) -> str:
-    """Who brings an adapter: by its class, for it may be offered for model types alone."""
-    from vg_engine.plugins import entrypoints  # noqa: PLC0415 - for this alone
-
-    value = f"{type(made).__module__}:{type(made).__qualname__}"
-    groups = (entrypoints.ADAPTERS, entrypoints.MODEL_TYPES)
-    offers = (entry for group in groups for entry in entrypoints.installed(group))
-    return next((entry.package for entry in offers if entry.value == value), value)
-
-
-def _facts(name: str, asked: str | None, made: Any, loaded: Any) -> dict[str, str]:
-    """What a report needs beside the table."""
-    import platform  # noqa: PLC0415 - for this alone
-
-    import torch  # noqa: PLC0415 - slow
-    import transformers  # noqa: PLC0415 - slow
-
-    from vg_engine._version import __version__  # noqa: PLC0415 - for this alone
-
-    return {
-        "model": str(loaded.name),
-        "revision": str(loaded.revision or "-"),
-        "model type": str(getattr(loaded.module.config, "model_type", "?")),
-        "adapter": name if asked is None else f"{name} (asked for)",
-        "package": _package(made),
-        "shape": f"{loaded.layers} layers x {loaded.heads} heads",
-        "precision": str(loaded.dtype).removeprefix("torch."),
-        "device": str(loaded.device),
-        "versions": f"vg-engine {__version__}, transformers {transformers.__version__}, "
-        f"torch {torch.__version__}, Python {platform.python_version()}",
-    }
-
-
-def _show(findings: Sequence[Finding], facts: dict[str, str], shown: dict[str, str]) -> None:
+def _show(findings: Sequence[Finding], facts: Mapping[str, str], shown: Mapping[str, str]) -> None:
     paper = Console(highlight=False)
     for key, value in facts.items():
         paper.print(f"{key + ':':<12}{value}", markup=False, soft_wrap=True)
