@@ -9,7 +9,7 @@ from vg_engine.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/python.md").read_text(encoding="utf-8")
-LINES = 12  # at most, for what a command does
+LINES = 14  # at most, for a block
 
 
 def blocks() -> list[str]:
