@@ -6,7 +6,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,8 @@ def load(
 
     Args:
         source: folder, hub id, or a name that the registry knows; None takes the embedded model.
-            An `EngineSpec` says all that is plain data; objects (an adapter, a head set, a region,
-            post-processors, a model in memory) may stand beside it and win over its fields.
+            Arguments beside an `EngineSpec` win over its fields; those left at their defaults
+            leave them as they are.
         adapter: name of an installed adapter, or one of your own; None asks the model's config.
         heads: `auto` (selected on each picture), the name of a head set, its YAML file,
             `L14H24,L14H13`, a `HeadSet` or heads. None takes the set that was made for this model,
@@ -99,29 +99,27 @@ def load(
         ...     engine.settings.region_name, len(engine.head_set.heads)
         ('otsu', 2)
     """
+    spec = EngineSpec(
+        model=None if source is None or isinstance(source, EngineSpec) else str(source),
+        adapter=adapter if isinstance(adapter, str) else None,
+        heads=_text_of_heads(heads),
+        region=region if isinstance(region, str) else None,
+        prompt=head_prompt.fields_of(prompt),
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        options=options or {},
+        batch_size=batch_size,
+        max_tokens=max_tokens,
+        max_pixels=max_pixels,
+    )
     if isinstance(source, EngineSpec):
-        spec = source
-    else:
-        spec = EngineSpec(
-            model=None if source is None else str(source),
-            adapter=adapter if isinstance(adapter, str) else None,
-            heads=_text_of_heads(heads),
-            region=region if isinstance(region, str) else None,
-            prompt=head_prompt.fields_of(prompt),
-            device=device,
-            dtype=dtype,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            options=options or {},
-            batch_size=batch_size,
-            max_tokens=max_tokens,
-            max_pixels=max_pixels,
-        )
-        postprocessors = tuple(postprocessors)
+        spec = source.changed_by(spec)
     return _load(
         spec,
         adapter=adapter or spec.adapter,
-        heads=heads if isinstance(heads, HeadSet) else _text_of_heads(heads) or spec.heads,
+        heads=heads if isinstance(heads, HeadSet) else spec.heads,
         region=region or spec.region,
         postprocessors=tuple(postprocessors) or spec.postprocessors,
         model=model,
@@ -158,20 +156,22 @@ def _load(
         head_prompt.of_heads(chosen, spec.prompt, fields)  # refused before anything is loaded
     region_name, read = _region(region or (entry.region if entry else None) or DEFAULT_REGION)
     hooks = make_hooks(name, made, [_plugin(one, entrypoints.PLUGINS) for one in postprocessors])
-    with _near(found):
-        loaded = hooks.load_model(
-            ModelSpec(
-                source=found.source,
-                revision=spec.revision,
-                device=spec.device,
-                dtype=spec.dtype,
-                trust_remote_code=spec.trust_remote_code,
-                module=model,
-                processor=processor,
-                options={**_stated_options(found, name), **spec.options},
+    with ExitStack() as undo:  # a load that fails leaves nothing open
+        undo.callback(hooks.close)
+        with _near(found):
+            loaded = hooks.load_model(
+                ModelSpec(
+                    source=found.source,
+                    revision=spec.revision,
+                    device=spec.device,
+                    dtype=spec.dtype,
+                    trust_remote_code=spec.trust_remote_code,
+                    module=model,
+                    processor=processor,
+                    options={**_stated_options(found, name), **spec.options},
+                )
             )
-        )
-    try:
+        undo.callback(loaded.close)
         if callable(chosen):
             chosen = chosen(loaded)
         if chosen is not None:
@@ -180,7 +180,7 @@ def _load(
             head_prompt.check_asks(hooks, loaded, chosen, asked)
         else:
             asked = head_prompt.of_fields(spec.prompt, fields)
-        return Engine(
+        engine = Engine(
             hooks,
             loaded,
             Settings(
@@ -195,9 +195,8 @@ def _load(
             origin={"tool": f"vg-engine {__version__}", "entry": entry.name if entry else None},
             notes=entry.notes if entry else (),
         )
-    except BaseException:
-        loaded.close()
-        raise
+        undo.pop_all()
+        return engine
 
 
 def edit(grounding: Grounding, picture: Any, editor: str | object) -> Picture:

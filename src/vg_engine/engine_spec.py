@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any
 
 from vg_engine.core.contract.frozen import Rebuilt, empty
@@ -65,7 +66,7 @@ class EngineSpec(Rebuilt):
             value = getattr(self, name)
             if not isinstance(value, Mapping):
                 raise InputError(f"engine spec: {name} holds fields by name, got {value!r}")
-            object.__setattr__(self, name, dict(value))
+            object.__setattr__(self, name, MappingProxyType(dict(value)))
         object.__setattr__(self, "postprocessors", tuple(self.postprocessors))
         for name in ("model", "adapter", "heads", "region", "revision"):
             value = getattr(self, name)
@@ -80,13 +81,16 @@ class EngineSpec(Rebuilt):
 
     def to_dict(self) -> dict[str, Any]:
         """Write the spec as JSON takes it: the fields that differ from their defaults."""
+        return {name: _plain(value) for name, value in self._stated().items()}
+
+    def changed_by(self, other: EngineSpec) -> EngineSpec:
+        """Take over each field of another spec that differs from its default."""
+        return replace(self, **other._stated())
+
+    def _stated(self) -> dict[str, Any]:
         plain = EngineSpec()
-        changed = {
-            each.name: getattr(self, each.name)
-            for each in fields(self)
-            if getattr(self, each.name) != getattr(plain, each.name)
-        }
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if value != getattr(plain, name)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> EngineSpec:
@@ -109,3 +113,9 @@ class EngineSpec(Rebuilt):
         if isinstance(names, str) or not all(isinstance(name, str) for name in names):
             raise InputError(f"engine spec: postprocessors is a list of names, got {names!r}")
         return cls(**{**data, "postprocessors": tuple(names)})
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import vg_engine
-from vg_engine import EngineSpec, Head, HeadSet, InputError
+from vg_engine import EngineSpec, Head, HeadsError, HeadSet, InputError
 
 PIXELS = np.full((60, 60, 3), 120, np.uint8)
 SPEC = EngineSpec(
@@ -56,6 +56,41 @@ def test_objects_stand_beside_a_spec() -> None:
     with vg_engine.load(SPEC, heads=chosen) as engine:
         assert engine.head_set is chosen
         assert engine.settings.region_name == "mean_std:c=1.5"
+
+
+def test_what_is_said_beside_a_spec_wins_over_it() -> None:
+    """No argument is dropped in silence: each plain one changes the spec's field."""
+    beside = {"region": "otsu", "prompt": {"template": "a {expression}"}, "batch_size": 2}
+    with vg_engine.load(SPEC, **beside) as engine:
+        assert engine.settings.region_name == "otsu"
+        assert engine.settings.prompt.template == "a {expression}"
+        assert engine.settings.batch_size == 2
+        assert engine.ground(PIXELS, "1,4").provenance["postprocess"] == ["sure"]
+    with pytest.raises(InputError, match="device 'warp' cannot be used"):
+        vg_engine.load(EngineSpec(), device="warp")
+    with pytest.raises(InputError, match="template"):
+        vg_engine.load(SPEC, prompt={"template": "no place"})
+
+
+def test_a_spec_cannot_be_changed() -> None:
+    for fields in (SPEC.prompt, SPEC.options):
+        with pytest.raises(TypeError):
+            fields["form"] = "chat"  # type: ignore[index]
+
+
+def test_a_load_that_fails_closes_its_postprocessors() -> None:
+    class Held:
+        closed = 0
+
+        def vg_postprocess(self) -> None: ...
+
+        def close(self) -> None:
+            self.closed += 1
+
+    held = Held()
+    with pytest.raises(HeadsError):
+        vg_engine.load("cells", adapter="cell", heads="L99H0", postprocessors=[held])
+    assert held.closed == 1
 
 
 @pytest.mark.parametrize(
