@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
+from vg_engine.plugins.datasets.masks import from_segmentation
+
 
 def to_rle(mask: Bool[np.ndarray, "height width"]) -> dict[str, Any]:
     """Encode a mask as COCO's compressed run lengths: `{"size": [height, width], "counts": text}`.
@@ -29,23 +31,13 @@ def to_rle(mask: Bool[np.ndarray, "height width"]) -> dict[str, Any]:
 
 
 def from_rle(rle: Mapping[str, Any]) -> Bool[np.ndarray, "height width"]:
-    """Decode a mask from compressed run lengths; the inverse of `to_rle`."""
+    """Decode a mask from run lengths; the inverse of `to_rle`.
+
+    Raises:
+        InputError: they are damaged.
+    """
     height, width = rle["size"]
-    counts: list[int] = []
-    value = shift = 0
-    for letter in rle["counts"]:
-        part = ord(letter) - 48
-        value |= (part & 31) << shift
-        shift += 5
-        if part & 32:
-            continue
-        if part & 16:
-            value |= -1 << shift
-        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-        value = shift = 0
-    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-    mask: Bool[np.ndarray, "height width"] = flat.reshape((height, width), order="F")
-    return mask
+    return from_segmentation(dict(rle), (width, height))
 
 
 def _letters(value: int) -> str:
