@@ -1,4 +1,4 @@
-"""What capture costs beside a plain forward: `python benchmarks/bench_capture.py`.
+"""Cost of capture beside a plain forward pass: `python benchmarks/bench_capture.py`.
 
 A random LLaVA-1.5 of 16 layers and hidden size 512 with 576 image tokens, float32, on the CPU. The
 plain forward is the same model over sdpa, language model and tower, without its output head.

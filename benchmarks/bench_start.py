@@ -1,4 +1,4 @@
-"""How long the command line takes to start: `python benchmarks/bench_start.py`."""
+"""Time that the command line takes to start: `python benchmarks/bench_start.py`."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class HeadLine(Section):
 
 
 class Provenance(Section):
-    """What a head set states beside its heads."""
+    """Facts that a head set states beside its heads."""
 
     revision: str | None = None  # of the model
     model_fingerprint: str | None = None

@@ -78,7 +78,7 @@ class PreparedInputs:
 
 @dataclass(frozen=True)
 class AttentionRequest:
-    """Which rows to read.
+    """The rows to read.
 
     Attributes:
         heads: wanted heads, any order, no doubles. The forward may stop after the last layer.

@@ -17,7 +17,7 @@ FIRST_LAYER = 2
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a model can do, as its adapter declares it.
+    """The abilities of a model, as its adapter declares them.
 
     Attributes:
         early_exit: the forward pass may stop behind the last wanted layer.
@@ -34,7 +34,7 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What to load, as it came from the user.
+    """The model to load, as the user described it.
 
     Attributes:
         source: folder or hub id; with `module` set, only a label.

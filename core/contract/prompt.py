@@ -1,4 +1,4 @@
-"""How an expression is put to a model. Without torch: the registry and the command line read it."""
+"""The prompt around an expression. Without torch: the registry and the command line read it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def clean_expression(text: object) -> str:
 
 @dataclass(frozen=True)
 class Prompt:
-    """How an expression is put to the model (paper, section 3: the bare expression and a stop).
+    """The prompt around an expression (paper, section 3: the bare expression and a full stop).
 
     Attributes:
         form: `bare` (system sentence, picture, expression; no question, no assistant turn) or

@@ -105,7 +105,7 @@ class Instance(Rebuilt):
 
 @dataclass(frozen=True, eq=False)
 class Grounding(Rebuilt):
-    """Where the picture shows what the expression says.
+    """The answer to one expression: the places that it names in the picture.
 
     Attributes:
         expression: the cleaned text.

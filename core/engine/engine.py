@@ -83,7 +83,7 @@ class Engine:
 
     @property
     def settings(self) -> Settings:
-        """How this engine asks and reads."""
+        """The final settings of this engine."""
         return self._settings
 
     @property

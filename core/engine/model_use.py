@@ -11,7 +11,7 @@ from vg_engine.core.errors import ModelError
 
 
 class ModelUse:
-    """Counts who works with a model, and closes it when it was closed and nobody works any more.
+    """Counts the threads that use a model, and closes it behind the last one.
 
     Args:
         model: the loaded model.

@@ -1,4 +1,4 @@
-"""How an engine asks and reads."""
+"""Settings of an engine: its prompt, its read-out and its batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vg_engine.core.readout.regions import Region
 
 @dataclass(frozen=True)
 class Settings:
-    """How an engine asks and reads; the defaults are the paper's.
+    """Settings of an engine; the defaults are the paper's.
 
     Attributes:
         region, region_name: how the combined map becomes a region, and its name for provenance.
@@ -43,5 +43,5 @@ class Settings:
 
     @property
     def read_out(self) -> ReadOut:
-        """How maps are read."""
+        """The read-out that these settings describe."""
         return ReadOut(self.region, self.sigma, self.kernel)

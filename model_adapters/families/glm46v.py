@@ -1,4 +1,4 @@
-"""GLM-4.6V: as GLM-4.1V in every step that a picture takes; films alone are told differently."""
+"""GLM-4.6V: as GLM-4.1V in every step that a picture takes; only videos differ."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def _enlarged(hidden: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 class PatchInfoMining(nn.Module):
-    """What each token finds in its own part of the map of high resolution."""
+    """Attend from each token to its own part of the high-resolution map."""
 
     def __init__(self, low: int, high: int) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ def parts_of(
 
 
 class MiniGeminiPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]  # its base has no types
-    """What both models below are."""
+    """Base of both models below."""
 
     config_class = MiniGeminiConfig
     base_model_prefix = "model"

@@ -17,7 +17,7 @@ def built(config: Any) -> Any:
 
 
 def finish(module: Any) -> None:
-    """What transformers wants called last in `__init__`: weights are made, tied and checked."""
+    """Make, tie and check the weights; transformers wants this called last in `__init__`."""
     module.post_init()
 
 

@@ -1,4 +1,4 @@
-"""Which prompt, rule, k and region: `python scripts/embedded/choose.py FOLDER --out DIR`.
+"""Choice of prompt, rule, k and region: `python scripts/embedded/choose.py FOLDER --out DIR`.
 
 Heads are selected without labels on one set of calibration scenes. The rule, the prompt, k
 and the region are chosen with labels on another one. The exam's scenes are not opened: what was
@@ -59,7 +59,7 @@ FIRST_REGION = "half_level:level=0.5"  # with which heads are compared
 
 @dataclass(frozen=True)
 class Choice:
-    """What the calibration scenes decided."""
+    """The choice that the calibration scenes made."""
 
     prompt: str
     rule: str
@@ -71,7 +71,7 @@ class Choice:
 
     @property
     def total(self) -> float:
-        """What is compared."""
+        """The value that choices are compared by."""
         return self.pointing + self.accuracy
 
 

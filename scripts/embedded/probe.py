@@ -1,4 +1,4 @@
-"""What every head looks at, on calibration scenes: `python scripts/embedded/probe.py FOLDER`.
+"""Measure where every head looks, on calibration scenes: `python scripts/embedded/probe.py FOLDER`.
 
 Plain transformers with eager attention, and none of the engine's code: an independent
 check that localization heads have emerged, while the training still runs.
@@ -34,7 +34,7 @@ def smooth(maps: np.ndarray) -> np.ndarray:
 
 
 def hit(heat: np.ndarray, sample: Sample) -> bool:
-    """Whether the peak of a map on the token grid lies inside the object's mask."""
+    """Check whether the peak of a map on the token grid lies inside the object's mask."""
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)
     height, width = sample.mask.shape
     y = int((row + 0.5) * height / heat.shape[0])

@@ -1,4 +1,4 @@
-"""What the model's heads looked at on a set of samples, and what any subset of them answers."""
+"""Maps of the model's heads on a set of samples, and the answers of any subset of heads."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ PLACES = 9
 
 
 def word_targets(objects: Sequence[Placed], side: int) -> np.ndarray:
-    """Which words apply at each of the nine places: float32, (9, words)."""
+    """Mark the words that apply at each of the nine places: float32, (9, words)."""
     targets = np.zeros((PLACES, len(WORDS)), dtype=np.float32)
     for thing in objects:
         row = min(2, int(3 * (thing.top + thing.side / 2) / side))

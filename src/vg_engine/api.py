@@ -266,7 +266,7 @@ def _stated_options(found: model_source.Source, adapter: str) -> Mapping[str, An
 
 @contextmanager
 def _near(found: model_source.Source) -> Iterator[None]:
-    """Where an adapter finds no such model, say which known ones are called nearly so."""
+    """Add the nearest known names to the error of an adapter that finds no such model."""
     try:
         yield
     except ModelNotFoundError as error:
@@ -298,7 +298,7 @@ def _adapter(given: object | None, found: model_source.Source) -> tuple[str, obj
 
 
 def _original(found: model_source.Source) -> ModelError | None:
-    """What to do with a checkpoint as its authors published it, if it is one."""
+    """Make the error for a checkpoint in its authors' own format; None for any other."""
     for entry in entrypoints.installed(entrypoints.CONVERTERS):
         try:
             claimed = entry.load()().claims(found.config)

@@ -36,7 +36,7 @@ def fields_of(prompt: Given) -> Mapping[str, Any]:
 
 
 def of_fields(given: Given, fields: Mapping[str, Any]) -> Prompt:
-    """What the user gives, with `fields` where they give nothing.
+    """Make a prompt of the user's fields, with `fields` for those that the user leaves out.
 
     Raises:
         InputError: a prompt has no such field, or the field no such value.
@@ -90,7 +90,7 @@ def check_asks(hooks: Hooks, model: LoadedModel, chosen: HeadSet, prompt: Prompt
 
 
 def _complaint(hooks: Hooks, model: LoadedModel, prompt: Prompt) -> Exception | None:
-    """What the adapter says to a blank picture with that prompt."""
+    """Prepare a blank picture with that prompt; return the adapter's complaint, if any."""
     blank = Picture(np.full((_BLANK, _BLANK, 3), 127, np.uint8))
     try:
         hooks.prepare_inputs(model, [Scene(blank)], [Expression(0, "it")], prompt)

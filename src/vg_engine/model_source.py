@@ -1,4 +1,4 @@
-"""What a user calls a model: a name of the registry, a folder, a hub id, or a model in memory."""
+"""Sources of models: a name of the registry, a folder, a hub id, or a model in memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PATH = re.compile(r"[./~\\]|[A-Za-z]:[\\/]|.*/.*/")
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Where a model is.
+    """The place of a model, and what the registry knows of it.
 
     Attributes:
         source: folder or hub id, as the adapter takes it.

@@ -59,7 +59,7 @@ def tiny(folder: Path) -> None:
 
 
 class TestSquashedLlava(AdapterContract):
-    """What every adapter has to pass; pytest runs it."""
+    """The contract that every adapter has to pass; pytest runs it."""
 
     adapter: ClassVar[Any] = SquashedLlavaAdapter
     golden: ClassVar[Sequence[Golden]] = (

@@ -1,4 +1,4 @@
-"""What the user asks: pictures times texts, or the lines of a JSONL file."""
+"""Questions of the user: pictures times texts, or the lines of a JSONL file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Asked:
-    """What stood on the command line."""
+    """The questions as the command line gave them."""
 
     images: tuple[str, ...]
     texts: tuple[str, ...]
@@ -46,7 +46,7 @@ class Asked:
 
     @property
     def many(self) -> bool:
-        """Whether a failed record leaves the others alone."""
+        """True where a record that fails leaves the others alone."""
         return self.queries is not None
 
     def records(self) -> list[Record]:

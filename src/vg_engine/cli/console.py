@@ -1,4 +1,4 @@
-"""Where words go: results on stdout, everything else on stderr."""
+"""Output: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def progress(total: int) -> Iterator[Progress]:
 
 
 class _Rate(ProgressColumn):
-    """How many a second."""
+    """The column of the progress bar with the records per second."""
 
     def render(self, task: Task) -> Text:
         """The rate of a task, once it is known."""

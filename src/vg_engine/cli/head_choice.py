@@ -74,7 +74,7 @@ def use(name: str, models: Sequence[str], *, force: bool) -> list[dict[str, Any]
     notes += [note for key, source in keys.items() for note in _check_fits(chosen, key, source)]
     kept = _keep(chosen, path, force=force)
     done = [_done(key, chosen, catalog.set_default(key, chosen.name)) for key in keys]
-    # A mistake is one line: what else there is to say is said once all went well.
+    # A mistake is one line, so other notes wait until all went well.
     for note in [*notes, *kept]:
         console.say("note", note)
     return done

@@ -18,13 +18,13 @@ from vg_engine.registry import catalog
 _KEY = 18  # the width of the keys of a sheet
 _MOST = 40  # heads that a comparison shows people; programs get all
 _DIGITS = 4
-# What a set need not state, because it is so where nothing is said.
+# Defaults, which a set need not state.
 _PROMPT = {key: value for key, value in asdict(Prompt()).items() if value is not None}
 _TOLD_APART = ("controls", "notes", "prompt", "index_base")
 
 
 def summary(entry: HeadSet) -> dict[str, Any]:
-    """What a list tells of a head set."""
+    """Describe a head set, for the list of them."""
     return {
         "name": entry.name,
         "heads": [str(head) for head in entry.heads],
@@ -267,7 +267,7 @@ def compare(given: Sequence[tuple[str, HeadSet]]) -> HeadComparison:
 
 
 def _stated(entry: HeadSet) -> dict[str, Any]:
-    """What may differ between sets, one value per key."""
+    """Collect the settings that may differ between sets, one value per key."""
     return {
         "models": ", ".join(entry.model) or None,
         "layers": entry.layers or None,
@@ -293,7 +293,7 @@ def _data(entry: HeadSet) -> tuple[object, ...] | None:
 
 
 def _alike(values: Sequence[Any]) -> bool | None:
-    """Whether all are the same, sets if they share something; None where one says nothing."""
+    """Check whether values are equal, or sets overlap; None where one is not stated."""
     if any(value is None for value in values):
         return None
     if all(isinstance(value, set) for value in values):

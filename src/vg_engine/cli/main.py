@@ -64,7 +64,7 @@ class Commands(TyperGroup):
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; Ctrl-C is said before typer can swallow it."""
+        """Run the command; report Ctrl-C before typer can swallow it."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What the commands of the studies share: data sets by default, and what was typed when."""
+"""Parts that the commands of the studies share: default data sets, the command line, the date."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def data_name(given: str | None, model: str | None, default: str, example: str) 
 
 
 def written(**more: Any) -> dict[str, Any]:
-    """What a study keeps of the command: today's date and the line that was typed."""
+    """Collect what a study records of its command: the date and the command line."""
     return {
         "remarks": {"date": dt.datetime.now(dt.UTC).date().isoformat()},
         "command": command_line(),

@@ -32,7 +32,7 @@ _SEVERAL, _ON_A_SHEET = 2, 12  # answers from which a sheet is drawn, and that i
 
 @dataclass(frozen=True)
 class Wanted:
-    """What comes out.
+    """The output that the user wants.
 
     Attributes:
         out: folder for `results.jsonl` and pictures.

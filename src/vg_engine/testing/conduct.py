@@ -200,7 +200,7 @@ def _check_all_rows(opened: Opened, text: str, prompt: Prompt) -> None:
 
 
 def image_token(opened: Opened) -> str:
-    """What the tokenizer writes for one image token of a sequence."""
+    """Decode one image token of a sequence."""
     inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")])
     ids = inputs.tensors["input_ids"][0]
     first_head = AttentionRequest(opened.model.all_heads[:1])

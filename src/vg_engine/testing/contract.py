@@ -160,7 +160,7 @@ class AdapterContract:
     @pytest.fixture
     @classmethod
     def chosen_probes(cls, pytestconfig: pytest.Config) -> paint.Probes:
-        """How many cells are painted: as the command line says, else the class."""
+        """Number of painted cells: the command line's, else the class's."""
         chosen: paint.Probes = pytestconfig.getoption(summary.PROBES, None) or cls.probes
         return chosen
 

@@ -39,7 +39,7 @@ class SkippedError(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """The finding of one check.
 
     Attributes:
         check: its name.
@@ -66,7 +66,7 @@ class Patient:
 
     @property
     def exact(self) -> bool:
-        """Whether rows can be compared number by number."""
+        """True where rows can be compared number by number."""
         return self.opened.model.dtype in (torch.float32, torch.float64)
 
     @property
@@ -321,6 +321,6 @@ def _given_back(patient: Patient) -> str:
 
 
 def summary(findings: Sequence[Finding]) -> Mapping[str, int]:
-    """How many checks ended in which way."""
+    """Count the findings per status."""
     ordered = sorted(findings, key=lambda f: f.status)
     return {s: len(list(g)) for s, g in itertools.groupby(ordered, key=lambda f: f.status)}

@@ -71,7 +71,7 @@ class Opened:
         return found if isinstance(found, torch.nn.Module) else None
 
     def given(self, inputs: PreparedInputs) -> PreparedInputs:
-        """What the model itself gets: as the adapter says, else what was prepared."""
+        """Inputs of the model itself: as the adapter changes them, else as prepared."""
         known = getattr(self.adapter, "given", None)
         found: PreparedInputs = known(self.model, inputs) if known else inputs
         return found
@@ -132,7 +132,7 @@ def image_positions(views: Sequence[View]) -> Int64[np.ndarray, " tokens"]:
 
 
 def padding(inputs: PreparedInputs, sequence: int, keys: int) -> Bool[torch.Tensor, " keys"]:
-    """Which keys of a sequence are padding, by the attention mask that the adapter made.
+    """Mark the keys of a sequence that are padding, by the adapter's attention mask.
 
     Args:
         inputs: with an `attention_mask` of two dimensions, or of four (batch x 1 x rows x keys).

@@ -51,7 +51,7 @@ Probes = Literal["few", "all"]
 
 @dataclass
 class PaintReport:
-    """What a probe found.
+    """The result of a paint probe.
 
     Attributes:
         planned: probes that were planned.
@@ -131,7 +131,7 @@ def probe(
 
 
 def _count(views: Sequence[View], probes: Probes) -> int | None:
-    """How many cells of each view are painted; None for all that there are to choose from."""
+    """Number of painted cells per view; None paints all that there are to choose from."""
     return None if probes == "all" else min(_MOST, max(_FEWEST, _FEW // len(views)))
 
 

@@ -38,7 +38,7 @@ _ORDER = (1, 0, 2, 1)  # which picture each expression is about: never the one o
 
 @dataclass(frozen=True)
 class Parity:
-    """What was measured.
+    """The result of a parity check.
 
     Attributes:
         error: largest difference of any entry, over all layers, heads and chosen rows.
@@ -186,7 +186,7 @@ def rounding(
     *,
     without: tuple[str, ...] = (),
 ) -> float | None:
-    """How far eager rows are from those of the same weights in float64, on this processor.
+    """Measure how far eager rows are from those of the same weights in float64, on this processor.
 
     Returns:
         The largest difference; None where the model does not run in float64.

@@ -1,4 +1,4 @@
-"""What an adapter declares beyond the plain way: kept prefixes and packed expressions.
+"""Checks of what an adapter may declare: kept prefixes and packed expressions.
 
 Both are exact or they are nothing: attention to the picture must be what it is when each
 expression is asked alone, also after another picture went through the model.

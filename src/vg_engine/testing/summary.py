@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def measured(reports: Iterable[Any]) -> dict[str, dict[str, Any]]:
-    """What passed contracts recorded: contract -> adapter, parity, paint."""
+    """Records of passed contracts: contract -> adapter, parity, paint."""
     table: dict[str, dict[str, Any]] = {}
     for report in reports:
         properties = dict(getattr(report, "user_properties", ()))

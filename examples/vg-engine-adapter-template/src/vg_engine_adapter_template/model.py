@@ -7,7 +7,7 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 
 class SquashedLlavaConfig(LlavaConfig):
-    """What the config.json of such a model holds."""
+    """Configuration of such a model, as its config.json holds it."""
 
     model_type = "squashed_llava"
 

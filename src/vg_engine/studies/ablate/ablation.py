@@ -45,7 +45,7 @@ DEARER = ("entropy", "query_row")  # each row takes passes of its own
 
 @dataclass(frozen=True)
 class AblateSettings:
-    """What is varied, and how it is scored.
+    """Settings of an ablation.
 
     Attributes:
         tables: names of `TABLES` and `DEARER`.

@@ -64,7 +64,7 @@ def read_batch(
 def read_sample(
     engine: Engine, plan: VariantPlan, seen: Sequence[HeadMaps], opened: OpenSample
 ) -> list[Outcome]:
-    """What each reading of the plan is worth on one sample; what is the same is read once.
+    """Score each reading of the plan on one sample; equal readings are read once.
 
     All sums of heads that are smoothed alike are smoothed at once.
 

@@ -159,7 +159,7 @@ def _drawn(samples: Sequence[Sample], settings: DiscoverSettings) -> tuple[Sampl
 
 
 def _missing(rule: NamedRule, samples: Sequence[Sample]) -> str:
-    """What data must have for a rule and this has not; empty if nothing."""
+    """Say what a rule needs and the data lacks; empty if nothing."""
     needs = frozenset(rule.rule.needs)
     unknown = needs - set(head_statistics.COLUMNS)
     if unknown:
@@ -172,7 +172,7 @@ def _missing(rule: NamedRule, samples: Sequence[Sample]) -> str:
 
 
 def _has_pairs(samples: Sequence[Sample]) -> bool:
-    """Whether two sentences about one picture mean different things."""
+    """Check whether two expressions about one picture mean different things."""
     first: dict[str, Sample] = {}
     return any(
         not first.setdefault(sample.picture, sample).same_target(sample) for sample in samples

@@ -60,7 +60,7 @@ class VariantTable:
 
     @property
     def distinct(self) -> tuple[VariantScores, ...]:
-        """The rows, neighbours of one reading joined: what need not be told twice."""
+        """The rows, with neighbours of one reading joined."""
         joined: list[list[VariantScores]] = []
         for row in self.rows:
             if joined and joined[-1][0].variant.readings == row.variant.readings:
@@ -71,7 +71,7 @@ class VariantTable:
 
     @property
     def finding(self) -> str:
-        """What a table of choices of heads says beside its scores; empty for others."""
+        """The sentence under a table of head choices, on how much they differ; empty for others."""
         if self.sheet.name != "per_sample":
             return ""
         choices = [frozenset(row.variant.heads) for row in self.rows]
@@ -113,7 +113,7 @@ def row_json(row: VariantScores, n: int) -> dict[str, Any]:
 
 
 class Scored:
-    """What the journal's records are worth, reading by reading; numbers alone stay in memory.
+    """Outcomes of the journal's records, reading by reading; only numbers stay in memory.
 
     Args:
         made: makes a fresh iterator over the records, faults among them.
@@ -187,7 +187,7 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class Ablation:
-    """What was measured.
+    """The result of an ablation.
 
     Attributes:
         calibration: the heads, by every way of choosing them.

@@ -1,4 +1,4 @@
-"""What an ablation varies: the rows of its tables, and the few readings that they share.
+"""Variants of an ablation: the rows of its tables, and the few readings that they share.
 
 Many rows read the same thing: k = 3, sigma 1.0 and kernel 7 are one reading. Each distinct one is
 read once per sentence.
@@ -37,7 +37,7 @@ class Reading:
 
     @property
     def same(self) -> tuple[Any, ...]:
-        """What distinguishes it: a sum does not ask for the order of its heads."""
+        """Key by which equal readings are found; the order of heads does not change their sum."""
         return frozenset(self.heads), self.sigma, self.kernel, self.region, self.prompt
 
     def to_json(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class VariantPlan:
 
 
 def informed(region: Region, sigma: float, kernel: int) -> Region:
-    """A region that undoes the smoothing is told what that was, unless its user said so."""
+    """Give a region that undoes the smoothing the smoothing's sigma, unless its user did."""
     try:
         known = inspect.signature(region).parameters
     except (TypeError, ValueError):  # made without a signature

@@ -161,7 +161,7 @@ def _read(kept: SavedRecords, row: TableEntry) -> _Column:
 
 
 def _fit(one: Outcome) -> float:
-    """How well an answer fits: IoU of boxes, else of masks, else whether the peak is right."""
+    """Rate an answer: by the IoU of boxes, else of masks, else by pointing."""
     if not one.target:
         return float(not one.found)
     if not math.isnan(one.iou):
@@ -172,7 +172,7 @@ def _fit(one: Outcome) -> float:
 
 
 def _both(a: _Column, b: _Column, name: str, joined: tuple[Int64[np.ndarray, " n"], ...]) -> bool:
-    """Whether both sides were measured by it, and it says something new."""
+    """Check whether both sides were measured by a metric, and it says something new."""
     if name in OF_MIXED and not a.mixed:
         return False
     place = [one.name for one in METRICS].index(name)

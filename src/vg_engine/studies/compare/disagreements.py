@@ -42,7 +42,7 @@ def find_disagreements(
     ids: Sequence[str],
     gains: Float64[np.ndarray, " n"],
 ) -> tuple[tuple[Disagreement, ...], tuple[Disagreement, ...]]:
-    """Where A does much better, and where B does, the largest difference first.
+    """Find the samples where A does much better, and where B does, largest difference first.
 
     Args:
         kept: the records of both sides.

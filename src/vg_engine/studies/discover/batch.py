@@ -29,7 +29,7 @@ _SINGLES = (head_statistics.IOU, head_statistics.HIT)
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is measured.
+    """The measurements to take.
 
     Attributes:
         columns: their names (`vg_engine.core.selection.head_statistics.COLUMNS`).
@@ -45,12 +45,12 @@ class Measurement:
 
     @property
     def pairs(self) -> bool:
-        """Whether sentences about one picture are compared."""
+        """True where expressions about one picture are compared."""
         return not self.columns.isdisjoint(_PAIRS)
 
     @property
     def contrasts(self) -> bool:
-        """Whether the neutral prompt is asked as well."""
+        """True where the neutral prompt is asked as well."""
         return not self.columns.isdisjoint(_CONTRASTS)
 
 
@@ -215,7 +215,7 @@ def _columns(
 def _own(
     engine: Engine, maps: HeadMaps, picture: Picture, sample: Sample | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How well each head alone does on one sample; NaN where nobody asks or the truth is open."""
+    """Score each head alone on one sample; NaN where it is not asked for or has no true box."""
     if sample is None or sample.boxes is None or not len(sample.boxes):
         none = np.full(len(maps.heads), np.nan, dtype=np.float32)
         return none, none

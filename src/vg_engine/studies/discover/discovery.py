@@ -48,7 +48,7 @@ _EXAMPLES = 6  # pictures in the report
 
 @dataclass(frozen=True)
 class DiscoverSettings:
-    """How heads are looked for; the defaults are the paper's.
+    """Settings of a discovery; the defaults are the paper's.
 
     Attributes:
         samples, draws, seed: sentences per random draw, number of draws.
@@ -299,7 +299,7 @@ def _work(
 
 
 def _observations(engine: Engine, journal: Journal, drawn: Draws) -> DrawnStatistics:
-    """What the journal holds, read from it a batch at a time."""
+    """Read the journal's statistics, a batch at a time."""
     place = {int(index): row for row, index in enumerate(drawn.index)}
 
     def blocks() -> Iterator[Block]:

@@ -51,7 +51,7 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class Discovery:
-    """What was found.
+    """The result of a discovery.
 
     Attributes:
         found: selection per rule, as the user named it; the first is the chosen one.

@@ -76,7 +76,7 @@ def score_batch(
 
 
 def main_answer(engine: Engine, plan: EntryPlan, seen: HeadMaps, picture: Picture) -> Grounding:
-    """What `engine.ground` answers, before its post-processors."""
+    """Answer as `engine.ground` does, before its post-processors."""
     return engine.read(seen, picture, plan.main.heads or auto_heads(engine, seen))
 
 

@@ -21,7 +21,7 @@ LEFT = 32  # heads that go on
 
 
 class BestHead:
-    """Which of the heads are read, and which is best. It follows from the records alone.
+    """The heads that are still read, and the best of them; the records alone decide.
 
     Args:
         name: of the entry.
@@ -38,7 +38,7 @@ class BestHead:
 
     @property
     def halved(self) -> bool:
-        """Whether some heads were left behind."""
+        """True where some heads were dropped."""
         return len(self.heads) < self.started
 
     def add(self, records: Iterable[Mapping[str, Any]]) -> None:
@@ -64,7 +64,7 @@ class BestHead:
 
     @property
     def measure(self) -> str:
-        """What it is best at."""
+        """The metric by which the best head is chosen."""
         return "mean IoU" if self._fit[1].any() else "pointing"
 
     def _order(self) -> list[int]:

@@ -31,7 +31,7 @@ Records = Callable[[], Iterator[Record]]
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """What the records hold, sample by sample.
+    """The contents of the records, sample by sample.
 
     Attributes:
         entries: as they were planned; the oracle now names its head.
@@ -104,7 +104,7 @@ def read_columns(records: Records, entries: Sequence[TableEntry]) -> Columns:
 
 
 def is_mixed(record: Record) -> bool:
-    """Whether a sample has no target or several."""
+    """Check whether a sample has no target or several."""
     return not has_target(record) or len(record["boxes"] or [0]) > 1
 
 
@@ -160,7 +160,7 @@ def first_pass(
 
 
 def parts_of(worths: Sequence[Outcome]) -> Float64[np.ndarray, "draws metrics 2"]:
-    """What each answer to a sample adds to each metric."""
+    """Collect what each answer to a sample adds to each metric."""
     table = [[metric.part(one) or (0.0, 0.0) for metric in METRICS] for one in worths]
     return np.array(table, dtype=np.float64)
 
@@ -182,7 +182,7 @@ def _ratio(
 
 
 def _reached(worths: Sequence[Outcome]) -> Float64[np.ndarray, "2 thresholds"]:
-    """Which thresholds an IoU reaches, and whether there is one; the mean over draws."""
+    """Mark the thresholds that an IoU reaches, and whether there is an IoU; mean over draws."""
     ious = np.array([one.iou for one in worths])
     known = ~np.isnan(ious)
     right = known[:, None] & (np.nan_to_num(ious)[:, None] >= np.array(THRESHOLDS))
@@ -191,7 +191,7 @@ def _reached(worths: Sequence[Outcome]) -> Float64[np.ndarray, "2 thresholds"]:
 
 @dataclass
 class _Gathered:
-    """What is gathered beside the metrics as records go by."""
+    """Facts that are collected beside the metrics, record by record."""
 
     ids: list[str] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
@@ -231,7 +231,7 @@ def _place(case: tuple[float, int, Any]) -> tuple[float, int]:
 
 
 def _fit(record: Record, worth: Outcome) -> float:
-    """How well an answer fits, for the best and worst cases.
+    """Rate an answer, to find the best and worst cases.
 
     The generalised IoU tells apart boxes that miss by little and by much. Without one true box the
     masks' IoU counts, then whether the peak is right; without a target, whether nothing was found.

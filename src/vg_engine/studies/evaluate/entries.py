@@ -49,12 +49,12 @@ class TableEntry:
 
     @property
     def control(self) -> bool:
-        """Whether it only stands there to be beaten."""
+        """True for a control."""
         return self.kind in _CONTROLS
 
     @property
     def several(self) -> bool:
-        """Whether a sample has several answers: one per draw, or per head."""
+        """True where a sample has several answers: one per draw, or per head."""
         return self.kind in ("random", "single")
 
 
@@ -99,7 +99,7 @@ def make_plan(
     controls: bool = True,
     oracle: bool = True,
 ) -> EntryPlan:
-    """Who is measured beside the engine's own heads.
+    """Plan the entries that are measured beside the engine's own heads.
 
     Args:
         engine: its own head set (or `auto`) is the main entry.
@@ -152,7 +152,7 @@ def make_plan(
 
 
 def named(text: str) -> HeadSet | None:
-    """What `--heads` says: a head set by name or file, a list of heads, or (None) `auto`.
+    """Read `--heads`: a head set by name or file, a list of heads, or (None) `auto`.
 
     Raises:
         HeadSetNotFoundError, HeadsError: it is none of these.
@@ -162,7 +162,7 @@ def named(text: str) -> HeadSet | None:
 
 
 def found_here(sets: Iterable[HeadSet | None], data: DataSet) -> Iterator[str]:
-    """Which head sets were found on the very data that is scored: their scores are too good."""
+    """Name the head sets found on the very data that is scored: their scores are too good."""
     for heads in sets:
         if heads is not None and heads.provenance.get("data_revision") == data.revision:
             yield (
@@ -172,7 +172,7 @@ def found_here(sets: Iterable[HeadSet | None], data: DataSet) -> Iterator[str]:
 
 
 def as_settings(plan: EntryPlan) -> dict[str, Any]:
-    """What records depend on."""
+    """Write the plan as settings of the journal: all that records depend on."""
     return {
         "prompts": [
             {"form": p.form, "template": p.template, "query_row": p.query_row, "system": p.system}

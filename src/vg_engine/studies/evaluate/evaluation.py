@@ -42,7 +42,7 @@ from vg_engine.studies.shared.resumable import (
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """How answers are scored.
+    """Settings of an evaluation.
 
     Attributes:
         controls: random heads, the mean of all heads, the centre box.
@@ -226,7 +226,7 @@ def _made(
 
 
 def _notes(columns: Columns) -> Iterator[str]:
-    """What the data cannot tell."""
+    """Name the metrics that this data cannot measure."""
     main = columns.parts[columns.entries[0].name]
     if not main["miou"].counted:
         yield "no sample has exactly one true box: Acc@IoU and mIoU are not measured (n/a)"

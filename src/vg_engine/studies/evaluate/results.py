@@ -45,7 +45,7 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What the answers are worth.
+    """The result of an evaluation.
 
     Attributes:
         table: all samples, the main entry first.
@@ -75,7 +75,7 @@ class Evaluation:
 
     @property
     def pictures(self) -> int:
-        """How many pictures the samples are about."""
+        """Number of pictures that the samples are about."""
         return len(set(self.columns.pictures))
 
     def to_json(self) -> dict[str, Any]:

@@ -181,7 +181,7 @@ def _groups(
 
 
 def against_main(columns: Columns, *, resamples: int, seed: int = 0) -> list[Against]:
-    """How much better the main entry is than each other one, on the same samples."""
+    """Compare the main entry with each other one on the same samples."""
     names = [name for name in _COMPARED if name in metrics_of(columns)]
     main, *others = columns.entries
     found = []

@@ -1,1 +1,1 @@
-"""What several studies use: journals, samples, predictions and their records."""
+"""Parts that several studies use: journals, samples, predictions and their records."""

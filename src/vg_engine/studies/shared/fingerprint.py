@@ -1,4 +1,4 @@
-"""Which model it was: a fingerprint of its files, so that work on another one is not mixed in."""
+"""Fingerprint of a model's files, so that work on another model is not mixed in."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ Record = dict[str, Any]
 
 
 def of_sample(opened: OpenSample) -> Record:
-    """The record of a sample that nobody has answered yet."""
+    """Make the record of a sample, still without answers."""
     sample, truth = opened.sample, opened.truth
     area = true_area(truth.boxes, truth.mask)
     return {
@@ -68,7 +68,7 @@ def of_answer(given: Prediction, worth: Outcome) -> Record:
 
 
 def of_answers(worths: Sequence[Outcome]) -> Record:
-    """The answers of several draws or heads, only what they are worth; what nobody has is None."""
+    """Write the outcomes of several draws or heads; a column without values is None."""
     columns: Record = {
         "iou": [cut(one.iou) for one in worths],
         "inter": [one.inter for one in worths],
@@ -80,7 +80,7 @@ def of_answers(worths: Sequence[Outcome]) -> Record:
 
 
 def outcomes(answer: Mapping[str, Any], *, target: bool) -> list[Outcome]:
-    """What an answer, or each of several, was worth."""
+    """Read the outcome of an answer, or of each of several, from its record."""
     if not isinstance(answer["hit"], str):
         return [
             Outcome(
@@ -106,7 +106,7 @@ def outcomes(answer: Mapping[str, Any], *, target: bool) -> list[Outcome]:
 
 
 def has_target(record: Mapping[str, Any]) -> bool:
-    """Whether the picture holds what the sentence means."""
+    """Check whether the picture holds what the expression means."""
     return bool(record["boxes"]) if record["boxes"] is not None else record["area"] > 0
 
 

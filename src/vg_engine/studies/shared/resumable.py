@@ -42,7 +42,7 @@ class SampleList:
 
     @property
     def digest(self) -> str:
-        """Which records there are, in their order: work on another list is other work."""
+        """Digest of the list of records, in order: work on another list is other work."""
         return digest([*((one.id, one.picture) for one in self.samples), *map(asdict, self.faults)])
 
     def check_truth(self) -> None:
@@ -220,7 +220,7 @@ def _faults(records: Iterable[Mapping[str, Any]]) -> list[Fault]:
 
 
 def asking(engine: Engine) -> dict[str, Any]:
-    """How the engine asks, as far as maps depend on it: model, adapter, prompt, precision."""
+    """Collect the settings that maps depend on: model, adapter, prompt, precision."""
     prompt = engine.settings.prompt
     stamp = engine.stamp()
     # A folder counts by its name and what is in it, wherever it lies.
