@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 import vg_engine
 from vg_engine.cli import console, options
+from vg_engine.cli.options import option
 from vg_engine.cli.studies import CALIBRATION, FRESH, is_embedded, written
 from vg_engine.core.errors import InputError
 from vg_engine.engine_spec import EngineSpec
@@ -22,77 +21,60 @@ def ablate(
     *,
     calibration: Annotated[
         str | None,
-        typer.Option(
-            metavar="DATA",
-            rich_help_panel=_WHAT,
-            help="Heads are chosen on it: READER:PATH?options, as refcoco:/data/refer?split=train; "
+        option(
+            "DATA",
+            "Heads are chosen on it: READER:PATH?options, as refcoco:/data/refer?split=train; "
             "drawn scenes without it, for the embedded model.",
+            _WHAT,
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(
-            metavar="DATA",
-            rich_help_panel=_WHAT,
-            help="What they are scored on, other pictures with true boxes or masks.",
-        ),
+        option("DATA", "What they are scored on, other pictures with true boxes or masks.", _WHAT),
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(
-            min=1, metavar="N", help="Score only the first N samples.", rich_help_panel=_WHAT
-        ),
+        option("N", "Score only the first N samples.", _WHAT, min=1),
     ] = None,
     samples: Annotated[
         int,
-        typer.Option(
-            min=1, metavar="N", help="Calibration sentences per draw.", rich_help_panel=_WHAT
-        ),
+        option("N", "Calibration sentences per draw.", _WHAT, min=1),
     ] = 1000,
     draws: Annotated[
         int,
-        typer.Option(min=1, metavar="N", help="Draws of them.", rich_help_panel=_WHAT),
+        option("N", "Draws of them.", _WHAT, min=1),
     ] = 5,
     seed: Annotated[
         int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Of draws, random heads and intervals.",
-            rich_help_panel=_WHAT,
-        ),
+        option("N", "Of draws, random heads and intervals.", _WHAT, min=0),
     ] = 0,
     mode: Annotated[
         str,
-        typer.Option(
-            metavar="MODE",
-            rich_help_panel=_HEADS,
-            help="The rule of the default row; all others stand in table criteria.",
-        ),
+        option("MODE", "The rule of the default row; all others stand in table criteria.", _HEADS),
     ] = "paper",
     tables: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAMES",
-            rich_help_panel=_HEADS,
-            help="Some of k,criteria,sigma,kernel,per_sample,region,spearman, which are made "
+        option(
+            "NAMES",
+            "Some of k,criteria,sigma,kernel,per_sample,region,spearman, which are made "
             "without it; entropy and query_row look at the calibration data anew for each row.",
+            _HEADS,
         ),
     ] = None,
     resamples: Annotated[
         int,
-        typer.Option(min=1, metavar="N", help="Of the intervals.", rich_help_panel=_HEADS),
+        option("N", "Of the intervals.", _HEADS, min=1),
     ] = 2000,
     spec: EngineSpec,
     out: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "DIR",
+            "Folder of ablation.json, report.html and journals; out/ablate without it. A "
+            "stopped run goes on there.",
+            options.OUT,
             "--out",
             "-o",
-            metavar="DIR",
-            rich_help_panel=options.OUT,
-            help="Folder of ablation.json, report.html and journals; out/ablate without it. A "
-            "stopped run goes on there.",
         ),
     ] = None,
     strict: options.Strict = False,

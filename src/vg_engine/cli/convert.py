@@ -13,6 +13,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vg_engine.cli import console
+from vg_engine.cli.options import flag, option
 
 STOPPED = 130
 _FIRST, _EVERY = 2.0, 10.0  # seconds until the first line of progress, and between lines
@@ -25,14 +26,10 @@ def convert(
     target: Annotated[Path, typer.Argument(metavar="DST", help="A new folder.")],
     vision_tower: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The vision tower of a checkpoint that holds none."),
+        option("DIR", "The vision tower of a checkpoint that holds none."),
     ] = None,
-    base: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The model that delta weights belong to.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", help="Print the report as JSON.")
-    ] = False,
+    base: Annotated[Path | None, option("DIR", "The model that delta weights belong to.")] = None,
+    as_json: Annotated[bool, flag("Print the report as JSON.", None, "--json")] = False,
 ) -> None:
     """Turn an original checkpoint (.bin or safetensors) into a folder to load.
 

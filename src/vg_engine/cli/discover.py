@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 import vg_engine
 from vg_engine.cli import console, options
+from vg_engine.cli.options import option
 from vg_engine.cli.studies import CALIBRATION, data_name, written
 from vg_engine.engine_spec import EngineSpec
 
@@ -24,99 +23,70 @@ def discover(
     *,
     data: Annotated[
         str | None,
-        typer.Option(
-            metavar="DATA",
-            rich_help_panel=_WHAT,
-            help="READER:PATH?options, as refcoco:/data/refer?split=train; drawn scenes without "
+        option(
+            "DATA",
+            "READER:PATH?options, as refcoco:/data/refer?split=train; drawn scenes without "
             "it, for the embedded model.",
+            _WHAT,
         ),
     ] = None,
-    samples: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Sentences per draw.", rich_help_panel=_WHAT)
-    ] = 1000,
-    draws: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Random draws.", rich_help_panel=_WHAT)
-    ] = 5,
-    seed: Annotated[
-        int, typer.Option(metavar="N", help="Of the draws.", rich_help_panel=_WHAT)
-    ] = 0,
+    samples: Annotated[int, option("N", "Sentences per draw.", _WHAT, min=1)] = 1000,
+    draws: Annotated[int, option("N", "Random draws.", _WHAT, min=1)] = 5,
+    seed: Annotated[int, option("N", "Of the draws.", _WHAT)] = 0,
     mode: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="MODE",
-            rich_help_panel=_WHICH,
-            help="paper, supervised, contrastive, sensitivity, consensus, paper+sensitivity, ...; "
+        option(
+            "MODE",
+            "paper, supervised, contrastive, sensitivity, consensus, paper+sensitivity, ...; "
             "paper:per_sample=5 sets an option. Repeats: the first chooses the heads, the others "
             "stand beside it in the report.",
+            _WHICH,
         ),
     ] = None,
-    k: Annotated[
-        int, typer.Option("--k", min=1, metavar="K", help="Heads to fix.", rich_help_panel=_WHICH)
-    ] = 3,
+    k: Annotated[int, option("K", "Heads to fix.", _WHICH, "--k", min=1)] = 3,
     per_sample: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            rich_help_panel=_WHICH,
-            help="Heads of lowest entropy that a sentence votes for; 10 without it.",
+        option(
+            "N", "Heads of lowest entropy that a sentence votes for; 10 without it.", _WHICH, min=1
         ),
     ] = None,
     cut: Annotated[
         float,
-        typer.Option(
-            metavar="C",
-            rich_help_panel=_WHICH,
-            help="For the entropy a cell counts above C times its map's mean.",
-        ),
+        option("C", "For the entropy a cell counts above C times its map's mean.", _WHICH),
     ] = 1.0,
-    connectivity: Annotated[
-        int, typer.Option(metavar="4|8", help="Of the entropy's parts.", rich_help_panel=_WHICH)
-    ] = 8,
+    connectivity: Annotated[int, option("4|8", "Of the entropy's parts.", _WHICH)] = 8,
     weighting: Annotated[
         str,
-        typer.Option(
-            metavar="KIND",
-            help="The entropy weighs parts by area or by mass.",
-            rich_help_panel=_WHICH,
-        ),
+        option("KIND", "The entropy weighs parts by area or by mass.", _WHICH),
     ] = "area",
     neutral: Annotated[
         str,
-        typer.Option(
-            metavar="TEXT",
-            help="The neutral prompt of mode contrastive.",
-            rich_help_panel=_WHICH,
-        ),
+        option("TEXT", "The neutral prompt of mode contrastive.", _WHICH),
     ] = "describe the image",
     singles: Annotated[
         int,
-        typer.Option(
+        option(
+            "N",
+            "Sentences on which each head's own box is measured, where boxes are known.",
+            _WHICH,
             min=0,
-            metavar="N",
-            rich_help_panel=_WHICH,
-            help="Sentences on which each head's own box is measured, where boxes are known.",
         ),
     ] = 200,
     spec: EngineSpec,
     out: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "DIR",
+            "Folder of head set, tables, report and journal; out/discover without it. A "
+            "stopped run goes on there.",
+            options.OUT,
             "--out",
             "-o",
-            metavar="DIR",
-            rich_help_panel=options.OUT,
-            help="Folder of head set, tables, report and journal; out/discover without it. A "
-            "stopped run goes on there.",
         ),
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Of the head set; MODEL-MODE without it.",
-            rich_help_panel=options.OUT,
-        ),
+        option("NAME", "Of the head set; MODEL-MODE without it.", options.OUT),
     ] = None,
     strict: options.Strict = False,
     as_json: options.Json = False,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,74 +11,33 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vg_engine.cli import config, console
+from vg_engine.cli import console, options
 from vg_engine.engine_spec import EngineSpec
 
 if TYPE_CHECKING:
     from vg_engine.testing.doctor import Finding
 
 UNWELL = 1
+_MODEL = Annotated[
+    str | None,
+    typer.Argument(metavar="[MODEL]", help="Folder, hub id or known name; else the embedded."),
+]
 _STYLES = {"ok": "green", "failed": "bold red", "skipped": "yellow"}
 
 
+@options.with_engine(model=_MODEL, reads=False)
 def doctor(
-    context: typer.Context,
     *,
-    model: Annotated[
-        str | None,
-        typer.Argument(metavar="[MODEL]", help="Folder, hub id or known name; else the embedded."),
-    ] = None,
-    adapter: Annotated[
-        str | None,
-        typer.Option("--adapter", "-a", metavar="NAME", help="Instead of the model type's own."),
-    ] = None,
-    revision: Annotated[str | None, typer.Option(metavar="REV", help="Of a hub id.")] = None,
-    device: Annotated[
-        str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")
-    ] = "auto",
-    dtype: Annotated[
-        str, typer.Option(metavar="NAME", help="float32 compares numbers, half precision rankings.")
-    ] = "auto",
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option("--trust-remote-code", metavar="", help="Run code of the repository."),
-    ] = False,
-    geometry: Annotated[
-        str | None,
-        typer.Option(metavar="KIND", help="crop or pad, for models that know both."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", help="One JSON record per line.")
-    ] = False,
-    _config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            metavar="FILE",
-            callback=config.apply,
-            is_eager=True,
-            help="Options from a YAML file; the command line wins.",
-        ),
-    ] = None,
+    spec: EngineSpec,
+    as_json: options.Json = False,
+    _config: options.Config = None,
 ) -> None:
     """Check an adapter on your own checkpoint: rows, cells, prompts, padding, threads.
 
-    Exits with 1 if a check fails, and says what to report.
+    In float32 it compares numbers, in half precision rankings. Exits with 1 if a check fails, and
+    says what to report.
     """
     from vg_engine import checkpoints  # noqa: PLC0415 - pydantic and more, for the work alone
-
-    options = dict(config.nested(context, config.OPTIONS))
-    if geometry is not None:
-        options["geometry"] = geometry
-    spec = EngineSpec(
-        model=model,
-        adapter=adapter,
-        options=options,
-        revision=revision,
-        device=device,
-        dtype=dtype,
-        trust_remote_code=trust_remote_code,
-    )
 
     def found(finding: Finding) -> None:
         if as_json:

@@ -10,6 +10,7 @@ import typer
 
 import vg_engine
 from vg_engine.cli import console, options
+from vg_engine.cli.options import flag, option
 from vg_engine.cli.studies import EXAM, command_line, data_name, written
 from vg_engine.core.errors import InputError
 from vg_engine.engine_spec import EngineSpec
@@ -29,83 +30,73 @@ def evaluate(
     *,
     data: Annotated[
         str | None,
-        typer.Option(
-            metavar="DATA",
-            rich_help_panel=_WHAT,
-            help="READER:PATH?options, as refcoco:/data/refer?split=testA; the exam's scenes "
+        option(
+            "DATA",
+            "READER:PATH?options, as refcoco:/data/refer?split=testA; the exam's scenes "
             "without it, for the embedded model.",
+            _WHAT,
         ),
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Only the first N samples.", rich_help_panel=_WHAT),
+        option("N", "Only the first N samples.", _WHAT, min=1),
     ] = None,
     heads: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="HEADS",
-            rich_help_panel=_WHAT,
-            help="A head set, its YAML file, L14H24,L14H13,..., or auto. Repeats: the first is the "
+        option(
+            "HEADS",
+            "A head set, its YAML file, L14H24,L14H13,..., or auto. Repeats: the first is the "
             "one that is scored, the others are further rows.",
+            _WHAT,
         ),
     ] = None,
     random_draws: Annotated[
         int,
-        typer.Option(min=1, metavar="N", help="Of random heads.", rich_help_panel=_BESIDE),
+        option("N", "Of random heads.", _BESIDE, min=1),
     ] = 20,
     no_oracle: Annotated[
         bool,
-        typer.Option(
+        flag(
+            "Without the best single head, which is chosen on the scored samples.",
+            _BESIDE,
             "--no-oracle",
-            metavar="",
-            rich_help_panel=_BESIDE,
-            help="Without the best single head, which is chosen on the scored samples.",
         ),
     ] = False,
     no_controls: Annotated[
         bool,
-        typer.Option(
+        flag(
+            "Without random heads, all heads, single heads and centre box: faster.",
+            _BESIDE,
             "--no-controls",
-            metavar="",
-            rich_help_panel=_BESIDE,
-            help="Without random heads, all heads, single heads and centre box: faster.",
         ),
     ] = False,
     resamples: Annotated[
         int,
-        typer.Option(min=1, metavar="N", help="Of the intervals.", rich_help_panel=_BESIDE),
+        option("N", "Of the intervals.", _BESIDE, min=1),
     ] = 2000,
     seed: Annotated[
         int,
-        typer.Option(
-            min=0, metavar="N", help="Of random heads and intervals.", rich_help_panel=_BESIDE
-        ),
+        option("N", "Of random heads and intervals.", _BESIDE, min=0),
     ] = 0,
     compare: Annotated[
         tuple[str, str] | None,
-        typer.Option(
-            metavar="A B",
-            rich_help_panel=_PAIR,
-            help="Folders of two evaluations: their differences on what both scored.",
-        ),
+        option("A B", "Folders of two evaluations: their differences on what both scored.", _PAIR),
     ] = None,
     contestant: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            rich_help_panel=_PAIR,
-            help="Which row to compare; the first without it. Given twice: A's, then B's.",
+        option(
+            "NAME", "Which row to compare; the first without it. Given twice: A's, then B's.", _PAIR
         ),
     ] = None,
     spec: EngineSpec,
     out: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "DIR",
+            "Folder of records.jsonl, eval.json and report.html. A stopped run goes on there.",
+            options.OUT,
             "--out",
             "-o",
-            metavar="DIR",
-            rich_help_panel=options.OUT,
-            help="Folder of records.jsonl, eval.json and report.html. A stopped run goes on there.",
         ),
     ] = None,
     strict: options.Strict = False,

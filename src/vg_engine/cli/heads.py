@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from vg_engine.cli import console
 from vg_engine.cli.lists import Json, show_rows
+from vg_engine.cli.options import flag, option
 from vg_engine.core.errors import InputError
 
 
@@ -96,22 +97,21 @@ def use(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "MODEL",
+            "Folder, hub id or known name; repeats. Without it, the models of the set.",
+            None,
             "--model",
             "-m",
-            metavar="MODEL",
-            help="Folder, hub id or known name; repeats. Without it, the models of the set.",
         ),
     ] = None,
     reset: Annotated[
         list[str] | None,
-        typer.Option(
-            "--reset", metavar="MODEL", help="Forget what MODEL was told to use; repeats."
-        ),
+        option("MODEL", "Forget what MODEL was told to use; repeats.", None, "--reset"),
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", metavar="", help="Replace another set of the same name."),
+        flag("Replace another set of the same name.", None, "--force"),
     ] = False,
     as_json: Json = False,
 ) -> None:

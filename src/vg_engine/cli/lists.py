@@ -11,20 +11,19 @@ from rich.console import Console
 from rich.table import Table
 
 from vg_engine.cli import console
+from vg_engine.cli.options import flag
 from vg_engine.core.errors import PluginError
 from vg_engine.plugins import entrypoints
 from vg_engine.registry.adapters import model_types
 
-Json = Annotated[bool, typer.Option("--json", metavar="", help="One JSON record per line.")]
+Json = Annotated[bool, flag("One JSON record per line.", None, "--json")]
 MISTAKE = 2
 _WIDE = 200
 
 
 def adapters(
     *,
-    check: Annotated[
-        bool, typer.Option("--check", metavar="", help="Import each, and say which are broken.")
-    ] = False,
+    check: Annotated[bool, flag("Import each, and say which are broken.", None, "--check")] = False,
     as_json: Json = False,
 ) -> None:
     """List the installed adapters, without importing them."""

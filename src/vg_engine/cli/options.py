@@ -13,117 +13,103 @@ import typer
 from vg_engine.cli import config
 from vg_engine.engine_spec import MAX_PIXELS, EngineSpec
 
+
+def option(metavar: str, text: str, panel: str | None = None, *names: str, **more: Any) -> Any:
+    """Describe an option as typer wants it.
+
+    Args:
+        metavar: what stands for its value in the help; "" for a flag.
+        text: its help.
+        panel: of the help that it stands in.
+        names: `--name`, `-n`; made from the parameter's name where there are none.
+        more: as in `typer.Option`.
+    """
+    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel, **more)
+
+
+def flag(text: str, panel: str | None = None, *names: str, **more: Any) -> Any:
+    """Describe an option without a value."""
+    return option("", text, panel, *names, **more)
+
+
 MODEL, HOW, OUT = "Which model", "How to read it", "What comes out"
 
 Model = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "MODEL",
+        "Folder, hub id or known name; the embedded model without it.",
+        MODEL,
         "--model",
         "-m",
-        metavar="MODEL",
-        rich_help_panel=MODEL,
-        help="Folder, hub id or known name; the embedded model without it.",
     ),
 ]
 Adapter = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "NAME",
+        "Instead of the one for the model's type; vg-engine adapters lists them.",
+        MODEL,
         "--adapter",
         "-a",
-        metavar="NAME",
-        rich_help_panel=MODEL,
-        help="Instead of the one for the model's type; vg-engine adapters lists them.",
     ),
 ]
-Revision = Annotated[
-    str | None, typer.Option(metavar="REV", help="Of a hub id.", rich_help_panel=MODEL)
-]
-Device = Annotated[
-    str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=MODEL)
-]
+Revision = Annotated[str | None, option("REV", "Of a hub id.", MODEL)]
+Device = Annotated[str, option("NAME", "auto, cpu, cuda, cuda:1, mps.", MODEL)]
 Dtype = Annotated[
     str,
-    typer.Option(metavar="NAME", help="auto, float32, bfloat16, float16.", rich_help_panel=MODEL),
+    option("NAME", "auto, float32, bfloat16, float16.", MODEL),
 ]
 TrustRemoteCode = Annotated[
     bool,
-    typer.Option(
-        "--trust-remote-code",
-        metavar="",
-        rich_help_panel=MODEL,
-        help="Run code that the model's repository brings.",
-    ),
+    flag("Run code that the model's repository brings.", MODEL, "--trust-remote-code"),
 ]
 Region = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME",
-        help="paper, otsu, mean_std, ...; mean_std:c=1.5 sets a parameter.",
-        rich_help_panel=HOW,
-    ),
+    option("NAME", "paper, otsu, mean_std, ...; mean_std:c=1.5 sets a parameter.", HOW),
 ]
 PromptForm = Annotated[
     str | None,
-    typer.Option("--prompt", metavar="FORM", help="bare or chat.", rich_help_panel=HOW),
+    option("FORM", "bare or chat.", HOW, "--prompt"),
 ]
 QueryRow = Annotated[
     str | None,
-    typer.Option(
-        metavar="ROW",
-        help="expression_last, expression_all or prompt_last.",
-        rich_help_panel=HOW,
-    ),
+    option("ROW", "expression_last, expression_all or prompt_last.", HOW),
 ]
 Template = Annotated[
     str | None,
-    typer.Option(
-        metavar="TEXT",
-        help="Words around the sentence: 'where is {expression}'.",
-        rich_help_panel=HOW,
-    ),
+    option("TEXT", "Words around the sentence: 'where is {expression}'.", HOW),
 ]
 Geometry = Annotated[
     str | None,
-    typer.Option(
-        metavar="KIND", help="crop or pad, for models that know both.", rich_help_panel=HOW
-    ),
+    option("KIND", "crop or pad, for models that know both.", HOW),
 ]
 Postprocess = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="NAME",
-        help="A plugin that refines answers; repeats, in order.",
-        rich_help_panel=HOW,
-    ),
+    option("NAME", "A plugin that refines answers; repeats, in order.", HOW),
 ]
-BatchSize = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Queries per pass.", rich_help_panel=HOW)
-]
+BatchSize = Annotated[int, option("N", "Queries per pass.", HOW, min=1)]
 MaxPixels = Annotated[
     int,
-    typer.Option(min=1, metavar="N", help="Larger pictures are refused.", rich_help_panel=HOW),
+    option("N", "Larger pictures are refused.", HOW, min=1),
 ]
 Json = Annotated[
     bool,
-    typer.Option("--json", metavar="", help="One JSON record per line.", rich_help_panel=OUT),
+    flag("One JSON record per line.", OUT, "--json"),
 ]
 Strict = Annotated[
     bool,
-    typer.Option(
-        "--strict",
-        metavar="",
-        rich_help_panel=OUT,
-        help="Stop at the first record that cannot be used, instead of counting it.",
-    ),
+    flag("Stop at the first record that cannot be used, instead of counting it.", OUT, "--strict"),
 ]
 Config = Annotated[
     Path | None,
-    typer.Option(
+    option(
+        "FILE",
+        "Options from a YAML file; the command line wins.",
+        None,
         "--config",
-        metavar="FILE",
         callback=config.apply,
         is_eager=True,
-        help="Options from a YAML file; the command line wins.",
     ),
 ]
 
@@ -131,22 +117,28 @@ Config = Annotated[
 Command = Callable[..., None]
 
 
-def with_engine(*, heads: Any = None, postprocess: bool = False) -> Callable[[Command], Command]:
+def with_engine(
+    *, model: Any = Model, heads: Any = None, postprocess: bool = False, reads: bool = True
+) -> Callable[[Command], Command]:
     """Give a command the options that describe an engine, in place of its parameter `spec`.
 
     The command is called with an `EngineSpec` there, and with `context` if it asks for it.
 
     Args:
+        model: the annotation of the model: an option or an argument.
         heads: the annotation of `--heads`; None = the command has no such option, or its own.
         postprocess: offer `--postprocess`.
+        reads: offer the options that say how answers are asked for and read.
     """
-    offered = {
-        "model": (Model, None),
+    loading = {
+        "model": (model, None),
         "adapter": (Adapter, None),
         "revision": (Revision, None),
         "device": (Device, "auto"),
         "dtype": (Dtype, "auto"),
         "trust_remote_code": (TrustRemoteCode, False),
+    }
+    reading = {
         **({"heads": (heads, None)} if heads else {}),
         "region": (Region, None),
         "prompt": (PromptForm, None),
@@ -157,6 +149,7 @@ def with_engine(*, heads: Any = None, postprocess: bool = False) -> Callable[[Co
         "batch_size": (BatchSize, 8),
         "max_pixels": (MaxPixels, MAX_PIXELS),
     }
+    offered = {**loading, **(reading if reads else {"geometry": (Geometry, None)})}
 
     def decorate(command: Command) -> Command:
         own = inspect.signature(command, eval_str=True)
@@ -193,11 +186,8 @@ def with_engine(*, heads: Any = None, postprocess: bool = False) -> Callable[[Co
 
 def _spec(context: typer.Context, stated: dict[str, Any]) -> EngineSpec:
     """The engine that the config and the command line describe; the command line wins."""
-    prompt = {
-        "form": stated.pop("prompt"),
-        "query_row": stated.pop("query_row"),
-        "template": stated.pop("template"),
-    }
+    named = {"form": "prompt", "query_row": "query_row", "template": "template"}
+    prompt = {field: stated.pop(name, None) for field, name in named.items()}
     said = {key: value for key, value in prompt.items() if value is not None}
     geometry = stated.pop("geometry")
     switches = {} if geometry is None else {"geometry": geometry}

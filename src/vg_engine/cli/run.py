@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vg_engine.cli import options
+from vg_engine.cli.options import flag, option
 from vg_engine.engine_spec import EngineSpec
 
 _ASK, _HOW, _OUT = "What to ask", options.HOW, options.OUT
@@ -15,10 +16,8 @@ _ASK, _HOW, _OUT = "What to ask", options.HOW, options.OUT
 
 Heads = Annotated[
     str | None,
-    typer.Option(
-        metavar="HEADS",
-        rich_help_panel=_HOW,
-        help="A head set, its YAML file, L14H24,L14H13,..., or auto (chosen per picture).",
+    option(
+        "HEADS", "A head set, its YAML file, L14H24,L14H13,..., or auto (chosen per picture).", _HOW
     ),
 ]
 
@@ -28,45 +27,37 @@ def run(
     *,
     image: Annotated[
         list[str] | None,
-        typer.Option(
-            "--image", "-i", metavar="FILE", help="A picture; repeats.", rich_help_panel=_ASK
-        ),
+        option("FILE", "A picture; repeats.", _ASK, "--image", "-i"),
     ] = None,
     text: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "TEXT",
+            "What to look for; repeats: every text about every picture.",
+            _ASK,
             "--text",
             "-t",
-            metavar="TEXT",
-            rich_help_panel=_ASK,
-            help="What to look for; repeats: every text about every picture.",
         ),
     ] = None,
     queries: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "FILE",
+            'Many: lines of {"id", "image", "text"}; paths relative to that file.',
+            _ASK,
             "--input",
-            metavar="FILE",
-            rich_help_panel=_ASK,
-            help='Many: lines of {"id", "image", "text"}; paths relative to that file.',
         ),
     ] = None,
     spec: EngineSpec,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DIR",
-            rich_help_panel=_OUT,
-            help="Write results.jsonl and a picture of every answer there.",
+        option(
+            "DIR", "Write results.jsonl and a picture of every answer there.", _OUT, "--out", "-o"
         ),
     ] = None,
     mask: Annotated[
         bool,
-        typer.Option(
-            "--mask", metavar="", help="Write masks as PNG into --out, too.", rich_help_panel=_OUT
-        ),
+        flag("Write masks as PNG into --out, too.", _OUT, "--mask"),
     ] = False,
     as_json: options.Json = False,
     _config: options.Config = None,
