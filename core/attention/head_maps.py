@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -43,7 +44,9 @@ def head_maps(
     Raises:
         PluginError: a view points beyond the keys.
     """
-    (maps,) = _maps(query, heads, rows.mean(dim=1, keepdim=True), views, size, unknown)
+    mean = rows.mean(dim=1, keepdim=True)
+    one = replace(query, rows=query.rows[:1], tokens=())
+    (maps,) = token_maps(one, heads, mean, views, size, unknown)
     return maps
 
 
@@ -58,22 +61,11 @@ def token_maps(
     """Read each row of a query separately: one `HeadMaps` per token. Arguments as in `head_maps`.
 
     Raises:
-        PluginError: the query has another number of token texts than rows.
+        PluginError: the query has another number of token texts than rows, or a view points beyond
+            the keys.
     """
     if query.tokens and len(query.tokens) != rows.shape[1]:
         raise PluginError(f"{len(query.tokens)} token texts for {rows.shape[1]} rows of a query")
-    return _maps(query, heads, rows, views, size, unknown, tokens=query.tokens)
-
-
-def _maps(
-    query: Query,
-    heads: tuple[Head, ...],
-    rows: Float32[torch.Tensor, "heads rows keys"],
-    views: Sequence[View],
-    size: tuple[int, int],
-    unknown: Sequence[str],
-    tokens: Sequence[str] = (),
-) -> tuple[HeadMaps, ...]:
     keys = rows.shape[-1]
     positions = np.concatenate([view.positions.ravel() for view in views])
     if positions.max() >= keys:
@@ -92,7 +84,7 @@ def _maps(
             maps=geometry.fuse(views, _parts(entries[:, row], views)),
             image_attention=entries[:, row].sum(axis=1, dtype=np.float64).astype(np.float32),
             notes=notes,
-            token=tokens[row] if tokens else None,
+            token=query.tokens[row] if query.tokens else None,
         )
         for row in range(entries.shape[1])
     )

@@ -6,7 +6,7 @@ may set by name. Plugins add rules through the entry-point group `vg_engine.rule
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -160,17 +160,27 @@ def _smallest(
     return np.asarray(chosen & (keys < _NEVER))
 
 
-def _check(skipped_layers: int, per_sample: int = 1) -> None:
-    """Refuse meaningless options."""
-    if skipped_layers < 0 or per_sample < 1:
-        raise InputError(
-            f"skipped_layers must be at least 0 and per_sample at least 1, got {skipped_layers} "
-            f"and {per_sample}"
-        )
+@dataclass(frozen=True)
+class _DeepEnough:
+    """A rule whose candidates lie in layer `skipped_layers` and above."""
+
+    skipped_layers: int = SKIPPED_LAYERS
+
+    def __post_init__(self) -> None:
+        per_sample = getattr(self, "per_sample", 1)
+        if self.skipped_layers < 0 or per_sample < 1:
+            raise InputError(
+                "skipped_layers must be at least 0 and per_sample at least 1, got "
+                f"{self.skipped_layers} and {per_sample}"
+            )
+
+    def _deep(self, seen: DrawnStatistics) -> Bool[np.ndarray, "draws heads"]:
+        deep = deep_enough(seen.heads, self.skipped_layers)
+        return np.broadcast_to(deep, (seen.draws, len(seen.heads)))
 
 
 @dataclass(frozen=True)
-class Paper:
+class Paper(_DeepEnough):
     """The paper's rule (section 3): elbow on mean S_img, then frequency of lowest entropy.
 
     Attributes:
@@ -179,10 +189,6 @@ class Paper:
     """
 
     per_sample: int = PER_SAMPLE
-    skipped_layers: int = SKIPPED_LAYERS
-
-    def __post_init__(self) -> None:
-        _check(self.skipped_layers, self.per_sample)
 
     needs: ClassVar[tuple[str, ...]] = (ATTENTION, ENTROPY)
 
@@ -221,14 +227,7 @@ class PaperSensitivity(Paper):
         """Score by frequency times sensitivity."""
         two = self._frequency(seen, ATTENTION, ENTROPY)
         moved = _paired(seen, SENSITIVITY)[SENSITIVITY]
-        return Scores(
-            two.values * moved,
-            two.candidates,
-            two.frequency,
-            two.criterion,
-            two.thresholds,
-            two.notes,
-        )
+        return replace(two, values=two.values * moved)
 
 
 @dataclass(frozen=True)
@@ -246,16 +245,11 @@ class Contrastive(Paper):
 
 
 @dataclass(frozen=True)
-class Supervised:
+class Supervised(_DeepEnough):
     """The mean share of a head's image attention that lies inside the true boxes.
 
     It needs labels, but few: five to ten samples rank heads as well as two hundred.
     """
-
-    skipped_layers: int = SKIPPED_LAYERS
-
-    def __post_init__(self) -> None:
-        _check(self.skipped_layers)
 
     needs: ClassVar[tuple[str, ...]] = (ATTENTION, INSIDE)
 
@@ -267,29 +261,22 @@ class Supervised:
                 "rule supervised needs true boxes in every draw, but this data lacks them; "
                 "choose a label-free rule, or data with boxes"
             )
-        deep = np.broadcast_to(deep_enough(seen.heads, self.skipped_layers), inside.shape)
-        return Scores(inside, deep)
+        return Scores(inside, self._deep(seen))
 
 
 @dataclass(frozen=True)
-class Sensitivity:
+class Sensitivity(_DeepEnough):
     """Heads that look at the picture, and elsewhere when the words change; no labels.
 
     Mean of (1 - overlap) over pairs of expressions about one picture, times mean S_img.
     """
-
-    skipped_layers: int = SKIPPED_LAYERS
-
-    def __post_init__(self) -> None:
-        _check(self.skipped_layers)
 
     needs: ClassVar[tuple[str, ...]] = (ATTENTION, SENSITIVITY)
 
     def score(self, seen: DrawnStatistics) -> Scores:
         """Score by sensitivity times S_img."""
         means = _paired(seen, ATTENTION, SENSITIVITY)
-        deep = np.broadcast_to(deep_enough(seen.heads, self.skipped_layers), means[ATTENTION].shape)
-        return Scores(means[ATTENTION] * means[SENSITIVITY], deep)
+        return Scores(means[ATTENTION] * means[SENSITIVITY], self._deep(seen))
 
 
 @dataclass(frozen=True)
@@ -308,40 +295,25 @@ class Consensus(Sensitivity):
 
 
 @dataclass(frozen=True)
-class AttentionOnly:
+class AttentionOnly(_DeepEnough):
     """Criterion 1 alone (an ablation of the paper, and the control of all heads): mean S_img."""
-
-    skipped_layers: int = SKIPPED_LAYERS
-
-    def __post_init__(self) -> None:
-        _check(self.skipped_layers)
 
     needs: ClassVar[tuple[str, ...]] = (ATTENTION,)
 
     def score(self, seen: DrawnStatistics) -> Scores:
         """Score by mean S_img."""
-        means = seen.means(ATTENTION)[ATTENTION]
-        return Scores(
-            means, np.broadcast_to(deep_enough(seen.heads, self.skipped_layers), means.shape)
-        )
+        return Scores(seen.means(ATTENTION)[ATTENTION], self._deep(seen))
 
 
 @dataclass(frozen=True)
-class EntropyOnly:
+class EntropyOnly(Paper):
     """Criterion 2 alone (an ablation of the paper): frequency of lowest entropy, no elbow."""
-
-    per_sample: int = PER_SAMPLE
-    skipped_layers: int = SKIPPED_LAYERS
-
-    def __post_init__(self) -> None:
-        _check(self.skipped_layers, self.per_sample)
 
     needs: ClassVar[tuple[str, ...]] = (ATTENTION, ENTROPY)
 
     def score(self, seen: DrawnStatistics) -> Scores:
         """Score by selection frequency among all heads that lie deep enough."""
-        shape = (seen.draws, len(seen.heads))
-        deep = np.broadcast_to(deep_enough(seen.heads, self.skipped_layers), shape)
+        deep = self._deep(seen)
         frequency = votes(seen, deep, self.per_sample)
         return Scores(frequency, deep, frequency)
 

@@ -67,13 +67,7 @@ def need_file(scheme: str, path: Path | None, example: str) -> Path:
     Raises:
         InputError: no file is named, or it does not exist.
     """
-    if path is None:
-        raise InputError(f"{scheme} needs a file: write {example}")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name the file in it: {example}")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; check the path (here is {Path.cwd()})")
-    return path
+    return _need(scheme, path, example, "file", "folder; name the file in it")
 
 
 def need_folder(scheme: str, path: Path | None, example: str) -> Path:
@@ -82,12 +76,16 @@ def need_folder(scheme: str, path: Path | None, example: str) -> Path:
     Raises:
         InputError: no folder is named, or it does not exist.
     """
+    return _need(scheme, path, example, "folder", "file; name its folder")
+
+
+def _need(scheme: str, path: Path | None, example: str, kind: str, other: str) -> Path:
     if path is None:
-        raise InputError(f"{scheme} needs a folder: write {example}")
-    if path.is_file():
-        raise InputError(f"{path} is a file; name its folder: {example}")
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder; check the path (here is {Path.cwd()})")
+        raise InputError(f"{scheme} needs a {kind}: write {example}")
+    if not path.exists():
+        raise InputError(f"{path}: no such {kind}; check the path (here is {Path.cwd()})")
+    if path.is_dir() != (kind == "folder"):
+        raise InputError(f"{path} is a {other}: {example}")
     return path
 
 
