@@ -19,14 +19,15 @@ from typing import TypeVar
 
 import platformdirs
 
-from vg_engine.core.errors import HeadSetNotFoundError, ModelNotFoundError, nearest
-from vg_engine.core.heads import HeadSet
+from vg_engine.core.errors import HeadsError, HeadSetNotFoundError, ModelNotFoundError, nearest
+from vg_engine.core.heads import HeadSet, parse_heads
 from vg_engine.registry import own
 from vg_engine.registry.schema import ModelEntry, read_head_set, read_model
 
 HOME = "VG_ENGINE_HOME"
 OURS = Path(__file__).parent
 EMBEDDED = "embedded"
+FILES = (".yaml", ".yml")  # of head sets
 
 Item = TypeVar("Item", HeadSet, ModelEntry)
 
@@ -69,6 +70,38 @@ def head_set(name: str) -> HeadSet:
             f"no head set {name!r} (a list of heads is written L14H24,L14H13); {names}"
         )
     return found
+
+
+def file_from(text: str) -> Path | None:
+    """Return the path if the text is written as a file and no head set has that name."""
+    path = text.lower().endswith(FILES) or ("/" in text and Path(text).is_file())
+    known = path and any(entry.name == text for entry in head_sets())
+    return Path(text) if path and not known else None
+
+
+def find_heads(text: str, name: str = "given") -> HeadSet:
+    """Find the head set that a text names, the one in that YAML file, or the heads that it lists.
+
+    Args:
+        text: what the user wrote.
+        name: of the set that is made of a list.
+
+    Raises:
+        HeadSetNotFoundError: it is none of these; the nearest names are in the message.
+        InputError: the file cannot be read.
+        HeadsError: a list with a name that is no head.
+    """
+    if any(known.name == text for known in head_sets()):
+        return head_set(text)
+    path = file_from(text)
+    if path is not None:
+        return read_head_set(path)
+    try:
+        return HeadSet(name, parse_heads(text), "given")
+    except HeadsError:
+        if "," in text or not text.strip():
+            raise
+        return head_set(text)
 
 
 def file_of(name: str) -> Path:

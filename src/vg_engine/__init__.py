@@ -99,39 +99,29 @@ __all__ = [
     "to_record",
 ]
 
-# Public name -> the module that it comes from, imported when the name is first used.
-_HOMES = {
-    "load": "vg_engine.api",
-    "convert": "vg_engine.checkpoints",
-    "doctor": "vg_engine.checkpoints",
-    "to_record": "vg_engine.plugins.exporters.records",
-    "to_detections": "vg_engine.plugins.exporters.records",
-    "edit": "vg_engine.api",
-    "open_data": "vg_engine.plugins.datasets.names",
-    "discover": "vg_engine.studies.discover.discovery",
-    "DiscoverSettings": "vg_engine.studies.discover.discovery",
-    "Criteria": "vg_engine.core.selection.head_statistics",
-    "evaluate": "vg_engine.studies.evaluate.evaluation",
-    "EvaluateSettings": "vg_engine.studies.evaluate.evaluation",
-    "compare": "vg_engine.studies.compare.comparison",
-    "ablate": "vg_engine.studies.ablate.ablation",
-    "AblateSettings": "vg_engine.studies.ablate.ablation",
-    "draw": "vg_engine.render",
-    "sheet": "vg_engine.render",
-    "Engine": "vg_engine.core.engine.engine",
-    "EngineSpec": "vg_engine.engine_spec",
-    "Instance": "vg_engine.core.contract.results",
-    "OpenScene": "vg_engine.core.engine.scene",
-    "Settings": "vg_engine.core.engine.engine",
-    "Grounding": "vg_engine.core.contract.results",
-    "HeadMaps": "vg_engine.core.contract.results",
-    "Picture": "vg_engine.core.contract.picture",
-    "Prompt": "vg_engine.core.contract.prompt",
-    "Head": "vg_engine.core.heads",
-    "HeadSet": "vg_engine.core.heads",
-    "__version__": "vg_engine._version",
-    **{name: "vg_engine.core.errors" for name in __all__ if name.endswith("Error")},
+# Each module with the public names that come from it, imported when a name is first used.
+_MODULES = {
+    "vg_engine._version": "__version__",
+    "vg_engine.api": "edit load",
+    "vg_engine.checkpoints": "convert doctor",
+    "vg_engine.core.contract.picture": "Picture",
+    "vg_engine.core.contract.prompt": "Prompt",
+    "vg_engine.core.contract.results": "Grounding HeadMaps Instance",
+    "vg_engine.core.engine.engine": "Engine Settings",
+    "vg_engine.core.engine.scene": "OpenScene",
+    "vg_engine.core.errors": " ".join(name for name in __all__ if name.endswith("Error")),
+    "vg_engine.core.heads": "Head HeadSet",
+    "vg_engine.core.selection.head_statistics": "Criteria",
+    "vg_engine.engine_spec": "EngineSpec",
+    "vg_engine.plugins.datasets.names": "open_data",
+    "vg_engine.plugins.exporters.records": "to_detections to_record",
+    "vg_engine.render": "draw sheet",
+    "vg_engine.studies.ablate.ablation": "AblateSettings ablate",
+    "vg_engine.studies.compare.comparison": "compare",
+    "vg_engine.studies.discover.discovery": "DiscoverSettings discover",
+    "vg_engine.studies.evaluate.evaluation": "EvaluateSettings evaluate",
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

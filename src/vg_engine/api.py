@@ -20,7 +20,6 @@ from vg_engine.core.contract.results import Grounding
 from vg_engine.core.engine.engine import Engine, Settings
 from vg_engine.core.errors import (
     AdapterNotFoundError,
-    HeadsError,
     InputError,
     ModelError,
     ModelNotFoundError,
@@ -33,10 +32,9 @@ from vg_engine.plugins import entrypoints
 from vg_engine.plugins import options as plugin_options
 from vg_engine.plugins.manager import make_editor, make_hooks
 from vg_engine.plugins.pictures import Decoder, decode
-from vg_engine.registry import adapters, catalog, schema
+from vg_engine.registry import adapters, catalog
 
 AUTO = "auto"
-FILES = (".yaml", ".yml")  # of head sets
 DEFAULT_REGION = "paper"
 _LOG = logging.getLogger("vg_engine")
 
@@ -351,27 +349,7 @@ def _heads(
         return functools.partial(_heads_of, found)
     if given == AUTO:
         return None
-    return named_heads(given)
-
-
-def named_heads(text: str) -> HeadSet:
-    """The head set that a text names, the one in that YAML file, or the heads that it lists.
-
-    Raises:
-        HeadSetNotFoundError: it is none of these; the nearest names are in the message.
-        InputError: the file cannot be read.
-        HeadsError: a list with a name that is no head.
-    """
-    if any(known.name == text for known in catalog.head_sets()):
-        return catalog.head_set(text)
-    if text.lower().endswith(FILES):
-        return schema.read_head_set(Path(text))
-    try:
-        return HeadSet("given", parse_heads(text), "given")
-    except HeadsError:
-        if "," in text or not text.strip():
-            raise
-        return catalog.head_set(text)
+    return catalog.find_heads(given)
 
 
 def _heads_of(found: model_source.Source, model: LoadedModel) -> HeadSet | None:

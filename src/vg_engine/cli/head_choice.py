@@ -20,38 +20,13 @@ from vg_engine.core.heads import HeadSet, check_heads, parse_heads
 from vg_engine.registry import catalog, own
 from vg_engine.registry.schema import read_head_set
 
-_FILES = (".yaml", ".yml")
-
 
 def named_set(text: str) -> tuple[HeadSet, Path]:
     """Find a head set by its name or its file, and where it lies."""
-    path = _as_file(text)
+    path = catalog.file_from(text)
     if path is not None:
         return read_head_set(path), path
     return catalog.head_set(text), catalog.file_of(text)
-
-
-def _as_file(text: str) -> Path | None:
-    """Return the path if the text is written as a file and no set has that name."""
-    path = text.lower().endswith(_FILES) or ("/" in text and Path(text).is_file())
-    known = path and any(entry.name == text for entry in catalog.head_sets())
-    return Path(text) if path and not known else None
-
-
-def any_set(text: str) -> HeadSet:
-    """Find a head set by its name or file, or make one of a list of heads.
-
-    Raises:
-        VGError: there is no such set, the file cannot be read, or a name in the list is no head.
-    """
-    if any(known.name == text for known in catalog.head_sets()) or _as_file(text) is not None:
-        return named_set(text)[0]
-    try:
-        return HeadSet(text, parse_heads(text), "given")
-    except HeadsError:
-        if "," in text or not text.strip():
-            raise
-        return catalog.head_set(text)
 
 
 def use(name: str, models: Sequence[str], *, force: bool) -> list[dict[str, Any]]:

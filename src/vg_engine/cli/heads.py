@@ -158,9 +158,10 @@ def compare(
     given = names or []
     if len(given) < 2:
         raise InputError("name two or more: vg-engine heads compare NAME NAME_OR_FILE_OR_LIST")
-    from vg_engine.cli import head_choice, head_tables  # noqa: PLC0415 - for the work alone
+    from vg_engine.cli import head_tables  # noqa: PLC0415 - for the work alone
+    from vg_engine.registry import catalog  # noqa: PLC0415 - for the work alone
 
-    comparison = head_tables.compare([(text, head_choice.any_set(text)) for text in given])
+    comparison = head_tables.compare([(text, catalog.find_heads(text, text)) for text in given])
     for note in comparison.notes:
         console.say("note", note)
     if as_json:

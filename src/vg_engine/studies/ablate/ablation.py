@@ -193,14 +193,10 @@ def _kept(
 ) -> dict[str, Any]:
     """All that the records depend on."""
     return {
-        **asking(engine),
-        "data": found.data.name,
-        "data_revision": found.data.revision,
+        **asking(engine, found),
         "samples": len(found.samples),
         "faults": len(found.faults),
-        "records": found.digest,
         "limit": settings.limit,
-        "batch_size": engine.settings.batch_size,
         "k": engine.settings.k,
         "query_rows": [prompt.query_row for prompt in plan.prompts],
         "readings": [reading.to_json() for reading in plan.readings],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,13 @@ from vg_engine._version import __version__
 from vg_engine.core.evaluation.intervals import Estimate, Paired, paired, ratio_interval
 from vg_engine.core.evaluation.outcomes import Parts, mean_parts, metric, on_both
 from vg_engine.core.evaluation.samples import Fault
-from vg_engine.html import ablation as report
+from vg_engine.html.ablation import page
+from vg_engine.html.report_page import ReportPage
 from vg_engine.plugins.exporters.records import plain
-from vg_engine.plugins.files import prepare_folder
 from vg_engine.studies.ablate.calibration import Calibration
 from vg_engine.studies.ablate.variants import Sheet, Variant
 from vg_engine.studies.shared import records
-from vg_engine.studies.shared.files import REPORT, write_json, write_page
+from vg_engine.studies.shared.files import StudyFiles
 from vg_engine.studies.shared.numbers import estimate_json, paired_json
 from vg_engine.studies.shared.records import Record
 from vg_engine.studies.shared.resumable import faults_json
@@ -186,7 +185,7 @@ class Scored:
 
 
 @dataclass(frozen=True, eq=False)
-class Ablation:
+class Ablation(StudyFiles):
     """The result of an ablation.
 
     Attributes:
@@ -203,6 +202,8 @@ class Ablation:
         notes: what was left out, what the data and the model say of themselves.
         settings, remarks: as the journal keeps them.
     """
+
+    numbers_file = NUMBERS
 
     calibration: Calibration
     default: VariantScores
@@ -258,16 +259,6 @@ class Ablation:
             "settings": plain(dict(self.settings)),
         }
 
-    def save(self, folder: Path | str, *, command: str = "") -> None:
-        """Write `ablation.json` and `report.html`.
-
-        Args:
-            folder: made if it does not exist.
-            command: the command that made it, for the foot of the report.
-
-        Raises:
-            OutputError: a file cannot be written.
-        """
-        folder = prepare_folder(Path(folder))
-        write_json(folder / NUMBERS, self.to_json())
-        write_page(folder / REPORT, report.page(self, command=command))
+    def report(self, *, command: str = "") -> ReportPage:
+        """The report."""
+        return page(self, command=command)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.evaluation.intervals import Estimate, McNemar, Paired
 from vg_engine.core.evaluation.outcomes import metric
-from vg_engine.html import comparison as report
-from vg_engine.plugins.files import prepare_folder
+from vg_engine.html.comparison import page
+from vg_engine.html.report_page import ReportPage
 from vg_engine.studies.compare.disagreements import Disagreement, open_pictures
 from vg_engine.studies.evaluate.entries import TableEntry
-from vg_engine.studies.shared.files import write_json, write_page
+from vg_engine.studies.shared.files import StudyFiles
 from vg_engine.studies.shared.numbers import estimate_json, paired_json, rounded
 from vg_engine.studies.shared.records import SavedRecords
 
@@ -58,7 +57,7 @@ class Difference:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(StudyFiles):
     """Two evaluations on what both scored.
 
     Attributes:
@@ -69,6 +68,9 @@ class Comparison:
         notes: what a reader of the table should know.
         resamples, seed: of the intervals.
     """
+
+    numbers_file = NUMBERS
+    report_file = REPORT
 
     a: Side
     b: Side
@@ -111,20 +113,9 @@ class Comparison:
             "rounding": "numbers are rounded to 6 decimals; n/a is null",
         }
 
-    def save(self, folder: Path | str, *, command: str = "") -> None:
-        """Write `comparison.json` and `comparison.html`, with pictures where they can be opened.
-
-        Args:
-            folder: made if it does not exist.
-            command: the command that made it, for the foot of the report.
-
-        Raises:
-            OutputError: a file cannot be written.
-        """
-        folder = prepare_folder(Path(folder))
-        write_json(folder / NUMBERS, self.to_json())
-        page = report.page(self, *self.pictures_shown(), command=command)
-        write_page(folder / REPORT, page)
+    def report(self, *, command: str = "") -> ReportPage:
+        """The report, with pictures where they can be opened."""
+        return page(self, *self.pictures_shown(), command=command)
 
     def pictures_shown(self) -> tuple[dict[str, Picture], str]:
         """Open the pictures of the samples on which both sides differ most.

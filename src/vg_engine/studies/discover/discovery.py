@@ -248,13 +248,10 @@ def _kept(
 ) -> dict[str, Any]:
     """All that the observations depend on."""
     return {
-        **asking(engine),
-        "data": records.data.name,
-        "data_revision": records.data.revision,
+        **asking(engine, records),
         "samples": settings.samples,
         "draws": settings.draws,
         "seed": settings.seed,
-        "batch_size": engine.settings.batch_size,
         "criteria": asdict(settings.criteria),
         "columns": sorted(wanted.columns),
         "neutral": settings.neutral if wanted.contrasts else None,
@@ -262,7 +259,6 @@ def _kept(
         "region": engine.settings.region_name,
         "sigma": engine.settings.sigma,
         "kernel": engine.settings.kernel,
-        "records": records.digest,
     }
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vg_engine import head_prompt
-from vg_engine.api import named_heads
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError
 from vg_engine.core.evaluation.samples import DataSet
 from vg_engine.core.heads import Head, HeadSet
 from vg_engine.core.selection.random_heads import random_heads
+from vg_engine.registry import catalog
 
 Kind = Literal["heads", "auto", "raw", "random", "mean", "single", "centre"]
 CENTRE_SHARE = 0.5  # of each side of the picture
@@ -158,7 +158,7 @@ def named(text: str) -> HeadSet | None:
         HeadSetNotFoundError, HeadsError: it is none of these.
         InputError: the file cannot be read.
     """
-    return None if text == AUTO else named_heads(text)
+    return None if text == AUTO else catalog.find_heads(text)
 
 
 def found_here(sets: Iterable[HeadSet | None], data: DataSet) -> Iterator[str]:

@@ -152,15 +152,11 @@ def _kept(
     """All that the records depend on."""
     how = engine.settings
     return {
-        **asking(engine),
-        "data": found.data.name,
-        "data_revision": found.data.revision,
+        **asking(engine, found),
         "samples": len(found.samples),
         "faults": len(found.faults),
-        "records": found.digest,
         "limit": settings.limit,
         "seed": settings.seed,
-        "batch_size": how.batch_size,
         "region": how.region_name,
         "sigma": how.sigma,
         "kernel": how.kernel,

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.evaluation.outcomes import METRICS
 from vg_engine.core.evaluation.samples import Fault
 from vg_engine.core.geometry import SoftMap
-from vg_engine.html import evaluation as report
+from vg_engine.html.evaluation import page
+from vg_engine.html.report_page import ReportPage
 from vg_engine.plugins.exporters.records import plain
-from vg_engine.plugins.files import prepare_folder
 from vg_engine.studies.evaluate.columns import Columns
 from vg_engine.studies.evaluate.tables import Against, GroupScores, ScoreTable
-from vg_engine.studies.shared.files import REPORT, write_json, write_page
+from vg_engine.studies.shared.files import StudyFiles
 from vg_engine.studies.shared.numbers import paired_json
 from vg_engine.studies.shared.records import WORK, Record
 from vg_engine.studies.shared.resumable import faults_json
@@ -44,7 +43,7 @@ class Case:
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class Evaluation(StudyFiles):
     """The result of an evaluation.
 
     Attributes:
@@ -59,6 +58,8 @@ class Evaluation:
         settings, remarks: as the journal keeps them.
         worst, best: cases for the report.
     """
+
+    numbers_file = NUMBERS
 
     table: ScoreTable
     sizes: tuple[GroupScores, ...]
@@ -106,19 +107,9 @@ class Evaluation:
             "settings": plain(dict(self.settings)),
         }
 
-    def save(self, folder: Path | str, *, command: str = "") -> None:
-        """Write `eval.json` and `report.html`.
-
-        Args:
-            folder: made if it does not exist.
-            command: the command that made it, for the foot of the report.
-
-        Raises:
-            OutputError: a file cannot be written.
-        """
-        folder = prepare_folder(Path(folder))
-        write_json(folder / NUMBERS, self.to_json())
-        write_page(folder / REPORT, report.page(self, command=command))
+    def report(self, *, command: str = "") -> ReportPage:
+        """The report."""
+        return page(self, command=command)
 
 
 def _group_json(group: GroupScores) -> dict[str, Any]:

@@ -219,8 +219,8 @@ def _faults(records: Iterable[Mapping[str, Any]]) -> list[Fault]:
     return [Fault(record["id"], record["error"]) for record in records if "error" in record]
 
 
-def asking(engine: Engine) -> dict[str, Any]:
-    """Collect the settings that maps depend on: model, adapter, prompt, precision."""
+def asking(engine: Engine, found: SampleList) -> dict[str, Any]:
+    """Collect the settings that maps depend on: model, adapter, prompt, precision, data."""
     prompt = engine.settings.prompt
     stamp = engine.stamp()
     # A folder counts by its name and what is in it, wherever it lies.
@@ -244,4 +244,8 @@ def asking(engine: Engine) -> dict[str, Any]:
             "query_row": prompt.query_row,
             **({"system": prompt.system} if prompt.system else {}),
         },
+        "data": found.data.name,
+        "data_revision": found.data.revision,
+        "records": found.digest,
+        "batch_size": engine.settings.batch_size,
     }
