@@ -4,7 +4,7 @@ Users' entries lie in `heads/` and `models/` of their data folder (`user_folder`
 each, with the same schema as ours; `defaults.yaml` there names the head set that a model takes.
 Nothing is cached: a file that was just written counts.
 
-If nobody names heads, a model takes the first of these: the set in `defaults.yaml`; the set that
+Without `--heads` a model takes the first of these: the set in `defaults.yaml`; the set that
 the user's model entry names; a set of the user's that lists the model; the set that our model entry
 names; a set of ours that lists the model. With none of them, heads are selected on each picture.
 """
@@ -275,7 +275,7 @@ def used_for() -> dict[str, tuple[str, ...]]:
     users: dict[str, list[str]] = {}
     spoken = {name.lower() for entry in entries for name in (entry.name, *entry.ids)}
     for entry in entries:
-        with contextlib.suppress(HeadSetNotFoundError):  # whoever asks for that model is told
+        with contextlib.suppress(HeadSetNotFoundError):  # loading that model reports it
             found = for_entry(entry)
             if found is not None:
                 users.setdefault(found.name, []).append(entry.name)

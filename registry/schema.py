@@ -182,7 +182,7 @@ class ModelEntry(Section):
         region: name of its default region.
         layers, heads_per_layer: its shape; 0 = not stated.
         options: switches of its adapter.
-        notes: said with every answer.
+        notes: added to every answer.
     """
 
     name: str

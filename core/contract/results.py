@@ -77,7 +77,7 @@ class Instance(Rebuilt):
         score: in [0, 1]; until something calibrates it, the share of the map's mass inside the
             region.
         point: (x, y) of the map's peak in the region.
-        mask: bool, height x width, read-only; None only where nobody asked for masks.
+        mask: bool, height x width, read-only; None only where no masks were requested.
     """
 
     box: Box
@@ -215,7 +215,7 @@ class Grounding(Rebuilt):
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
-    """Copy an array so that nobody can change it."""
+    """Copy an array and make it read-only."""
     copy = np.array(array)
     copy.setflags(write=False)
     return copy

@@ -42,7 +42,7 @@ class Engine:
         head_set: fixed heads; None selects heads on each picture, which every answer then says.
         decode: turns what the caller calls a picture into a `Picture`.
         origin: what the composing side adds to provenance (tool version, registry entry).
-        notes: said with every answer (the embedded model knows only its shapes).
+        notes: added to every answer (the embedded model knows only its shapes).
 
     Raises:
         HeadsError: the head set does not fit the model.

@@ -33,7 +33,7 @@ class Reader:
         settings: how maps are read.
         head_set: the fixed heads; None selects heads on each picture.
         stamp: provenance of every answer.
-        notes: said with every answer.
+        notes: added to every answer.
     """
 
     hooks: Hooks

@@ -1,6 +1,6 @@
 """Any image-text-to-text model of transformers that shows a picture as one grid of tokens.
 
-Nothing here knows a family. What is assumed and what was measured is said at load; what does not
+Nothing here knows a family. What is assumed and what was measured is reported at load; what does not
 fit is refused. Rows are assumed to follow each other from the top: only the paint probe
 (`vg-engine doctor MODEL --adapter auto`) can tell for certain.
 """

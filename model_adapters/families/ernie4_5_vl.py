@@ -2,7 +2,7 @@
 
 A picture is its own pair, so its grid stays whole. Picture and text take experts of their own, by
 token types that the processor adds. The chat template numbers pictures and opens with the class
-token, written out here too, so the tokenizer is told to add nothing.
+token, written out here too, so the tokenizer must add nothing.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A picture is shown to the tower twice, as a film of `temporal_patch_size` frames, and the limits in
 pixels are of both together: half as many tokens as Qwen2-VL makes of the same numbers. A picture
 smaller than one token is first enlarged in its own shape. Every prompt opens with `[gMASK]<sop>`,
-written out here as the chat template does it, so the tokenizer is told to add nothing.
+written out here as the chat template does it, so the tokenizer must add nothing.
 """
 
 from __future__ import annotations

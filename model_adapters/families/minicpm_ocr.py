@@ -2,7 +2,7 @@
 
 Checkpoints may let the image processor choose by the size of letters how large a small picture or a
 slice becomes. Where that is so, slices of one picture would have several shapes: here all are
-enlarged, as the image processor does it where nobody chooses.
+enlarged, as the image processor does by default.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class HighResolutionTower(nn.Module):
     def __init__(self, config: ConvNextConfig) -> None:
         super().__init__()
         self.convnext = ConvNextModel(config)
-        # It norms a mean that nobody asks for; the published weights do not hold it.
+        # It norms a mean that is never used; the published weights do not hold it.
         pooled: Any = nn.Identity()
         self.convnext.layernorm = pooled
 

@@ -26,7 +26,7 @@ class Source:
         source: folder or hub id, as the adapter takes it.
         label: as the user knows it.
         entry: what the registry knows about it.
-        config: its config.json; empty where nobody had to read it.
+        config: its config.json; empty where it was not needed.
         names: what else the model is called.
     """
 

@@ -175,7 +175,7 @@ def test_strangers_rules_stand_in_the_table_unless_they_fail(shell: Any, bring: 
     notes = " / ".join(shell.numbers()["notes"])
     for words in (
         "rule clueless left out: nothing can be told",
-        "rule odd left out: nobody measures smell",
+        "rule odd left out: no statistic is called smell",
         "rule broken left out",
         "region lost left out",
     ):

@@ -161,7 +161,7 @@ def _keep(chosen: HeadSet, path: Path, *, force: bool) -> list[str]:
         Notes for the user.
 
     Raises:
-        InputError: another set has that name, and nobody said --force.
+        InputError: another set has that name, and `force` is not set.
         OutputError: the folder cannot be written.
     """
     known = catalog.file_of(chosen.name)

@@ -46,7 +46,7 @@ def sheet(entry: HeadSet, *, default_of: Sequence[str], file: Path) -> Iterator[
 
     Args:
         entry: the set.
-        default_of: models that take it where nobody names any.
+        default_of: models whose default it is.
         file: where it lies.
     """
     shape = f"{entry.layers or '?'} layers x {entry.heads_per_layer or '?'} heads"

@@ -27,7 +27,7 @@ def adapters(
     as_json: Json = False,
 ) -> None:
     """List the installed adapters, without importing them."""
-    with console.notes():  # metadata that cannot be read is told
+    with console.notes():  # reports metadata that cannot be read
         types = entrypoints.installed(entrypoints.MODEL_TYPES)
         offers = _offers(types)
     rows = []

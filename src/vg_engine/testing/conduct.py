@@ -34,8 +34,8 @@ def check_vision_alone(opened: Opened, untouched: Mapping[str, str] | None = Non
 
     Args:
         opened: the model.
-        untouched: `implementations` of the same model, loaded without the adapter; None means
-            that nobody else is known to run with a capture's attention.
+        untouched: `implementations` of the same model, loaded without the adapter; None: the
+            model has no other user.
     """
     module, decoder = opened.model.module, opened.decoder
     inside = {id(part) for part in decoder.modules()}
@@ -146,7 +146,7 @@ def check_threads(opened: Opened, rounds: int = 2, tolerance: float = TOLERANCE)
                 for row, one in zip(rows, expected[index], strict=True):
                     if row.shape != one.shape or not (row - one).abs().max() <= tolerance:
                         wrong.append(f"thread {index} read other rows than one thread alone")
-        except Exception as error:  # noqa: BLE001 - it is told below, in the caller's thread
+        except Exception as error:  # noqa: BLE001 - raised again below, in the caller's thread
             wrong.append(f"thread {index}: {type(error).__name__}: {error}")
 
     threads = [threading.Thread(target=work, args=(index,)) for index in range(len(asked))]

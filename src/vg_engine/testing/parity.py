@@ -45,7 +45,7 @@ class Parity:
         sharpest: largest entry on an image token; agreement of flat rows would mean little.
         on_padding: largest entry on padding.
         compared: number of rows.
-        rounding: how far eager attention in float32 is from float64; None where nobody had to ask,
+        rounding: how far eager attention in float32 is from float64; None where it was not needed,
             or where the model does not run in float64.
     """
 

@@ -29,7 +29,7 @@ CHAT = (
     "{{ '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-# Qwen2-VL and Qwen2.5-VL speak for the system where nobody does; Qwen3-VL does not.
+# Qwen2-VL and Qwen2.5-VL add a system sentence where none is given; Qwen3-VL does not.
 CHAT_WITH_SYSTEM = (
     "{% if messages[0]['role'] != 'system' %}"
     "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}" + CHAT

@@ -163,7 +163,7 @@ def _missing(rule: NamedRule, samples: Sequence[Sample]) -> str:
     needs = frozenset(rule.rule.needs)
     unknown = needs - set(head_statistics.COLUMNS)
     if unknown:
-        return f"nobody measures {', '.join(sorted(unknown))}"
+        return f"no statistic is called {', '.join(sorted(unknown))}"
     if needs & _BOXED and not any(s.boxes is not None and len(s.boxes) for s in samples):
         return "it needs true boxes, and the calibration data has none"
     if needs & _PAIRED and not _has_pairs(samples):

@@ -48,7 +48,7 @@ def find_disagreements(
         kept: the records of both sides.
         rows: which row of each; a mean over draws has no one answer that could be shown.
         ids: of the samples that both scored.
-        gains: how much better A does on each; NaN where it cannot be told.
+        gains: how much better A does on each; NaN where it is not known.
     """
     if any(row.several for row in rows):
         return (), ()

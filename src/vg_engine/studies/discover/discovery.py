@@ -225,7 +225,7 @@ def _measurement(
         )
     unknown = columns - set(KNOWN)
     if unknown:
-        raise HeadsError(f"nobody measures {', '.join(sorted(unknown))}; known: {', '.join(KNOWN)}")
+        raise HeadsError(f"no statistic is called {', '.join(sorted(unknown))}; known: {', '.join(KNOWN)}")
     # What costs nothing beside the pass itself is measured in any case: other rules may ask later.
     columns |= {head_statistics.ENTROPY}
     if boxes:

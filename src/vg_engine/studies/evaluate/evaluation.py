@@ -89,7 +89,7 @@ def evaluate(
             stopped goes on there. None keeps no file.
         heads: further rows: head sets, their names or YAML files, `L14H24,L14H13`, or `auto`
             (None), which selects heads on each picture.
-        prompt: what was said of the prompt when the engine was loaded. A further set is asked
+        prompt: the prompt fields that the engine was loaded with. A further set is asked
             with the prompt that it was found with, and refused if that is another.
         settings: controls, seed, limit.
         strict: the first fault stops everything.

@@ -15,7 +15,7 @@ _WHOLE = (".json", ".jinja", ".model", ".txt")
 def fingerprint(name: str) -> str | None:
     """Digest of a model folder: small files whole, of every tensor both ends.
 
-    None where `name` is no folder (a hub id is told by its revision).
+    None where `name` is no folder (a hub id is identified by its revision).
     """
     folder = Path(name)
     if not folder.is_dir():
