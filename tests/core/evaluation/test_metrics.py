@@ -1,4 +1,4 @@
-"""Metrics against plain readings, pycocotools and a bootstrap written as a loop."""
+"""Metrics of boxes, masks and points against plain readings and pycocotools."""
 
 import math
 
@@ -6,11 +6,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from vg_engine.core.errors import InputError
 from vg_engine.core.evaluation.metrics import (
-    Estimate,
     accuracy_at,
-    bootstrap_interval,
     generalised_iou,
     grec_f1,
     iou,
@@ -20,74 +17,55 @@ from vg_engine.core.evaluation.metrics import (
 )
 
 
-def boxes_of(rng: np.random.Generator, count: int) -> np.ndarray:
-    corners = np.sort(rng.uniform(0, 30, (count, 2, 2)), axis=1)
-    return corners.reshape(count, 4)
-
-
-def plain_iou(a: np.ndarray, b: np.ndarray) -> float:
+def plain_overlaps(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """IoU and generalised IoU of two boxes with an area."""
     width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     common = width * height
     union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common
-    return common / union if union else 0.0
+    hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
+    return common / union, common / union - (hull - union) / hull
 
 
-def test_iou_of_boxes_by_hand_and_by_pycocotools() -> None:
-    rng = np.random.default_rng(0)
-    a, b = boxes_of(rng, 2000), boxes_of(rng, 2000)
-    found = iou(a, b)
-    assert found == pytest.approx([plain_iou(x, y) for x, y in zip(a, b, strict=True)])
+def test_overlaps_agree_with_a_plain_loop_and_pycocotools() -> None:
+    corners = np.random.default_rng(0).uniform(0, 30, (2, 2000, 2, 2))
+    a, b = np.sort(corners, axis=2).reshape(2, 2000, 4)
+    plain = np.array([plain_overlaps(x, y) for x, y in zip(a, b, strict=True)])
+    assert iou(a, b) == pytest.approx(plain[:, 0])
+    assert generalised_iou(a, b) == pytest.approx(plain[:, 1])
+    assert generalised_iou(a[:7, None], b[None, :5]).shape == (7, 5)
     as_xywh = [np.concatenate([x[:, :2], x[:, 2:] - x[:, :2]], axis=1) for x in (a[:50], b[:50])]
     theirs = coco.iou(as_xywh[0], as_xywh[1], [0] * 50)
     np.testing.assert_allclose(iou(a[:50, None], b[None, :50]), theirs, atol=1e-12)
 
 
-def test_iou_has_no_extra_pixel_and_no_zero_division() -> None:
-    one = np.array([0.0, 0.0, 1.0, 1.0])
-    assert iou(one, np.array([1.0, 0.0, 2.0, 1.0])) == 0.0
-    assert iou(one, one) == 1.0
-    assert iou(one, np.array([0.0, 0.0, 2.0, 1.0])) == 0.5
-    point = np.array([3.0, 3.0, 3.0, 3.0])
-    assert iou(point, point) == 0.0
-    assert iou(one, np.array([2.0, 2.0, 1.5, 1.5])) == 0.0, "an inverted box has no area"
+def test_overlaps_have_no_extra_pixel_and_no_zero_division() -> None:
+    one, point = np.array([0.0, 0.0, 2.0, 2.0]), np.array([3.0, 3.0, 3.0, 3.0])
+    for other, plain, generalised in (
+        ([0, 0, 2, 2], 1.0, 1.0),
+        ([1, 0, 3, 2], 2 / 6, 2 / 6),  # the hull is the union
+        ([1, 1, 3, 3], 1 / 7, 1 / 7 - 2 / 9),
+        ([2, 0, 4, 2], 0.0, 0.0),  # they touch
+        ([4, 0, 6, 2], 0.0, -4 / 12),
+        ([2, 2, 2, 2], 0.0, 0.0),  # a point on the corner: the hull is the box
+        ([4, 1, 4, 1], 0.0, -4 / 8),
+    ):
+        box = np.array(other, dtype=float)
+        for pair in ((one, box), (box, one)):
+            assert iou(*pair) == pytest.approx(plain)
+            assert generalised_iou(*pair) == pytest.approx(generalised)
+    assert iou(point, point) == generalised_iou(point, point) == 0.0
+    assert iou(one, np.array([3.0, 3.0, 2.5, 2.5])) == 0.0, "an inverted box has no area"
     assert iou(np.zeros((0, 4)), np.zeros((0, 4))).shape == (0,)
     assert iou(one.astype(np.float32), one.astype(np.float32)).dtype == np.float64
 
 
-def test_generalised_iou_by_hand_and_by_a_plain_loop() -> None:
-    one = np.array([0.0, 0.0, 2.0, 2.0])
-    for other, expected in (
-        (one, 1.0),
-        (np.array([1.0, 0.0, 3.0, 2.0]), 2 / 6),  # the hull is the union
-        (np.array([1.0, 1.0, 3.0, 3.0]), 1 / 7 - 2 / 9),
-        (np.array([2.0, 0.0, 4.0, 2.0]), 0.0),  # they touch
-        (np.array([4.0, 0.0, 6.0, 2.0]), -4 / 12),
-        (np.array([2.0, 2.0, 2.0, 2.0]), 0.0),  # a point on the corner: the hull is the box
-        (np.array([4.0, 1.0, 4.0, 1.0]), -4 / 8),
-    ):
-        assert generalised_iou(one, other) == pytest.approx(expected)
-        assert generalised_iou(other, one) == pytest.approx(expected)
-    point = np.array([3.0, 3.0, 3.0, 3.0])
-    assert generalised_iou(point, point) == 0.0
-    rng = np.random.default_rng(6)
-    a, b = boxes_of(rng, 2000), boxes_of(rng, 2000)
-    expected = []
-    for x, y in zip(a, b, strict=True):
-        hull = (max(x[2], y[2]) - min(x[0], y[0])) * (max(x[3], y[3]) - min(x[1], y[1]))
-        fit, areas = plain_iou(x, y), sum((z[2] - z[0]) * (z[3] - z[1]) for z in (x, y))
-        union = areas / (1 + fit)
-        expected.append(fit - (hull - union) / hull)
-    assert generalised_iou(a, b) == pytest.approx(expected)
-    assert (generalised_iou(a, b) <= iou(a, b) + 1e-12).all()
-    assert generalised_iou(a[:7, None], b[None, :5]).shape == (7, 5)
-
-
 def test_grec_f1_takes_its_thresholds() -> None:
     true, near = np.array([[0.0, 0.0, 10.0, 10.0]]), np.array([[0.0, 0.0, 10.0, 4.0]])
+    half, score = np.array([[0.0, 0.0, 10.0, 5.0]]), np.array([0.3], dtype=np.float32)
     assert grec_f1(near, None, true) == 0.0
-    assert grec_f1(near, None, true, iou_threshold=0.4) == 1.0, "the threshold itself is enough"
-    score = np.array([0.3], dtype=np.float32)
+    assert grec_f1(half, None, true) == 1.0, "the threshold itself is enough"
+    assert grec_f1(near, None, true, iou_threshold=0.4) == 1.0
     assert grec_f1(near, score, true, iou_threshold=0.4) == 0.0
     assert grec_f1(near, score, true, iou_threshold=0.4, score_threshold=0.2) == 1.0
 
@@ -99,110 +77,28 @@ def test_mask_iou_agrees_with_pycocotools() -> None:
         coded = [coco.encode(np.asfortranarray(m.astype(np.uint8))) for m in (a, b)]
         if (a | b).any():
             assert mask_iou(a, b) == pytest.approx(coco.iou(coded[:1], coded[1:], [0])[0, 0])
-
-
-def test_mask_iou_of_empty_masks() -> None:
     none, some = np.zeros((3, 3), bool), np.eye(3, dtype=bool)
     assert mask_iou(none, none) == 1.0
     assert mask_iou(none, some) == mask_iou(some, none) == 0.0
 
 
 def test_pointing_takes_the_pixel_that_holds_the_point() -> None:
-    mask = np.zeros((4, 6), bool)
-    mask[2, 3] = True
-    assert pointing((3.0, 2.0), mask)
-    assert pointing((3.999, 2.999), mask)
-    assert not pointing((4.0, 2.5), mask)
-    assert not pointing((2.999, 2.5), mask)
-    full = np.ones((4, 6), bool)
+    one_pixel = np.zeros((4, 6), bool)
+    one_pixel[2, 3] = True
+    for x, y, hit in (
+        (3.0, 2.0, True),
+        (3.999, 2.999, True),
+        (4.0, 2.5, False),
+        (2.999, 2.5, False),
+    ):
+        assert pointing((x, y), one_pixel) == hit
     for outside in ((-0.1, 1.0), (6.0, 1.0), (1.0, 4.0), (1.0, -5.0)):
-        assert not pointing(outside, full)
-
-
-def test_scores_of_nothing_are_not_a_number() -> None:
-    none = np.zeros(0)
-    assert math.isnan(accuracy_at(none))
-    assert math.isnan(mean_iou(none))
-    empty = bootstrap_interval(none, [])
-    assert math.isnan(empty.value)
-    assert math.isnan(empty.low)
-    assert empty.n == 0
-    assert str(empty) == "n/a"
+        assert not pointing(outside, np.ones((4, 6), bool))
 
 
 def test_accuracy_counts_the_threshold_itself() -> None:
     ious = np.array([0.5, 0.49, 0.51, 0.0])
-    assert accuracy_at(ious) == 0.5
-    assert accuracy_at(ious, 0.25) == 0.75
+    assert (accuracy_at(ious), accuracy_at(ious, 0.25)) == (0.5, 0.75)
     assert mean_iou(ious) == pytest.approx(0.375)
-
-
-def test_the_interval_is_a_bootstrap_of_pictures() -> None:
-    rng = np.random.default_rng(2)
-    pictures = [f"p{i}" for i in rng.integers(0, 40, 150)]
-    bias = {picture: rng.random() for picture in pictures}
-    values = np.array([float(rng.random() < bias[picture]) for picture in pictures])
-    found = bootstrap_interval(values, pictures, resamples=4000)
-    groups = [
-        [v for v, p in zip(values, pictures, strict=True) if p == q] for q in sorted(set(pictures))
-    ]
-    means = []
-    for _ in range(4000):
-        drawn = [groups[i] for i in rng.integers(0, len(groups), len(groups))]
-        numbers = [v for group in drawn for v in group]
-        means.append(sum(numbers) / len(numbers))
-    low, high = np.quantile(means, [0.025, 0.975])
-    assert found.value == pytest.approx(values.mean())
-    assert (found.low, found.high) == pytest.approx((low, high), abs=0.02)
-    assert found.n == 150
-
-
-def test_samples_of_one_picture_widen_the_interval() -> None:
-    values = np.repeat(np.random.default_rng(3).random(30) < 0.6, 10)
-    apart = bootstrap_interval(values, range(300))
-    together = bootstrap_interval(values, [i // 10 for i in range(300)])
-    assert together.value == apart.value
-    assert together.high - together.low > 2 * (apart.high - apart.low)
-
-
-def test_intervals_cover_what_they_promise() -> None:
-    rng = np.random.default_rng(4)
-    inside = 0
-    for trial in range(200):
-        sizes = rng.integers(1, 5, 60)
-        owner = np.repeat(np.arange(60), sizes)
-        hits = rng.random(len(owner)) < rng.beta(3, 2, 60)[owner]
-        found = bootstrap_interval(hits, owner.tolist(), resamples=400, seed=trial)
-        inside += found.low <= 0.6 <= found.high
-    assert 0.88 <= inside / 200 <= 0.99
-
-
-def test_same_seed_same_interval_in_any_chunking(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = np.random.default_rng(5).random(500)
-    whole = bootstrap_interval(values, range(500), seed=7)
-    assert bootstrap_interval(values, range(500), seed=7) == whole
-    assert bootstrap_interval(values, range(500), seed=8) != whole
-    monkeypatch.setattr("vg_engine.core.evaluation.intervals._CHUNK", 5000)
-    assert bootstrap_interval(values, range(500), seed=7) == whole
-
-
-def test_one_picture_tells_no_spread() -> None:
-    found = bootstrap_interval(np.array([1.0, 0.0]), ["a", "a"])
-    assert found.value == 0.5
-    assert math.isnan(found.low)
-    assert str(found) == "0.500"
-
-
-def test_estimates_read_well() -> None:
-    assert str(Estimate(0.8534, 0.8261, 0.879, 600)) == "0.853 [0.826, 0.879]"
-
-
-def test_what_makes_no_interval_is_refused() -> None:
-    values = np.array([0.5, 0.7])
-    with pytest.raises(InputError, match="clusters"):
-        bootstrap_interval(values, ["a"])
-    with pytest.raises(InputError, match="finite"):
-        bootstrap_interval(np.array([0.5, math.nan]), ["a", "b"])
-    for wrong in ({"level": 1.0}, {"level": 0.0}, {"resamples": 0}):
-        with pytest.raises(InputError, match="level"):
-            bootstrap_interval(values, ["a", "b"], **wrong)
+    assert math.isnan(accuracy_at(np.zeros(0)))
+    assert math.isnan(mean_iou(np.zeros(0)))
