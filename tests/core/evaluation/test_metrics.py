@@ -85,13 +85,8 @@ def test_mask_iou_agrees_with_pycocotools() -> None:
 def test_pointing_takes_the_pixel_that_holds_the_point() -> None:
     one_pixel = np.zeros((4, 6), bool)
     one_pixel[2, 3] = True
-    for x, y, hit in (
-        (3.0, 2.0, True),
-        (3.999, 2.999, True),
-        (4.0, 2.5, False),
-        (2.999, 2.5, False),
-    ):
-        assert pointing((x, y), one_pixel) == hit
+    points = ((3.0, 2.0), (3.999, 2.999), (4.0, 2.5), (2.999, 2.5))
+    assert [pointing(point, one_pixel) for point in points] == [True, True, False, False]
     for outside in ((-0.1, 1.0), (6.0, 1.0), (1.0, 4.0), (1.0, -5.0)):
         assert not pointing(outside, np.ones((4, 6), bool))
 
