@@ -25,9 +25,6 @@ def same(one: Draws, other: Draws) -> bool:
     )
 
 
-# Draws -------------------------------------------------------------------------------------------
-
-
 @PLAIN
 @given(pictures, st.integers(1, 30), st.integers(1, 6), seeds)
 def test_what_is_drawn(names: list[str], size: int, number: int, seed: int) -> None:
@@ -76,9 +73,6 @@ def test_nothing_to_draw_from_is_refused() -> None:
     for size, number in ((0, 1), (1, 0), (-1, 1)):
         with pytest.raises(InputError, match="at least 1"):
             draw(["a"], size=size, draws=number)
-
-
-# Units -------------------------------------------------------------------------------------------
 
 
 def box(number: int | None) -> np.ndarray | None:
@@ -172,9 +166,6 @@ def test_units_with_partners(
 ) -> None:
     samples = [Sample(str(i), "p", None, f"text {i}", target=t) for i, t in enumerate(targets)]
     assert list(units(samples, chosen, most=most, pairs=True)) == expected
-
-
-# Batches -----------------------------------------------------------------------------------------
 
 
 @PLAIN
