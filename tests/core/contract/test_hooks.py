@@ -16,56 +16,47 @@ from vg_engine.core.errors import PluginError
 from vg_engine.plugins.manager import Manager
 
 PICTURE = Picture(np.full((60, 120, 3), 200, np.uint8), "grey")
+Edit = Callable[[Callable[..., Any]], Any]
 
 
-class Blackens:
-    """Paints what was found black; a picture without it stays."""
+@pytest.fixture
+def edit(make_engine: Callable[..., Engine]) -> Edit:
+    """Edits the picture by a function of what the engine found in it."""
 
-    def vg_edit(self, grounding: Grounding, picture: Picture) -> Picture | None:
-        if grounding.mask is None:
-            return None
-        pixels = picture.pixels.copy()
-        pixels[grounding.mask] = 0
-        return Picture(pixels, picture.source)
+    def run(change: Callable[[Grounding], Any]) -> Any:
+        class Editor:
+            def vg_edit(self, grounding: Grounding, picture: Picture) -> Any:
+                assert picture is PICTURE
+                return change(grounding)
+
+        manager = Manager()
+        manager.register(Editor(), name="editor")
+        answer = make_engine().ground(PICTURE, "1,4")
+        return EditHook(manager, "editor").edit(answer, PICTURE)
+
+    return run
 
 
-def editor(plugin: object) -> EditHook:
-    manager = Manager()
-    manager.register(plugin, name="editor")
-    return EditHook(manager, "editor")
+def test_an_editor_gets_what_the_engine_found(edit: Edit) -> None:
+    masks = []
 
+    def blacken(grounding: Grounding) -> Picture:
+        masks.append(grounding.mask)
+        return Picture(PICTURE.pixels * ~grounding.mask[..., None], PICTURE.source)
 
-def test_an_editor_gets_what_the_engine_found(make_engine: Callable[..., Engine]) -> None:
-    with make_engine().open(PICTURE) as scene:
-        answer = scene.ground("1,4")
-        edited = editor(Blackens()).edit(answer, scene.picture)
-    assert answer.mask is not None
-    assert np.array_equal(edited.pixels[..., 0] == 0, answer.mask)
+    edited = edit(blacken)
+    assert masks[0].any()
+    assert np.array_equal(edited.pixels[..., 0] == 0, masks[0])
     assert edited.source == "grey"
-    assert (PICTURE.pixels == 200).all(), "the picture itself stays"
 
 
-def test_where_nothing_is_edited_the_picture_is_the_same(
-    make_engine: Callable[..., Engine],
-) -> None:
-    class Leaves:
-        def vg_edit(self, picture: Picture) -> None:
-            """Edit nothing."""
-
-    answer = make_engine().ground(PICTURE, "1,4")
-    assert editor(Leaves()).edit(answer, PICTURE) is PICTURE
+def test_where_nothing_is_edited_the_picture_is_the_same(edit: Edit) -> None:
+    assert edit(lambda _: None) is PICTURE
 
 
 @pytest.mark.parametrize(
     ("made", "said"), [(Picture(PICTURE.pixels[:, :60]), r"\(60, 60\)"), ("a picture", "str")]
 )
-def test_an_editor_that_answers_wrongly_is_named(
-    make_engine: Callable[..., Engine], made: Any, said: str
-) -> None:
-    class Wrong:
-        def vg_edit(self, picture: Picture) -> Any:
-            return made
-
-    answer = make_engine().ground(PICTURE, "1,4")
+def test_an_editor_that_answers_wrongly_is_named(edit: Edit, made: object, said: str) -> None:
     with pytest.raises(PluginError, match=rf"'editor': vg_edit returned {said} instead of"):
-        editor(Wrong()).edit(answer, PICTURE)
+        edit(lambda _: made)
