@@ -9,20 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vg_engine.core import errors
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.contract.results import Grounding
 from vg_engine.core.engine.engine import Engine
-from vg_engine.core.errors import (
-    ExpressionError,
-    HeadsError,
-    InputError,
-    ModelError,
-    PictureError,
-    PluginError,
-    TokenCountError,
-)
 from vg_engine.core.heads import Head, HeadSet
 
 PICTURE = np.zeros((60, 120, 3), np.uint8)
@@ -62,9 +54,9 @@ def test_a_failed_record_does_not_take_its_batch_along(make_engine: Make) -> Non
     fine, broken = (PICTURE, "1,1"), (PICTURE, "broken")
     requests = [fine, broken, ("lost.png", "0,0"), (PICTURE, " "), fine]
     answers = list(make_engine().ground_many(requests, errors="yield"))
-    kinds = [type(answer) for answer in answers]
-    assert kinds == [Grounding, TokenCountError, PictureError, ExpressionError, Grounding]
-    with pytest.raises(TokenCountError):
+    raised = [errors.TokenCountError, errors.PictureError, errors.ExpressionError]
+    assert [type(answer) for answer in answers] == [Grounding, *raised, Grounding]
+    with pytest.raises(errors.TokenCountError):
         list(make_engine().ground_many(requests[:2]))
 
 
@@ -79,12 +71,12 @@ def test_without_a_head_set_heads_are_selected_on_the_picture_and_it_is_said(
 
 
 def test_a_head_set_that_does_not_fit_is_refused(make_engine: Make) -> None:
-    with pytest.raises(HeadsError, match="32 layers x 32 heads"):
+    with pytest.raises(errors.HeadsError, match="32 layers x 32 heads"):
         make_engine(head_set=HeadSet("big", (Head(2, 1),), "paper", layers=32, heads_per_layer=32))
-    with pytest.raises(HeadsError, match="L9H0 is out of range"):
-        make_engine(head_set=HeadSet("deep", (Head(9, 0),), "given"))
-    with pytest.raises(HeadsError, match="L9H0 is out of range"):
-        make_engine().variant(head_set=HeadSet("deep", (Head(9, 0),), "given"))
+    deep = HeadSet("deep", (Head(9, 0),), "given")
+    for make in (make_engine, make_engine().variant):
+        with pytest.raises(errors.HeadsError, match="L9H0 is out of range"):
+            make(head_set=deep)
 
 
 def test_an_engine_that_is_dropped_gives_its_model_back_once(
@@ -110,20 +102,11 @@ def test_maps_of_chosen_heads(make_engine: Make) -> None:
     assert np.unravel_index(observed.maps.values[0].argmax(), (6, 6)) == (3, 5)
     assert observed.image_attention == pytest.approx([0.9 + 35 * 0.001, 36 / 42], abs=1e-6)
     assert len(engine.maps(PICTURE, ["0,0", "1,1"])[0].heads) == 8
-    with pytest.raises(HeadsError):
+    with pytest.raises(errors.HeadsError):
         engine.maps(PICTURE, "0,0", heads=[Head(0, 2)])
     several_rows = engine.variant(prompt=Prompt(query_row="expression_all"))
     (averaged,) = several_rows.maps(PICTURE, "0,0", heads=[Head(2, 1)])
     assert averaged.image_attention == pytest.approx([0.9 + 35 * 0.001], abs=1e-6)
-
-
-def test_close_gives_the_model_back_once(make_engine: Make, adapter: Any) -> None:
-    with make_engine() as engine:
-        engine.ground(PICTURE, "0,0")
-    engine.close()
-    assert adapter.closed == 1
-    with pytest.raises(ModelError, match="closed"):
-        engine.ground(PICTURE, "0,0")
 
 
 class Renames:
@@ -154,7 +137,7 @@ def test_a_postprocessor_that_loses_an_answer_is_named(make_engine: Make) -> Non
         def vg_postprocess(self, groundings: Sequence[Grounding]) -> list[Grounding]:
             return list(groundings)[1:]
 
-    with pytest.raises(PluginError, match=r"'loses'.*0 answers for 1"):
+    with pytest.raises(errors.PluginError, match=r"'loses'.*0 answers for 1"):
         make_engine([("loses", Loses())]).ground(PICTURE, "0,0")
 
 
@@ -162,7 +145,7 @@ def test_a_postprocessor_that_loses_an_answer_is_named(make_engine: Make) -> Non
     "wrong", [{"sigma": -1.0}, {"kernel": 4}, {"k": 0}, {"batch_size": 0}, {"max_tokens": 0}]
 )
 def test_settings_are_checked(make_engine: Make, wrong: dict[str, int]) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(errors.InputError):
         make_engine(**wrong)
 
 
@@ -191,9 +174,9 @@ def test_an_adapter_that_answers_nothing_or_wrongly_is_named(
         (replace(model, layers=1, heads=0), "1 layers x 0 heads"),
         (replace(model, map_layers=(9,)), "map_layers"),
     ):
-        with pytest.raises(PluginError, match=said):
+        with pytest.raises(errors.PluginError, match=said):
             make_engine(other=Silent(loaded))
-    with pytest.raises(PluginError, match="nothing to vg_prepare_inputs"):
+    with pytest.raises(errors.PluginError, match="nothing to vg_prepare_inputs"):
         make_engine(other=Silent(model)).ground(PICTURE, "0,0")
 
 
@@ -224,7 +207,7 @@ def test_close_waits_for_what_is_being_read(make_engine: Make, adapter: Any) -> 
 
 @pytest.mark.parametrize("text", ["\ud800", "a \udcff b", "\u200b", "\x00", "\ufeff \u2060"])
 def test_an_expression_must_be_text_that_shows_something(make_engine: Make, text: str) -> None:
-    with pytest.raises(ExpressionError):
+    with pytest.raises(errors.ExpressionError):
         make_engine().ground(PICTURE, text)
 
 
@@ -267,24 +250,26 @@ def test_maps_of_many_ask_for_the_heads_and_the_prompt_that_are_named(
     assert np.unravel_index(one.maps.values[1].argmax(), (6, 6)) == (3, 4)
     for wrong in (Head(9, 0), Head(0, 2)):
         for requests in ([(HERE, "0,0")], []):
-            with pytest.raises(HeadsError, match="out of range"):
+            with pytest.raises(errors.HeadsError, match="out of range"):
                 engine.maps_many(requests, [wrong])
 
 
 def test_maps_of_nothing_and_of_broken_requests(make_engine: Make, adapter: Any) -> None:
-    engine = make_engine()
-    assert engine.maps_many([]) == ()
-    assert adapter.batches == []
-    for request, error in (
-        (("lost.png", "0,0"), PictureError),
-        ((HERE, " "), ExpressionError),
-        ((HERE, "broken"), TokenCountError),
-    ):
-        with pytest.raises(error):
-            engine.maps_many([(HERE, "0,0"), request])
+    with make_engine() as engine:
+        assert engine.maps_many([]) == ()
+        assert adapter.batches == []
+        for request, error in (
+            (("lost.png", "0,0"), errors.PictureError),
+            ((HERE, " "), errors.ExpressionError),
+            ((HERE, "broken"), errors.TokenCountError),
+        ):
+            with pytest.raises(error):
+                engine.maps_many([(HERE, "0,0"), request])
     engine.close()
-    with pytest.raises(ModelError, match="closed"):
-        engine.maps_many([(HERE, "0,0")])
+    assert adapter.closed == 1
+    for ask in (engine.maps, engine.ground):
+        with pytest.raises(errors.ModelError, match="closed"):
+            ask(HERE, "0,0")
 
 
 def test_reading_maps_gives_the_answer_of_ground_without_another_pass(
@@ -314,15 +299,14 @@ def test_reading_combines_all_maps_if_none_is_named(make_engine: Make) -> None:
 
 
 def test_refining_is_what_the_postprocessors_make_of_a_pictures_answers(make_engine: Make) -> None:
-    first, second = Renames("a"), Renames("b")
-    engine = make_engine([("first", first), ("second", second)])
+    only = Renames("a")
+    engine = make_engine([("only", only)])
     answers = [engine.read(maps, HERE) for maps in engine.maps(HERE, ["0,0", "1,1"])]
-    assert first.seen == [], "reading alone refines nothing"
+    assert only.seen == [], "reading alone refines nothing"
     better = engine.refine(answers, HERE)
-    assert [answer.expression for answer in better] == ["0,0ab", "1,1ab"]
-    assert first.seen == [["0,0", "1,1"]]
+    assert [answer.expression for answer in better] == ["0,0a", "1,1a"]
     assert engine.refine([], HERE) == ()
-    assert len(first.seen) == 1
+    assert only.seen == [["0,0", "1,1"]]
     assert make_engine().refine(answers, PICTURE) == tuple(answers)
 
 
@@ -331,5 +315,5 @@ def test_an_answer_of_other_heads_says_so(make_engine: Make) -> None:
     (maps,) = engine.maps(PICTURE, "1,4")
     assert engine.read(maps, PICTURE, [Head(2, 1)]).provenance["head_set"] == "cell"
     assert engine.read(maps, PICTURE, [Head(3, 0)]).provenance["head_set"] == "given"
-    with pytest.raises(HeadsError, match="L9H9"):
+    with pytest.raises(errors.HeadsError, match="L9H9"):
         engine.read(maps, PICTURE, [Head(9, 9)])

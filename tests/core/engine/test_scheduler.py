@@ -51,6 +51,7 @@ def test_an_open_scene_is_the_same_as_itself_alone(heard: Heard) -> None:
     with engine.open(PICTURE) as one, engine.open(PICTURE) as other:
         list(engine.ground_many((s, "1,1") for s in (one, one, other, PICTURE)))
         assert [len(shown) for shown, _ in adapter.passes] == [3]
+        assert adapter.kept == [], "the adapter does not say that it keeps pictures"
         assert engine.read(one.maps("1,1")[0], one).size == (120, 60)
 
 
@@ -155,13 +156,6 @@ def test_a_picture_with_several_expressions_is_kept_while_it_lasts(heard: Heard)
         scene.maps("2,2", prompt=Prompt(template="no {expression}"))
         assert scene.nbytes == 200
     assert len(adapter.kept) == len(adapter.released) == 6
-
-
-def test_nothing_is_kept_of_an_adapter_that_does_not_say_so(heard: Heard) -> None:
-    engine, adapter = heard()
-    with engine.open(PICTURE) as scene:
-        scene.ground_all(["1,1", "2,2"])
-    assert adapter.kept == []
 
 
 class Stores:

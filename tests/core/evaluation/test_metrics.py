@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from vg_engine.core.evaluation.metrics import (
-    accuracy_at,
-    generalised_iou,
-    grec_f1,
-    iou,
-    mask_iou,
-    mean_iou,
-    pointing,
-)
+from vg_engine.core.evaluation import metrics
+from vg_engine.core.evaluation.metrics import generalised_iou, grec_f1, iou
 
 
 def plain_overlaps(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
@@ -76,24 +69,26 @@ def test_mask_iou_agrees_with_pycocotools() -> None:
         a, b = rng.random((2, 7, 9)) < rng.uniform(0.1, 0.9, (2, 1, 1))
         coded = [coco.encode(np.asfortranarray(m.astype(np.uint8))) for m in (a, b)]
         if (a | b).any():
-            assert mask_iou(a, b) == pytest.approx(coco.iou(coded[:1], coded[1:], [0])[0, 0])
+            assert metrics.mask_iou(a, b) == pytest.approx(
+                coco.iou(coded[:1], coded[1:], [0])[0, 0]
+            )
     none, some = np.zeros((3, 3), bool), np.eye(3, dtype=bool)
-    assert mask_iou(none, none) == 1.0
-    assert mask_iou(none, some) == mask_iou(some, none) == 0.0
+    assert metrics.mask_iou(none, none) == 1.0
+    assert metrics.mask_iou(none, some) == metrics.mask_iou(some, none) == 0.0
 
 
 def test_pointing_takes_the_pixel_that_holds_the_point() -> None:
     one_pixel = np.zeros((4, 6), bool)
     one_pixel[2, 3] = True
     points = ((3.0, 2.0), (3.999, 2.999), (4.0, 2.5), (2.999, 2.5))
-    assert [pointing(point, one_pixel) for point in points] == [True, True, False, False]
+    assert [metrics.pointing(point, one_pixel) for point in points] == [True, True, False, False]
     for outside in ((-0.1, 1.0), (6.0, 1.0), (1.0, 4.0), (1.0, -5.0)):
-        assert not pointing(outside, np.ones((4, 6), bool))
+        assert not metrics.pointing(outside, np.ones((4, 6), bool))
 
 
 def test_accuracy_counts_the_threshold_itself() -> None:
     ious = np.array([0.5, 0.49, 0.51, 0.0])
-    assert (accuracy_at(ious), accuracy_at(ious, 0.25)) == (0.5, 0.75)
-    assert mean_iou(ious) == pytest.approx(0.375)
-    assert math.isnan(accuracy_at(np.zeros(0)))
-    assert math.isnan(mean_iou(np.zeros(0)))
+    assert (metrics.accuracy_at(ious), metrics.accuracy_at(ious, 0.25)) == (0.5, 0.75)
+    assert metrics.mean_iou(ious) == pytest.approx(0.375)
+    assert math.isnan(metrics.accuracy_at(np.zeros(0)))
+    assert math.isnan(metrics.mean_iou(np.zeros(0)))

@@ -285,15 +285,8 @@ def test_what_has_no_sample_is_not_a_number() -> None:
     assert math.isnan(value("ciou", [of_row("....", None)])), "empty against empty has no union"
 
 
-def test_every_value_lies_in_its_range_and_names_are_found() -> None:
-    rng = np.random.default_rng(3)
-    outcomes = [outcome(**random_case(rng)) for _ in range(50)]
-    assert len({one.name for one in METRICS}) == len({one.title for one in METRICS}) == len(METRICS)
-    for one in METRICS:
-        assert metric(one.name) is one
-        parts = one.parts(outcomes)
-        assert (parts.numerators <= parts.denominators).all()
-        assert (parts.numerators >= 0).all()
+def test_metrics_are_found_by_name() -> None:
+    assert [metric(one.name) for one in METRICS] == list(METRICS)
     with pytest.raises(NotFoundError, match=r"did you mean acc@0\.5"):
         metric("acc@.5")
 
