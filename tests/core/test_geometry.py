@@ -34,9 +34,6 @@ def random_affine(
     return Affine(tuple(rng.uniform(*scales, 2).tolist()), tuple(rng.uniform(*offsets, 2).tolist()))
 
 
-# Chains of resize, crop and pad ------------------------------------------------------------------
-
-
 def test_a_chain_of_steps_is_each_step_after_the_other() -> None:
     rng = np.random.default_rng(0)
     for _ in range(300):

@@ -43,11 +43,8 @@ def test_views_show_the_accepted_instances_best_first() -> None:
     assert (answer.score, answer.point) == (0.8, (2.0, 3.0))
     assert len(answer.instances) == 3, "candidates are kept"
     assert len(replace(answer, threshold=0.2).accepted) == 3
-
-
-def test_what_is_present_has_at_least_its_best_instance() -> None:
-    answer = grounding(instance(0.3), presence=0.9, threshold=0.5)
-    assert (answer.found, answer.box) == (True, (1, 2, 3, 4))
+    weak = grounding(instance(0.3), presence=0.9, threshold=0.5)
+    assert (weak.found, weak.box) == (True, (1, 2, 3, 4)), "present: at least its best instance"
 
 
 @pytest.mark.parametrize(("instances", "presence"), [((instance(0.9),), 0.4), ((), 0.9), ((), 0.0)])

@@ -8,28 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vg_engine.core.errors import InputError
-from vg_engine.core.evaluation.draws import Draws, Unit, batches, draw, units
+from vg_engine.core.evaluation.draws import Unit, batches, draw, units
 from vg_engine.core.evaluation.samples import Sample
 
 PLAIN = settings(derandomize=True, deadline=None, max_examples=100, database=None)
 
 pictures = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=40)
-seeds = st.integers(0, 2**32 - 1)
-
-
-def same(one: Draws, other: Draws) -> bool:
-    return bool(
-        np.array_equal(one.index, other.index)
-        and np.array_equal(one.weights, other.weights)
-        and one.resampled == other.resampled
-    )
 
 
 @PLAIN
-@given(pictures, st.integers(1, 30), st.integers(1, 6), seeds)
+@given(pictures, st.integers(1, 30), st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_what_is_drawn(names: list[str], size: int, number: int, seed: int) -> None:
     drawn = draw(names, size=size, draws=number, seed=seed)
-    assert same(drawn, draw(names, size=size, draws=number, seed=seed))
+    again = draw(names, size=size, draws=number, seed=seed)
+    assert again.index.tolist() == drawn.index.tolist()
+    assert again.weights.tolist() == drawn.weights.tolist()
     assert drawn.weights.shape == (len(drawn.index), number)
     assert drawn.index.tolist() == sorted(set(drawn.index.tolist()))
     assert set(drawn.index.tolist()) <= set(range(len(names)))
@@ -53,7 +46,7 @@ def test_what_is_drawn(names: list[str], size: int, number: int, seed: int) -> N
 def test_draws_differ_from_each_other_and_between_seeds() -> None:
     names = [str(i) for i in range(500)]
     first, second = (draw(names, size=50, draws=3, seed=seed) for seed in (0, 1))
-    assert not same(first, second)
+    assert first.weights.tolist() != second.weights.tolist()
     assert len({tuple(column) for column in first.weights.T.tolist()}) == 3
     resampled = draw(names, size=500, draws=3, seed=0)
     assert len({tuple(column) for column in resampled.weights.T.tolist()}) == 3

@@ -9,14 +9,8 @@ import pytest
 import scipy.stats
 
 from vg_engine.core.errors import InputError
-from vg_engine.core.evaluation.intervals import (
-    Estimate,
-    Paired,
-    mcnemar,
-    paired,
-    ratio_interval,
-    spearman,
-)
+from vg_engine.core.evaluation import intervals
+from vg_engine.core.evaluation.intervals import Paired, paired, ratio_interval, spearman
 from vg_engine.core.evaluation.metrics import bootstrap_interval
 
 
@@ -53,29 +47,19 @@ def test_the_interval_is_a_plain_loop_over_the_same_pictures() -> None:
     for seed in range(5):
         above, below, clusters = clustered(rng, 12, 60)
         settings = {"resamples": 300, "seed": seed, "level": 0.9}
-        found = ratio_interval(above, below, clusters, **settings)
-        ratios = [ratio(above, below, rows) for rows in drawn_rows(clusters, 300, seed)]
-        low, high = np.quantile(ratios, [0.05, 0.95])
-        assert found.value == pytest.approx(ratio(above, below, list(range(60))))
-        assert (found.low, found.high) == pytest.approx((low, high), rel=1e-12)
-        assert found.n == 60
         mean = ratio_interval(above, np.ones(60), clusters, **settings)
         assert bootstrap_interval(above, clusters, **settings) == mean
-
-
-def test_samples_without_denominator_are_left_out_with_their_pictures() -> None:
-    rng = np.random.default_rng(2)
-    above, below, clusters = clustered(rng, 10, 50)
-    silent = rng.random(50) < 0.4
-    gone = [f"empty{i}" for i in range(7)]
-    found = ratio_interval(
-        np.concatenate([np.where(silent, 0.0, above), np.zeros(7)]),
-        np.concatenate([np.where(silent, 0.0, below), np.zeros(7)]),
-        [*clusters, *gone],
-    )
-    kept = [c for c, out in zip(clusters, silent.tolist(), strict=True) if not out]
-    assert found == ratio_interval(above[~silent], below[~silent], kept)
-    assert found.n == int((~silent).sum())
+        # Samples without a denominator are left out, and pictures without another sample.
+        silent = (rng.random(60) < 0.4) | np.isin(clusters, ["p1", "p5"])
+        above[silent] = below[silent] = 0.0
+        found = ratio_interval(above, below, clusters, **settings)
+        kept = np.flatnonzero(~silent)
+        above, below, clusters = above[kept], below[kept], [clusters[row] for row in kept]
+        ratios = [ratio(above, below, rows) for rows in drawn_rows(clusters, 300, seed)]
+        low, high = np.quantile(ratios, [0.05, 0.95])
+        assert found.value == pytest.approx(ratio(above, below, list(range(len(kept)))))
+        assert (found.low, found.high) == pytest.approx((low, high), rel=1e-12)
+        assert found.n == len(kept)
 
 
 @pytest.mark.parametrize("chunk", [1, 64, 1000])
@@ -85,7 +69,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, chunk: int) -> N
     b = np.floor(a * rng.uniform(0.8, 1.2, 200))
     whole = ratio_interval(a, below, clusters, resamples=100)
     both = paired(a, below, b, below, clusters, resamples=100, permutations=300)
-    monkeypatch.setattr("vg_engine.core.evaluation.intervals._CHUNK", chunk)
+    monkeypatch.setattr(intervals, "_CHUNK", chunk)
     assert ratio_interval(a, below, clusters, resamples=100) == whole
     again = paired(a, below, b, below, clusters, resamples=100, permutations=300)
     assert again == both
@@ -206,15 +190,10 @@ def test_many_pictures_are_exchanged_at_random() -> None:
     assert (sure.difference, sure.low, sure.high) == (1.0, 1.0, 1.0)
 
 
-def test_sides_change_the_sign_alone() -> None:
-    rng = np.random.default_rng(11)
-    a, below, clusters = clustered(rng, 30, 90)
-    b = np.floor(a * rng.uniform(0.7, 1.1, 90))
-    ab, ba = (paired(x, below, y, below, clusters) for x, y in ((a, b), (b, a)))
-    assert ab.difference == pytest.approx(-ba.difference)
-    assert (ab.low, ab.high) == pytest.approx((-ba.high, -ba.low))
-    assert ab.p == ba.p
-    assert paired(a, below, a, below, clusters) == Paired(0.0, 0.0, 0.0, 1.0, 90)
+def test_a_contestant_does_not_differ_from_itself() -> None:
+    above, below, clusters = clustered(np.random.default_rng(10), 20, 100)
+    same = Paired(0.0, 0.0, 0.0, 1.0, 100)
+    assert paired(above, below, above, below, clusters) == same
 
 
 def test_nothing_is_not_a_number() -> None:
@@ -244,8 +223,8 @@ def test_one_picture_tells_no_spread() -> None:
 
 
 def test_numbers_read_well() -> None:
-    assert str(Estimate(0.8534, 0.8261, 0.879, 600)) == "0.853 [0.826, 0.879]"
-    assert str(Estimate(0.5, math.nan, math.nan, 2)) == "0.500"
+    assert str(intervals.Estimate(0.8534, 0.8261, 0.879, 600)) == "0.853 [0.826, 0.879]"
+    assert str(intervals.Estimate(0.5, math.nan, math.nan, 2)) == "0.500"
     assert str(Paired(0.0314, -0.01, 0.052, 0.0421, 9)) == "+0.031 [-0.010, +0.052], p = 0.0421"
     assert str(Paired(-0.5, math.nan, math.nan, 1.0, 2)) == "-0.500, p = 1"
 
@@ -273,18 +252,15 @@ def test_mcnemar_is_a_binomial_test_of_what_differs() -> None:
     rng = np.random.default_rng(12)
     for n in (1, 5, 40, 1000):
         a, b = rng.random((2, n)) < [[0.6], [0.5]]
-        found = mcnemar(a, b)
+        found = intervals.mcnemar(a, b)
         assert found.only_a == sum(x and not y for x, y in zip(a, b, strict=True))
         assert found.only_b == sum(y and not x for x, y in zip(a, b, strict=True))
         total = found.only_a + found.only_b
         if total:
             expected = scipy.stats.binomtest(found.only_a, total).pvalue
             assert found.p == pytest.approx(expected, rel=1e-9)
-    # 8 to 1 of 9: 2 * (1 + 9) / 512.
-    a, b = np.array([True] * 8 + [False, True]), np.array([False] * 8 + [True, True])
-    assert mcnemar(a, b).p == pytest.approx(20 / 512)
-    assert mcnemar(a, a).p == 1.0
-    assert math.isnan(mcnemar(a[:0], b[:0]).p)
+    assert intervals.mcnemar(a, a).p == 1.0
+    assert math.isnan(intervals.mcnemar(a[:0], b[:0]).p)
 
 
 def test_rank_correlation_agrees_with_scipy() -> None:
@@ -313,12 +289,10 @@ def test_the_interval_of_a_rank_correlation_by_hand_and_by_coverage() -> None:
     reach = 1.6448536 * math.sqrt((1 + found.value**2 / 2) / 47)
     bounds = [math.tanh(math.atanh(found.value) + sign * reach) for sign in (-1, 1)]
     assert (found.low, found.high) == pytest.approx(tuple(bounds), abs=1e-6)
-    for ties, least, most in ((False, 0.90, 0.98), (True, 0.92, 1.0)):  # ties: on the safe side
-        draws = rng.multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], (301, 40))
-        big = rng.multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], 100_000)
-        if ties:  # four of five are equal, as heads that were never chosen are
-            draws[..., 0], big[:, 0] = np.maximum(draws[..., 0], 0.84), np.maximum(big[:, 0], 0.84)
-        true = scipy.stats.spearmanr(big[:, 0], big[:, 1])[0]
-        each = [spearman(draw[:, 0].copy(), draw[:, 1].copy()) for draw in draws]
-        inside = sum(one.low <= true <= one.high for one in each)
-        assert least <= inside / len(each) <= most
+    # Four of five are equal, as heads that were never chosen are: it errs on the safe side.
+    draws = rng.multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], (301, 40))
+    big = rng.multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], 100_000)
+    draws[..., 0], big[:, 0] = np.maximum(draws[..., 0], 0.84), np.maximum(big[:, 0], 0.84)
+    true = scipy.stats.spearmanr(big[:, 0], big[:, 1])[0]
+    each = [spearman(draw[:, 0].copy(), draw[:, 1].copy()) for draw in draws]
+    assert 0.92 <= sum(one.low <= true <= one.high for one in each) / len(each) <= 1.0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vg_engine.core.errors import InputError, NotFoundError
+from vg_engine.core.evaluation.metrics import generalised_iou
 from vg_engine.core.evaluation.outcomes import (
     METRICS,
     Outcome,
@@ -118,21 +119,12 @@ def test_each_convention_of_grec(true: list[float], answered: list[float], f1: f
     assert value("grec_f1", [found]) == float(f1 == 1.0)
 
 
-def plain_generalised(a: list[float], b: list[float]) -> float:
-    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
-    hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
-    return float(width * height / union - (hull - union) / hull)
-
-
 def plain_f1(boxes: list[list[float]], true: list[list[float]]) -> float:
     """GREC by definition: pairs from the closest to the farthest, each box once."""
     if not true:
         return float(not boxes)
-    pairs = [
-        (plain_generalised(a, b), i, j) for i, a in enumerate(boxes) for j, b in enumerate(true)
-    ]
+    fits = generalised_iou(np.array(boxes).reshape(-1, 1, 4), np.array([true]))
+    pairs = [(fit, i, j) for (i, j), fit in np.ndenumerate(fits)]
     matched: dict[int, int] = {}
     for fit, i, j in sorted(pairs, reverse=True):
         if fit >= 0.5 and i not in matched and j not in matched.values():
@@ -214,12 +206,10 @@ def test_metrics_of_masks_agree_with_plain_loops() -> None:
     cases = [random_case(rng) for _ in range(3000)]
     outcomes = [outcome(**case) for case in cases]
     parts = {name: metric(name).parts(outcomes) for name in plain_sums(cases)}
-    for name, expected in plain_sums(cases).items():
-        assert parts[name].value == pytest.approx(expected, rel=1e-12), name
-    for start in range(0, 3000, 30):  # and on every small group
-        rows = np.arange(start, start + 30)
-        for name, expected in plain_sums(cases[start : start + 30]).items():
-            assert parts[name].take(rows).value == pytest.approx(expected)
+    groups = [range(3000), *(range(start, start + 30) for start in range(0, 3000, 30))]
+    for rows in map(np.array, groups):
+        for name, expected in plain_sums([cases[row] for row in rows]).items():
+            assert parts[name].take(rows).value == pytest.approx(expected, rel=1e-12), name
 
 
 def test_the_best_box_against_the_single_true_box() -> None:
@@ -302,8 +292,6 @@ def test_a_random_contestant_is_the_mean_of_its_draws() -> None:
     inters = sum(float(draw.numerators.sum()) for draw in draws)
     assert mean.value == pytest.approx(inters / sum(float(d.denominators.sum()) for d in draws))
     assert mean.numerators[3] == pytest.approx(sum(draw.numerators[3] for draw in draws) / 7)
-    one = mean_parts(draws[:1])
-    np.testing.assert_array_equal(one.numerators, draws[0].numerators)
     for wrong in ([], [draws[0], Parts(np.zeros(2), np.zeros(2))]):
         with pytest.raises(InputError, match="draws"):
             mean_parts(wrong)
