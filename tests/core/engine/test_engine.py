@@ -253,8 +253,9 @@ def test_maps_of_nothing_and_of_broken_requests(make_engine: Make, adapter: Any)
         ):
             with pytest.raises(error):
                 engine.maps_many([(HERE, "0,0"), request])
-    engine.close()
     assert adapter.closed == 1
+    engine.close()
+    assert adapter.closed == 1, "once"
     for ask in (engine.maps, engine.ground):
         with pytest.raises(errors.ModelError, match="closed"):
             ask(HERE, "0,0")

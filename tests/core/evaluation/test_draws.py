@@ -111,6 +111,7 @@ def test_units_measure_every_chosen_sample_once(
     samples, chosen = data
     made = units(samples, chosen, most=most, pairs=pairs)
     assert made == units(list(samples), tuple(chosen), most=most, pairs=pairs)
+    assert pairs or made == units(samples, chosen, most=most)
     assert sorted(place for unit in made for place in unit.samples[: unit.counted]) == chosen
     about = [{samples[place].picture for place in unit.samples} for unit in made]
     assert all(len(names) == 1 for names in about)

@@ -47,8 +47,9 @@ def test_the_interval_is_a_plain_loop_over_the_same_pictures() -> None:
     for seed in range(5):
         above, below, clusters = clustered(rng, 12, 60)
         settings = {"resamples": 300, "seed": seed, "level": 0.9}
-        mean = ratio_interval(above, np.ones(60), clusters, **settings)
-        assert bootstrap_interval(above, clusters, **settings) == mean
+        for how in (settings, {}):
+            mean = ratio_interval(above, np.ones(60), clusters, **how)
+            assert bootstrap_interval(above, clusters, **how) == mean
         # Samples without a denominator are left out, and pictures without another sample.
         silent = (rng.random(60) < 0.4) | np.isin(clusters, ["p1", "p5"])
         above[silent] = below[silent] = 0.0

@@ -328,11 +328,10 @@ def test_an_object_may_be_too_small_for_a_pixel() -> None:
 
 
 def test_sizes_are_cocos() -> None:
-    for area, expected in (
-        *((1.0, "small"), (1023.9, "small"), (1024.0, "medium"), (9215.9, "medium")),
-        *((9216.0, "large"), (1e6, "large"), (0.0, None), (math.nan, None)),
-    ):
+    limits = [(1.0, "small"), (1023.9, "small"), (1024.0, "medium"), (9215.9, "medium")]
+    for area, expected in (*limits, (9216.0, "large"), (1e6, "large"), (0.0, None)):
         assert size_bucket(area) == expected
+    assert size_bucket(math.nan) is None
     shares = [(99.0, "small"), (100.0, "medium"), (999.0, "medium"), (1000.0, "large")]
     for area, expected in (*shares, (math.nan, None)):
         assert size_bucket(area, by="share", picture=(200, 50)) == expected
