@@ -30,6 +30,7 @@ from vg_engine.core.readout.regions import paper
 from vg_engine.plugins.manager import make_hooks
 
 GRID = 6
+CELL_HEAD = HeadSet("cell", (Head(2, 1),), "given")
 
 
 @dataclass(eq=False)
@@ -47,15 +48,9 @@ class CellAdapter:
         self.closed += 1
 
     def vg_load_model(self, spec: ModelSpec) -> LoadedModel:
+        where: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}
         return LoadedModel(
-            spec.source,
-            torch.nn.Identity(),
-            None,
-            layers=4,
-            heads=2,
-            device=torch.device("cpu"),
-            dtype=torch.float32,
-            close=self._close,
+            spec.source, torch.nn.Identity(), None, layers=4, heads=2, close=self._close, **where
         )
 
     def vg_prepare_inputs(
@@ -65,14 +60,8 @@ class CellAdapter:
         if any(expression.text == "broken" for expression in expressions):
             raise TokenCountError("expected 36 image tokens, got 35")
         rows = (40, 41) if prompt.query_row == "expression_all" else (41,)
-        return PreparedInputs(
-            {},
-            tuple(
-                Query(expression.scene, expression.text, i, rows)
-                for i, expression in enumerate(expressions)
-            ),
-            tuple(scene.picture.size for scene in scenes),
-        )
+        queries = tuple(Query(e.scene, e.text, i, rows) for i, e in enumerate(expressions))
+        return PreparedInputs({}, queries, tuple(scene.picture.size for scene in scenes))
 
     def vg_locate_image_tokens(self, inputs: PreparedInputs) -> list[list[View]]:
         positions = 2 + np.arange(GRID * GRID).reshape(GRID, GRID)
@@ -101,9 +90,9 @@ class Listening(CellAdapter):
     so is a pass of more than `room` expressions.
     """
 
-    def __init__(self, room: int = 99, **capabilities: bool) -> None:
+    def __init__(self, room: int, capabilities: Capabilities) -> None:
         super().__init__()
-        self.room, self.capabilities = room, Capabilities(**capabilities)
+        self.room, self.capabilities = room, capabilities
         self.passes: list[tuple[list[int], list[str]]] = []
         self.tokens: list[int] = []
         self.kept: list[tuple[int, int]] = []
@@ -146,11 +135,6 @@ class Listening(CellAdapter):
 
 
 @pytest.fixture
-def listening() -> type[Listening]:
-    return Listening
-
-
-@pytest.fixture
 def adapter() -> CellAdapter:
     return CellAdapter()
 
@@ -165,17 +149,25 @@ def decode(image: Any) -> Picture:
 def make_engine(adapter: CellAdapter) -> Callable[..., Engine]:
     def make(
         postprocessors: Sequence[tuple[str, object]] = (),
-        head_set: HeadSet | None = HeadSet("cell", (Head(2, 1),), "given"),  # noqa: B008
+        head_set: HeadSet | None = CELL_HEAD,
         other: object | None = None,
         **settings: Any,
     ) -> Engine:
         hooks = make_hooks("cell", other or adapter, postprocessors)
-        return Engine(
-            hooks,
-            hooks.load_model(ModelSpec("nowhere")),
-            Settings(paper, "paper", **settings),
-            head_set=head_set,
-            decode=decode,
-        )
+        model, how = hooks.load_model(ModelSpec("nowhere")), Settings(paper, "paper", **settings)
+        return Engine(hooks, model, how, head_set=head_set, decode=decode)
+
+    return make
+
+
+@pytest.fixture
+def heard(make_engine: Callable[..., Engine]) -> Callable[..., tuple[Engine, Listening]]:
+    """An engine and the adapter that hears of its passes."""
+
+    def make(
+        *postprocessors: tuple[str, object], room: int = 99, keeps: bool = False, **settings: Any
+    ) -> tuple[Engine, Listening]:
+        adapter = Listening(room, Capabilities(prefix_reuse=keeps, generation=True))
+        return make_engine(postprocessors, other=adapter, **settings), adapter
 
     return make

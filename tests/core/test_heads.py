@@ -4,44 +4,28 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scipy.stats import kendalltau
 
 from vg_engine.core.errors import HeadsError
 from vg_engine.core.heads import Head, HeadSet, agreement, check_heads, parse_heads
 
-HEADS = st.lists(
-    st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=16, unique=True
-)
+HEADS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=16, unique=True)
 
 
 @settings(derandomize=True, deadline=None, max_examples=300, database=None)
 @given(HEADS, HEADS)
+@example([], [])
 def test_agreement_is_what_its_definitions_say(a: list, b: list) -> None:
     first, second = tuple(Head(*x) for x in a), tuple(Head(*x) for x in b)
     found = agreement(first, second)
     assert list(found.shared) == [head for head in first if head in second]
-    assert found.jaccard == len(set(a) & set(b)) / len(set(a) | set(b))
+    assert found.jaccard == len(set(a) & set(b)) / max(1, len(set(a) | set(b)))
     signs = [
         math.copysign(1, second.index(y) - second.index(x))
         for x, y in itertools.combinations(found.shared, 2)
     ]
-    if not signs:
-        assert found.kendall is None
-        return
-    assert found.kendall == pytest.approx(sum(signs) / len(signs))
-    ranks = [[one.index(head) for head in found.shared] for one in (first, second)]
-    assert found.kendall == pytest.approx(kendalltau(*ranks).statistic)
-
-
-def test_agreement_of_the_same_and_of_strangers() -> None:
-    heads = parse_heads("L1H1,L2H2,L3H3")
-    assert (agreement(heads, heads).jaccard, agreement(heads, heads).kendall) == (1.0, 1.0)
-    assert agreement(heads, heads[::-1]).kendall == -1.0
-    strangers = agreement(heads, parse_heads("L9H9"))
-    assert (strangers.shared, strangers.jaccard, strangers.kendall) == ((), 0.0, None)
-    assert agreement((), ()).jaccard == 0.0
+    assert found.kendall == (pytest.approx(sum(signs) / len(signs)) if signs else None)
 
 
 @pytest.mark.parametrize(

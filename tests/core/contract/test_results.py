@@ -18,6 +18,8 @@ from vg_engine.core.heads import Head, HeadSet
 SIZE = (8, 6)
 MAP = SoftMap(np.arange(12, dtype=np.float32).reshape(3, 4), Affine((2.0, 2.0), (0.0, 0.0)))
 HEADS = (Head(2, 1), Head(3, 0))
+BOTH = MAP.with_values(np.arange(24, dtype=np.float32).reshape(2, 3, 4))
+HEAD_MAPS = HeadMaps("the cup", HEADS, BOTH, np.ones(2, np.float32), ("a note",))
 
 
 def instance(score: float = 0.5, left: float = 1.0) -> Instance:
@@ -27,17 +29,8 @@ def instance(score: float = 0.5, left: float = 1.0) -> Instance:
 
 
 def grounding(*instances: Instance, presence: float = 0.9, threshold: float = 0.0) -> Grounding:
-    return Grounding(
-        "the cup",
-        SIZE,
-        instances,
-        MAP,
-        presence,
-        threshold,
-        heads=HEADS,
-        timings={"read": 0.25},
-        provenance={"model": "m"},
-    )
+    kept = {"timings": {"read": 0.25}, "provenance": {"model": "m"}, "heads": HEADS}
+    return Grounding("the cup", SIZE, instances, MAP, presence, threshold, **kept)
 
 
 def test_views_show_the_accepted_instances_best_first() -> None:
@@ -50,11 +43,8 @@ def test_views_show_the_accepted_instances_best_first() -> None:
     assert (answer.score, answer.point) == (0.8, (2.0, 3.0))
     assert len(answer.instances) == 3, "candidates are kept"
     assert len(replace(answer, threshold=0.2).accepted) == 3
-
-
-def test_what_is_present_has_at_least_its_best_instance() -> None:
-    answer = grounding(instance(0.3), presence=0.9, threshold=0.5)
-    assert (answer.found, answer.box) == (True, (1, 2, 3, 4))
+    weak = grounding(instance(0.3), presence=0.9, threshold=0.5)
+    assert (weak.found, weak.box) == (True, (1, 2, 3, 4)), "present: at least its best instance"
 
 
 @pytest.mark.parametrize(("instances", "presence"), [((instance(0.9),), 0.4), ((), 0.9), ((), 0.0)])
@@ -67,18 +57,13 @@ def test_nothing_found_has_empty_views(instances: tuple[Instance, ...], presence
     assert answer.point == ((2.0, 3.0) if instances else (7.0, 5.0))
 
 
-def head_maps() -> HeadMaps:
-    values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    return HeadMaps("the cup", HEADS, MAP.with_values(values), np.ones(2, np.float32), ("a note",))
-
-
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
 def test_results_can_be_copied_and_stay_read_only(copied: Callable[[Any], Any]) -> None:
     answer = copied(grounding(instance()))
     assert answer.box == (1, 2, 3, 4)
     assert dict(answer.provenance) == {"model": "m"}
     assert answer.heads == HEADS
-    maps = copied(head_maps())
+    maps = copied(HEAD_MAPS)
     picture = copied(Picture(np.zeros((6, 8, 3), np.uint8), "here", ("turned",)))
     assert (picture.source, picture.notes, maps.notes) == ("here", ("turned",), ("a note",))
     for array in (answer.mask, answer.soft_map.values, maps.maps.values, picture.pixels):
@@ -94,24 +79,11 @@ def test_results_can_be_copied_and_stay_read_only(copied: Callable[[Any], Any]) 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Instance((3.0, 2.0, 1.0, 4.0), 0.5, (2.0, 3.0)), "x0 < x1"),
-        (lambda: Instance((1.0, 2.0, 3.0, 4.0), 1.5, (2.0, 3.0)), r"score must lie in \[0, 1\]"),
-        (
-            lambda: grounding(Instance((1.0, 2.0, 3.0, 4.0), 0.5, (2.0, 3.0))),
-            "needs a mask of shape",
-        ),
-        (
-            lambda: grounding(
-                Instance((1.0, 2.0, 9.0, 4.0), 0.5, (2.0, 3.0), np.ones((6, 8), bool))
-            ),
-            "inside",
-        ),
-        (
-            lambda: grounding(
-                Instance((1.0, 2.0, 3.0, 4.0), 0.5, (2.0, 3.0), np.ones((5, 8), bool))
-            ),
-            "mask of",
-        ),
+        (lambda: replace(instance(), box=(3.0, 2.0, 1.0, 4.0)), "x0 < x1"),
+        (lambda: instance(1.5), r"score must lie in \[0, 1\]"),
+        (lambda: grounding(replace(instance(), mask=None)), "needs a mask of shape"),
+        (lambda: grounding(replace(instance(), box=(1.0, 2.0, 9.0, 4.0))), "inside"),
+        (lambda: grounding(replace(instance(), mask=np.ones((5, 8), bool))), "mask of"),
         (lambda: grounding(instance(0.2), instance(0.4)), "best first"),
         (lambda: grounding(instance(), presence=1.5), "presence must lie"),
     ],
@@ -122,12 +94,10 @@ def test_what_cannot_be_a_result_is_refused(make: Callable[[], object], said: st
 
 
 def test_maps_of_some_heads() -> None:
-    maps = head_maps()
-    assert maps.of(HEADS) is maps
-    turned = maps.of(HEADS[::-1])
-    assert np.array_equal(turned.maps.values, maps.maps.values[::-1])
+    assert HEAD_MAPS.of(HEADS) is HEAD_MAPS
+    assert np.array_equal(HEAD_MAPS.of(HEADS[::-1]).maps.values, BOTH.values[::-1])
     with pytest.raises(HeadsError, match="no map of L9H9 was taken"):
-        maps.of([Head(9, 9)])
+        HEAD_MAPS.of([Head(9, 9)])
 
 
 def test_pictures_are_the_same_by_content() -> None:

@@ -1,4 +1,4 @@
-"""Outcomes and metrics against hand-made tables, plain loops over pixels and pycocotools."""
+"""Outcomes and metrics against hand-made tables and plain loops over pixels."""
 
 import math
 from collections.abc import Sequence
@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pycocotools import mask as coco
 
 from vg_engine.core.errors import InputError, NotFoundError
-from vg_engine.core.evaluation.intervals import ratio_interval
+from vg_engine.core.evaluation.metrics import generalised_iou
 from vg_engine.core.evaluation.outcomes import (
     METRICS,
     Outcome,
@@ -78,15 +77,6 @@ def test_each_convention_of_masks(
     assert found.hit is None
 
 
-def test_the_table_of_masks_as_one_set() -> None:
-    outcomes = [of_row(truth, answer) for truth, answer, *_ in MASKS]
-    # I: 2 1 1 1; U: 2 3 4 2 2 2 2 1. Of 8 targets one is called nothing, of 5 without two are.
-    assert value("ciou", outcomes) == pytest.approx(5 / 18)
-    assert value("t_acc", outcomes) == pytest.approx(7 / 8)
-    assert value("n_acc", outcomes) == pytest.approx(2 / 5)
-    assert value("giou_gres", outcomes) == pytest.approx((1 + 1 / 3 + 1 + 1 / 2 + 1 + 1) / 13)
-
-
 # GREC, a row each: a box is told by its left edge, 10 wide and 10 high; scores of 0.9.
 #  true boxes  answered       F1
 GREC = [
@@ -109,8 +99,12 @@ GREC = [
 ]
 
 
+def boxes_of(*corners: Sequence[float]) -> np.ndarray:
+    return np.array(corners, dtype=float).reshape(-1, 4)
+
+
 def squares(lefts: Sequence[float]) -> np.ndarray:
-    return np.array([[left, 0.0, left + 10, 10.0] for left in lefts]).reshape(-1, 4)
+    return boxes_of(*([left, 0, left + 10, 10] for left in lefts))
 
 
 @pytest.mark.parametrize(("true", "answered", "f1"), GREC)
@@ -125,76 +119,40 @@ def test_each_convention_of_grec(true: list[float], answered: list[float], f1: f
     assert value("grec_f1", [found]) == float(f1 == 1.0)
 
 
-def test_grec_matches_by_the_generalised_iou() -> None:
-    true = np.array([[0.0, 0.0, 10.0, 10.0]])
-    inside = np.array([[0.0, 0.0, 10.0, 5.0]])  # IoU 0.5, hull = union: generalised IoU 0.5
-    shifted = np.array([[3.0, 1.0, 12.0, 11.0]])  # IoU 63/127 = 0.496
-    askew = np.array([[2.0, 1.0, 11.0, 11.0]])  # IoU 72/118 = 0.61, less 3/121 of the hull
-    apart = np.array([[2.5, 1.5, 12.5, 11.5]])  # IoU 0.468
-    for box, f1 in ((inside, 1.0), (shifted, 0.0), (askew, 1.0), (apart, 0.0)):
-        assert outcome(true_boxes=true, boxes=box).f1 == f1
-    # IoU 68/132 = 0.515 passes; of the hull of 138 6 are empty, and 0.515 - 0.043 does not.
-    corner = np.array([[1.5, 2.0, 11.5, 12.0]])
-    found = outcome(true_boxes=true, boxes=corner)
-    assert found.iou == pytest.approx(68 / 132)
-    assert found.f1 == 0.0
-    assert value("acc@0.5", [found]) == 1.0
-
-
-def test_grec_takes_boxes_that_reach_the_score() -> None:
-    boxes, scores = squares([50, 0]), np.array([0.69, 0.7])
-    assert outcome(true_boxes=BOX, boxes=boxes, scores=scores).f1 == 1.0
-    lower = outcome(true_boxes=BOX, boxes=boxes, scores=scores, score_threshold=0.5)
-    assert lower.f1 == pytest.approx(2 / 3)
-    without = outcome(true_boxes=BOX, boxes=boxes)
-    assert without.f1 == pytest.approx(2 / 3), "boxes without scores all count"
-    weak = outcome(true_boxes=NO_BOX, boxes=boxes, scores=np.array([0.2, 0.3]))
-    assert weak.f1 == 1.0, "no box reaches the score, and none is meant"
-
-
-def plain_generalised(a: list[float], b: list[float]) -> float:
-    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
-    hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
-    return float(width * height / union - (hull - union) / hull)
-
-
 def plain_f1(boxes: list[list[float]], true: list[list[float]]) -> float:
     """GREC by definition: pairs from the closest to the farthest, each box once."""
     if not true:
         return float(not boxes)
-    pairs = [
-        (plain_generalised(a, b), i, j) for i, a in enumerate(boxes) for j, b in enumerate(true)
-    ]
-    used_boxes: set[int] = set()
-    used_true: set[int] = set()
+    fits = generalised_iou(np.array(boxes).reshape(-1, 1, 4), np.array([true]))
+    pairs = [(fit, i, j) for (i, j), fit in np.ndenumerate(fits)]
+    matched: dict[int, int] = {}
     for fit, i, j in sorted(pairs, reverse=True):
-        if fit >= 0.5 and i not in used_boxes and j not in used_true:
-            used_boxes.add(i)
-            used_true.add(j)
-    right = len(used_boxes)
-    wrong, missed = len(boxes) - right, len(true) - right
-    return 2 * right / (2 * right + wrong + missed)
+        if fit >= 0.5 and i not in matched and j not in matched.values():
+            matched[i] = j
+    right = len(matched)
+    return 2 * right / (2 * right + (len(boxes) - right) + (len(true) - right))
 
 
 def test_grec_agrees_with_a_plain_loop() -> None:
     rng = np.random.default_rng(0)
     seen = set()
-    for _ in range(1200):
+    for _ in range(600):
         corners = rng.uniform(0, 40, (rng.integers(0, 5), 2))
         true = np.concatenate([corners, corners + rng.uniform(5, 20, corners.shape)], axis=1)
         near = true[rng.random(len(true)) < 0.8]
         near = near + rng.normal(0, rng.choice([0.3, 1.5, 4.0]), near.shape)
         corners = rng.uniform(0, 40, (int(rng.random() < 0.3), 2))
-        boxes = rng.permutation(
-            np.concatenate([near, near[:1] + 0.5, np.concatenate([corners, corners + 9], axis=1)])
-        )
+        other = np.concatenate([corners, corners + 9], axis=1)
+        boxes = rng.permutation(np.concatenate([near, near[:1] + 0.5, other]))
         boxes = boxes[(boxes[:, :2] < boxes[:, 2:]).all(axis=1)]
+        answer = {"true_boxes": true, "boxes": boxes, "found": bool(len(boxes))}
         scores = rng.choice([0.4, 0.7, 0.95], len(boxes), p=[0.1, 0.2, 0.7])
-        found = outcome(true_boxes=true, boxes=boxes, scores=scores, found=bool(len(boxes)))
-        kept = boxes[scores >= 0.7].tolist()
-        assert found.f1 == pytest.approx(plain_f1(kept, true.tolist()))
+        found = outcome(**answer, scores=scores)
+        assert found.f1 == pytest.approx(plain_f1(boxes[scores >= 0.7].tolist(), true.tolist()))
+        every = plain_f1(boxes.tolist(), true.tolist())
+        assert outcome(**answer).f1 == pytest.approx(every), "boxes without scores all count"
+        lower = outcome(**answer, scores=scores, score_threshold=0.4)
+        assert lower.f1 == pytest.approx(every)
         seen.add(round(found.f1, 3))
     assert len(seen) > 10, "cases of all kinds"
 
@@ -248,52 +206,28 @@ def test_metrics_of_masks_agree_with_plain_loops() -> None:
     cases = [random_case(rng) for _ in range(3000)]
     outcomes = [outcome(**case) for case in cases]
     parts = {name: metric(name).parts(outcomes) for name in plain_sums(cases)}
-    for name, expected in plain_sums(cases).items():
-        assert parts[name].value == pytest.approx(expected, rel=1e-12), name
-    for start in range(0, 3000, 30):  # and on every small group
-        rows = np.arange(start, start + 30)
-        for name, expected in plain_sums(cases[start : start + 30]).items():
-            assert parts[name].take(rows).value == pytest.approx(expected)
-
-
-def test_pixels_agree_with_pycocotools() -> None:
-    rng = np.random.default_rng(2)
-    inters, unions = [], []
-    for _ in range(300):
-        a, b = rng.random((2, 7, 9)) < rng.uniform(0.1, 0.9, (2, 1, 1))
-        a[0, 0] = True
-        coded = [coco.encode(np.asfortranarray(m.astype(np.uint8))) for m in (a, b)]
-        found = outcome(true_mask=TrueMask(a), mask=b)
-        assert found.inter == coco.area(coco.merge(coded, intersect=True))
-        assert found.union == coco.area(coco.merge(coded))
-        fit = float(coco.iou(coded[:1], coded[1:], [0])[0, 0])
-        assert value("giou_gres", [found]) == pytest.approx(fit)
-        assert value("giou_lisa", [found]) == pytest.approx(fit, abs=1e-5)
-        assert true_area(None, TrueMask(a)) == coco.area(coded[0])
-        inters.append(found.inter)
-        unions.append(found.union)
-    assert max(inters) < max(unions)
+    groups = [range(3000), *(range(start, start + 30) for start in range(0, 3000, 30))]
+    for rows in map(np.array, groups):
+        for name, expected in plain_sums([cases[row] for row in rows]).items():
+            assert parts[name].take(rows).value == pytest.approx(expected, rel=1e-12), name
 
 
 def test_the_best_box_against_the_single_true_box() -> None:
-    good, bad = [0.0, 0.0, 10.0, 8.0], [0.0, 0.0, 10.0, 3.0]
-    boxes = np.array([bad, good])
-    assert outcome(true_boxes=BOX, boxes=boxes).iou == pytest.approx(0.3), "the first"
-    scored = outcome(true_boxes=BOX, boxes=boxes, scores=np.array([0.1, 0.2]))
-    assert scored.iou == pytest.approx(0.8), "the highest score, however low"
-    ties = outcome(true_boxes=BOX, boxes=boxes, scores=np.array([0.2, 0.2]))
-    assert ties.iou == pytest.approx(0.3), "the first of equals"
-    assert outcome(true_boxes=BOX, found=False, boxes=NO_BOX).iou == 0.0
-    assert outcome(true_boxes=BOX, found=False, boxes=boxes).iou == 0.0
-    theirs = coco.iou(np.array([good]), BOX, [0])[0, 0]
-    assert outcome(true_boxes=BOX, boxes=np.array([good])).iou == pytest.approx(theirs)
+    boxes = boxes_of([0, 0, 10, 3], [0, 0, 10, 8])
+    for answer, fit in (
+        ({}, 0.3),  # the first
+        ({"scores": np.array([0.1, 0.2])}, 0.8),  # the highest score, however low
+        ({"scores": np.array([0.2, 0.2])}, 0.3),  # the first of equals
+        ({"found": False}, 0.0),
+        ({"found": False, "boxes": NO_BOX}, 0.0),
+    ):
+        found = outcome(true_boxes=BOX, **{"boxes": boxes} | answer)
+        assert found.iou == pytest.approx(fit)
 
 
 def test_accuracies_are_over_one_target_samples() -> None:
     fits = [0.25, 0.5, 0.75, 0.7499, 0.2, 0.0]
-    outcomes = [
-        outcome(true_boxes=BOX, boxes=np.array([[0.0, 0.0, 10.0, 10 * fit]])) for fit in fits[:-1]
-    ]
+    outcomes = [outcome(true_boxes=BOX, boxes=boxes_of([0, 0, 10, 10 * x])) for x in fits[:-1]]
     outcomes += [
         outcome(true_boxes=BOX, found=False, boxes=NO_BOX),
         outcome(true_boxes=squares([0, 50]), boxes=BOX),  # two targets
@@ -308,61 +242,41 @@ def test_accuracies_are_over_one_target_samples() -> None:
 
 
 def test_pointing_goes_by_the_mask_and_else_by_the_boxes() -> None:
-    mask = TrueMask(drawn("##..??"), drawn("....##"))
-
-    def hit(point: tuple[float, float], found: bool = True, **truth: Any) -> bool | None:
-        return outcome(**truth, point=point, found=found).hit
-
-    assert hit((1.9, 0.5), true_mask=mask) is True
-    assert hit((2.0, 0.5), true_mask=mask) is False
-    assert hit((4.5, 0.5), true_mask=mask) is None, "an ignored pixel is not scored"
-    assert hit((2.5, 0.5), true_mask=mask, true_boxes=BOX) is False, "the mask, not its box"
-    assert hit((1.0, 0.5), found=False, true_mask=mask) is False
-    assert hit((math.nan, math.nan), found=False, true_mask=mask) is False
-    two = squares([0, 50])
-    for point, expected in (
-        ((0.0, 0.0), True),
-        ((9.99, 9.99), True),
-        ((10.0, 5.0), False),
-        ((5.0, 10.0), False),
-        ((55.0, 5.0), True),
-        ((30.0, 5.0), False),
-        ((-1.0, 5.0), False),
+    spots, two = TrueMask(drawn("##..??"), drawn("....##")), squares([0, 50])
+    right = outcome(true_boxes=BOX, point=(1.0, 1.0))
+    for point, truth, hit in (
+        ((1.9, 0.5), {"true_mask": spots}, True),
+        ((2.0, 0.5), {"true_mask": spots}, False),
+        ((4.5, 0.5), {"true_mask": spots}, None),  # an ignored pixel is not scored
+        ((2.5, 0.5), {"true_mask": spots, "true_boxes": BOX}, False),  # the mask, not its box
+        ((1.0, 0.5), {"true_mask": spots, "found": False}, False),
+        ((math.nan, math.nan), {"true_mask": spots, "found": False}, False),
+        *((point, {"true_boxes": two}, True) for point in ((0.0, 0.0), (9.99, 9.99), (55.0, 5.0))),
+        *((point, {"true_boxes": two}, False) for point in ((10.0, 5.0), (5.0, 10.0), (30.0, 5.0))),
+        ((-1.0, 5.0), {"true_boxes": two}, False),
+        ((5.0, 5.0), {"true_boxes": NO_BOX}, None),  # without a target there is no right place
+        (None, {"true_boxes": BOX, "boxes": BOX}, None),  # a contestant without a point
     ):
-        assert hit(point, true_boxes=two) is expected
-    assert hit((5.0, 5.0), true_boxes=NO_BOX) is None, "without a target there is no right place"
-    assert outcome(true_boxes=BOX, boxes=BOX).hit is None, "a contestant without a point"
-    outcomes = [outcome(true_boxes=two, point=(x, 5.0)) for x in (1.0, 55.0, 30.0)]
-    outcomes.append(outcome(true_boxes=NO_BOX, point=(1.0, 1.0)))
-    assert value("pointing", outcomes) == pytest.approx(2 / 3)
+        found = outcome(point=point, **truth)
+        assert found.hit is hit, (point, truth)
+        counted = 1.0 if hit is None else (1.0 + hit) / 2
+        assert value("pointing", [found, right]) == counted
 
 
 def test_what_has_no_sample_is_not_a_number() -> None:
     nothing = outcome(true_boxes=BOX)  # a contestant that answers nothing that is measured
     for one in METRICS:
-        empty = one.parts([])
-        assert len(empty.numerators) == 0
-        assert math.isnan(empty.value)
-        assert empty.counted == 0
-        silent = one.parts([nothing])
-        if one.name != "t_acc":  # whether something was found is always known
-            assert math.isnan(silent.value), one.name
-            estimate = ratio_interval(silent.numerators, silent.denominators, ["a"])
-            assert math.isnan(estimate.value)
+        assert math.isnan(one.parts([]).value)
+        assert one.parts([]).counted == 0
+        # Whether something was found is always known.
+        assert math.isnan(one.parts([nothing]).value) == (one.name != "t_acc"), one.name
     without = outcome(true_boxes=NO_BOX, found=False, boxes=NO_BOX)
     assert math.isnan(value("t_acc", [without]))
     assert math.isnan(value("ciou", [of_row("....", None)])), "empty against empty has no union"
 
 
-def test_every_value_lies_in_its_range_and_names_are_found() -> None:
-    rng = np.random.default_rng(3)
-    outcomes = [outcome(**random_case(rng), true_boxes=None) for _ in range(50)]
-    assert len({one.name for one in METRICS}) == len({one.title for one in METRICS}) == len(METRICS)
-    for one in METRICS:
-        assert metric(one.name) is one
-        parts = one.parts(outcomes)
-        assert (parts.numerators <= parts.denominators).all()
-        assert (parts.numerators >= 0).all()
+def test_metrics_are_found_by_name() -> None:
+    assert [metric(one.name) for one in METRICS] == list(METRICS)
     with pytest.raises(NotFoundError, match=r"did you mean acc@0\.5"):
         metric("acc@.5")
 
@@ -378,34 +292,35 @@ def test_a_random_contestant_is_the_mean_of_its_draws() -> None:
     inters = sum(float(draw.numerators.sum()) for draw in draws)
     assert mean.value == pytest.approx(inters / sum(float(d.denominators.sum()) for d in draws))
     assert mean.numerators[3] == pytest.approx(sum(draw.numerators[3] for draw in draws) / 7)
-    one = mean_parts(draws[:1])
-    np.testing.assert_array_equal(one.numerators, draws[0].numerators)
     for wrong in ([], [draws[0], Parts(np.zeros(2), np.zeros(2))]):
         with pytest.raises(InputError, match="draws"):
             mean_parts(wrong)
 
 
 def test_what_cannot_be_scored_is_refused() -> None:
-    with pytest.raises(InputError, match="without true boxes"):
-        outcome(boxes=BOX)
-    with pytest.raises(InputError, match="correct the annotation"):
-        outcome(true_boxes=NO_BOX, true_mask=TrueMask(drawn("##")))
-    with pytest.raises(InputError, match="found=False"):
-        outcome(true_boxes=BOX, boxes=NO_BOX)
-    with pytest.raises(InputError, match="true mask"):
-        outcome(true_mask=TrueMask(drawn("##..")), mask=drawn("##"))
-    for wrong in (
-        {"iou": 1.5},
-        {"f1": -0.1},
-        {"inter": 1},
-        {"union": 1},
-        {"inter": 3, "union": 2},
-        {"inter": -1, "union": 2},
+    for answer, said in (
+        ({"boxes": BOX}, "without true boxes"),
+        ({"true_boxes": NO_BOX, "true_mask": TrueMask(drawn("##"))}, "correct the annotation"),
+        ({"true_boxes": BOX, "boxes": NO_BOX}, "found=False"),
+        ({"true_mask": TrueMask(drawn("##..")), "mask": drawn("##")}, "true mask"),
     ):
-        with pytest.raises(InputError):
-            Outcome(target=True, found=True, **wrong)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=said):
+            outcome(**answer)
+    for wrong, said in (
+        ({"iou": 1.5}, "iou must lie in"),
+        ({"f1": -0.1}, "f1 must lie in"),
+        ({"inter": 1}, "give both or neither"),
+        ({"union": 1}, "give both or neither"),
+        ({"inter": 3, "union": 2}, "must lie in"),
+        ({"inter": -1, "union": 2}, "must lie in"),
+    ):
+        with pytest.raises(InputError, match=said):
+            Outcome(target=True, found=True, **wrong)
+
+
+def test_an_object_may_be_too_small_for_a_pixel() -> None:
     tiny = outcome(true_boxes=BOX, true_mask=TrueMask(drawn("..")), mask=drawn(".#"))
-    assert tiny.target, "an object may be too small for a pixel"
+    assert tiny.target
     assert value("giou_gres", [tiny]) == 0.0
     unseen = outcome(true_boxes=BOX, true_mask=TrueMask(drawn("..")), mask=drawn(".."))
     assert (unseen.union, value("giou_gres", [unseen])) == (0, 0.0), "GRES: a target without union"
@@ -414,18 +329,12 @@ def test_what_cannot_be_scored_is_refused() -> None:
 
 def test_sizes_are_cocos() -> None:
     limits = [(1.0, "small"), (1023.9, "small"), (1024.0, "medium"), (9215.9, "medium")]
-    for area, expected in [*limits, (9216.0, "large"), (1e6, "large")]:
+    for area, expected in (*limits, (9216.0, "large"), (1e6, "large"), (0.0, None)):
         assert size_bucket(area) == expected
-    assert size_bucket(0.0) is None
     assert size_bucket(math.nan) is None
-    for area, expected in (
-        (99.0, "small"),
-        (100.0, "medium"),
-        (999.0, "medium"),
-        (1000.0, "large"),
-    ):
+    shares = [(99.0, "small"), (100.0, "medium"), (999.0, "medium"), (1000.0, "large")]
+    for area, expected in (*shares, (math.nan, None)):
         assert size_bucket(area, by="share", picture=(200, 50)) == expected
-    assert size_bucket(math.nan, by="share", picture=(200, 50)) is None
     with pytest.raises(InputError, match="picture"):
         size_bucket(5.0, by="share")
     with pytest.raises(InputError, match="below 0"):
