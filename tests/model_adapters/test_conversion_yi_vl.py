@@ -131,7 +131,7 @@ def test_a_tower_inside_the_weights_is_left_as_the_original_leaves_it(original, 
         f"model.vision_tower.vision_tower.vision_model.{k}": torch.zeros_like(v)
         for k, v in original.tower.state_dict().items()
     }
-    reweigh(folder, lambda weights: weights | stale)
+    reweigh(folder, more=stale)
     report = convert(Folders(folder, tmp_path / "new"))
     assert len(report["dropped"]) == len(stale) + 1
     check_same_logits(original, tmp_path / "new")
@@ -152,7 +152,7 @@ def test_another_place_of_the_tower_can_be_given(original, folder, tmp_path):
 
 @pytest.mark.parametrize("key", ["model.mm_projector.1.weight", "model.norm.weight"])
 def test_a_key_that_is_missing_is_named(folder, tmp_path, key):
-    reweigh(folder, lambda weights: {k: v for k, v in weights.items() if k != key})
+    reweigh(folder, gone=key)
     with pytest.raises(WeightsError, match="1 missing"):
         convert(Folders(folder, tmp_path / "new"))
     assert not (tmp_path / "new").exists()

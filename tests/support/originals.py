@@ -56,9 +56,11 @@ def restate(folder, **said):
     path.write_text(json.dumps(json.loads(path.read_text()) | said))
 
 
-def reweigh(folder, change):
-    """Change the weights: `change` gets them and returns what is kept."""
-    save_file(change(load_file(folder / "model.safetensors")), folder / "model.safetensors")
+def reweigh(folder, gone=None, more=None):
+    """Leave out the weights whose names hold `gone`, and add others."""
+    path = folder / "model.safetensors"
+    kept = {k: v for k, v in load_file(path).items() if gone is None or gone not in k}
+    save_file(kept | (more or {}), path)
 
 
 def grounded_in_both_forms(adapter, folder):
