@@ -4,14 +4,10 @@ The adapter is the shipped one, declaring what `PrefixAdapter` does. Its twin in
 plain one, which encodes the picture with each expression.
 """
 
-from __future__ import annotations
-
 import gc
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -47,7 +43,7 @@ class KeepingAdapter(PrefixAdapter, LlavaAdapter):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory):
     # A full stop melts with a newline behind it, and a newline with a letter: as with real ones.
     merges = [(".", "Ċ"), ("Ċ", "t")]
     made = tmp_path_factory.mktemp("llava") / "tiny"
@@ -55,25 +51,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def keeping(folder: Path, case_of: Callable[..., Any]) -> Any:
+def keeping(folder, case_of):
     return case_of(KeepingAdapter, folder).engine
 
 
 @pytest.fixture(scope="module")
-def plain(folder: Path, case_of: Callable[..., Any]) -> Any:
+def plain(folder, case_of):
     return case_of(LlavaAdapter, folder).engine
 
 
 @pytest.fixture
-def passes(keeping: Any) -> Iterator[dict[str, list[int]]]:
+def passes(keeping):
     """Tokens of each pass of the keeping engine's first layer, and pictures of its tower's."""
-    counts: dict[str, list[int]] = {"tokens": [], "pictures": []}
+    counts = {"tokens": [], "pictures": []}
     module = keeping.model.module
 
-    def first(_: Any, given: Any) -> None:
+    def first(_, given):
         counts["tokens"].append(given[0].shape[1])
 
-    def tower(_: Any, given: Any, named: Any) -> None:
+    def tower(_, given, named):
         counts["pictures"].append(len(named.get("pixel_values", given[0] if given else ())))
 
     handles = [
@@ -85,7 +81,7 @@ def passes(keeping: Any) -> Iterator[dict[str, list[int]]]:
         handle.remove()
 
 
-def off(found: Any, expected: Any) -> float:
+def off(found, expected):
     """The largest difference between maps or groundings, which are otherwise alike."""
     worst = 0.0
     for one, other in zip(found, expected, strict=True):
@@ -99,7 +95,7 @@ def off(found: Any, expected: Any) -> float:
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=lambda prompt: f"{prompt.form}-{prompt.query_row}")
-def test_maps_equal_those_of_the_plain_adapter(keeping: Any, plain: Any, prompt: Prompt) -> None:
+def test_maps_equal_those_of_the_plain_adapter(keeping, plain, prompt):
     """In any order, after other pictures, of few and of all layers."""
     pictures = [noise(size, seed) for seed, size in enumerate(SIZES)]
     scenes = [keeping.open(picture) for picture in pictures]
@@ -119,7 +115,7 @@ def test_maps_equal_those_of_the_plain_adapter(keeping: Any, plain: Any, prompt:
 
 
 @pytest.mark.parametrize("prompt", [Prompt(), Prompt("chat", query_row="expression_all")])
-def test_answers_equal_those_of_the_plain_adapter(keeping: Any, plain: Any, prompt: Prompt) -> None:
+def test_answers_equal_those_of_the_plain_adapter(keeping, plain, prompt):
     one, other = keeping.variant(prompt=prompt), plain.variant(prompt=prompt)
     for seed, size in enumerate(SIZES):
         picture = noise(size, seed)
@@ -135,7 +131,7 @@ def test_answers_equal_those_of_the_plain_adapter(keeping: Any, plain: Any, prom
             assert all(each.provenance["adapter"] == "llava-keeping" for each in found)
 
 
-def test_a_picture_is_encoded_once(keeping: Any, passes: dict[str, list[int]]) -> None:
+def test_a_picture_is_encoded_once(keeping, passes):
     with keeping.open(noise(SIZES[0])) as scene:
         assert (scene.nbytes, passes["tokens"]) == (0, []), "nothing before the first question"
         scene.ground_all(EXPRESSIONS)
@@ -158,11 +154,9 @@ def test_a_picture_is_encoded_once(keeping: Any, passes: dict[str, list[int]]) -
     assert len(passes["tokens"]) == 4
 
 
-def test_no_more_layers_are_kept_than_are_read(
-    keeping: Any, plain: Any, passes: dict[str, list[int]]
-) -> None:
+def test_no_more_layers_are_kept_than_are_read(keeping, plain, passes):
     module = keeping.model.module
-    ran: list[int] = []
+    ran = []
     handles = [
         layer.register_forward_hook(lambda *_, index=index: ran.append(index))
         for index, layer in enumerate(module.get_decoder().layers)
@@ -186,7 +180,7 @@ def test_no_more_layers_are_kept_than_are_read(
     assert off(deep, plain.maps(picture, "it", [Head(3, 0)])) < TOLERANCE
 
 
-def test_bytes_are_those_of_the_tensors_and_closing_releases_them(keeping: Any) -> None:
+def test_bytes_are_those_of_the_tensors_and_closing_releases_them(keeping):
     scene = keeping.open(noise(SIZES[0]))
     scene.ground("it")
     kept = scene.kept_by(None)
@@ -215,13 +209,11 @@ def test_bytes_are_those_of_the_tensors_and_closing_releases_them(keeping: Any) 
 
 
 @pytest.mark.parametrize("abandon", [False, True])
-def test_what_a_stream_keeps_is_given_back_behind_it(
-    folder: Path, case_of: Callable[..., Any], abandon: bool
-) -> None:
-    closed: list[int] = []
+def test_what_a_stream_keeps_is_given_back_behind_it(folder, case_of, abandon):
+    closed = []
 
     class Counting(KeepingAdapter):
-        def vg_open_scene(self, model, picture, prompt, depth):  # type: ignore[no-untyped-def]
+        def vg_open_scene(self, model, picture, prompt, depth):
             encoding = super().vg_open_scene(model, picture, prompt, depth)
             object.__setattr__(encoding, "close", lambda: closed.append(picture.size[0]))
             return encoding
@@ -244,15 +236,15 @@ def test_what_a_stream_keeps_is_given_back_behind_it(
     assert closed[4:] == [41]
 
 
-def test_threads_share_a_scene(keeping: Any, plain: Any) -> None:
+def test_threads_share_a_scene(keeping, plain):
     """Each asks deeper or shallower than the other, and one of another picture."""
     pictures = [noise(size, seed) for seed, size in enumerate(SIZES)]
     wanted = [(i % 3, [Head(1 + i % 3, i % 4)], EXPRESSIONS[i % 4]) for i in range(12)]
     expected = [plain.maps(pictures[p], text, heads) for p, heads, text in wanted]
     scenes = [keeping.open(picture) for picture in pictures]
-    failed: list[BaseException] = []
+    failed = []
 
-    def work(order: int) -> None:
+    def work(order):
         try:
             for index in range(len(wanted))[::order]:
                 picture, heads, text = wanted[index]
@@ -270,14 +262,12 @@ def test_threads_share_a_scene(keeping: Any, plain: Any) -> None:
     assert not failed, failed
 
 
-def test_what_a_pass_uses_is_closed_behind_it(
-    folder: Path, case_of: Callable[..., Any], plain: Any
-) -> None:
+def test_what_a_pass_uses_is_closed_behind_it(folder, case_of, plain):
     """A scene that is closed, or asked more deeply, while another thread reads."""
     inside, go_on = threading.Event(), threading.Event()
 
     class Slow(KeepingAdapter):
-        def vg_prepare_inputs(self, model, scenes, expressions, prompt):  # type: ignore[no-untyped-def]
+        def vg_prepare_inputs(self, model, scenes, expressions, prompt):
             if expressions[0].text == "slow":
                 inside.set()
                 assert go_on.wait(30)
@@ -305,9 +295,7 @@ def test_what_a_pass_uses_is_closed_behind_it(
         assert off(answers.pop(), plain.maps(picture, "slow", heads)) < TOLERANCE
 
 
-def test_a_text_longer_than_anything_and_bad_ones_among_good(
-    keeping: Any, plain: Any, passes: dict[str, list[int]]
-) -> None:
+def test_a_text_longer_than_anything_and_bad_ones_among_good(keeping, plain, passes):
     picture = noise(SIZES[0])
     long = " ".join(["a red cup on a blue table"] * 60)
     texts = ["it", long, "the <image> here", " ", "far " * 2000, "the dog"]
@@ -323,18 +311,16 @@ def test_a_text_longer_than_anything_and_bad_ones_among_good(
     assert passes["pictures"] == [1], "a failed pass keeps what was encoded"
 
 
-def test_rows_before_the_picture_are_refused_behind_a_prefix_too(keeping: Any) -> None:
+def test_rows_before_the_picture_are_refused_behind_a_prefix_too(keeping):
     with keeping.open(noise(SIZES[0])) as scene:
         scene.ground("it")
         with pytest.raises(ExpressionError, match="stands before the picture"):
             scene.maps("it", prompt=Prompt(query_row="span:artificial intelligence"))
 
 
-def test_an_adapter_that_declines_answers_without_a_prefix(
-    folder: Path, case_of: Callable[..., Any], plain: Any
-) -> None:
+def test_an_adapter_that_declines_answers_without_a_prefix(folder, case_of, plain):
     class Declining(KeepingAdapter):
-        def vg_open_scene(self, model, picture, prompt, depth):  # type: ignore[no-untyped-def]
+        def vg_open_scene(self, model, picture, prompt, depth):
             return (
                 None
                 if prompt.form == "chat"
@@ -349,7 +335,7 @@ def test_an_adapter_that_declines_answers_without_a_prefix(
 
 
 @pytest.mark.parametrize("prompt", PROMPTS[1:4:2], ids=lambda p: p.form)
-def test_the_kit_accepts_it(folder: Path, prompt: Prompt) -> None:
+def test_the_kit_accepts_it(folder, prompt):
     opened = open_adapter(KeepingAdapter(), str(folder))
     assert sharing.check_prefix(opened, prompt) < TOLERANCE
     opened.model.close()

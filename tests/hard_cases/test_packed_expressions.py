@@ -4,20 +4,15 @@ The adapter is what a third party would write over the shipped one: it changes w
 and neither the tokens' places nor the capture.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
-from vg_engine.core.contract.inputs import AttentionRequest, Expression, PreparedInputs, Query
-from vg_engine.core.contract.model import LoadedModel, ModelSpec
+from vg_engine.core.contract.inputs import AttentionRequest, Expression, PreparedInputs
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.contract.scene import Scene
 from vg_engine.model_adapters.families.llava import LlavaAdapter
@@ -47,18 +42,18 @@ class PackedLlavaAdapter(LlavaAdapter):
 
     name: ClassVar[str] = "llava-packed"
 
-    def vg_load_model(self, spec: ModelSpec) -> LoadedModel:
+    def vg_load_model(self, spec):
         """Say that expressions are packed."""
         loaded = super().vg_load_model(spec)
         return replace(loaded, capabilities=replace(loaded.capabilities, packing=True))
 
     def vg_prepare_inputs(
         self,
-        model: LoadedModel,
-        scenes: Sequence[Scene],
-        expressions: Sequence[Expression],
-        prompt: Prompt,
-    ) -> PreparedInputs:
+        model,
+        scenes,
+        expressions,
+        prompt,
+    ):
         """Prepare each expression alone, and lay them behind one another."""
         alone = [
             super(PackedLlavaAdapter, self).vg_prepare_inputs(
@@ -84,7 +79,7 @@ class PackedLlavaAdapter(LlavaAdapter):
         if not before:
             pictures = [alone[group[0]].tensors["pixel_values"] for group in members]
             tensors["pixel_values"] = torch.cat(pictures)
-        queries: dict[int, Query] = {}
+        queries = {}
         for sequence, (group, pack) in enumerate(zip(members, packs, strict=True)):
             inside = slice(len(pack.tokens))
             tensors["input_ids"][sequence, inside] = pack.tokens
@@ -116,7 +111,7 @@ class PackedKeepingAdapter(PackedLlavaAdapter, PrefixAdapter):
     name: ClassVar[str] = "llava-packed-keeping"
 
 
-def _pack(ids: Sequence[torch.Tensor]) -> Pack:
+def _pack(ids):
     shortest = min(map(len, ids))
     same = torch.stack([each[:shortest] == ids[0][:shortest] for each in ids]).all(0)
     shared = shortest if bool(same.all()) else int((~same).nonzero()[0])
@@ -136,47 +131,45 @@ def _pack(ids: Sequence[torch.Tensor]) -> Pack:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory):
     return tiny_llava(tmp_path_factory.mktemp("llava") / "tiny")
 
 
 @pytest.fixture(scope="module")
-def packed(folder: Path, case_of: Callable[..., Any]) -> Any:
+def packed(folder, case_of):
     return case_of(PackedLlavaAdapter, folder)
 
 
 @pytest.fixture(scope="module")
-def unpacked(folder: Path, case_of: Callable[..., Any]) -> Any:
+def unpacked(folder, case_of):
     return case_of(LlavaAdapter, folder)
 
 
-def prompt_of(expression: str) -> str:
+def prompt_of(expression):
     return f"{VICUNA} <image>\n{expression}."
 
 
-def prepared(case: Any, prompt: Prompt | None = None) -> PreparedInputs:
+def prepared(case, prompt=None):
     asked = [Expression(image, EXPRESSIONS[text]) for image, text in ASKED]
     scenes = [Scene(noise(size, seed)) for seed, size in enumerate(SIZES)]
-    inputs: PreparedInputs = case.engine._hooks.prepare_inputs(
-        case.engine.model, scenes, asked, prompt or Prompt()
-    )
+    inputs = case.engine._hooks.prepare_inputs(case.engine.model, scenes, asked, prompt or Prompt())
     return inputs
 
 
-def rows_of(case: Any, inputs: PreparedInputs) -> list[np.ndarray]:
+def rows_of(case, inputs):
     model = case.engine.model
     request = AttentionRequest(model.all_heads)
     rows = case.engine._hooks.extract_attention(model, inputs, request).rows
     return [row.numpy() for row in rows]
 
 
-def own_keys(inputs: PreparedInputs, query: Query) -> np.ndarray:
+def own_keys(inputs, query):
     """The keys that a query's last row may see, in their order."""
     seen = inputs.tensors["attention_mask"][query.sequence, 0, query.rows[-1]]
     return np.flatnonzero(seen.numpy())
 
 
-def test_one_sequence_per_picture(packed: Any) -> None:
+def test_one_sequence_per_picture(packed):
     inputs = prepared(packed)
     assert [query.sequence for query in inputs.queries] == [image for image, _ in ASKED]
     assert len(inputs.tensors["input_ids"]) == len(inputs.tensors["pixel_values"]) == len(SIZES)
@@ -197,7 +190,7 @@ def test_one_sequence_per_picture(packed: Any) -> None:
 
 
 @pytest.mark.parametrize("row", ["expression_last", "expression_all"])
-def test_rows_equal_those_of_the_unpacked_adapter(packed: Any, unpacked: Any, row: str) -> None:
+def test_rows_equal_those_of_the_unpacked_adapter(packed, unpacked, row):
     inputs, apart = (prepared(case, Prompt(query_row=row)) for case in (packed, unpacked))
     worst = sharpest = 0.0
     for query, rows, other, alone in zip(
@@ -220,7 +213,7 @@ def test_rows_equal_those_of_the_unpacked_adapter(packed: Any, unpacked: Any, ro
     assert sharpest > 0.8
 
 
-def test_maps_equal_eager_attention_of_each_alone(packed: Any) -> None:
+def test_maps_equal_eager_attention_of_each_alone(packed):
     """Through `engine.maps` and `engine.ground`, asked together in one sequence."""
     token = packed.engine.model.processor.image_token_id
     texts = EXPRESSIONS[:3]
@@ -245,7 +238,7 @@ def test_maps_equal_eager_attention_of_each_alone(packed: Any) -> None:
     assert sharpest > 0.8
 
 
-def test_streams_of_pictures_answer_as_without_packing(packed: Any, unpacked: Any) -> None:
+def test_streams_of_pictures_answer_as_without_packing(packed, unpacked):
     pictures = [noise(size, seed) for seed, size in enumerate(SIZES)]
     requests = [(pictures[image], EXPRESSIONS[text]) for image, text in ASKED]
     for one, other in zip(
@@ -256,7 +249,7 @@ def test_streams_of_pictures_answer_as_without_packing(packed: Any, unpacked: An
         assert np.abs(one.soft_map.values - other.soft_map.values).max() < 1e-5
 
 
-def test_without_the_block_mask_expressions_mix(packed: Any) -> None:
+def test_without_the_block_mask_expressions_mix(packed):
     """The comparison above has teeth: under a causal mask alone the rows are others."""
     inputs = prepared(packed)
     tensors = dict(inputs.tensors)
@@ -265,12 +258,12 @@ def test_without_the_block_mask_expressions_mix(packed: Any) -> None:
     assert max(np.abs(a - b).max() for a, b in zip(apart, mixed, strict=True)) > 0.1
 
 
-def test_the_kit_accepts_packing_and_finds_expressions_that_see_each_other(folder: Path) -> None:
+def test_the_kit_accepts_packing_and_finds_expressions_that_see_each_other(folder):
     opened = open_adapter(PackedLlavaAdapter(), str(folder))
     assert sharing.check_packing(opened) < sharing.TOLERANCE
 
     class Leaky(PackedLlavaAdapter):
-        def vg_prepare_inputs(self, model, scenes, expressions, prompt):  # type: ignore[no-untyped-def]
+        def vg_prepare_inputs(self, model, scenes, expressions, prompt):
             inputs = super().vg_prepare_inputs(model, scenes, expressions, prompt)
             mask = inputs.tensors["attention_mask"]
             # Causal, and no more: whoever stands behind sees the expressions before.
@@ -282,12 +275,10 @@ def test_the_kit_accepts_packing_and_finds_expressions_that_see_each_other(folde
 
 
 @pytest.mark.parametrize("row", ["expression_last", "expression_all"])
-def test_packed_behind_a_kept_prefix(
-    folder: Path, unpacked: Any, case_of: Callable[..., Any], row: str
-) -> None:
+def test_packed_behind_a_kept_prefix(folder, unpacked, case_of, row):
     """One pass of all expressions' own tokens, once the picture was encoded."""
     engine, prompt = case_of(PackedKeepingAdapter, folder).engine, Prompt(query_row=row)
-    passes: list[tuple[int, int]] = []
+    passes = []
     engine.model.module.get_decoder().layers[0].register_forward_pre_hook(
         lambda _, given: passes.append(tuple(given[0].shape[:2]))
     )
