@@ -32,17 +32,6 @@ def boxes_of(tiles):
     return [*boxes, (0, 0, cols * TILE, rows * TILE)] if len(boxes) > 1 else boxes
 
 
-@pytest.mark.parametrize(("size", "tiles"), SHAPES)
-def test_views_are_the_tiles_and_the_thumbnail(case, size, tiles):
-    inputs = case.prepared([noise(size)], [(0, text) for text in EXPRESSIONS])
-    token = case.engine.model.processor.tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
-    for query, views in zip(inputs.queries, case.located(inputs), strict=True):
-        (where,) = np.nonzero(inputs.tensors["input_ids"][query.sequence].numpy() == token)
-        assert [view.extent for view in views] == boxes_of(tiles)
-        positions = np.stack([view.positions for view in views])
-        assert positions.tolist() == where.reshape(-1, SIDE, SIDE).tolist()
-
-
 def test_maps_equal_eager_attention(case, by_pixels):
     token = case.engine.model.processor.tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
     prompts = {text: f"{VICUNA} <IMG_CONTEXT>\n{text}." for text in EXPRESSIONS}

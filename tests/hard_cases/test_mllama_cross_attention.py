@@ -90,15 +90,6 @@ def test_maps_equal_eager_cross_attention(case, by_pixels):
     assert sharpest > 0.8
 
 
-def test_views_are_the_tiles_behind_their_class_tokens(case):
-    inputs = case.prepared([noise(size) for size, _ in SHAPES], [(i, "it") for i in range(4)])
-    for views, (_, tiles) in zip(case.located(inputs), SHAPES, strict=True):
-        assert [view.extent for view in views] == boxes_of(tiles)
-        for index, view in enumerate(views):
-            first = index * TOKENS + 1
-            assert view.positions.ravel().tolist() == list(range(first, first + SIDE * SIDE))
-
-
 @pytest.mark.parametrize("heads", [[Head(2, 0)], [Head(2, 0), Head(3, 0)]])
 def test_heads_of_self_attention_are_refused(case, heads):
     """Their keys are text: a map read from them would be another thing's, without an error."""

@@ -212,25 +212,24 @@ def test_a_mask_turned_round(folders):
     finds(PADDING, turned, folders[LlavaAdapter], "alone")
 
 
-def test_cropped_and_called_squashed(folders):
-    class Squashed(LlavaAdapter):
+def squashed(grid, frame):
+    """What was cropped."""
+    return grid._replace(frame=frame.resize(grid.frame.width, grid.frame.height))
+
+
+def larger(grid, _):
+    """By a twentieth, to the right."""
+    shown = grid.frame
+    return grid._replace(frame=shown.crop(0.0, 0.0, 1.05 * shown.width, shown.height))
+
+
+@pytest.mark.parametrize(("base", "change"), [(LlavaAdapter, squashed), (Qwen2VLAdapter, larger)])
+def test_grids_that_lie_elsewhere(folders, base, change):
+    class Changed(base):
         def grids(self, model, frame):
-            return [
-                grid._replace(frame=frame.resize(grid.frame.width, grid.frame.height))
-                for grid in super().grids(model, frame)
-            ]
+            return [change(grid, frame) for grid in super().grids(model, frame)]
 
-    finds(CELLS, Squashed, folders[LlavaAdapter], "cells are wrong")
-
-
-def test_a_grid_that_is_a_little_too_large(folders):
-    class Larger(Qwen2VLAdapter):
-        def grids(self, model, frame):
-            (grid,) = super().grids(model, frame)
-            width, height = grid.frame.width, grid.frame.height
-            return [grid._replace(frame=grid.frame.crop(0.0, 0.0, 1.05 * width, height))]
-
-    finds(CELLS, Larger, folders[Qwen2VLAdapter], "cells are wrong")
+    finds(CELLS, Changed, folders[base], "cells are wrong")
 
 
 def test_columns_from_right_to_left(folders):

@@ -279,10 +279,7 @@ def test_state_shared_by_threads_is_found(llava):
 
 @pytest.mark.parametrize(
     ("forms", "said"),
-    [
-        (("bare", "chat"), "bare prompt of 'it': text\nexpected 'another text'"),
-        ((), "both forms"),
-    ],
+    [(("bare", "chat"), "bare prompt of 'it': text\nexpected 'another text'"), ((), "both forms")],
 )
 def test_golden_prompts_are_compared_and_asked_for_in_both_forms(llava, forms, said):
     class TestGolden(AdapterContract):
