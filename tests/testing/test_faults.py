@@ -3,10 +3,9 @@
 import inspect
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from families import save
-from tampered import moved, prepared, with_mask, with_rows
+from tampered import prepared, with_rows
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 
 from vg_engine.model_adapters.families.llava import LlavaAdapter
@@ -207,11 +206,6 @@ def test_maths_of_something_else(folders, base, name, change, monkeypatch):
     finds("test_rows_equal_eager_rows", base, folders[base], "padding takes|differ from eager")
 
 
-def test_a_mask_turned_round(folders):
-    turned = prepared(lambda inputs: with_mask(inputs, lambda mask: mask.flip(-1)))
-    finds(PADDING, turned, folders[LlavaAdapter], "alone")
-
-
 def squashed(grid, frame):
     """What was cropped."""
     return grid._replace(frame=frame.resize(grid.frame.width, grid.frame.height))
@@ -230,13 +224,6 @@ def test_grids_that_lie_elsewhere(folders, base, change):
             return [change(grid, frame) for grid in super().grids(model, frame)]
 
     finds(CELLS, Changed, folders[base], "cells are wrong")
-
-
-def test_columns_from_right_to_left(folders):
-    def turned(views):
-        return [replace(v, positions=np.ascontiguousarray(v.positions[:, ::-1])) for v in views]
-
-    finds(CELLS, moved(turned, Qwen2VLAdapter), folders[Qwen2VLAdapter], "cells are wrong")
 
 
 def test_strips_may_be_refused_and_ordinary_pictures_may_not(folders):

@@ -171,11 +171,6 @@ def test_row_before_the_full_stop_is_found(llava):
         conduct.check_unusual_expressions(open_adapter(before(), llava))
 
 
-def test_rows_that_are_not_the_models_are_found(llava):
-    with pytest.raises(ContractError, match=r"differ from eager attention by .* at L"):
-        compared(extracted(lambda rows: rows * 0.999), llava)
-
-
 @pytest.mark.parametrize(
     ("off", "loses", "said"),
     [
@@ -184,7 +179,7 @@ def test_rows_that_are_not_the_models_are_found(llava):
         (3e-5, 5e-6, "allowed: 2e-05; float32 loses 5e-06"),
         # However badly a processor rounds, a wrong capture is one.
         (1e-4, 1.0, "allowed: 5e-05; float32 loses 1e\\+00"),
-        (1e-4, "measured", "differ from eager attention by 0.0001"),
+        (1e-4, "measured", "differ from eager attention by 0.0001.* at L"),
     ],
 )
 def test_what_float32_itself_loses_is_allowed_for(llava, monkeypatch, off, loses, said):
@@ -270,7 +265,7 @@ def test_state_shared_by_threads_is_found(llava):
 
         def vg_extract_attention(self, model, inputs, request):
             self.last = inputs
-            time.sleep(0.02)
+            time.sleep(0.1)  # long enough for a busy machine
             return super().vg_extract_attention(model, self.last, request)
 
     with pytest.raises(ContractError, match="thread"):
