@@ -4,18 +4,20 @@ The oracle of rows is the model as transformers runs it: eager attention, one un
 its own processor made, every position left to the model. The oracle of fused maps paints pixels.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from families import fields
 from PIL import Image
-from transformers import AutoModelForImageTextToText
+from transformers import (
+    AutoModelForImageTextToText,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+)
 
 from vg_engine.core.contract.inputs import AttentionRequest, Expression
 from vg_engine.core.contract.model import ModelSpec
@@ -23,9 +25,11 @@ from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.contract.scene import Scene
 from vg_engine.core.engine.engine import Engine, Settings
-from vg_engine.core.heads import Head, HeadSet
+from vg_engine.core.heads import HeadSet
 from vg_engine.core.readout.regions import peak_share
 from vg_engine.plugins.manager import make_hooks
+from vg_engine.testing.tiny import save_tiny, text_sizes
+from vg_engine.testing.tiny_qwen import CHAT_WITH_SYSTEM, qwen_processor, qwen_tokenizer, token_ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,43 +46,42 @@ class Case:
     plain: Any
     call: dict[str, Any]
 
-    def tensors(self, picture: Picture, text: str) -> dict[str, torch.Tensor]:
+    def tensors(self, picture, text):
         """What the processor alone makes of one prompt."""
-        return dict(
-            self.engine.model.processor(
-                images=[Image.fromarray(picture.pixels)],
-                text=[text],
-                return_tensors="pt",
-                **self.call,
-            )
-        )
+        images = [Image.fromarray(picture.pixels)]
+        processor = self.engine.model.processor
+        return processor(images=images, text=[text], return_tensors="pt", **self.call)
 
-    def eager(self, picture: Picture, text: str, layers: Sequence[int] = ()) -> np.ndarray:
-        """The eager rows of the last token of one prompt: heads of all (or some) layers x keys."""
+    def attentions(self, tensors):
+        """Eager attention, a tensor per layer: heads x rows x keys."""
         with torch.no_grad():
-            answer = self.plain(
-                **self.tensors(picture, text), output_attentions=True, use_cache=False
-            )
-        chosen = layers or range(len(answer.attentions))
-        return np.concatenate([answer.attentions[layer][0, :, -1].numpy() for layer in chosen])
+            answer = self.plain(**tensors, output_attentions=True, use_cache=False)
+        return [layer[0] for layer in answer.attentions]
 
-    def rows(
-        self, picture: Picture, texts: Sequence[str], prompt: Prompt | None = None
-    ) -> tuple[np.ndarray, ...]:
-        """Per query what the hooks hand out: heads x rows x keys, of every head with a map."""
+    def eager(self, picture, text, layers=()):
+        """The eager rows of the last token of one prompt: heads of all (or some) layers x keys."""
+        found = self.attentions(self.tensors(picture, text))
+        chosen = layers or range(len(found))
+        return np.concatenate([found[layer][:, -1].numpy() for layer in chosen])
+
+    def prepared(self, scenes, asked, prompt=None):
+        """Inputs by the hooks: `asked` are pairs of a picture's number and a text."""
+        expressions = [Expression(*pair) for pair in asked]
+        scenes = [Scene(picture) for picture in scenes]
         hooks, model = self.engine._hooks, self.engine.model
-        asked = [Expression(0, text) for text in texts]
-        inputs = hooks.prepare_inputs(model, [Scene(picture)], asked, prompt or Prompt())
-        request = AttentionRequest(model.all_heads)
-        return tuple(row.numpy() for row in hooks.extract_attention(model, inputs, request).rows)
+        return hooks.prepare_inputs(model, scenes, expressions, prompt or Prompt())
 
-    def check(
-        self,
-        picture: Picture,
-        prompts: dict[str, str],
-        read: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
-        layers: Sequence[int] = (),
-    ) -> tuple[float, float]:
+    def located(self, inputs):
+        return self.engine._hooks.locate_image_tokens(self.engine.model, inputs)
+
+    def rows(self, inputs):
+        """Per query what the hooks hand out: heads x rows x keys, of every head with a map."""
+        model = self.engine.model
+        request = AttentionRequest(model.all_heads)
+        found = self.engine._hooks.extract_attention(model, inputs, request).rows
+        return [row.numpy() for row in found]
+
+    def check(self, picture, prompts, read, layers=()):
         """Hold whole rows, `engine.maps` and `engine.ground` against the oracle's.
 
         Args:
@@ -90,66 +93,54 @@ class Case:
         Returns:
             The largest difference, and the sharpest entry on the picture.
         """
-        off = sharpest = 0.0
-        for (expression, text), padded in zip(
-            prompts.items(), self.rows(picture, list(prompts)), strict=True
-        ):
+        off, sharpest = [], []
+        asked = self.rows(self.prepared([picture], [(0, text) for text in prompts]))
+        for (expression, text), padded in zip(prompts.items(), asked, strict=True):
             rows = self.eager(picture, text, layers)
             maps, entries = read(rows, self.tensors(picture, text)["input_ids"][0].numpy())
             # Out of a batch that is padded on the left: padding holds nothing at all.
             pads = padded.shape[-1] - rows.shape[-1]
             assert not padded[..., :pads].any()
-            off = max(off, float(np.abs(padded[:, 0, pads:] - rows).max()))
-            off = max(off, self._check_answers(picture, expression, maps, entries.sum(1)))
-            sharpest = max(sharpest, float(entries.max()))
-        return off, sharpest
+            off.append(np.abs(padded[:, 0, pads:] - rows).max())
+            off.append(self._check_answers(picture, expression, maps, entries.sum(1)))
+            sharpest.append(entries.max())
+        return max(off), max(sharpest)
 
-    def _check_answers(
-        self, picture: Picture, expression: str, maps: np.ndarray, shares: np.ndarray
-    ) -> float:
+    def _check_answers(self, picture, expression, maps, shares):
         (seen,) = self.engine.maps(picture, expression)
-        off = float(np.abs(seen.maps.values - maps).max())
-        off = max(off, float(np.abs(seen.image_attention - shares).max()))
         answer = self.engine.ground(picture, expression)
         chosen = [seen.heads.index(head) for head in answer.heads]
         # No smoothing: the combined map is the sum of the chosen heads' maps.
         whole = seen.maps.with_values(maps[chosen].sum(0).astype(np.float32)).inside(picture.size)
-        off = max(off, float(np.abs(answer.soft_map.values - whole.values).max()))
         row, col = divmod(int(whole.values.argmax()), whole.shape[1])
         cell = whole.to_original.box((float(col), float(row), col + 1.0, row + 1.0))
         assert answer.box is not None
-        assert cell[0] <= answer.point[0] <= cell[2]
-        assert cell[1] <= answer.point[1] <= cell[3]
-        assert answer.box[0] <= answer.point[0] <= answer.box[2]
-        assert answer.box[1] <= answer.point[1] <= answer.box[3]
-        return off
+        for box in (cell, answer.box):
+            assert box[0] <= answer.point[0] <= box[2]
+            assert box[1] <= answer.point[1] <= box[3]
+        pairs = (
+            (seen.maps.values, maps),
+            (seen.image_attention, shares),
+            (answer.soft_map.values, whole.values),
+        )
+        return max(np.abs(one - other).max() for one, other in pairs)
 
 
 @pytest.fixture(scope="module")
-def case_of(request: pytest.FixtureRequest) -> Callable[..., Case]:
+def case_of(request):
     """A case over an adapter's class and a checkpoint's folder."""
 
-    def make(
-        adapter_class: Any,
-        folder: Path,
-        *,
-        heads: Sequence[Head] = (),
-        call: dict[str, Any] | None = None,
-        postprocessors: Sequence[tuple[str, object]] = (),
-        **settings: Any,
-    ) -> Case:
-        given = HeadSet("given", tuple(heads), "given") if heads else None
-        hooks = make_hooks(adapter_class.name, adapter_class(), postprocessors)
+    def make(adapter_class, folder, *, heads=(), call=None, **settings):
+        hooks = make_hooks(adapter_class.name, adapter_class())
         engine = Engine(
             hooks,
             hooks.load_model(ModelSpec(str(folder), device="cpu", dtype="float32")),
             Settings(peak_share, "peak_share", sigma=0.0, kernel=1, **settings),
-            head_set=given,
+            head_set=HeadSet("given", tuple(heads), "given") if heads else None,
             decode=lambda image: Picture(np.asarray(image)),
         )
         request.addfinalizer(engine.close)
-        auto_class: Any = AutoModelForImageTextToText
-        plain = auto_class.from_pretrained(
+        plain = AutoModelForImageTextToText.from_pretrained(
             folder, attn_implementation="eager", dtype=torch.float32
         ).eval()
         return Case(engine, plain, call or {})
@@ -158,18 +149,14 @@ def case_of(request: pytest.FixtureRequest) -> Callable[..., Case]:
 
 
 @pytest.fixture(scope="session")
-def by_pixels() -> Callable[..., np.ndarray]:
+def by_pixels():
     """Fuse views whose cells are whole pixels, pixel by pixel.
 
     A cell's mass is spread evenly over its pixels; where views overlap, their densities are
     averaged with weights of cells per pixel; the pixels of each finest cell are summed.
     """
 
-    def paint(
-        parts: Sequence[tuple[np.ndarray, tuple[int, int, int, int]]],
-        size: tuple[int, int],
-        cell: tuple[int, int],
-    ) -> np.ndarray:
+    def paint(parts, size, cell):
         width, height = size
         heads = parts[0][0].shape[0]
         mass, weight = np.zeros((heads, height, width)), np.zeros((height, width))
@@ -178,9 +165,28 @@ def by_pixels() -> Callable[..., np.ndarray]:
             density = np.repeat(np.repeat(values.astype(np.float64), deep, 1), wide, 2)
             mass[:, top:bottom, left:right] += density / (deep * wide) ** 2
             weight[top:bottom, left:right] += 1 / (deep * wide)
-        fused = (mass / weight).reshape(
-            heads, height // cell[1], cell[1], width // cell[0], cell[0]
-        )
-        return np.asarray(fused.sum((2, 4)))
+        shape = (heads, height // cell[1], cell[1], width // cell[0], cell[0])
+        return (mass / weight).reshape(shape).sum((2, 4))
 
     return paint
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen(tmp_path_factory):
+    """Qwen2.5-VL: a token is 28 pixels; the tower attends in windows of 2 x 2 tokens."""
+    tokenizer = qwen_tokenizer()
+    rope = {"rope_type": "default", "mrope_section": [2, 3, 3]}
+    config = Qwen2_5_VLConfig(
+        text_config={**text_sizes(tokenizer), "rope_parameters": rope},
+        vision_config=fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4
+            out_hidden_size=64 window_size=56 fullatt_block_indexes=[1]"""),
+        **token_ids(tokenizer),
+    )
+    torch.manual_seed(0)
+    module = Qwen2_5_VLForConditionalGeneration(config)
+    module.lm_head.weight.data.normal_()  # answers that do not repeat one token
+    module.generation_config.eos_token_id = tokenizer.eos_token_id
+    # As the real checkpoints' settings: greedy answers pass over those of sampling.
+    module.generation_config.update(repetition_penalty=1.05)
+    processor = qwen_processor(Qwen2_5_VLProcessor, tokenizer, chat=CHAT_WITH_SYSTEM)
+    return save_tiny(module, processor, tmp_path_factory.mktemp("qwen") / "tiny")

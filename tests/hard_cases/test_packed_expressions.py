@@ -4,22 +4,18 @@ The adapter is what a third party would write over the shipped one: it changes w
 and neither the tokens' places nor the capture.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from tampered import prepared as tampered
+from tampered import with_mask
 
-from vg_engine.core.contract.inputs import AttentionRequest, Expression, PreparedInputs, Query
-from vg_engine.core.contract.model import LoadedModel, ModelSpec
+from vg_engine.core.contract.inputs import Expression, PreparedInputs
 from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.contract.scene import Scene
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.model_adapters.shared.prefix import PrefixAdapter
@@ -47,24 +43,15 @@ class PackedLlavaAdapter(LlavaAdapter):
 
     name: ClassVar[str] = "llava-packed"
 
-    def vg_load_model(self, spec: ModelSpec) -> LoadedModel:
-        """Say that expressions are packed."""
+    def vg_load_model(self, spec):
         loaded = super().vg_load_model(spec)
         return replace(loaded, capabilities=replace(loaded.capabilities, packing=True))
 
-    def vg_prepare_inputs(
-        self,
-        model: LoadedModel,
-        scenes: Sequence[Scene],
-        expressions: Sequence[Expression],
-        prompt: Prompt,
-    ) -> PreparedInputs:
+    def vg_prepare_inputs(self, model, scenes, expressions, prompt):
         """Prepare each expression alone, and lay them behind one another."""
+        prepare = super().vg_prepare_inputs
         alone = [
-            super(PackedLlavaAdapter, self).vg_prepare_inputs(
-                model, [scenes[e.scene]], [Expression(0, e.text)], prompt
-            )
-            for e in expressions
+            prepare(model, [scenes[e.scene]], [Expression(0, e.text)], prompt) for e in expressions
         ]
         shown = sorted({e.scene for e in expressions})
         members = [[i for i, e in enumerate(expressions) if e.scene == scene] for scene in shown]
@@ -84,7 +71,7 @@ class PackedLlavaAdapter(LlavaAdapter):
         if not before:
             pictures = [alone[group[0]].tensors["pixel_values"] for group in members]
             tensors["pixel_values"] = torch.cat(pictures)
-        queries: dict[int, Query] = {}
+        queries = {}
         for sequence, (group, pack) in enumerate(zip(members, packs, strict=True)):
             inside = slice(len(pack.tokens))
             tensors["input_ids"][sequence, inside] = pack.tokens
@@ -95,13 +82,8 @@ class PackedLlavaAdapter(LlavaAdapter):
                 (query,) = alone[index].queries
                 by = start - pack.shared
                 rows = tuple(row + by * (row >= pack.shared) for row in query.rows)
-                queries[index] = replace(
-                    query,
-                    scene=expressions[index].scene,
-                    sequence=sequence,
-                    rows=rows,
-                    prefix_end=before + pack.shared,
-                )
+                place = {"scene": expressions[index].scene, "sequence": sequence, "rows": rows}
+                queries[index] = replace(query, **place, prefix_end=before + pack.shared)
         return PreparedInputs(
             tensors=MappingProxyType({name: t.to(model.device) for name, t in tensors.items()}),
             queries=tuple(queries[index] for index in range(len(expressions))),
@@ -116,7 +98,7 @@ class PackedKeepingAdapter(PackedLlavaAdapter, PrefixAdapter):
     name: ClassVar[str] = "llava-packed-keeping"
 
 
-def _pack(ids: Sequence[torch.Tensor]) -> Pack:
+def _pack(ids):
     shortest = min(map(len, ids))
     same = torch.stack([each[:shortest] == ids[0][:shortest] for each in ids]).all(0)
     shared = shortest if bool(same.all()) else int((~same).nonzero()[0])
@@ -136,53 +118,43 @@ def _pack(ids: Sequence[torch.Tensor]) -> Pack:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory):
     return tiny_llava(tmp_path_factory.mktemp("llava") / "tiny")
 
 
 @pytest.fixture(scope="module")
-def packed(folder: Path, case_of: Callable[..., Any]) -> Any:
+def packed(folder, case_of):
     return case_of(PackedLlavaAdapter, folder)
 
 
 @pytest.fixture(scope="module")
-def unpacked(folder: Path, case_of: Callable[..., Any]) -> Any:
+def unpacked(folder, case_of):
     return case_of(LlavaAdapter, folder)
 
 
-def prompt_of(expression: str) -> str:
+def prompt_of(expression):
     return f"{VICUNA} <image>\n{expression}."
 
 
-def prepared(case: Any, prompt: Prompt | None = None) -> PreparedInputs:
-    asked = [Expression(image, EXPRESSIONS[text]) for image, text in ASKED]
-    scenes = [Scene(noise(size, seed)) for seed, size in enumerate(SIZES)]
-    inputs: PreparedInputs = case.engine._hooks.prepare_inputs(
-        case.engine.model, scenes, asked, prompt or Prompt()
-    )
-    return inputs
+PICTURES = [noise(size, seed) for seed, size in enumerate(SIZES)]
 
 
-def rows_of(case: Any, inputs: PreparedInputs) -> list[np.ndarray]:
-    model = case.engine.model
-    request = AttentionRequest(model.all_heads)
-    rows = case.engine._hooks.extract_attention(model, inputs, request).rows
-    return [row.numpy() for row in rows]
+def prepared(case, prompt=None):
+    return case.prepared(PICTURES, [(image, EXPRESSIONS[text]) for image, text in ASKED], prompt)
 
 
-def own_keys(inputs: PreparedInputs, query: Query) -> np.ndarray:
+def own_keys(inputs, query):
     """The keys that a query's last row may see, in their order."""
     seen = inputs.tensors["attention_mask"][query.sequence, 0, query.rows[-1]]
     return np.flatnonzero(seen.numpy())
 
 
-def test_one_sequence_per_picture(packed: Any) -> None:
+def test_one_sequence_per_picture(packed):
     inputs = prepared(packed)
     assert [query.sequence for query in inputs.queries] == [image for image, _ in ASKED]
     assert len(inputs.tensors["input_ids"]) == len(inputs.tensors["pixel_values"]) == len(SIZES)
-    located = packed.engine._hooks.locate_image_tokens(packed.engine.model, inputs)
     before = len(prompt_of("")) - len("<image>\n.")  # one token per letter, and the picture's one
-    for query, (view,) in zip(inputs.queries, located, strict=True):
+    for query, (view,) in zip(inputs.queries, packed.located(inputs), strict=True):
         assert query.prefix_end is not None
         assert view.positions.ravel().tolist() == list(range(before, before + 64))
         assert view.positions.max() < query.prefix_end
@@ -190,37 +162,31 @@ def test_one_sequence_per_picture(packed: Any) -> None:
         own = own_keys(inputs, query)
         places = inputs.tensors["position_ids"][query.sequence].numpy()[own]
         assert places.tolist() == list(range(len(own)))
-        letters = packed.engine.model.processor.tokenizer.decode(
-            inputs.tensors["input_ids"][query.sequence][own[before + 64 :]]
-        )
-        assert letters == f"\n{query.expression}."
+        letters = inputs.tensors["input_ids"][query.sequence][own[before + 64 :]]
+        assert packed.engine.model.processor.tokenizer.decode(letters) == f"\n{query.expression}."
 
 
 @pytest.mark.parametrize("row", ["expression_last", "expression_all"])
-def test_rows_equal_those_of_the_unpacked_adapter(packed: Any, unpacked: Any, row: str) -> None:
+def test_rows_equal_those_of_the_unpacked_adapter(packed, unpacked, row):
     inputs, apart = (prepared(case, Prompt(query_row=row)) for case in (packed, unpacked))
     worst = sharpest = 0.0
-    for query, rows, other, alone in zip(
-        inputs.queries,
-        rows_of(packed, inputs),
-        apart.queries,
-        rows_of(unpacked, apart),
-        strict=True,
-    ):
+    found = zip(inputs.queries, packed.rows(inputs), strict=True)
+    expected = zip(apart.queries, unpacked.rows(apart), strict=True)
+    for (query, rows), (other, alone) in zip(found, expected, strict=True):
         assert len(query.rows) == len(other.rows)
         own = own_keys(inputs, query)
         kept = apart.tensors["attention_mask"][other.sequence].numpy().astype(bool)
-        expected = alone[..., kept][..., : len(own)]
-        worst = max(worst, float(np.abs(rows[..., own] - expected).max()))
+        alone = alone[..., kept][..., : len(own)]  # noqa: PLW2901 - without padding
+        worst = max(worst, np.abs(rows[..., own] - alone).max())
         strangers = np.setdiff1d(np.arange(rows.shape[-1]), own)
         assert not rows[..., strangers].any()  # nothing of the neighbours', nothing on padding
-        sharpest = max(sharpest, float(rows.max()))
+        sharpest = max(sharpest, rows.max())
     print(f"packed, {row}: largest error {worst:.1e}, sharpest {sharpest:.2f}")
     assert worst < 1e-5
     assert sharpest > 0.8
 
 
-def test_maps_equal_eager_attention_of_each_alone(packed: Any) -> None:
+def test_maps_equal_eager_attention_of_each_alone(packed):
     """Through `engine.maps` and `engine.ground`, asked together in one sequence."""
     token = packed.engine.model.processor.image_token_id
     texts = EXPRESSIONS[:3]
@@ -231,78 +197,69 @@ def test_maps_equal_eager_attention_of_each_alone(packed: Any) -> None:
         for text, seen, answer in zip(texts, maps, answers, strict=True):
             ids = packed.tensors(picture, prompt_of(text))["input_ids"][0].numpy()
             expected = packed.eager(picture, prompt_of(text))[:, ids == token]
-            worst = max(worst, float(np.abs(seen.maps.values.reshape(16, -1) - expected).max()))
-            worst = max(worst, float(np.abs(seen.image_attention - expected.sum(1)).max()))
             chosen = [seen.heads.index(head) for head in answer.heads]
             combined = expected[chosen].sum(0).reshape(8, 8)
-            worst = max(worst, float(np.abs(answer.soft_map.values - combined).max()))
+            for one, other in (
+                (seen.maps.values.reshape(16, -1), expected),
+                (seen.image_attention, expected.sum(1)),
+                (answer.soft_map.values, combined),
+            ):
+                worst = max(worst, np.abs(one - other).max())
             row, col = divmod(int(combined.argmax()), 8)
             assert 14 * col <= answer.point[0] <= 14 * col + 14
             assert 14 * row <= answer.point[1] <= 14 * row + 14
-            sharpest = max(sharpest, float(expected.max()))
+            sharpest = max(sharpest, expected.max())
     print(f"packed, eager: largest error {worst:.1e}, sharpest {sharpest:.2f}")
     assert worst < 1e-5
     assert sharpest > 0.8
 
 
-def test_streams_of_pictures_answer_as_without_packing(packed: Any, unpacked: Any) -> None:
-    pictures = [noise(size, seed) for seed, size in enumerate(SIZES)]
-    requests = [(pictures[image], EXPRESSIONS[text]) for image, text in ASKED]
-    for one, other in zip(
-        packed.engine.ground_many(requests), unpacked.engine.ground_many(requests), strict=True
-    ):
+def test_streams_of_pictures_answer_as_without_packing(packed, unpacked):
+    requests = [(PICTURES[image], EXPRESSIONS[text]) for image, text in ASKED]
+    together, apart = (case.engine.ground_many(requests) for case in (packed, unpacked))
+    for one, other in zip(together, apart, strict=True):
         assert one.expression == other.expression
         assert one.heads == other.heads
         assert np.abs(one.soft_map.values - other.soft_map.values).max() < 1e-5
 
 
-def test_without_the_block_mask_expressions_mix(packed: Any) -> None:
+def leaky(inputs):
+    """Causal, and no more: whoever stands behind sees the expressions before."""
+    return with_mask(inputs, lambda mask: torch.ones_like(mask).tril())
+
+
+def test_without_the_block_mask_expressions_mix(packed):
     """The comparison above has teeth: under a causal mask alone the rows are others."""
     inputs = prepared(packed)
-    tensors = dict(inputs.tensors)
-    tensors["attention_mask"] = torch.ones_like(tensors["attention_mask"]).tril()
-    apart, mixed = rows_of(packed, inputs), rows_of(packed, replace(inputs, tensors=tensors))
-    assert max(np.abs(a - b).max() for a, b in zip(apart, mixed, strict=True)) > 0.1
+    both = zip(packed.rows(inputs), packed.rows(leaky(inputs)), strict=True)
+    assert max(np.abs(apart - mixed).max() for apart, mixed in both) > 0.1
 
 
-def test_the_kit_accepts_packing_and_finds_expressions_that_see_each_other(folder: Path) -> None:
+def test_the_kit_accepts_packing_and_finds_expressions_that_see_each_other(folder):
     opened = open_adapter(PackedLlavaAdapter(), str(folder))
     assert sharing.check_packing(opened) < sharing.TOLERANCE
-
-    class Leaky(PackedLlavaAdapter):
-        def vg_prepare_inputs(self, model, scenes, expressions, prompt):  # type: ignore[no-untyped-def]
-            inputs = super().vg_prepare_inputs(model, scenes, expressions, prompt)
-            mask = inputs.tensors["attention_mask"]
-            # Causal, and no more: whoever stands behind sees the expressions before.
-            tensors = {**inputs.tensors, "attention_mask": torch.ones_like(mask).tril()}
-            return replace(inputs, tensors=MappingProxyType(tensors))
-
     with pytest.raises(ContractError, match="packed differs from alone by"):
-        sharing.check_packing(open_adapter(Leaky(), str(folder)))
+        sharing.check_packing(open_adapter(tampered(leaky, PackedLlavaAdapter)(), str(folder)))
 
 
 @pytest.mark.parametrize("row", ["expression_last", "expression_all"])
-def test_packed_behind_a_kept_prefix(
-    folder: Path, unpacked: Any, case_of: Callable[..., Any], row: str
-) -> None:
+def test_packed_behind_a_kept_prefix(folder, unpacked, case_of, row):
     """One pass of all expressions' own tokens, once the picture was encoded."""
     engine, prompt = case_of(PackedKeepingAdapter, folder).engine, Prompt(query_row=row)
-    passes: list[tuple[int, int]] = []
+    passes = []
     engine.model.module.get_decoder().layers[0].register_forward_pre_hook(
         lambda _, given: passes.append(tuple(given[0].shape[:2]))
     )
     worst = sharpest = 0.0
-    for seed, size in enumerate(SIZES):
-        picture = noise(size, seed)
+    for picture in PICTURES:
         expected = unpacked.engine.maps(picture, EXPRESSIONS, prompt=prompt)
         with engine.open(picture) as scene:
             for _ in range(2):
                 found = scene.maps(EXPRESSIONS, prompt=prompt)
                 for one, other in zip(found, expected, strict=True):
                     assert one.expression == other.expression
-                    off = np.abs(one.maps.values - other.maps.values).max()
-                    worst = max(worst, float(off))
-                    sharpest = max(sharpest, float(one.maps.values.max()))
+                    worst = max(worst, np.abs(one.maps.values - other.maps.values).max())
+                    sharpest = max(sharpest, one.maps.values.max())
     prefix = len(prompt_of("")) - len("<image>.") + 64  # the newline behind the picture, too
     own = sum(len(text) + 1 for text in EXPRESSIONS)
     # "the red cup" twice, and others that begin alike: their common beginning is packed once.

@@ -2,10 +2,12 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
 from families import fields
+from originals import grounded_in_both_forms, loaded, restate, reweigh
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
@@ -18,15 +20,12 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, UnsupportedModelError, WeightsError
 from vg_engine.model_adapters.conversion import formats, pipeline
 from vg_engine.model_adapters.conversion.mini_gemini import MiniGemini
 from vg_engine.model_adapters.conversion.pipeline import Folders
 from vg_engine.model_adapters.families.mini_gemini import MiniGeminiAdapter
 from vg_engine.model_adapters.modules.mini_gemini import MiniGeminiForConditionalGeneration
-from vg_engine.testing import noise, open_adapter
 from vg_engine.testing.tiny import byte_tokenizer
 
 CLIP = "clip-vit-tiny-patch14-56"
@@ -62,11 +61,8 @@ class Block(nn.Module):
 class Stage(nn.Module):
     def __init__(self, before, width, depth):
         super().__init__()
-        self.downsample = nn.Identity()
-        if before is not None:
-            self.downsample = nn.Sequential(
-                Norm2d(before, eps=1e-6), nn.Conv2d(before, width, 2, stride=2)
-            )
+        smaller = before and (Norm2d(before, eps=1e-6), nn.Conv2d(before, width, 2, stride=2))
+        self.downsample = nn.Sequential(*smaller) if smaller else nn.Identity()
         self.blocks = nn.Sequential(*(Block(width) for _ in range(depth)))
 
     def forward(self, x):
@@ -77,17 +73,16 @@ class Trunk(nn.Module):
     def __init__(self):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, WIDTHS[0], 4, stride=4), Norm2d(WIDTHS[0], eps=1e-6))
-        before = (None, *WIDTHS)
-        self.stages = nn.Sequential(*map(Stage, before, WIDTHS, DEPTHS))
+        self.stages = nn.Sequential(*map(Stage, (None, *WIDTHS), WIDTHS, DEPTHS))
 
     def forward(self, x):
-        x = self.stem(x)
-        maps = []
+        maps = [self.stem(x)]
         for stage in self.stages:
-            x = stage(x)
-            size = maps[0].shape[-2:] if maps else x.shape[-2:]
-            maps.append(functional.interpolate(x, size=size, mode="bilinear") if maps else x)
-        return torch.cat(maps, dim=1)
+            maps.append(stage(maps[-1]))
+        first, *others = maps[1:]
+        size = first.shape[-2:]
+        others = [functional.interpolate(each, size=size, mode="bilinear") for each in others]
+        return torch.cat([first, *others], dim=1)
 
 
 # The rest.
@@ -109,34 +104,22 @@ class Original:
         self.tokenizer = byte_tokenizer(
             SPECIAL, pad_token=SPECIAL[0], eos_token=SPECIAL[1], bos_token=SPECIAL[2]
         )
-        self.tower = CLIPVisionModel(
-            CLIPVisionConfig(
-                **fields("""hidden_size=64 intermediate_size=48 num_hidden_layers=3
-                    num_attention_heads=1 image_size=56 patch_size=14""")
-            )
-        ).eval()
-        sizes = {
-            "vocab_size": len(self.tokenizer),
-            **fields("""hidden_size=48 intermediate_size=64 num_hidden_layers=2
-                num_attention_heads=4"""),
-        }
+        vision = fields("""hidden_size=64 intermediate_size=48 num_hidden_layers=3
+            num_attention_heads=1 image_size=56 patch_size=14""")
+        self.tower = CLIPVisionModel(CLIPVisionConfig(**vision)).eval()
+        sizes = fields("hidden_size=48 intermediate_size=64 num_hidden_layers=2")
+        sizes |= {"vocab_size": len(self.tokenizer), "num_attention_heads": 4}
         if text == "gemma":
             config = GemmaConfig(**sizes, num_key_value_heads=1, head_dim=20)
             self.language_model = GemmaForCausalLM(config).eval()
         else:
-            self.language_model = LlamaForCausalLM(
-                LlamaConfig(**sizes, num_key_value_heads=4)
-            ).eval()
+            config = LlamaConfig(**sizes, num_key_value_heads=4)
+            self.language_model = LlamaForCausalLM(config).eval()
         self.trunk = Trunk()
-        high = sum(WIDTHS)
-        self.parts = nn.ModuleDict(
-            {
-                "vlm_uni_query_projector": projector(64, 64),
-                "vlm_uni_aux_projector": projector(high, 64),
-                "vlm_uni_val_projector": projector(high, 64),
-                "mm_projector": nn.Sequential(nn.Linear(64, 48), nn.GELU(), nn.Linear(48, 48)),
-            }
-        )
+        widths = {"query": 64, "aux": sum(WIDTHS), "val": sum(WIDTHS)}
+        parts = {f"vlm_uni_{k}_projector": projector(width, 64) for k, width in widths.items()}
+        parts["mm_projector"] = nn.Sequential(nn.Linear(64, 48), nn.GELU(), nn.Linear(48, 48))
+        self.parts = nn.ModuleDict(parts)
 
     def features(self, small, large):
         """A picture's tokens, one token at a time."""
@@ -199,10 +182,10 @@ class Original:
         (zoo / CONVNEXT).mkdir()
         (zoo / CONVNEXT / "open_clip_config.json").write_text("{}")
         # A whole OpenCLIP model: heads and its text side, too.
-        more = ("visual.trunk.head.norm.weight", "visual.head.mlp.fc1.weight", "logit_scale")
-        more += ("positional_embedding", "transformer.resblocks.0.ln_1.weight", "text_projection")
+        more = """visual.trunk.head.norm.weight visual.head.mlp.fc1.weight logit_scale
+            positional_embedding transformer.resblocks.0.ln_1.weight text_projection"""
         whole = {f"visual.trunk.{k}": v for k, v in trunk.items()}
-        whole |= {key: torch.zeros(3) for key in more}
+        whole |= {key: torch.zeros(3) for key in more.split()}
         torch.save(whole, zoo / CONVNEXT / "open_clip_pytorch_model.bin")
 
 
@@ -215,21 +198,18 @@ def original(request):
     return Original(request.param)
 
 
-@pytest.fixture(scope="module")
-def gemma():
-    return Original("gemma")
+@pytest.fixture
+def inside(tmp_path):
+    return Original("gemma").write(tmp_path / "MGM", towers="inside")
 
 
-def load(folder):
-    module, info = MiniGeminiForConditionalGeneration.from_pretrained(
-        folder, output_loading_info=True
-    )
-    assert not any(info.values())
-    return module.eval()
+@pytest.fixture
+def beside(tmp_path):
+    return Original("gemma").write(tmp_path / "MGM", towers="beside")
 
 
 def check_same_logits(original, folder):
-    module = load(folder)
+    module = loaded(MiniGeminiForConditionalGeneration, folder)
     before, after = torch.tensor([[258, 40, 41]]), torch.tensor([[198, 70, 71, 72, 13]])
     small, large = torch.randn(1, 3, 56, 56), torch.randn(1, 3, 128, 128)
     ids = torch.cat([before, torch.full((1, 16), module.config.image_token_id), after], dim=1)
@@ -253,8 +233,8 @@ def test_the_converted_model_computes_what_the_original_does(original, tmp_path,
     report = convert(Folders(folder, tmp_path / "new", vision_tower=tower))
     assert report["format"] == "mini_gemini"
     module = check_same_logits(original, tmp_path / "new")
-    assert module.config.aux_config.hidden_sizes == list(WIDTHS)
-    assert module.config.aux_config.depths == list(DEPTHS)
+    aux = module.config.aux_config
+    assert (aux.hidden_sizes, aux.depths) == (list(WIDTHS), list(DEPTHS))
     assert module.config.image_size_aux == 128
     # Every tensor is the original's, bit by bit, but for the row that was added.
     ours = module.state_dict()
@@ -269,9 +249,8 @@ def test_the_converted_model_computes_what_the_original_does(original, tmp_path,
         assert torch.equal(ours[f"model.{inside}{new}"], tensor)
 
 
-def test_only_what_openclip_has_beside_its_convnext_is_assumed(gemma, tmp_path):
-    folder = gemma.write(tmp_path / "MGM", towers="beside")
-    report = convert(Folders(folder, tmp_path / "new", vision_tower=tmp_path / "OpenAI" / CLIP))
+def test_only_what_openclip_has_beside_its_convnext_is_assumed(beside, tmp_path):
+    report = convert(Folders(beside, tmp_path / "new", vision_tower=tmp_path / "OpenAI" / CLIP))
     assert [rule["tensors"] for rule in report["assumed_never_seen"]] == [6]
     assert "logit_scale" in report["dropped"]
     # Gemma's output head is its embedding; the file's copy is not written.
@@ -281,13 +260,8 @@ def test_only_what_openclip_has_beside_its_convnext_is_assumed(gemma, tmp_path):
 
 def test_the_adapter_opens_what_was_converted(original, tmp_path):
     convert(Folders(original.write(tmp_path / "MGM", towers="inside"), tmp_path / "new"))
-    opened = open_adapter(MiniGeminiAdapter(), str(tmp_path / "new"))
-    for form in ("bare", "chat"):
-        inputs = opened.prepare([noise((90, 60))], [Expression(0, "it")], Prompt(form))
-        (view,) = opened.views(inputs)[0]
-        assert view.shape == (4, 4)
-        assert inputs.tensors["pixel_values_aux"].shape == (1, 3, 128, 128)
-        assert opened.rows(inputs)[0].isfinite().all()
+    _, inputs = grounded_in_both_forms(MiniGeminiAdapter, tmp_path / "new")
+    assert inputs.tensors["pixel_values_aux"].shape == (1, 3, 128, 128)
     said = inputs.rendered[0]
     if original.text == "gemma":
         assert said.startswith("<start_of_turn>user\n<image>")
@@ -297,41 +271,33 @@ def test_the_adapter_opens_what_was_converted(original, tmp_path):
         assert said.endswith(">\nit. ASSISTANT:")
 
 
-def test_a_tower_that_is_missing_is_named_with_its_place(gemma, tmp_path):
-    folder = gemma.write(tmp_path / "MGM", towers="beside")
-    given = tmp_path / "OpenAI" / CLIP
+def test_a_tower_that_is_missing_is_named_with_its_place(beside, tmp_path):
+    given, high = tmp_path / "OpenAI" / CLIP, tmp_path / "OpenAI" / CONVNEXT
     with pytest.raises(InputError, match=f"{CLIP} and {CONVNEXT} into one folder"):
-        convert(Folders(folder, tmp_path / "new"))
-    (tmp_path / "OpenAI" / CONVNEXT).rename(tmp_path / "elsewhere")
+        convert(Folders(beside, tmp_path / "new"))
+    high.rename(tmp_path / "elsewhere")
     with pytest.raises(InputError, match=f"there is no {CONVNEXT}"):
-        convert(Folders(folder, tmp_path / "new", vision_tower=given))
-    (tmp_path / "OpenAI" / CONVNEXT).mkdir()
+        convert(Folders(beside, tmp_path / "new", vision_tower=given))
+    high.mkdir()
     with pytest.raises(WeightsError, match=r"open_clip_pytorch_model\.bin"):
-        convert(Folders(folder, tmp_path / "new", vision_tower=given))
-    inside = gemma.write(tmp_path / "whole", towers="inside")
+        convert(Folders(beside, tmp_path / "new", vision_tower=given))
+
+
+def test_two_towers_or_incomplete_weights_are_refused(inside, tmp_path):
+    shutil.copytree(inside, tower := tmp_path / "tower")
+    folders = Folders(inside, tmp_path / "new")
     with pytest.raises(InputError, match="leave --vision-tower out"):
-        convert(Folders(inside, tmp_path / "new", vision_tower=given))
-
-
-def test_incomplete_weights_are_refused(gemma, tmp_path):
-    folder = gemma.write(tmp_path / "MGM", towers="inside")
-    weights = load_file(folder / "model.safetensors")
-    del weights["model.vlm_uni_val_projector.0.bias"]
-    save_file(weights, folder / "model.safetensors")
-    with pytest.raises(WeightsError, match=r"1 missing \(model\.mining\.vlm_uni_val_projector"):
-        convert(Folders(folder, tmp_path / "new"))
-    gone = {k: v for k, v in weights.items() if "vision_stages.3" not in k}
-    save_file(gone, folder / "model.safetensors")
-    with pytest.raises(WeightsError, match="no whole ConvNeXt"):
-        convert(Folders(folder, tmp_path / "new"))
-
-
-def test_the_hd_variants_are_refused(gemma, tmp_path):
-    folder = gemma.write(tmp_path / "MGM-HD", towers="inside")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"image_grid": 2}))
+        convert(Folders(inside, tmp_path / "new", vision_tower=tower))
+    for gone, words in (
+        ("model.vlm_uni_val_projector.0.bias", r"1 missing \(model\.mining\.vlm_uni_val_projector"),
+        ("vision_stages.3", "no whole ConvNeXt"),
+    ):
+        reweigh(inside, gone=gone)
+        with pytest.raises(WeightsError, match=words):
+            convert(folders)
+    restate(inside, image_grid=2)
     with pytest.raises(UnsupportedModelError, match="HD variant"):
-        convert(Folders(folder, tmp_path / "new"))
+        convert(folders)
 
 
 def test_it_claims_the_original_architectures_alone():

@@ -5,12 +5,10 @@ lists a LLaMA with `rotary_emb.inv_freq`, the projector `model.mm_projector.{0,2
 and a total size of 13,518,798,848 bytes.
 """
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import torch
+from families import fields
 from transformers import CLIPVisionConfig
 
 from vg_engine.model_adapters.conversion import schedule
@@ -19,26 +17,22 @@ from vg_engine.model_adapters.conversion.protocol import Request
 from vg_engine.model_adapters.conversion.source import Checkpoint, Entry
 from vg_engine.testing.tiny import byte_tokenizer
 
-PUBLISHED = 13_518_798_848
 WIDE, INNER, LAYERS, ROWS, SEEN = 4096, 11008, 32, 32000, 1024
-CONFIG = {
-    "architectures": ["LlavaLlamaForCausalLM"], "model_type": "llava", "hidden_size": WIDE,
-    "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": 32,
-    "num_key_value_heads": 32, "rms_norm_eps": 1e-5, "max_position_embeddings": 4096,
-    "max_length": 4096, "vocab_size": ROWS, "bos_token_id": 1, "eos_token_id": 2,
-    "pad_token_id": 0, "hidden_act": "silu", "rope_scaling": None, "tie_word_embeddings": False,
-    "mm_projector_type": "mlp2x_gelu", "mm_hidden_size": SEEN, "mm_vision_select_layer": -2,
-    "mm_vision_select_feature": "patch", "mm_use_im_start_end": False, "use_mm_proj": True,
-    "mm_vision_tower": "openai/clip-vit-large-patch14-336", "image_aspect_ratio": "pad",
-    "torch_dtype": "float16",
-}  # fmt: skip
+CONFIG = fields(f"""architectures=["LlavaLlamaForCausalLM"] model_type=llava hidden_size={WIDE}
+    intermediate_size={INNER} num_hidden_layers={LAYERS} num_attention_heads=32
+    num_key_value_heads=32 rms_norm_eps=1e-5 max_position_embeddings=4096 max_length=4096
+    vocab_size={ROWS} bos_token_id=1 eos_token_id=2 pad_token_id=0 hidden_act=silu rope_scaling=null
+    tie_word_embeddings=false mm_projector_type=mlp2x_gelu mm_hidden_size={SEEN}
+    mm_vision_select_layer=-2 mm_vision_select_feature=patch mm_use_im_start_end=false
+    use_mm_proj=true mm_vision_tower=openai/clip-vit-large-patch14-336 image_aspect_ratio=pad
+    torch_dtype=float16""")
 
 
-def half(*shape: int) -> Entry:
+def half(*shape):
     return Entry(shape, torch.float16, "pytorch_model.bin")
 
 
-def published() -> dict[str, Entry]:
+def published():
     found = {"model.embed_tokens.weight": half(ROWS, WIDE), "lm_head.weight": half(ROWS, WIDE)}
     for layer in range(LAYERS):
         at = f"model.layers.{layer}."
@@ -53,42 +47,38 @@ def published() -> dict[str, Entry]:
     return found | {"model.mm_projector.2.weight": half(WIDE, WIDE)}
 
 
-def tower(folder: Path) -> Checkpoint:
+def tower(folder):
     """The vision side of CLIP-L/14 at 336, by its published shape."""
-    config = CLIPVisionConfig(
-        hidden_size=SEEN, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16,
-        image_size=336, patch_size=14, projection_dim=768,
-    )  # fmt: skip
-    found = Checkpoint(folder, config.to_dict())
+    sizes = fields(f"""hidden_size={SEEN} intermediate_size=4096 num_hidden_layers=24
+        num_attention_heads=16 image_size=336 patch_size=14 projection_dim=768""")
     entries = {
         "embeddings.class_embedding": half(SEEN),
         "embeddings.patch_embedding.weight": half(SEEN, 3, 14, 14),
         "embeddings.position_embedding.weight": half(577, SEEN),
     }
-    for name in ("pre_layrnorm", "post_layernorm"):
-        entries |= {f"{name}.{part}": half(SEEN) for part in ("weight", "bias")}
+    norms = ["pre_layrnorm", "post_layernorm"]
     for layer in range(24):
         at = f"encoder.layers.{layer}."
+        norms += [f"{at}layer_norm1", f"{at}layer_norm2"]
         for name in ("q", "k", "v", "out"):
             entries[f"{at}self_attn.{name}_proj.weight"] = half(SEEN, SEEN)
             entries[f"{at}self_attn.{name}_proj.bias"] = half(SEEN)
-        for number in (1, 2):
-            entries |= {f"{at}layer_norm{number}.{p}": half(SEEN) for p in ("weight", "bias")}
         entries |= {f"{at}mlp.fc1.weight": half(4096, SEEN), f"{at}mlp.fc1.bias": half(4096)}
         entries |= {f"{at}mlp.fc2.weight": half(SEEN, 4096), f"{at}mlp.fc2.bias": half(SEEN)}
+    entries |= {f"{name}.{part}": half(SEEN) for name in norms for part in ("weight", "bias")}
+    found = Checkpoint(folder, CLIPVisionConfig(**sizes).to_dict())
     found.__dict__["entries"] = {f"vision_model.{name}": e for name, e in entries.items()}
     return found
 
 
-def test_every_key_of_llava_15_has_its_place(tmp_path: Path) -> None:
+def test_every_key_of_llava_15_has_its_place(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    byte_tokenizer(
-        ["<pad>", "<s>", "</s>"], pad_token="<pad>", bos_token="<s>", eos_token="</s>"
-    ).save_pretrained(tmp_path)
+    special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+    byte_tokenizer([*special.values()], **special).save_pretrained(tmp_path)
     source = Checkpoint(tmp_path, CONFIG)
     source.__dict__["entries"] = published()
     sizes = (e.dtype.itemsize * torch.Size(e.shape).numel() for e in source.entries.values())
-    assert sum(sizes) == PUBLISHED
+    assert sum(sizes) == 13_518_798_848
     # The pipeline would read weights to tell deltas; plan and check do not.
     plan = LlavaOriginal().plan(Request(source, tower(tmp_path)))
     made = schedule.make(plan)

@@ -1,15 +1,16 @@
 """Mini-Gemini passes the public contract; its mining is the published one, read plainly."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
-from families import TOWER, ask, checkpoint, plain, prompted, save
+from families import TOWER, ask, checkpoint, plain, prompted, save, shows
+from originals import llava_processor, loaded, saved_again
 from PIL import Image
 from transformers import AutoConfig, CLIPVisionConfig, GemmaConfig, LlamaConfig, LlavaProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.picture import Picture
@@ -23,22 +24,22 @@ from vg_engine.model_adapters.modules.mini_gemini import (
     PatchInfoMining,
     parts_of,
 )
-from vg_engine.testing import AdapterContract, noise, open_adapter, paint
+from vg_engine.testing import AdapterContract, open_adapter, paint
 from vg_engine.testing.tiny import EOS, LLAVA_CHAT, PAD, byte_tokenizer, text_sizes
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
     "helpful, detailed, and polite answers to the user's questions."
 )
-MERGES = ((".", "Ċ"),)
 SPECIAL = [PAD, EOS, "<bos>", "<start_of_turn>", "<end_of_turn>", "<image>"]
 STAGES = [8, 12, 16, 24]
+VIEWS = ("pixel_values", "pixel_values_aux")
 
 
 def tiny_mini_gemini(folder, *, image_size=112, aux_size=256, text="gemma", **sizes):
     tokenizer = byte_tokenizer(
         SPECIAL,
-        merges=MERGES,
+        merges=((".", "Ċ"),),
         pad_token=PAD,
         bos_token="<bos>",
         eos_token=EOS,
@@ -49,28 +50,17 @@ def tiny_mini_gemini(folder, *, image_size=112, aux_size=256, text="gemma", **si
     if text == "gemma":
         # One key head for all, and heads that are not the width divided by their number.
         settings |= {"num_key_value_heads": 1, "head_dim": 24}
+    vision = {**TOWER, "num_hidden_layers": 3, "image_size": image_size, "patch_size": 14}
     config = MiniGeminiConfig(
-        vision_config=CLIPVisionConfig(
-            **{**TOWER, "num_hidden_layers": 3}, image_size=image_size, patch_size=14
-        ),
+        vision_config=CLIPVisionConfig(**vision),
         aux_config={"hidden_sizes": STAGES, "depths": [1, 1, 2, 1], "layer_scale_init_value": 0.5},
         image_size_aux=aux_size,
         text_config=(GemmaConfig if text == "gemma" else LlamaConfig)(**settings),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=(image_size // 14) ** 2,
     )
-    processor = LlavaProcessor(
-        image_processor=LlavaImageProcessorPil(
-            do_pad=True,
-            size={"shortest_edge": image_size},
-            crop_size={"height": image_size, "width": image_size},
-        ),
-        tokenizer=tokenizer,
-        patch_size=14,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=GEMMA_CHAT if text == "gemma" else LLAVA_CHAT,
-    )
+    chat = GEMMA_CHAT if text == "gemma" else LLAVA_CHAT
+    processor = llava_processor(tokenizer, image_size, chat)
     return save(MiniGeminiForConditionalGeneration, config, processor, folder)
 
 
@@ -87,26 +77,29 @@ def unmixed(module):
 
 class MiniGeminiContract(AdapterContract):
     adapter = MiniGeminiAdapter
-
     load_plain = plain(MiniGeminiForConditionalGeneration)
 
     def unmix(self, opened):
         unmixed(opened.model.module)
 
 
+BARE = prompted(f"{SYSTEM} <image>\nthe cup.", form="bare")
+TURN = "<start_of_turn>user\n<image>\n{}<end_of_turn>\n<start_of_turn>model\n"
+# fmt: off
+TURN_IDS = (
+    260, 84, 82, 68, 81, 198, 262, 198, 83, 71, 68, 220, 66, 84, 79, 13, 261, 198, 260, 76, 78,
+    67, 68, 75, 198,
+)
+# fmt: on
+
+
 class TestGemma(MiniGeminiContract):
     golden = (
-        prompted(f"{SYSTEM} <image>\nthe cup.", form="bare"),
+        BARE,
         prompted("Look. <image>\nwhich cup?", "which cup?", form="bare", system="Look."),
+        prompted(TURN.format("the cup."), ids=TURN_IDS),
         prompted(
-            "<start_of_turn>user\n<image>\nthe cup.<end_of_turn>\n<start_of_turn>model\n",
-            ids=(
-                *(260, 84, 82, 68, 81, 198, 262, 198, 83, 71, 68, 220, 66, 84, 79, 13, 261, 198),
-                *(260, 76, 78, 67, 68, 75, 198),
-            ),
-        ),
-        prompted(
-            "See.<start_of_turn>user\n<image>\n它。<end_of_turn>\n<start_of_turn>model\n",
+            "See." + TURN.format("它。"),
             "它。",
             system="See.",
             query_row="expression_all",
@@ -119,10 +112,7 @@ class TestGemma(MiniGeminiContract):
 
 
 class TestLlama(MiniGeminiContract):
-    golden = (
-        prompted(f"{SYSTEM} <image>\nthe cup.", form="bare"),
-        prompted("USER: <image>\nthe cup. ASSISTANT:"),
-    )
+    golden = (BARE, prompted("USER: <image>\nthe cup. ASSISTANT:"))
 
     def build(self, folder):
         # A fourth layer would magnify the rounding of sharpened rows beyond the tolerance: against
@@ -138,36 +128,27 @@ def mined_plainly(mining, tokens, detail):
     grid = math.isqrt(tokens.shape[1])
     cells = detail.shape[-1] // grid
     found = torch.zeros_like(tokens)
-    for picture in range(len(tokens)):
-        for row in range(grid):
-            for col in range(grid):
-                at = row * grid + col
-                query = mining.vlm_uni_query_projector(tokens[picture, at])
-                own = [
-                    detail[picture, :, row * cells + down, col * cells + right]
-                    for down in range(cells)
-                    for right in range(cells)
-                ]
-                keys = [mining.vlm_uni_aux_projector(cell) for cell in own]
-                values = [mining.vlm_uni_val_projector(cell) for cell in own]
-                raw = [float(query @ key) / len(query) ** 0.5 for key in keys]
-                powers = [math.exp(one - max(raw)) for one in raw]
-                for power, value in zip(powers, values, strict=True):
-                    found[picture, at] += power / sum(powers) * value
+    for picture, at in np.ndindex(tokens.shape[:2]):
+        top, left = at // grid * cells, at % grid * cells
+        query = mining.vlm_uni_query_projector(tokens[picture, at])
+        own = detail[picture, :, top : top + cells, left : left + cells].flatten(1).T
+        keys = [mining.vlm_uni_aux_projector(cell) for cell in own]
+        raw = [float(query @ key) / len(query) ** 0.5 for key in keys]
+        powers = [math.exp(one - max(raw)) for one in raw]
+        for power, cell in zip(powers, own, strict=True):
+            found[picture, at] += power / sum(powers) * mining.vlm_uni_val_projector(cell)
     return found
 
 
 def test_mining_is_its_definition():
-    torch.manual_seed(3)
     mining = PatchInfoMining(16, 20)
     for parameter in mining.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     tokens, detail = torch.randn(2, 9, 16), torch.randn(2, 20, 12, 12)
     with torch.no_grad():
         expected = mined_plainly(mining, tokens, detail)
-        taken = mining(tokens, detail)
-    assert expected.abs().max() > 0.5
-    assert (taken - expected).abs().max() < 2e-5
+        assert expected.abs().max() > 0.5
+        assert (mining(tokens, detail) - expected).abs().max() < 2e-5
 
 
 def test_a_part_is_what_its_own_patch_shows():
@@ -184,12 +165,11 @@ def test_a_part_is_what_its_own_patch_shows():
 def test_all_four_stages_are_stacked_at_the_first_ones_size():
     config = MiniGeminiConfig(aux_config={"hidden_sizes": STAGES, "depths": [1, 1, 1, 1]})
     tower = HighResolutionTower(config.aux_config).eval()
-    pixels = torch.randn(1, 3, 128, 128)
     seen = []
     for stage in tower.convnext.encoder.stages:
         stage.register_forward_hook(lambda _, __, out: seen.append(out))
     with torch.no_grad():
-        stacked = tower(pixels)
+        stacked = tower(torch.randn(1, 3, 128, 128))
     assert stacked.shape == (1, sum(STAGES), 32, 32)
     assert [(one.shape[1], one.shape[3]) for one in seen] == [(8, 32), (12, 16), (16, 8), (24, 4)]
     assert torch.equal(stacked[:, :8], seen[0])
@@ -202,95 +182,50 @@ def test_all_four_stages_are_stacked_at_the_first_ones_size():
 
 def test_the_default_config_is_the_large_convnext_at_768_pixels():
     config = MiniGeminiConfig()
-    assert config.aux_config.hidden_sizes == [192, 384, 768, 1536]
-    assert config.aux_config.depths == [3, 3, 27, 3]
+    aux = config.aux_config
+    assert (aux.hidden_sizes, aux.depths) == ([192, 384, 768, 1536], [3, 3, 27, 3])
     assert (config.image_size_aux, config.vision_config.image_size) == (768, 336)
 
 
 # The whole model.
 
 
-# 336 and 768 pixels, 24 x 24 tokens of 8 x 8 cells.
-real_sizes = checkpoint(tiny_mini_gemini, image_size=336, aux_size=768, layers=2, hidden=32)
+def test_real_sizes_show_the_whole_padded_picture(tmp_path):
+    """336 and 768 pixels: 24 x 24 tokens of 8 x 8 cells."""
+    sizes = {"image_size": 336, "aux_size": 768, "layers": 2, "hidden": 32}
+    opened = open_adapter(MiniGeminiAdapter(), str(tiny_mini_gemini(tmp_path / "real", **sizes)))
+    shows(opened, (640, 480), (24, 24), (0.0, -80.0, 640.0, 560.0))
+    tensors = ask(opened, (640, 480)).tensors
+    assert [tensors[name].shape for name in VIEWS] == [(1, 3, 336, 336), (1, 3, 768, 768)]
+    assert "shown at two sizes" in opened.model.statements[0]
+    module = opened.model.module
+    unmixed(module)
+    for larger_alone in (False, True):
+        if larger_alone:
+            # With equal queries, what a part shows decides alone.
+            module.model.vision_tower.embeddings.patch_embedding.weight.data.zero_()
+        report = paint.probe(opened, paint.embeddings, [(640, 480), (300, 500)])
+        report.check()
+        assert report.right == report.planned >= 10
+
+
 tiny = checkpoint(tiny_mini_gemini, layers=2)
 
 
-def load(folder):
-    return MiniGeminiForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-
-
-def views_of_picture(module, seed=0):
-    generator = torch.Generator().manual_seed(seed)
+def views_of_picture(module):
     config = module.config
-    return {
-        name: torch.randn(1, 3, size, size, generator=generator)
-        for name, size in (
-            ("pixel_values", config.vision_config.image_size),
-            ("pixel_values_aux", config.image_size_aux),
-        )
-    }
+    sizes = (config.vision_config.image_size, config.image_size_aux)
+    return {name: torch.randn(1, 3, n, n) for name, n in zip(VIEWS, sizes, strict=True)}
 
 
-def test_real_sizes_show_the_whole_padded_picture(real_sizes):
-    opened = open_adapter(MiniGeminiAdapter(), str(real_sizes))
-    inputs = ask(opened, (640, 480))
-    (view,) = opened.views(inputs)[0]
-    assert view.shape == (24, 24)
-    assert view.extent == (0.0, -80.0, 640.0, 560.0)
-    assert inputs.tensors["pixel_values"].shape == (1, 3, 336, 336)
-    assert inputs.tensors["pixel_values_aux"].shape == (1, 3, 768, 768)
-    assert "shown at two sizes" in opened.model.statements[0]
-
-
-@pytest.mark.parametrize("seeing", ["both", "the larger alone"])
-def test_real_sizes_pass_the_paint_probe(real_sizes, seeing):
-    opened = open_adapter(MiniGeminiAdapter(), str(real_sizes))
-    module = opened.model.module
-    unmixed(module)
-    if seeing == "the larger alone":
-        module.model.vision_tower.embeddings.patch_embedding.weight.data.zero_()
-        # With equal queries, what a part shows decides alone.
-    report = paint.probe(opened, paint.embeddings, [(640, 480), (300, 500)])
-    report.check()
-    assert report.right == report.planned >= 10
-
-
-def test_image_features_are_tokens_and_finds_summed_and_projected(tiny):
-    module = load(tiny).model
-    pictures = views_of_picture(module)
-    with torch.no_grad():
-        seen = module.vision_tower(pictures["pixel_values"], output_hidden_states=True)
-        tokens = seen.hidden_states[-2][:, 1:]
-        finds = mined_plainly(
-            module.mining, tokens, module.vision_tower_aux(pictures["pixel_values_aux"])
-        )
-        first, _, second = module.multi_modal_projector
-        expected = second(torch.nn.functional.gelu(first(tokens + finds)))
-        features = module.get_image_features(**pictures)
-    assert finds.abs().max() > 0.01 * tokens.abs().max()
-    # Gemma scales all that it is given by the root of its width.
-    assert torch.allclose(features, expected * 64**0.5, rtol=1e-4, atol=1e-4)
-
-
-def test_llama_takes_image_features_as_they_are(tmp_path):
-    module = load(tiny_mini_gemini(tmp_path / "m", text="llama", layers=1)).model
-    pictures = views_of_picture(module)
-    with torch.no_grad():
-        tokens = module.vision_tower(pictures["pixel_values"], output_hidden_states=True)
-        tokens = tokens.hidden_states[-2][:, 1:]
-        detail = module.vision_tower_aux(pictures["pixel_values_aux"])
-        expected = module.multi_modal_projector(tokens + module.mining(tokens, detail))
-        assert torch.equal(module.get_image_features(**pictures), expected)
-
-
-def prompt_of(module, length=70):
-    ids = torch.arange(length)[None] % 200
+def prompt_of(module):
+    ids = torch.arange(70)[None]
     ids[:, 3:67] = module.config.image_token_id
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **views_of_picture(module)}
 
 
 def test_generation_with_a_cache_says_what_it_says_without(tiny):
-    module = load(tiny)
+    module = loaded(MiniGeminiForConditionalGeneration, tiny)
     inputs = prompt_of(module)
     written = module.generate(**inputs, max_new_tokens=6, do_sample=False, pad_token_id=256)
     ids = inputs["input_ids"]
@@ -303,7 +238,7 @@ def test_generation_with_a_cache_says_what_it_says_without(tiny):
 
 
 def test_one_view_or_a_wrong_number_of_places_is_refused(tiny):
-    module = load(tiny)
+    module = loaded(MiniGeminiForConditionalGeneration, tiny)
     inputs = prompt_of(module)
     with pytest.raises(ValueError, match="pixel_values_aux is missing"):
         module(**{**inputs, "pixel_values_aux": None})
@@ -313,21 +248,9 @@ def test_one_view_or_a_wrong_number_of_places_is_refused(tiny):
 
 
 def test_saved_and_loaded_again_nothing_is_missing(tiny, tmp_path):
-    module, info = MiniGeminiForConditionalGeneration.from_pretrained(
-        tiny, output_loading_info=True
-    )
-    assert not any(info.values())
+    module, again = saved_again(MiniGeminiForConditionalGeneration, tiny, tmp_path)
     # Gemma's output head is its embedding, and is stored once.
     assert module.lm_head.weight is module.model.language_model.embed_tokens.weight
-    module.save_pretrained(tmp_path)
-    again, info = MiniGeminiForConditionalGeneration.from_pretrained(
-        tmp_path, output_loading_info=True
-    )
-    assert not any(info.values())
-    for (name, one), other in zip(
-        module.state_dict().items(), again.state_dict().values(), strict=True
-    ):
-        assert torch.equal(one, other), name
     assert again.config.aux_config.hidden_sizes == STAGES
     with pytest.raises(ValueError, match="mini_gemini"):
         AutoConfig.from_pretrained(tmp_path)
@@ -336,8 +259,7 @@ def test_saved_and_loaded_again_nothing_is_missing(tiny, tmp_path):
 def test_half_precision_stays_half_and_finite(tiny):
     module = MiniGeminiForConditionalGeneration.from_pretrained(tiny, dtype=torch.bfloat16).eval()
     inputs = prompt_of(module)
-    for name in ("pixel_values", "pixel_values_aux"):
-        inputs[name] = inputs[name].to(torch.bfloat16)
+    inputs |= {name: inputs[name].to(torch.bfloat16) for name in VIEWS}
     with torch.no_grad():
         logits = module(**inputs).logits
     assert logits.dtype == torch.bfloat16
@@ -372,19 +294,13 @@ def test_both_pictures_come_from_one_padded_square(tiny, size):
 
 
 def test_a_folder_with_clips_own_image_processor_is_padded_all_the_same(tiny, tmp_path):
-    for file in tiny.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    processor = open_adapter(MiniGeminiAdapter(), str(tiny)).model.processor
-    LlavaProcessor(
-        image_processor=CLIPImageProcessorPil(), tokenizer=processor.tokenizer
-    ).save_pretrained(tmp_path)
-    picture = noise((150, 90))
-    first, second = (
-        open_adapter(MiniGeminiAdapter(), str(folder)).prepare([picture], [Expression(0, "it")])
-        for folder in (tiny, tmp_path)
-    )
-    for name in ("pixel_values", "pixel_values_aux"):
-        assert torch.equal(first.tensors[name], second.tensors[name])
+    shutil.copytree(tiny, tmp_path, dirs_exist_ok=True)
+    first = open_adapter(MiniGeminiAdapter(), str(tiny))
+    tokenizer = first.model.processor.tokenizer
+    LlavaProcessor(CLIPImageProcessorPil(), tokenizer).save_pretrained(tmp_path)
+    second = open_adapter(MiniGeminiAdapter(), str(tmp_path))
+    one, other = (ask(opened, (150, 90)).tensors for opened in (first, second))
+    assert all(torch.equal(one[name], other[name]) for name in VIEWS)
 
 
 def test_the_geometry_is_no_choice(tiny):

@@ -1,10 +1,12 @@
 """Yi-VL passes the public contract, and its projector is the one with the norms."""
 
+import shutil
+
 import pytest
 import torch
-from families import TOWER, checkpoint, plain, prompted, shows
-from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig, LlavaProcessor
-from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+from families import TOWER, checkpoint, plain, prompted, save, shows
+from originals import llava_processor, restate, saved_again
+from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig
 
 from vg_engine.core.errors import WeightsError
 from vg_engine.model_adapters.conversion.yi_vl import CHAT
@@ -16,7 +18,7 @@ from vg_engine.model_adapters.modules.yi_vl import (
     YiVLProjector,
 )
 from vg_engine.testing import AdapterContract, open_adapter
-from vg_engine.testing.tiny import BOS, EOS, PAD, byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import BOS, EOS, PAD, byte_tokenizer, text_sizes
 
 SYSTEM = (
     "This is a chat between an inquisitive human and an AI assistant. Assume the role of the AI "
@@ -25,48 +27,27 @@ SYSTEM = (
     "这是一个好奇的人类和一个人工智能助手之间的对话。假设你扮演这个AI助手的角色。"
     "仔细阅读所有的图像，并对人类的问题做出信息丰富、有帮助、详细的和礼貌的回答。"
 )
-MERGES = ((".", "Ċ"),)
-
-
-def config_of(tokenizer, image_size=112, **sizes):
-    return YiVLConfig(
-        vision_config=CLIPVisionConfig(
-            **{**TOWER, "num_hidden_layers": 3},
-            image_size=image_size,
-            patch_size=14,
-            hidden_act="gelu",
-        ),
-        text_config=LlamaConfig(rope_theta=5e6, **text_sizes(tokenizer, **sizes)),
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=(image_size // 14) ** 2,
-    )
 
 
 def tiny_yi_vl(folder, image_size=112, **sizes):
     tokenizer = byte_tokenizer(
         [PAD, BOS, EOS, "<image>"],
-        merges=MERGES,
+        merges=((".", "Ċ"),),
         pad_token=PAD,
         bos_token=BOS,
         eos_token=EOS,
         extra_special_tokens=["<image>"],
         padding_side="left",
     )
-    processor = LlavaProcessor(
-        image_processor=LlavaImageProcessorPil(
-            do_pad=True,
-            size={"shortest_edge": image_size},
-            crop_size={"height": image_size, "width": image_size},
-        ),
-        tokenizer=tokenizer,
-        patch_size=14,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=CHAT,
+    vision = {**TOWER, "num_hidden_layers": 3, "image_size": image_size, "patch_size": 14}
+    config = YiVLConfig(
+        vision_config=CLIPVisionConfig(**vision, hidden_act="gelu"),
+        text_config=LlamaConfig(rope_theta=5e6, **text_sizes(tokenizer, **sizes)),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=(image_size // 14) ** 2,
     )
-    torch.manual_seed(0)
-    module = YiVLForConditionalGeneration(config_of(tokenizer, image_size, **sizes))
-    return save_tiny(module, processor, folder)
+    processor = llava_processor(tokenizer, image_size, CHAT)
+    return save(YiVLForConditionalGeneration, config, processor, folder)
 
 
 class TestYiVL(AdapterContract):
@@ -91,25 +72,25 @@ class TestYiVL(AdapterContract):
         ),
     )
 
+    load_plain = plain(YiVLForConditionalGeneration)
+
     def build(self, folder):
         tiny_yi_vl(folder)
-
-    load_plain = plain(YiVLForConditionalGeneration)
 
 
 real_grid = checkpoint(tiny_yi_vl, image_size=448, layers=2, hidden=32)
 
 
-def test_the_real_grid_is_32_by_32_over_the_padded_picture(real_grid):
+def test_the_real_grid_is_32_by_32_over_the_padded_picture(real_grid, caplog):
     opened = open_adapter(YiVLAdapter(), str(real_grid))
     shows(opened, (640, 480), (32, 32), (0.0, -80.0, 640.0, 560.0))
     assert "padded to a square" in opened.model.statements[0]
+    assert "model of type" not in caplog.text
 
 
 def test_the_projector_norms_behind_each_linear_layer(real_grid):
     """Against the definition with plain numbers, layer by layer."""
-    config = YiVLConfig.from_pretrained(real_grid)
-    projector = YiVLProjector(config)
+    projector = YiVLProjector(YiVLConfig.from_pretrained(real_grid))
     for parameter in projector.parameters():
         torch.nn.init.normal_(parameter)
     features = torch.randn(2, 5, 32)
@@ -131,35 +112,16 @@ def test_the_projector_norms_behind_each_linear_layer(real_grid):
 
 
 def test_saved_and_loaded_again_nothing_is_missing(real_grid, tmp_path):
-    load = YiVLForConditionalGeneration.from_pretrained
-    module, info = load(real_grid, output_loading_info=True)
-    assert not any(info.values())
-    module.save_pretrained(tmp_path)
-    again, info = load(tmp_path, output_loading_info=True)
-    assert not any(info.values())
-    for (name, one), other in zip(
-        module.state_dict().items(), again.state_dict().values(), strict=True
-    ):
-        assert torch.equal(one, other), name
+    _, again = saved_again(YiVLForConditionalGeneration, real_grid, tmp_path)
     assert again.config.model_type == "yi_vl"
     assert again.config.text_config.rope_parameters["rope_theta"] == 5e6
-
-
-def test_loading_says_nothing_of_an_unknown_type(real_grid, caplog):
-    open_adapter(YiVLAdapter(), str(real_grid))
-    assert "model of type" not in caplog.text
-
-
-def test_nothing_is_registered_with_transformers(real_grid):
     with pytest.raises(ValueError, match="yi_vl"):
-        AutoConfig.from_pretrained(real_grid)
+        AutoConfig.from_pretrained(tmp_path)
 
 
 def test_the_llava_adapter_refuses_the_weights_of_yi_vl(real_grid, tmp_path):
     """Its projector has no norms: it would be another model, silently."""
-    for file in real_grid.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    config = tmp_path / "config.json"
-    config.write_text(config.read_text().replace('"yi_vl"', '"llava"'))
+    shutil.copytree(real_grid, tmp_path, dirs_exist_ok=True)
+    restate(tmp_path, model_type="llava")
     with pytest.raises(WeightsError, match=r"multi_modal_projector\.norm_1"):
         open_adapter(LlavaAdapter(), str(tmp_path))

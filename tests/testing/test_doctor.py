@@ -6,6 +6,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 import torch
+from tampered import Keeps, extracted, moved, transposed
 from transformers.masking_utils import AttentionMaskInterface
 
 from vg_engine.core.contract.model import ModelSpec
@@ -14,7 +15,7 @@ from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.shared import capture
 from vg_engine.plugins.manager import make_hooks
 from vg_engine.testing import Opened, doctor, open_adapter, paint
-from vg_engine.testing.doctor import Finding, Patient, examine, rendered, summary
+from vg_engine.testing.doctor import Patient, examine, rendered, summary
 from vg_engine.testing.tiny import tiny_internvl, tiny_llava
 
 CHECKS = 10
@@ -25,37 +26,46 @@ def llava(tmp_path_factory):
     return str(tiny_llava(tmp_path_factory.mktemp("doctor") / "llava", layers=3))
 
 
-def patient(adapter, folder, dtype="float32") -> Patient:
+def patient(adapter, folder, dtype="float32"):
     hooks = make_hooks(adapter.name, adapter)
     model = hooks.load_model(ModelSpec(folder, device="cpu", dtype=dtype))
     return Patient(Opened(hooks, model), probes="few")
 
 
-def findings(adapter, folder, dtype="float32") -> dict[str, Finding]:
-    return {found.check: found for found in examine(patient(adapter, folder, dtype))}
+def by_check(sick):
+    return {found.check: found for found in examine(sick)}
 
 
-def failed(found: dict[str, Finding]) -> set[str]:
+def findings(adapter, folder, dtype="float32"):
+    return by_check(patient(adapter(), folder, dtype))
+
+
+def failed(found):
     return {name for name, finding in found.items() if finding.status == "failed"}
+
+
+def copied(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def same(module, before):
+    return all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_sound_model_is_well_and_keeps_its_weights(llava, dtype):
     sound = patient(LlavaAdapter(), llava, dtype)
-    module = sound.opened.model.module
-    before = {name: value.clone() for name, value in module.state_dict().items()}
-    found = {finding.check: finding for finding in examine(sound)}
+    before = copied(sound.opened.model.module)
+    found = by_check(sound)
     assert not failed(found), found
     assert len(found) == CHECKS
     wanted = {"ok": CHECKS} if dtype == "float32" else {"ok": CHECKS - 1, "skipped": 1}
     assert dict(summary(list(found.values()))) == wanted
-    after = module.state_dict()
-    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert same(sound.opened.model.module, before)
 
 
 def test_tiles_are_well(tmp_path):
-    folder = str(tiny_internvl(tmp_path / "internvl", layers=2))
-    found = findings(InternVLAdapter(), folder)
+    found = findings(InternVLAdapter, str(tiny_internvl(tmp_path / "internvl", layers=2)))
     assert not failed(found), found
     assert "wrong" in found["cells (paint probe)"].said
 
@@ -63,47 +73,44 @@ def test_tiles_are_well(tmp_path):
 def test_a_mask_that_is_not_registered_is_found(llava, monkeypatch):
     sick = patient(LlavaAdapter(), llava)
     monkeypatch.delitem(AttentionMaskInterface._global_mapping, capture.OVER_FUSED)
-    assert {"padding", "rows equal eager attention"} <= failed(
-        {finding.check: finding for finding in examine(sick)}
-    )
+    assert {"padding", "rows equal eager attention"} <= failed(by_check(sick))
+
+
+class Late(LlavaAdapter):
+    def position_ids(self, model, tensors):
+        # Twice as far apart: rotations see differences alone, so a shift would do no harm.
+        return 2 * super().position_ids(model, tensors)
+
+
+def no_numbers(rows):
+    return rows * float("nan")
+
+
+EAGER, CELLS = "rows equal eager attention", "cells (paint probe)"
+ALL_ROWS = {"padding", EAGER, "leaving early", "nothing kept of another picture", "two threads"}
+
+
+@pytest.mark.parametrize(
+    ("adapter", "wrong"),
+    [
+        (Late, {EAGER}),
+        (extracted(no_numbers), ALL_ROWS),
+        # Reading rows under eager attention takes over what was left; the mark stays.
+        (Keeps, {"given back"}),
+    ],
+)
+def test_what_is_wrong_is_found(llava, adapter, wrong):
+    assert wrong <= failed(findings(adapter, llava))
 
 
 def test_a_transposed_grid_is_found(llava):
-    class Transposed(LlavaAdapter):
-        def vg_locate_image_tokens(self, model, inputs):
-            located = super().vg_locate_image_tokens(model, inputs)
-            return [[replace(v, positions=v.positions.T) for v in views] for views in located]
-
-    assert failed(findings(Transposed(), llava)) == {"cells (paint probe)"}
-
-
-def test_wrong_positions_are_found(llava):
-    class Late(LlavaAdapter):
-        def position_ids(self, model, tensors):
-            # Twice as far apart: rotations see differences alone, so a shift would do no harm.
-            return 2 * super().position_ids(model, tensors)
-
-    assert "rows equal eager attention" in failed(findings(Late(), llava))
+    assert failed(findings(moved(transposed), llava)) == {CELLS}
 
 
 def test_rows_of_other_heads_are_found_in_half_precision(llava):
-    class Mixed(LlavaAdapter):
-        def vg_extract_attention(self, model, inputs, request):
-            rows = super().vg_extract_attention(model, inputs, request)
-            return replace(rows, rows=tuple(row.roll(1, 0) for row in rows.rows))
-
-    found = findings(Mixed(), llava, "bfloat16")
-    assert "rows equal eager attention" in failed(found)
-    assert "heads ranked alike" in found["rows equal eager attention"].said
-
-
-def test_what_an_adapter_leaves_behind_is_found(llava):
-    class Forgetful(LlavaAdapter):
-        def vg_load_model(self, spec):
-            return replace(super().vg_load_model(spec), close=lambda: None)
-
-    # Reading rows under eager attention takes over what was left; the mark stays.
-    assert "given back" in failed(findings(Forgetful(), llava))
+    found = findings(extracted(lambda rows: rows.roll(1, 0)), llava, "bfloat16")
+    assert EAGER in failed(found)
+    assert "heads ranked alike" in found[EAGER].said
 
 
 def test_an_exception_of_the_model_is_a_finding(llava):
@@ -111,9 +118,9 @@ def test_an_exception_of_the_model_is_a_finding(llava):
         def vg_extract_attention(self, model, inputs, request):
             raise RuntimeError("no kernel image\nis available")
 
-    found = findings(Breaking(), llava)
-    assert found["leaving early"].status == "failed"
-    assert "RuntimeError: no kernel image is available" in found["leaving early"].said
+    found = findings(Breaking, llava)["leaving early"]
+    assert found.status == "failed"
+    assert "RuntimeError: no kernel image is available" in found.said
 
 
 def test_prompts_are_shown_with_one_image_token(llava):
@@ -125,27 +132,26 @@ def test_prompts_are_shown_with_one_image_token(llava):
 def test_unmixing_for_a_while_gives_weights_back_after_an_error(llava):
     opened = open_adapter(LlavaAdapter(), llava)
     tower = opened.model.module.model.vision_tower
-    before = {name: value.clone() for name, value in tower.state_dict().items()}
+    before = copied(tower)
+    zeroed = next(name for name in before if name.endswith("out_proj.weight"))
 
-    def interrupted(tower: torch.nn.Module) -> None:
+    def interrupted():
         with paint.unmixed(tower) as count:
             assert count == 3
             assert not tower.state_dict()[zeroed].any()
             raise KeyboardInterrupt
 
-    zeroed = next(name for name in before if name.endswith("out_proj.weight"))
     with pytest.raises(KeyboardInterrupt):
-        interrupted(tower)
+        interrupted()
     assert before[zeroed].any()
-    assert all(torch.equal(value, before[name]) for name, value in tower.state_dict().items())
+    assert same(tower, before)
 
 
 def test_a_model_that_is_not_transformers_is_skipped_not_failed(llava):
     opened = open_adapter(LlavaAdapter(), llava)
     bare = replace(opened.model, module=torch.nn.Identity(), context=MappingProxyType({}))
-    found = {finding.check: finding for finding in examine(Patient(Opened(opened.hooks, bare)))}
-    assert found["vision tower untouched"].status == "skipped"
-    assert found["cells (paint probe)"].status == "skipped"
+    found = by_check(Patient(Opened(opened.hooks, bare)))
+    assert {found[name].status for name in ("vision tower untouched", CELLS)} == {"skipped"}
 
 
 def test_what_an_adapter_knows_is_asked_for(llava):
@@ -156,7 +162,7 @@ def test_what_an_adapter_knows_is_asked_for(llava):
     assert opened.tower is base.vision_tower
 
 
-def test_an_encoder_that_is_read_is_examined(llava):
+def test_an_encoder_that_is_read_is_examined(llava, monkeypatch):
     """Heads may be elsewhere than in what transformers calls the decoder."""
 
     class Elsewhere(LlavaAdapter):
@@ -169,21 +175,17 @@ def test_an_encoder_that_is_read_is_examined(llava):
             return model
 
     kind = type(open_adapter(LlavaAdapter(), llava).model.module)
-    own = vars(kind).get("get_decoder")
-    try:
-        found = findings(Elsewhere(), llava)
-    finally:
-        if own is None:
-            del kind.get_decoder
-        else:
-            kind.get_decoder = own
+    # Set and taken back, whichever class of its line has it.
+    monkeypatch.setattr(kind, "get_decoder", kind.get_decoder)
+    found = findings(Elsewhere, llava)
     assert not failed(found), found
 
 
-def test_blended_cells_are_painted_in_their_middle(llava, monkeypatch):
-    class Blends(LlavaAdapter):
-        blends = True
+class Blends(LlavaAdapter):
+    blends = True
 
+
+def test_blended_cells_are_painted_in_their_middle(llava, monkeypatch):
     asked = []
     probe = paint.probe
 
@@ -192,48 +194,25 @@ def test_blended_cells_are_painted_in_their_middle(llava, monkeypatch):
         return probe(*arguments, **options)
 
     monkeypatch.setattr(paint, "probe", look)
-    assert findings(Blends(), llava)["cells (paint probe)"].status == "ok"
-    assert findings(LlavaAdapter(), llava)["cells (paint probe)"].status == "ok"
+    for adapter in (Blends, LlavaAdapter):
+        assert findings(adapter, llava)[CELLS].status == "ok"
     assert asked == [False, True]
 
 
-def test_neighbours_alone_are_forgiven_where_cells_blend(llava):
-    def moved(by, blended):
-        class Moved(LlavaAdapter):
-            blends = blended
+@pytest.mark.parametrize(("by", "status"), [(1, "failed"), (0, "ok")])
+def test_neighbours_alone_are_forgiven_where_cells_blend(llava, by, status):
+    def rolled(views):
+        # The outermost column comes from the far side.
+        return [replace(view, positions=np.roll(view.positions, by, 1)) for view in views]
 
-            def vg_locate_image_tokens(self, model, inputs):
-                located = super().vg_locate_image_tokens(model, inputs)
-                return [
-                    [replace(v, positions=np.roll(v.positions, by, 1)) for v in views]
-                    for views in located
-                ]
-
-        return findings(Moved(), llava)["cells (paint probe)"]
-
-    # Rolled columns: the outermost comes from the far side.
-    assert moved(1, blended=False).status == "failed"
-    assert moved(1, blended=True).status == "failed"
-    assert moved(0, blended=True).status == "ok"
-
-
-def test_rows_that_are_no_numbers_are_found(llava):
-    class Nothing(LlavaAdapter):
-        def vg_extract_attention(self, model, inputs, request):
-            rows = super().vg_extract_attention(model, inputs, request)
-            return replace(rows, rows=tuple(row * float("nan") for row in rows.rows))
-
-    found = failed(findings(Nothing(), llava))
-    assert {"padding", "rows equal eager attention"} <= found
-    assert {"leaving early", "nothing kept of another picture", "two threads"} <= found
+    assert findings(moved(rolled, Blends), llava)[CELLS].status == status
 
 
 def test_few_heads_may_swap_where_rounding_swaps_them():
     rows = torch.zeros(3, 1, 4)
     rows[:, 0, 0] = torch.tensor([0.30, 0.31, 0.60])
-    swapped = rows[[1, 0, 2]]
     image = np.arange(4)
-    assert doctor._alike(swapped, rows, image) == (1.0, 1.0)
+    assert doctor._alike(rows[[1, 0, 2]], rows, image) == (1.0, 1.0)
     assert doctor._alike(rows[[2, 1, 0]], rows, image)[0] == 0.0
 
 

@@ -2,18 +2,17 @@
 
 import inspect
 from dataclasses import replace
-from types import MappingProxyType
 
-import numpy as np
 import pytest
-import torch
+from families import save
+from tampered import prepared, with_rows
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.families.qwen2_vl import Qwen2VLAdapter
 from vg_engine.model_adapters.shared import capture
 from vg_engine.testing import AdapterContract, ContractError, conduct, open_adapter
-from vg_engine.testing.tiny import save_tiny, text_sizes, tiny_llava
+from vg_engine.testing.tiny import text_sizes, tiny_llava
 from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, token_ids
 
 
@@ -25,9 +24,8 @@ def tiny_qwen(folder):
         vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 4},
         **token_ids(tokenizer),
     )
-    torch.manual_seed(0)
     processor = qwen_processor(Qwen2VLProcessor, tokenizer, tokens=(1, 48))
-    return save_tiny(Qwen2VLForConditionalGeneration(config), processor, folder)
+    return save(Qwen2VLForConditionalGeneration, config, processor, folder)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +38,9 @@ def folders(tmp_path_factory):
 
 
 BOTH = pytest.mark.parametrize("base", [LlavaAdapter, Qwen2VLAdapter])
+# Tests of the contract.
+ANOTHER, PADDING = "test_nothing_is_kept_of_another_picture", "test_padding_changes_nothing"
+CELLS = "test_cells_lie_where_they_are_said_to_lie"
 
 
 def run(test, adapter_class, folder):
@@ -77,52 +78,46 @@ def finds(test, adapter_class, folder, match):
 
 @BOTH
 def test_a_picture_that_is_kept_by_its_size(folders, base):
-    class Stale(base):
-        kept = {}  # noqa: RUF012 - the fault itself
+    kept = {}
 
-        def vg_prepare_inputs(self, model, scenes, expressions, prompt):
-            inputs = super().vg_prepare_inputs(model, scenes, expressions, prompt)
-            sizes = id(model.module), tuple(scene.picture.size for scene in scenes)
-            pixels = self.kept.setdefault(sizes, inputs.tensors["pixel_values"])
-            return replace(inputs, tensors={**inputs.tensors, "pixel_values": pixels})
+    def stale(inputs):
+        pixels = kept.setdefault(inputs.sizes, inputs.tensors["pixel_values"])
+        return replace(inputs, tensors={**inputs.tensors, "pixel_values": pixels})
 
-    finds("test_nothing_is_kept_of_another_picture", Stale, folders[base], "the very same rows")
+    finds(ANOTHER, prepared(stale, base), folders[base], "the very same rows")
 
 
 def test_rows_that_are_kept_by_the_prompt(folders):
-    class Stale(LlavaAdapter):
-        kept = {}  # noqa: RUF012 - the fault itself
+    kept = {}
 
+    class Stale(LlavaAdapter):
         def vg_extract_attention(self, model, inputs, request):
             asked = id(model.module), inputs.rendered, inputs.sizes, request
-            if asked not in self.kept:
-                self.kept[asked] = super().vg_extract_attention(model, inputs, request)
-            return self.kept[asked]
+            if asked not in kept:
+                kept[asked] = super().vg_extract_attention(model, inputs, request)
+            return kept[asked]
 
-    finds("test_nothing_is_kept_of_another_picture", Stale, folders[LlavaAdapter], "very same rows")
+    finds(ANOTHER, Stale, folders[LlavaAdapter], "very same rows")
 
 
-@BOTH
-def test_positions_that_are_kept_by_shape(folders, base):
+@pytest.mark.parametrize(
+    ("base", "test", "said"),
+    [
+        (LlavaAdapter, PADDING, "differ by .* alone"),
+        (Qwen2VLAdapter, PADDING, "differ by .* alone"),
+        # The axes of a turned picture.
+        (Qwen2VLAdapter, "test_positions_are_the_models_own", "left to the model"),
+    ],
+)
+def test_positions_that_are_kept_by_shape(folders, base, test, said):
+    kept = {}
+
     class Stale(base):
-        kept = {}  # noqa: RUF012 - the fault itself
-
         def position_ids(self, model, tensors):
             shape = id(model.module), tensors["input_ids"].shape
-            return self.kept.setdefault(shape, super().position_ids(model, tensors))
+            return kept.setdefault(shape, super().position_ids(model, tensors))
 
-    finds("test_padding_changes_nothing", Stale, folders[base], "differ by .* alone")
-
-
-def test_axes_of_positions_that_are_kept_of_a_turned_picture(folders):
-    class Stale(Qwen2VLAdapter):
-        kept = {}  # noqa: RUF012 - the fault itself
-
-        def position_ids(self, model, tensors):
-            shape = id(model.module), tensors["input_ids"].shape
-            return self.kept.setdefault(shape, super().position_ids(model, tensors))
-
-    finds("test_positions_are_the_models_own", Stale, folders[Qwen2VLAdapter], "left to the model")
+    finds(test, Stale, folders[base], said)
 
 
 @BOTH
@@ -134,7 +129,7 @@ def test_pictures_taken_in_the_order_of_the_expressions(folders, base):
 
     # Where pictures make unlike numbers of tokens, the adapter's own count finds it first.
     with pytest.raises(Exception, match=r"not accounted|differ by|expected .* tokens"):
-        run("test_padding_changes_nothing", ByNumber, folders[base])
+        run(PADDING, ByNumber, folders[base])
 
 
 def test_views_of_the_first_picture_for_all(folders):
@@ -143,7 +138,7 @@ def test_views_of_the_first_picture_for_all(folders):
             first = (inputs.sizes[0],) * len(inputs.sizes)
             return super().vg_locate_image_tokens(model, replace(inputs, sizes=first))
 
-    finds("test_padding_changes_nothing", First, folders[LlavaAdapter], "views of a batch")
+    finds(PADDING, First, folders[LlavaAdapter], "views of a batch")
 
 
 @BOTH
@@ -155,7 +150,7 @@ def test_views_that_do_not_count_padding(folders, base):
             before = [int((mask[query.sequence].cumsum(0) == 0).sum()) for query in inputs.queries]
             return [[v.shifted(-n) for v in vs] for vs, n in zip(located, before, strict=True)]
 
-    finds("test_padding_changes_nothing", Uncounted, folders[base], "views of a batch")
+    finds(PADDING, Uncounted, folders[base], "views of a batch")
 
 
 def test_rows_in_another_order_than_asked_for(folders):
@@ -176,101 +171,59 @@ def test_other_rows_than_those_of_their_kind(folders, base, kind):
             inputs = super().vg_prepare_inputs(model, scenes, expressions, prompt)
             if prompt.query_row != kind:
                 return inputs
-            queries = [replace(q, rows=tuple(row - 1 for row in q.rows)) for q in inputs.queries]
-            return replace(inputs, queries=tuple(queries))
+            return with_rows(inputs, lambda query: [row - 1 for row in query.rows])
 
     finds("test_expressions_end_as_they_should", Before, folders[base], f"rows of {kind} are")
 
 
-def changed(**given):
-    """The maths of rows, given something else."""
+def changed(name, change):
+    """The maths of rows, given something else for one of its arguments."""
     own = capture.attention_rows
 
     def rows(query, key, rows, **options):
-        made = {name: change(query, key, rows, options) for name, change in given.items()}
-        keys, where = made.pop("key", key), made.pop("rows", rows)
-        return own(query, keys, where, **{**options, **made})
+        given = {"query": query, "key": key, "rows": rows, **options}
+        return own(**{**given, name: change(given[name], query)})
 
     return rows
 
 
 @BOTH
 @pytest.mark.parametrize(
-    "fault",
+    ("name", "change"),
     [
-        {"scale": lambda _q, _k, _r, options: options["scale"] * 1.001},
-        {"heads": lambda _q, _k, _r, options: options["heads"][::-1]},
-        {"key": lambda q, k, *_: k.repeat(1, q.shape[1] // k.shape[1], 1, 1)},
-        {"rows": lambda _q, _k, rows, _: (rows - 1).clamp(min=0)},
-        {"mask": lambda _q, _k, _r, options: options["mask"].roll(1, 0)},
-        {"mask": lambda *_: None},
+        ("scale", lambda scale, _: scale * 1.001),
+        ("heads", lambda heads, _: heads[::-1]),
+        # Key heads one after the other, not each as often as it has queries.
+        ("key", lambda key, query: key.repeat(1, query.shape[1] // key.shape[1], 1, 1)),
+        ("rows", lambda rows, _: (rows - 1).clamp(min=0)),
+        ("mask", lambda mask, _: mask.roll(1, 0)),
+        ("mask", lambda *_: None),
     ],
     ids=["scale", "head order", "key groups", "row before", "other's mask", "no mask"],
 )
-def test_maths_of_something_else(folders, base, fault, monkeypatch):
-    monkeypatch.setattr(capture, "attention_rows", changed(**fault))
+def test_maths_of_something_else(folders, base, name, change, monkeypatch):
+    monkeypatch.setattr(capture, "attention_rows", changed(name, change))
     finds("test_rows_equal_eager_rows", base, folders[base], "padding takes|differ from eager")
 
 
-def test_a_mask_turned_round(folders):
-    class Turned(LlavaAdapter):
-        def vg_prepare_inputs(self, model, scenes, expressions, prompt):
-            inputs = super().vg_prepare_inputs(model, scenes, expressions, prompt)
-            mask = inputs.tensors["attention_mask"].flip(-1)
-            named = MappingProxyType({**inputs.tensors, "attention_mask": mask})
-            return replace(inputs, tensors=named)
-
-    finds("test_padding_changes_nothing", Turned, folders[LlavaAdapter], "alone")
+def squashed(grid, frame):
+    """What was cropped."""
+    return grid._replace(frame=frame.resize(grid.frame.width, grid.frame.height))
 
 
-def test_cropped_and_called_squashed(folders):
-    class Squashed(LlavaAdapter):
+def larger(grid, _):
+    """By a twentieth, to the right."""
+    shown = grid.frame
+    return grid._replace(frame=shown.crop(0.0, 0.0, 1.05 * shown.width, shown.height))
+
+
+@pytest.mark.parametrize(("base", "change"), [(LlavaAdapter, squashed), (Qwen2VLAdapter, larger)])
+def test_grids_that_lie_elsewhere(folders, base, change):
+    class Changed(base):
         def grids(self, model, frame):
-            return [
-                grid._replace(frame=frame.resize(grid.frame.width, grid.frame.height))
-                for grid in super().grids(model, frame)
-            ]
+            return [change(grid, frame) for grid in super().grids(model, frame)]
 
-    finds(
-        "test_cells_lie_where_they_are_said_to_lie",
-        Squashed,
-        folders[LlavaAdapter],
-        "cells are wrong",
-    )
-
-
-def test_a_grid_that_is_a_little_too_large(folders):
-    class Larger(Qwen2VLAdapter):
-        def grids(self, model, frame):
-            return [
-                grid._replace(
-                    frame=grid.frame.crop(0.0, 0.0, 1.05 * grid.frame.width, grid.frame.height)
-                )
-                for grid in super().grids(model, frame)
-            ]
-
-    finds(
-        "test_cells_lie_where_they_are_said_to_lie",
-        Larger,
-        folders[Qwen2VLAdapter],
-        "cells are wrong",
-    )
-
-
-def test_columns_from_right_to_left(folders):
-    class Turned(Qwen2VLAdapter):
-        def vg_locate_image_tokens(self, model, inputs):
-            return [
-                [replace(v, positions=np.ascontiguousarray(v.positions[:, ::-1])) for v in views]
-                for views in super().vg_locate_image_tokens(model, inputs)
-            ]
-
-    finds(
-        "test_cells_lie_where_they_are_said_to_lie",
-        Turned,
-        folders[Qwen2VLAdapter],
-        "cells are wrong",
-    )
+    finds(CELLS, Changed, folders[base], "cells are wrong")
 
 
 def test_strips_may_be_refused_and_ordinary_pictures_may_not(folders):

@@ -1,7 +1,6 @@
-"""What transformers' image processors call of torchvision, for tests where it cannot be installed.
+"""What transformers' image processors call of torchvision, written from its documentation.
 
-Written from torchvision's public documentation. It holds the functions that those processors use,
-for tensors alone, and promises where pixels go, not the last bit of their values.
+For tests where it cannot be installed, and tensors alone: it promises where pixels go.
 """
 
 __version__ = "0.26.0"

@@ -1,34 +1,16 @@
 """`torchvision.transforms.v2.functional` for tensors of ... x channels x height x width."""
 
-from collections.abc import Sequence
-
 import torch
 from PIL import Image
 from torch.nn import functional as nn
 
 from torchvision.transforms import InterpolationMode
 
-__all__ = [
-    "InterpolationMode",
-    "crop",
-    "grayscale_to_rgb",
-    "normalize",
-    "pad",
-    "resize",
-    "to_dtype",
-]
-
 _SMOOTH = (InterpolationMode.BILINEAR, InterpolationMode.BICUBIC)
 _MODES = (*_SMOOTH, InterpolationMode.NEAREST, InterpolationMode.NEAREST_EXACT)
 
 
-def resize(
-    inpt: torch.Tensor,
-    size: Sequence[int],
-    interpolation: InterpolationMode | int = InterpolationMode.BILINEAR,
-    *,
-    antialias: bool = True,
-) -> torch.Tensor:
+def resize(inpt, size, interpolation=InterpolationMode.BILINEAR, *, antialias=True):
     """To `size` = (height, width); integers are rounded and kept within 0 and 255.
 
     Ways to resize may be given by Pillow's numbers, too.
@@ -41,10 +23,9 @@ def resize(
         return inpt
     shape = inpt.shape
     images = inpt.reshape(-1, *shape[-3:])
-    exact = images if images.is_floating_point() else images.float()
     smooth = interpolation in _SMOOTH
     exact = nn.interpolate(
-        exact,
+        images if images.is_floating_point() else images.float(),
         size=tuple(size),
         mode=interpolation.value,
         align_corners=False if smooth else None,
@@ -55,12 +36,7 @@ def resize(
     return exact.reshape(*shape[:-2], *size)
 
 
-def pad(
-    inpt: torch.Tensor,
-    padding: Sequence[int],
-    fill: float | Sequence[float] | None = None,
-    padding_mode: str = "constant",
-) -> torch.Tensor:
+def pad(inpt, padding, fill=None, padding_mode="constant"):
     """A border of `padding` = (left, top, right, bottom); `fill` is one value, or one a channel."""
     if padding_mode != "constant":
         raise ValueError(f"padding_mode {padding_mode!r} is not defined here")
@@ -73,7 +49,7 @@ def pad(
     return bordered
 
 
-def crop(inpt: torch.Tensor, top: int, left: int, height: int, width: int) -> torch.Tensor:
+def crop(inpt, top, left, height, width):
     """A part; what lies outside of the picture is 0."""
     high, wide = inpt.shape[-2:]
     around = (max(-left, 0), max(-top, 0), max(left + width - wide, 0), max(top + height - high, 0))
@@ -82,13 +58,7 @@ def crop(inpt: torch.Tensor, top: int, left: int, height: int, width: int) -> to
     return inpt[..., top : top + height, left : left + width]
 
 
-def normalize(
-    inpt: torch.Tensor,
-    mean: Sequence[float] | torch.Tensor,
-    std: Sequence[float] | torch.Tensor,
-    *,
-    inplace: bool = False,
-) -> torch.Tensor:
+def normalize(inpt, mean, std, *, inplace=False):
     """`(inpt - mean) / std`, channel by channel; `inplace` only says that it may be."""
     del inplace
     if not inpt.is_floating_point():
@@ -100,12 +70,12 @@ def normalize(
     return (inpt - middle) / spread
 
 
-def grayscale_to_rgb(inpt: torch.Tensor) -> torch.Tensor:
+def grayscale_to_rgb(inpt):
     """One channel three times; others as they are."""
     return inpt.expand(*inpt.shape[:-3], 3, *inpt.shape[-2:]) if inpt.shape[-3] == 1 else inpt
 
 
-def to_dtype(inpt: torch.Tensor, dtype: torch.dtype, *, scale: bool = False) -> torch.Tensor:
+def to_dtype(inpt, dtype, *, scale=False):
     """Another type; with `scale` 0..255 becomes 0..1 and the reverse."""
     if not scale or inpt.dtype == dtype:
         return inpt.to(dtype)
