@@ -86,13 +86,27 @@ def shell(tmp_path, monkeypatch):
     return Shell()
 
 
+DEEPEST = """
+import numpy as np
+from vg_engine.core.selection.ranking import Scores
+
+class Deepest:
+    needs = ("image_attention",)
+
+    def score(self, seen):
+        means = seen.means("image_attention")["image_attention"]
+        depth = [float(head.layer) + head.head / 10 for head in seen.heads]
+        return Scores(np.broadcast_to(depth, means.shape))
+"""
+
+
 @pytest.fixture
 def bring(package, monkeypatch):
-    """Brings a stranger's module `vg_theirs` and lines of entry points."""
+    """Brings a stranger's module `vg_theirs`, with a rule Deepest, and lines of entry points."""
 
     def put(source, *points):
         module = ModuleType("vg_theirs")
-        exec(compile(source, "vg_theirs", "exec", dont_inherit=True), module.__dict__)
+        exec(compile(DEEPEST + source, "vg_theirs", "exec", dont_inherit=True), module.__dict__)
         monkeypatch.setitem(sys.modules, "vg_theirs", module)
         file = package / "vg_cells-0.7.dist-info" / "entry_points.txt"
         file.write_text(file.read_text() + "".join(f"{line}\n" for line in points))

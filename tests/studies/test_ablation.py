@@ -96,6 +96,22 @@ def test_every_row_is_what_the_engine_answers_with_these_settings(shell, engine)
         held(row, read(heads, region=region, region_name=label))
     scores = {row["scores"]["miou"]["value"] for row in shell.rows("sigma").values()}
     assert len(scores) > 3, "these maps answer to the smoothing"
+    # Differences are taken against the default row.
+    default = found["default"]
+    assert default["same_as_default"]
+    assert default["less_default"] == {}
+    for table in ("k", "sigma", "region"):
+        (marked,) = [row for row in shell.rows(table).values() if row["default"]]
+        assert marked["scores"] == default["scores"]
+        for row in shell.rows(table).values():
+            if row["same_as_default"]:
+                assert row["scores"] == default["scores"]
+                continue
+            assert set(row["less_default"]) == set(row["scores"])
+            for name, less in row["less_default"].items():
+                gap = row["scores"][name]["value"] - default["scores"][name]["value"]
+                assert less["difference"] == pytest.approx(gap, abs=2e-6)
+                assert less["low"] <= less["high"]
 
 
 @pytest.mark.usefixtures("noisy")
@@ -148,26 +164,6 @@ def test_heads_are_those_that_discover_finds(shell) -> None:
     assert rho == theirs["paper"]["spearman"]["iou"]["rho"]
 
 
-@pytest.mark.usefixtures("noisy")
-def test_differences_are_taken_against_the_default_row(shell) -> None:
-    shell.ablate("--tables", "k,sigma,region")
-    default = shell.numbers()["default"]
-    assert default["same_as_default"]
-    assert default["less_default"] == {}
-    for table in ("k", "sigma", "region"):
-        (marked,) = [row for row in shell.rows(table).values() if row["default"]]
-        assert marked["scores"] == default["scores"]
-        for row in shell.rows(table).values():
-            if row["same_as_default"]:
-                assert row["scores"] == default["scores"]
-                continue
-            assert set(row["less_default"]) == set(row["scores"])
-            for name, less in row["less_default"].items():
-                gap = row["scores"][name]["value"] - default["scores"][name]["value"]
-                assert less["difference"] == pytest.approx(gap, abs=2e-6)
-                assert less["low"] <= less["high"]
-
-
 @pytest.mark.usefixtures("two_sets")
 def test_one_head_points_and_the_others_are_flat(shell) -> None:
     """What can be told without any engine: a flat map peaks in the middle of the grid."""
@@ -209,7 +205,6 @@ def test_dearer_tables_look_anew_and_leave_the_engine_as_it_was(shell) -> None:
 
 
 SMOOTHED = """
-import numpy as np
 from vg_engine.core.readout.regions import GridRegion
 
 def told(values, *, sigma=9.0, kernel=99):

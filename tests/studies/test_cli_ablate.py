@@ -116,16 +116,6 @@ def test_another_rule_may_be_the_default(shell) -> None:
 
 THEIRS = """
 from vg_engine.core.errors import HeadsError
-from vg_engine.core.selection.ranking import Scores
-import numpy as np
-
-class Deepest:
-    needs = ("image_attention",)
-
-    def score(self, seen):
-        means = seen.means("image_attention")["image_attention"]
-        depth = [float(head.layer) + head.head / 10 for head in seen.heads]
-        return Scores(np.broadcast_to(depth, means.shape))
 
 class Clueless(Deepest):
     def score(self, seen):
@@ -154,7 +144,10 @@ def test_strangers_rules_stand_in_the_table_unless_they_fail(shell, bring) -> No
 
 
 @pytest.mark.usefixtures("two_sets")
-def test_what_cannot_be_used_is_counted_and_shown(shell) -> None:
+@pytest.mark.parametrize(
+    ("work", "name"), [("discover", "discovery.json"), ("ablate", "ablation.json")]
+)
+def test_what_cannot_be_used_is_counted_and_shown(shell, work, name) -> None:
     lines = [shell.line(f"b{n}", n % 5, 1, 2) for n in range(9)]
     lines[2]["image"] = "lost.png"
     lines[3]["text"] = "broken"  # fails in the model, with its whole batch
@@ -162,19 +155,26 @@ def test_what_cannot_be_used_is_counted_and_shown(shell) -> None:
     lines[5]["box"] = [10, 10, 80, 20]  # the picture is 60 wide
     del lines[6]["box"]
     Path("b7.png").write_bytes(Path("b7.png").read_bytes()[:300])
+    lines[8]["id"] = lines[0]["id"]
     shell.write(lines, "second.jsonl")
-    done = shell.ablate("--batch-size", "4")
-    found = shell.numbers()
-    assert found["n"] == 3
-    assert found["faults"]["count"] == len(found["faults"]["first"]) == 6
+    words = ["lost.png", "36 image tokens", "no expression", "outside its picture", "earlier"]
+    words += ["no true"] if work == "ablate" else []
+    typed = getattr(shell, work)
+    asked = ("--data", "jsonl:second.jsonl", "--batch-size", "4", "--out", "out")
+    done = typed(*asked)
+    found = shell.numbers("out", name)
+    count = len(words) + 1
+    assert found["faults"]["count"] == len(found["faults"]["first"]) == count
+    assert (found["n"] if work == "ablate" else found["samples"]["measured"]) == 9 - count
     told = " / ".join(one["error"] for one in found["faults"]["first"])
-    for words in ("lost.png", "36 image tokens", "no expression", "outside its picture", "no true"):
-        assert words in told
-    assert "6 records could not be used" in done.stderr
-    assert "6 records of the data could not be used" in Path("out/report.html").read_text()
-    shell.ablate("--batch-size", "4")
-    assert shell.numbers() == found
-    assert "--strict" in shell.ablate("--out", "other", "--strict", code=2).stderr
+    assert [one for one in words if one not in told] == []
+    assert f"{count} records could not be used" in done.stderr
+    title = {"ablate": f"{count} records of the data could not", "discover": "What could not"}
+    assert f"{title[work]} be used" in Path("out/report.html").read_text()
+    # Going on counts nothing twice.
+    typed(*asked)
+    assert shell.numbers("out", name) == found
+    assert "--strict" in typed(*asked, "--out", "other", "--strict", code=2).stderr
 
 
 @pytest.mark.usefixtures("two_sets")

@@ -90,30 +90,6 @@ def test_another_mode_over_the_same_journal_looks_at_nothing_anew(shell) -> None
     assert Path("all/observations.jsonl").read_bytes() == before
 
 
-def test_what_cannot_be_used_is_counted_and_shown(shell) -> None:
-    lines = [shell.line(n, n % 6, 2) for n in range(10)]
-    lines[2]["image"] = "lost.png"
-    lines[3]["text"] = "broken"  # fails in the model, with its whole batch
-    lines[4]["text"] = " "
-    lines[5]["box"] = [10, 10, 80, 20]  # the picture is 60 wide
-    lines[6]["id"] = lines[0]["id"]
-    Path("7.png").write_bytes(Path("7.png").read_bytes()[:300])
-    shell.write(lines)
-    done = shell.discover("--batch-size", "4", "--k", "1")
-    assert "6 records could not be used" in done.stderr
-    tables = shell.discovery()
-    told = {one["id"]: one["error"] for one in tables["faults"]["first"]}
-    assert tables["faults"]["count"] == len(tables["faults"]["first"]) == 6
-    assert tables["samples"]["measured"] == 4
-    for words in ("lost.png", "36 image tokens", "no expression", "outside its picture", "earlier"):
-        assert words in " / ".join(told.values())
-    assert "What could not be used" in Path("found/report.html").read_text()
-    # Going on counts nothing twice.
-    shell.discover("--batch-size", "4", "--k", "1")
-    assert shell.discovery() == tables
-    assert "--strict" in shell.discover("--out", "other", "--strict", code=2).stderr
-
-
 def test_mistakes_are_one_line_that_says_what_to_do(shell) -> None:
     for arguments, words in {
         ("--mode", "papr"): "did you mean paper",
@@ -144,20 +120,7 @@ def test_labels_are_asked_for_only_by_modes_that_need_them(shell) -> None:
 
 
 THEIRS = """
-from dataclasses import dataclass
 from vg_engine.core.evaluation.samples import DataSet, Sample
-from vg_engine.core.selection.ranking import Scores
-import numpy as np
-
-@dataclass(frozen=True)
-class Deepest:
-    least: int = 0
-    needs = ("image_attention",)
-
-    def score(self, seen):
-        means = seen.means("image_attention")["image_attention"]
-        depth = [float(head.layer) + head.head / 10 for head in seen.heads]
-        return Scores(np.broadcast_to(depth, means.shape))
 
 def cells(path, *, n=4):
     grey = np.zeros((60, 60, 3), np.uint8)
