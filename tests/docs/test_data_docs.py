@@ -202,13 +202,3 @@ def test_faults_are_told_where_it_says(birds, cells, call) -> None:
         assert [row for row in ("row 5", "row 6") if f'"id": "{row}", "error"' in kept] == inside
         strict = call(command, *asked, "--strict", "--out", f"{command}-strict", code=2)
         assert "row 5" in strict.stderr
-
-
-def test_two_files_under_one_name_are_a_fault(six, cells, call) -> None:
-    lines = [
-        {"image": f"{name}0.png", "picture": "one", "text": "1,1", "box": [9, 9, 20, 20]}
-        for name in ("data", "other")
-    ]
-    Path("d.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    kept = json.loads(call("eval", *cells, "--data", "jsonl:d.jsonl", "--json").stdout)
-    assert (kept["n"], kept["faults"]["count"]) == (1, 1)

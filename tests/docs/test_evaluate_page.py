@@ -144,27 +144,6 @@ def test_what_may_be_changed_in_the_same_folder(guide, asked, call) -> None:
         assert Path("out/records.jsonl").read_bytes() == records
 
 
-def test_ablate_takes_another_out_for_other_tables(asked, cells, call) -> None:
-    both = ("--calibration", "jsonl:data.jsonl", "--data", "jsonl:other.jsonl", "--draws", "2")
-    quick = ("--tables", "k,spearman", "--resamples", "20")
-    begun = ("ablate", *cells, *both, *quick, "--out", "ablated")
-    call(*begun)
-    readings = Path("ablated/readings.jsonl").read_bytes()
-    call(*begun, "--resamples", "30", "--strict")
-    assert Path("ablated/readings.jsonl").read_bytes() == readings
-    assert "--out" in call(*begun, "--tables", "k", code=2).stderr
-    flattered = call(*begun[:-2], "--out", "same", "--data", "jsonl:data.jsonl")
-    assert re.search(r"warning: heads were chosen on \d of the 6 scored", flattered.stderr)
-
-
-def test_eval_notes_a_set_that_was_found_on_the_scored_data(asked, cells, call) -> None:
-    for name in ("data", "other"):
-        call("discover", *cells, "--data", f"jsonl:{name}.jsonl", "--name", name, "--out", name)
-        kept = json.loads(call(*asked[:7], "--heads", f"{name}/{name}.yaml", "--json").stdout)
-        told = [note for note in kept["notes"] if "found on these very samples" in note]
-        assert [note.split()[0] for note in told] == ([name] if name == "data" else [])
-
-
 def test_its_python_blocks_run_as_they_stand(guide, world, capsys) -> None:
     guide.run(0)
     assert capsys.readouterr().out.startswith("0 pictures stand in both")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("noisy")
 
-@pytest.mark.usefixtures("noisy")
+
 def test_stopped_anywhere_it_goes_on_as_if_it_had_not_been(shell, tmp_path) -> None:
     options = ("--batch-size", "3", "--tables", "k,per_sample,spearman")
     shell.ablate(*options)
@@ -30,7 +31,6 @@ def test_stopped_anywhere_it_goes_on_as_if_it_had_not_been(shell, tmp_path) -> N
         assert again == whole, f"{journal.name} cut after {cut} bytes"
 
 
-@pytest.mark.usefixtures("noisy")
 def test_what_comes_out(shell, monkeypatch) -> None:
     done = shell.ablate("--limit", "7", "--json")
     found = shell.numbers()
@@ -63,7 +63,6 @@ def test_what_comes_out(shell, monkeypatch) -> None:
     assert shell.numbers() == found
 
 
-@pytest.mark.usefixtures("noisy")
 def test_only_the_tables_that_were_asked_for_and_no_folder_of_other_work(shell) -> None:
     shell.ablate("--tables", "sigma, k")
     assert set(shell.numbers()["tables"]) == {"sigma", "k"}
@@ -71,6 +70,9 @@ def test_only_the_tables_that_were_asked_for_and_no_folder_of_other_work(shell) 
     header = json.loads(Path("out/calibration/observations.jsonl").read_text().splitlines()[0])
     assert "contrast" not in header["settings"]["columns"], "nobody asked for other rules"
     asked = ("--tables", "sigma,k")
+    readings = Path("out/readings.jsonl").read_bytes()
+    shell.ablate(*asked, "--resamples", "30", "--strict")
+    assert Path("out/readings.jsonl").read_bytes() == readings
     for change, words in {
         ("--tables", "k"): ("readings", "--out"),
         (*asked, "--seed", "1"): ("seed",),
@@ -80,7 +82,6 @@ def test_only_the_tables_that_were_asked_for_and_no_folder_of_other_work(shell) 
         assert all(word in done.stderr for word in words), done.stderr
 
 
-@pytest.mark.usefixtures("noisy")
 def test_rules_that_the_data_does_not_permit_are_left_out_and_named(shell) -> None:
     bare = [{"id": f"{n}", "image": f"a{n}.png", "text": f"{n % 6},2"} for n in range(8)]
     shell.write(bare, "first.jsonl")
@@ -102,7 +103,6 @@ def test_rules_that_the_data_does_not_permit_are_left_out_and_named(shell) -> No
         assert "--calibration" in done.stderr
 
 
-@pytest.mark.usefixtures("noisy")
 def test_another_rule_may_be_the_default(shell) -> None:
     done = shell.ablate("--mode", "supervised")
     assert shell.rows("criteria")["supervised"]["default"]
@@ -126,7 +126,6 @@ class Odd(Deepest):
 """
 
 
-@pytest.mark.usefixtures("noisy")
 def test_strangers_rules_stand_in_the_table_unless_they_fail(shell, bring) -> None:
     rules = ("deepest = vg_theirs:Deepest", "clueless = vg_theirs:Clueless", "odd = vg_theirs:Odd")
     lost = ("broken = vg_nowhere:Rule", "[vg_engine.regions]", "lost = vg_nowhere:region")
@@ -143,7 +142,6 @@ def test_strangers_rules_stand_in_the_table_unless_they_fail(shell, bring) -> No
         assert words in notes
 
 
-@pytest.mark.usefixtures("two_sets")
 @pytest.mark.parametrize(
     ("work", "name"), [("discover", "discovery.json"), ("ablate", "ablation.json")]
 )
@@ -177,7 +175,6 @@ def test_what_cannot_be_used_is_counted_and_shown(shell, work, name) -> None:
     assert "--strict" in typed(*asked, "--out", "other", "--strict", code=2).stderr
 
 
-@pytest.mark.usefixtures("two_sets")
 def test_mistakes_are_one_line_that_says_what_to_do(shell) -> None:
     shell.write([{"image": "b0.png", "text": "1,1"}], "bare.jsonl")
     Path("file").write_text("")
