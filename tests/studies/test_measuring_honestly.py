@@ -63,17 +63,20 @@ def test_a_partner_that_cannot_be_used_is_replaced(run, shell) -> None:
 
 
 @both_works
-def test_two_files_under_one_pictures_name_are_told_and_strict_sees_earlier_faults(
-    run, shell, work
-) -> None:
-    lines = [shell.line(n, n, 2, picture="p" if n < 2 else f"q{n}") for n in range(4)]
-    shell.write([*lines, shell.line(5, 1, 1, image="lost.png")])
-    done = run(work)
-    assert "was another file before (0.png)" in done.output
-    assert "2 records" in done.output
+def test_strict_sees_the_faults_of_an_earlier_run(run, shell, work) -> None:
+    shell.write([shell.line(n, n, 2) for n in range(4)] + [shell.line(5, 1, 1, image="lost.png")])
+    run(work)
     done = run(work, "--strict", code=2)
     assert "lost.png" in done.stderr
     assert "--strict" in done.stderr
+
+
+@both_works
+def test_two_files_under_one_pictures_name_are_told(run, shell, work) -> None:
+    shell.write([shell.line(n, n, 2, picture="p" if n < 2 else f"q{n}") for n in range(4)])
+    done = run(work)
+    assert "was another file before (0.png)" in done.output
+    assert "1 record" in done.output
 
 
 def test_heads_that_were_found_on_the_scored_samples_are_told(run, shell) -> None:
