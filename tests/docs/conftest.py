@@ -1,7 +1,5 @@
 """What tests of the pages share: a page taken apart, and a folder with what its commands name."""
 
-from __future__ import annotations
-
 import importlib
 import io
 import json
@@ -12,10 +10,8 @@ import shlex
 import shutil
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +20,7 @@ import pytest
 import typer
 from PIL import Image
 from skimage import data
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from vg_engine.cli.main import app
 from vg_engine.testing.tiny import tiny_llava
@@ -32,129 +28,121 @@ from vg_engine.testing.tiny import tiny_llava
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 80, 60
 PICTURES = range(1, 9)
-SPLITS = {1: "train", 2: "train", 3: "train", 4: "val", 5: "val", 6: "testA", 7: "testB", 8: "test"}
+SPLITS = ("train", "train", "train", "val", "val", "testA", "testB", "test")  # of the pictures
 BOXES = ((5, 10, 30, 40), (45, 10, 70, 40))
 
 
 class Page:
     """A page of the documentation."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    def __init__(self, name):
+        self.path = ROOT / "docs" / name
+        self.text = self.path.read_text(encoding="utf-8")
 
-    def blocks(self, kind: str) -> list[str]:
+    def blocks(self, kind):
         """What stands between fences of that language."""
         return re.findall(rf"^```{kind}\n(.*?)^```$", self.text, flags=re.MULTILINE | re.DOTALL)
 
     @property
-    def commands(self) -> list[list[str]]:
+    def commands(self):
         """What it tells to type, word by word, without the program's name."""
         lines = [line for block in self.blocks("sh") for line in block.splitlines()]
         assert all(line.startswith("vg-engine ") for line in lines), lines
         return [shlex.split(line)[1:] for line in lines]
 
-    def run(self, number: int, name: str = "guide") -> dict[str, Any]:
-        """The names that its Python block of that number makes, as the module `name`."""
-        scope: dict[str, Any] = {"__name__": name}
-        block = self.blocks("python")[number]
-        exec(compile(block, self.name, "exec", dont_inherit=True), scope)
+    def run(self, *numbers, name="guide"):
+        """The names that its Python blocks of these numbers make, as the module `name`."""
+        scope = {"__name__": name}
+        for number in numbers:
+            block = self.blocks("python")[number]
+            exec(compile(block, self.path.name, "exec", dont_inherit=True), scope)
         return scope
 
     @property
-    def points(self) -> dict[str, dict[str, str]]:
+    def points(self):
         """The entry points that it writes, by group."""
         (block,) = self.blocks("toml")
-        found: dict[str, dict[str, str]] = tomllib.loads(block)["project"]["entry-points"]
-        return found
+        return tomllib.loads(block)["project"]["entry-points"]
 
-    def check_links(self) -> None:
-        """Every page and every heading that it links to exists."""
-        for link in re.findall(r"\]\(([^)]+)\)", self.text):
-            if not link.startswith("http"):
-                name, _, anchor = link.partition("#")
-                target = ROOT / "docs" / (name or self.name)
-                assert target.is_file(), link
-                assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
+    def check_links(self):
+        """Every page and every heading that it links to exists; how many links it has."""
+        links = re.findall(r"\]\(([^)]+)\)", self.text)
+        for link in (one for one in links if not one.startswith("http")):
+            name, _, anchor = link.partition("#")
+            target = self.path.parent / name if name else self.path
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
+        return len(links)
 
-    def marked(self, name: str) -> str:
+    def marked(self, name):
         """What stands between `<!-- name -->` and `<!-- /name -->`."""
-        found = re.search(
-            rf"<!-- {re.escape(name)} -->\n(.+?)<!-- /{re.escape(name)} -->", self.text, re.DOTALL
-        )
-        assert found is not None, f"{self.name} has no {name}"
+        pattern = rf"<!-- {re.escape(name)} -->\n(.+?)<!-- /{re.escape(name)} -->"
+        found = re.search(pattern, self.text, re.DOTALL)
+        assert found is not None, f"{self.path.name} has no {name}"
         return found[1]
 
-    def table(self, name: str) -> list[list[str]]:
+    def table(self, name):
         """The cells of a marked table without its head."""
         return self.rows(self.marked(name))[1:]
 
-    def rows(self, text: str) -> list[list[str]]:
+    def rows(self, text):
         """The cells of a table, the head among them."""
         lines = [line for line in text.splitlines() if line.startswith("|")]
         cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
         assert len({len(line) for line in cells}) == 1, text
         return [cells[0], *cells[2:]]
 
+    @staticmethod
+    def quoted(cell):
+        return re.findall(r"`([^`]+)`", cell)
 
-def anchors(text: str) -> set[str]:
+
+def anchors(text):
     headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
 
 
 @pytest.fixture
-def page() -> type[Page]:
+def page():
     return Page
 
 
 @pytest.fixture
-def taken() -> Callable[..., dict[str, str]]:
+def taken():
     """The options of a command as a page tells them: all names of each -> default."""
 
-    def take(*names: str) -> dict[str, str]:
-        command: Any = typer.main.get_command(app)
+    words = {"None": "none", "True": "yes", "False": "no"}
+
+    def take(*names):
+        command = typer.main.get_command(app)
         for name in names:
             command = command.commands[name]
-        return {
-            ", ".join(sorted(parameter.opts, key=len, reverse=True)): shown(parameter.default)
-            for parameter in command.params
-            if parameter.opts[0].startswith("--")
-        }
+        options = [one for one in command.params if one.opts[0].startswith("--")]
+        named = {", ".join(sorted(one.opts, key=len, reverse=True)): one for one in options}
+        defaults = {names: str(one.default) for names, one in named.items()}
+        return {names: words.get(default, default) for names, default in defaults.items()}
 
     return take
 
 
-def shown(default: object) -> str:
-    match default:
-        case None:
-            return "none"
-        case bool():
-            return "yes" if default else "no"
-    return str(default)
-
-
 @pytest.fixture(autouse=True)
-def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_home(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("VG_ENGINE_HOME", str(tmp_path_factory.mktemp("home")))
 
 
 @pytest.fixture
-def install(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str, Mapping[str, Any], Mapping[str, Mapping[str, str]]], None]:
+def install(tmp_path_factory, monkeypatch):
     """Installs a package: a module with these names, and its entry points by group."""
 
-    def put(name: str, members: Mapping[str, Any], points: Mapping[str, Mapping[str, str]]) -> None:
+    def put(name, members, points):
         site = tmp_path_factory.mktemp("site")
         info = site / f"{name}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        lines = [
-            line
-            for group, entries in points.items()
-            for line in (f"[{group}]", *(f"{key} = {value}" for key, value in entries.items()))
-        ]
-        (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+        with (info / "entry_points.txt").open("w") as file:
+            for group, entries in points.items():
+                file.write(f"[{group}]\n")
+                file.writelines(f"{key} = {value}\n" for key, value in entries.items())
         module = ModuleType(name)
         vars(module).update(members)
         monkeypatch.setitem(sys.modules, name, module)
@@ -165,25 +153,21 @@ def install(
 
 
 @pytest.fixture
-def cells(install: Any) -> tuple[str, ...]:
+def cells(install):
     """Options for a model that costs nothing: its head L2H1 looks at the cell that is named."""
+    place = "vg_cells:CellAdapter"
+    points = {"vg_engine.adapters": {"cell": place}, "vg_engine.model_types": {"cells": place}}
+    points |= {"vg_engine.plugins": {"sure": "vg_cells:Sure"}}
     theirs = runpy.run_path(str(ROOT / "tests/front_door/conftest.py"))
-    install(
-        "vg_cells",
-        {"CellAdapter": theirs["CellAdapter"]},
-        {
-            "vg_engine.adapters": {"cell": "vg_cells:CellAdapter"},
-            "vg_engine.model_types": {"cells": "vg_cells:CellAdapter"},
-        },
-    )
+    install("vg_cells", {name: theirs[name] for name in ("CellAdapter", "Sure")}, points)
     return "--adapter", "cell", "--model", "cells"
 
 
 @pytest.fixture
-def call() -> Callable[..., Result]:
+def call():
     """Runs a command, which must end well unless another code is expected."""
 
-    def run(*arguments: str, code: int = 0) -> Result:
+    def run(*arguments, code=0):
         done = CliRunner().invoke(app, list(arguments))
         assert done.exit_code == code, f"{shlex.join(arguments)}\n{done.output}"
         return done
@@ -192,7 +176,22 @@ def call() -> Callable[..., Result]:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def six(tmp_path, monkeypatch):
+    """Two data sets, each of six pictures with two sentences; `r,c` is cell (r, c) of 6 x 6."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("data", "other"):
+        lines = []
+        for number in range(6):
+            Image.new("RGB", (60, 60), (number, 0, len(name))).save(f"{name}{number}.png")
+            for row, column in ((number, 2), (5 - number, 4)):
+                box = [10 * column, 10 * row, 10 * column + 10, 10 * row + 10]
+                line = {"image": f"{name}{number}.png", "text": f"{row},{column}", "box": box}
+                lines.append(line | {"mask": [outline(box)], "groups": {"row": str(row)}})
+        Path(f"{name}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
     """The working folder: examples, a photograph, a checkpoint, and every data set in small."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "examples", "examples")
@@ -205,82 +204,71 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     several[0]["ann_id"] = [-1]
     folder = _instances(Path("data/refer/grefcoco"))
     (folder / "grefs(unc).json").write_text(json.dumps(several))
-    _pictures(Path("data/refer/images/train2014"))
     _instances(Path("data/shop"))
-    _pictures(Path("data/shop/pics"))
+    for pictures in ("data/refer/images/train2014", "data/shop/pics"):
+        Path(pictures).mkdir(parents=True)
+        for number in PICTURES:
+            picture(number).save(Path(pictures, file_name(number)))
     _reasonseg(Path("data/ReasonSeg/val"))
     _parquet(Path("data/hub/RefCOCO/data"))
     return tmp_path
 
 
-def picture(number: int) -> Image.Image:
+def picture(number):
     pixels = np.random.default_rng(number).integers(0, 255, (HEIGHT, WIDTH, 3))
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-def file_name(number: int) -> str:
+def file_name(number):
     return f"COCO_train2014_{number:012d}.jpg"
 
 
-def _pictures(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    for number in PICTURES:
-        picture(number).save(folder / file_name(number))
-
-
-def outline(box: tuple[int, ...]) -> list[int]:
+def outline(box):
     left, top, right, bottom = box
     return [left, top, right, top, right, bottom, left, bottom]
 
 
-def annotations() -> list[dict[str, Any]]:
+def corner(box):
+    """As COCO writes a box: corner, width, height."""
+    left, top, right, bottom = box
+    return [left, top, right - left, bottom - top]
+
+
+def annotations():
     return [
         {
-            "id": 10 * number + k,
-            "image_id": number,
-            "category_id": 1 + k,
-            "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
-            "segmentation": [outline(box)],
-            "iscrowd": 0,
-            "caption": "the cup",
+            "id": 10 * number + k, "image_id": number, "category_id": 1 + k, "bbox": corner(box),
+            "segmentation": [outline(box)], "iscrowd": 0, "caption": "the cup",
         }
         for number in PICTURES
         for k, box in enumerate(BOXES)
-    ]
+    ]  # fmt: skip
 
 
-def references() -> list[dict[str, Any]]:
-    words = "the cup on the left", "the plate on the right"
-    return [
-        {
-            "ref_id": one["id"],
-            "ann_id": one["id"],
-            "image_id": one["image_id"],
-            "category_id": one["category_id"],
-            "split": SPLITS[one["image_id"]],
-            "file_name": file_name(one["image_id"]),
-            "sentences": [{"sent_id": one["id"], "sent": text, "raw": text, "tokens": []}],
-            "sent_ids": [one["id"]],
-        }
-        for one, text in zip(annotations(), words * len(PICTURES), strict=True)
-    ]
+def references():
+    found = []
+    for one in annotations():
+        key, number = one["id"], one["image_id"]
+        text = ("the cup on the left", "the plate on the right")[one["category_id"] - 1]
+        found.append({
+            "ref_id": key, "ann_id": key, "image_id": number, "category_id": one["category_id"],
+            "split": SPLITS[number - 1], "file_name": file_name(number), "sent_ids": [key],
+            "sentences": [{"sent_id": key, "sent": text, "raw": text, "tokens": []}],
+        })  # fmt: skip
+    return found
 
 
-def _instances(folder: Path) -> Path:
+def _instances(folder):
     folder.mkdir(parents=True)
-    held = {
-        "images": [
-            {"id": number, "file_name": file_name(number), "width": WIDTH, "height": HEIGHT}
-            for number in PICTURES
-        ],
-        "annotations": annotations(),
-        "categories": [{"id": 1, "name": "cup"}, {"id": 2, "name": "plate"}],
-    }
+    size = {"width": WIDTH, "height": HEIGHT}
+    images = [{"id": number, "file_name": file_name(number)} | size for number in PICTURES]
+    categories = [{"id": 1, "name": "cup"}, {"id": 2, "name": "plate"}]
+    held = {"images": images, "annotations": annotations(), "categories": categories}
     (folder / "instances.json").write_text(json.dumps(held))
     return folder
 
 
-def _reasonseg(folder: Path) -> None:
+def _reasonseg(folder):
     folder.mkdir(parents=True)
     points = np.array(outline(BOXES[0])).reshape(-1, 2).tolist()
     shapes = [{"label": "target", "points": points}]
@@ -289,21 +277,17 @@ def _reasonseg(folder: Path) -> None:
     picture(1).save(folder / "a.jpg")
 
 
-def _parquet(folder: Path) -> None:
+def _parquet(folder):
     folder.mkdir(parents=True)
     held = []
     for number in PICTURES:
         buffer = io.BytesIO()
         picture(number).save(buffer, "PNG")
-        left, top, right, bottom = BOXES[0]
-        held.append(
-            {
-                "image": {"bytes": buffer.getvalue(), "path": None},
-                "answer": ["the cup on the left", "left cup"],
-                "segmentation": [float(value) for value in outline(BOXES[0])],
-                "bbox": [float(value) for value in (left, top, right - left, bottom - top)],
-                "iscrowd": 0,
-                "file_name": f"COCO_train2014_{number:012d}_{number}.jpg",
-            }
-        )
+        held.append({
+            "image": {"bytes": buffer.getvalue(), "path": None}, "iscrowd": 0,
+            "answer": ["the cup on the left", "left cup"],
+            "segmentation": list(map(float, outline(BOXES[0]))),
+            "bbox": list(map(float, corner(BOXES[0]))),
+            "file_name": f"COCO_train2014_{number:012d}_{number}.jpg",
+        })  # fmt: skip
     pq.write_table(pa.Table.from_pylist(held), folder / "val-00000-of-00001.parquet")

@@ -2,7 +2,6 @@
 
 import doctest
 import importlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,25 +11,21 @@ ROOMS = {"core": "core", "plugins": "plugins", "registry": "registry"}
 ROOMS |= {"model_adapters": "model_adapters", "src/vg_engine": ""}
 
 
-def modules() -> Iterator[str]:
+def modules():
     """The modules that show an example."""
     for folder, room in ROOMS.items():
         for path in sorted((ROOT / folder).rglob("*.py")):
             inside = path.relative_to(ROOT / folder)
             linked = folder == "src/vg_engine" and inside.parts[0] in ROOMS
             # The studies' examples write files: tests/studies runs each in a folder of its own.
-            if (
-                not linked
-                and "studies" not in inside.parts
-                and ">>>" in path.read_text(encoding="utf-8")
-            ):
-                parts = ["vg_engine", room, *inside.with_suffix("").parts]
-                yield ".".join(part for part in parts if part and part != "__init__")
+            if linked or "studies" in inside.parts or ">>>" not in path.read_text("utf-8"):
+                continue
+            parts = ["vg_engine", room, *inside.with_suffix("").parts]
+            yield ".".join(part for part in parts if part and part != "__init__")
 
 
 @pytest.mark.parametrize("name", list(modules()))
-def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_run(name, tmp_path, monkeypatch) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
-    found = doctest.testmod(importlib.import_module(name))
-    assert found.failed == 0
+    assert doctest.testmod(importlib.import_module(name)).failed == 0

@@ -1,10 +1,7 @@
 """The studies at the door: their examples run, and they take a data set or its name alike."""
 
-from __future__ import annotations
-
 import doctest
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,11 +9,11 @@ import vg_engine
 
 FEW = vg_engine.DiscoverSettings(samples=6, draws=1)
 SCENES = "scenes?split=calibration&n=6"
+pytestmark = pytest.mark.usefixtures("shell")
 
 
 @pytest.mark.parametrize("name", ["discover", "evaluate", "compare", "ablate"])
-@pytest.mark.usefixtures("shell")
-def test_the_example_of_its_docstring_runs(name: str) -> None:
+def test_the_example_of_its_docstring_runs(name) -> None:
     study = getattr(vg_engine, name)
     for heading in ("Args:", "Returns:", "Raises:", "Example:"):
         assert heading in study.__doc__
@@ -25,13 +22,12 @@ def test_the_example_of_its_docstring_runs(name: str) -> None:
     assert doctest.DocTestRunner(verbose=False).run(example).failed == 0
 
 
-@pytest.mark.usefixtures("shell")
-def test_a_result_saves_what_the_study_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_saves_what_the_study_writes(monkeypatch) -> None:
     data = vg_engine.open_data(SCENES)
-    passes: list[int] = []
+    passes = []
     read = type(data).__iter__
 
-    def counted(self: Any) -> Any:
+    def counted(self):
         passes.append(1)
         return read(self)
 
@@ -45,19 +41,13 @@ def test_a_result_saves_what_the_study_writes(monkeypatch: pytest.MonkeyPatch) -
         few = vg_engine.AblateSettings(("k",), samples=6, draws=1, limit=4, resamples=20)
         ablated = vg_engine.ablate(engine, data, SCENES, "ablated", settings=few)
     # Everything that is written is in the result, with no engine left to ask.
-    found.save("again")
-    named.save("named")
-    scored.save("scored-again")
-    ablated.save("ablated-again")
-    for folder, again in (
-        ("out", "again"),
-        ("out", "named"),
-        ("scored", "scored-again"),
-        ("ablated", "ablated-again"),
-    ):
-        saved = {path.name: path.read_bytes() for path in Path(again).iterdir()}
-        assert len(saved) == (3 if folder == "out" else 2)
-        for name, content in saved.items():
+    results = (("out", found, 3), ("out", named, 3), ("scored", scored, 2), ("ablated", ablated, 2))
+    for folder, result, count in results:
+        result.save("again")
+        saved = list(Path("again").iterdir())
+        assert len(saved) == count
+        for path in saved:
             # The report tells how to use the head set that lies beside it.
-            here = content.replace(f"{again}/".encode(), f"{folder}/".encode())
-            assert Path(folder, name).read_bytes() == here, (again, name)
+            here = path.read_bytes().replace(b"again/", f"{folder}/".encode())
+            assert Path(folder, path.name).read_bytes() == here, (folder, path.name)
+            path.unlink()

@@ -5,8 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,97 +13,87 @@ from vg_engine.core.errors import InputError, OutputError
 from vg_engine.studies.shared.journal import Journal, digest, pack, unpack
 
 SETTINGS = {"model": "m", "prompt": {"form": "bare"}, "batch": 2}
+DATE = {"date": "2026-01-01"}
 
 
-def batch(number: int) -> list[dict[str, Any]]:
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "j.jsonl"
+
+
+def opened(path, **more):
+    return Journal(path, "discover", SETTINGS, **more)
+
+
+def batch(number):
     return [{"id": f"{number}-{k}", "value": number * 0.1 + k} for k in range(1 + number % 3)]
 
 
-def write(path: Path, batches: int) -> None:
-    """Go on until there are `batches`."""
-    with Journal(path, "discover", SETTINGS, remarks={"date": "2026-01-01"}) as journal:
+def write(path, batches):
+    """Go on until there are `batches`; what the file holds then."""
+    with opened(path, remarks=DATE) as journal:
         while journal.done < batches:
             journal.append(batch(journal.done))
+    return path.read_bytes()
 
 
-def test_whatever_is_torn_off_the_end_is_written_again_the_same(tmp_path: Path) -> None:
-    whole = tmp_path / "whole.jsonl"
-    write(whole, 5)
-    expected = whole.read_bytes()
-    torn = tmp_path / "torn.jsonl"
+def test_whatever_is_torn_off_the_end_is_written_again_the_same(path) -> None:
+    expected = write(path, 5)
     for cut in range(len(expected) + 1):
-        torn.write_bytes(expected[:cut])
-        write(torn, 5)
-        assert torn.read_bytes() == expected, f"cut after {cut} bytes"
-    assert not list(tmp_path.glob("*.damaged"))
+        path.write_bytes(expected[:cut])
+        assert write(path, 5) == expected, f"cut after {cut} bytes"
+    assert not list(path.parent.glob("*.damaged"))
 
 
-def test_records_are_those_of_whole_batches_in_order(tmp_path: Path) -> None:
-    path = tmp_path / "j.jsonl"
-    write(path, 4)
-    lines = path.read_bytes().splitlines(keepends=True)
+def test_records_are_those_of_whole_batches_in_order(path) -> None:
+    lines = write(path, 4).splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]))  # batch 3 has one record, batch 2 has three
-    with Journal(path, "discover", SETTINGS) as journal:
+    with opened(path) as journal:
         assert journal.done == 3
         ids = [record["id"] for record in journal.records()]
         assert ids == [r["id"] for n in range(3) for r in batch(n)]
-        assert journal.remarks == {"date": "2026-01-01"}
+        assert journal.remarks == DATE
     path.write_bytes(b"".join(lines[:-2]))
-    with Journal(path, "discover", SETTINGS) as journal:
+    with opened(path) as journal:
         assert journal.done == 2, "the third batch lacks a record: done again whole"
 
 
-def test_a_broken_line_in_the_middle_costs_what_follows_and_no_more(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = tmp_path / "j.jsonl"
-    write(path, 5)
-    expected = path.read_bytes()
+def test_a_broken_line_in_the_middle_costs_what_follows_and_no_more(path, caplog) -> None:
+    expected = write(path, 5)
     lines = expected.splitlines(keepends=True)
     lines[3] = b'{"batch": 1, "of": 2, "id": \xff\n'
-    path.write_bytes(b"".join(lines))
-    damaged = path.read_bytes()
-    with Journal(path, "discover", SETTINGS) as journal:
+    damaged = b"".join(lines)
+    path.write_bytes(damaged)
+    with opened(path) as journal:
         assert journal.done == 1
     assert path.with_name("j.jsonl.damaged").read_bytes() == damaged, "hours of work may be in it"
     assert "is damaged after batch 1" in caplog.text
-    write(path, 5)
-    assert path.read_bytes() == expected
+    assert write(path, 5) == expected
 
 
-def test_other_settings_are_refused_and_the_difference_named(tmp_path: Path) -> None:
-    path = tmp_path / "j.jsonl"
-    write(path, 2)
-    before = path.read_bytes()
-    other = SETTINGS | {"prompt": {"form": "chat"}}
+def test_other_settings_and_a_second_writer_are_refused(path) -> None:
+    before = write(path, 2)
     with pytest.raises(InputError, match=r"prompt\.form: bare there, chat now.*--out"):
-        Journal(path, "discover", other)
+        Journal(path, "discover", SETTINGS | {"prompt": {"form": "chat"}})
     with pytest.raises(InputError, match="belongs to a discover run"):
         Journal(path, "eval", SETTINGS)
+    with opened(path), pytest.raises(OutputError, match="another process"):
+        opened(path)
     assert path.read_bytes() == before
+    with pytest.raises(OutputError, match="cannot be written"):
+        opened(path.parent / "none" / "j.jsonl")
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b"[1]\n", b"{}\n", b"some text without an end"])
-def test_a_file_that_is_not_ours_is_left_alone(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "j.jsonl"
+def test_a_file_that_is_not_ours_is_left_alone(path, content) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError, match="not a journal of this tool"):
-        Journal(path, "discover", SETTINGS)
+        opened(path)
     assert path.read_bytes() == content
 
 
-def test_two_writers_are_told(tmp_path: Path) -> None:
-    path = tmp_path / "j.jsonl"
-    with (
-        Journal(path, "discover", SETTINGS),
-        pytest.raises(OutputError, match="another process"),
-    ):
-        Journal(path, "discover", SETTINGS)
-
-
-def test_a_full_disk_leaves_what_was_done(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_what_was_done(path) -> None:
     """A child whose files may not grow beyond a few hundred bytes."""
-    path = tmp_path / "j.jsonl"
     child = f"""
 import resource, signal
 from pathlib import Path
@@ -126,13 +114,8 @@ journal.close()
     assert "run the same command again" in ran.stdout
     lines = path.read_bytes().splitlines(keepends=True)
     assert all(line.endswith(b"\n") and json.loads(line) for line in lines)
-    with Journal(path, "discover", SETTINGS) as journal:
+    with opened(path) as journal:
         assert journal.done == len(lines) - 1 > 2
-
-
-def test_a_folder_without_permission_is_told_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="cannot be written"):
-        Journal(tmp_path / "none" / "j.jsonl", "discover", SETTINGS)
 
 
 def test_arrays_survive_bit_by_bit() -> None:
