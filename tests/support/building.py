@@ -1,0 +1,128 @@
+"""Parts of tiny checkpoints: tokenizers, chat templates, and models that are made and saved."""
+
+import json
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny
+from vg_engine.testing.tiny_qwen import sharpen_norms
+
+# Sizes of a tiny vision tower, by the names that most configs have.
+TOWER = MappingProxyType(
+    {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+)
+
+
+def tokens(special: str, named: Any = (), **settings: Any) -> Any:
+    """A tokenizer with its control words: `pad=<pad> <turn>` says what each is for, where it is.
+
+    Args:
+        special: control words between blanks; none holds a blank or `=`.
+        named: further ones, and what they are called if it is a dict.
+        settings: of `byte_tokenizer`.
+    """
+    words, uses = [], {}
+    for word in special.split():
+        *for_what, token = word.split("=")
+        words.append(token)
+        uses |= {f"{use}_token": token for use in for_what}
+    words += named.values() if isinstance(named, dict) else named
+    more = {"extra_special_tokens": named} if named else {}
+    return byte_tokenizer(words, **{"padding_side": "left", **uses, **more, **settings})
+
+
+def fields(text: str) -> dict[str, Any]:
+    """`a=1 b=[2,3] c=word` as a dict: values as JSON has them, else words."""
+    pairs = (each.partition("=") for each in text.split())
+    return {name: _value(value) for name, _, value in pairs}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def scale(module: torch.nn.Module, factor: float, *endings: str) -> None:
+    """Scale the weights whose names end so: where norms undo what projections are scaled by."""
+    for name, parameter in module.named_parameters():
+        if name.endswith(endings):
+            parameter.data.mul_(factor)
+
+
+def save(
+    model_class: Any, config: Any, processor: Any, folder: Any, *, norms=None, sharpness=12.0
+) -> Any:
+    """Write a tiny checkpoint with random weights, always the same; see `save_tiny`.
+
+    Args:
+        norms: see `sharpen_norms`; None where queries and keys are not normed.
+    """
+    torch.manual_seed(0)
+    module = model_class(config)
+    if norms is not None:
+        sharpen_norms(module.get_decoder(), norms)
+    return save_tiny(module, processor, folder, sharpness=sharpness)
+
+
+def chat(turn, picture, end, *, answer="", opening="", after=""):
+    """A chat template: every turn opened and ended alike, its pictures and its text as they come.
+
+    Args:
+        turn: what opens a turn; ROLE stands for its role.
+        picture: what stands for a picture.
+        end: what ends a turn.
+        answer: what opens the answer.
+        opening: what opens the whole.
+        after: what stands behind a text.
+    """
+    return (
+        f"{_said(opening)}{{% for message in messages %}}{_said(turn)}"
+        "{% for part in message['content'] %}{% if part['type'] == 'image' %}"
+        f"{_said(picture)}{{% else %}}{{{{ part['text'] }}}}{_said(after)}{{% endif %}}"
+        f"{{% endfor %}}{_said(end)}{{% endfor %}}"
+        f"{{% if add_generation_prompt %}}{_said(answer)}{{% endif %}}"
+    )
+
+
+def _said(text):
+    """Written as an expression, so that no newline behind a block is lost."""
+    if "{" in text:
+        return text
+    parts = (f"{{{{ {part!r} }}}}" for part in text.split("ROLE"))
+    return "{{ message['role'] }}".join(parts)
+
+
+def plain(model_class):
+    """`load_plain` of a contract, for a class that transformers' own factory does not know."""
+
+    def load_plain(_, folder, attention):
+        return model_class.from_pretrained(
+            folder, attn_implementation=attention, dtype=torch.float32
+        ).eval()
+
+    return load_plain
+
+
+def keep_own_pixels(part, *, fresh=True):
+    """Of a convolution's window only what lies in its own cell; `fresh` draws new weights."""
+    mask = torch.zeros(part.weight.shape[-2:])
+    # Steps of two pad outside the convolution, on the right and below; those in time all around.
+    first = 1 if isinstance(part, torch.nn.Conv3d) else int(part.padding[-1])
+    step = part.stride[-1]
+    mask[first : first + step, first : first + step] = 1
+    if fresh:
+        torch.nn.init.normal_(part.weight)
+        seen = part.in_channels * mask.sum() * part.weight[0, 0].numel() / mask.numel()
+        mask /= seen**0.5
+    part.weight.data *= mask
+
+
+def even_out(module):
+    """Give all taps of a kernel the same weight: random ones move a token's place by chance."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.Conv2d) and part.kernel_size == (3, 3):
+            part.weight.data[:] = part.weight.data.mean((-2, -1), keepdim=True)
