@@ -5,12 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from families import ask, contract, prompted
+import transformers as hf
+from families import ask, contract, opens, prompted
 from PIL import Image
-from transformers import AutoModelForImageTextToText
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
-from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.errors import InputError, PictureError, TokenCountError, UnsupportedModelError
@@ -83,11 +80,11 @@ SIDES = {"height": 336, "width": 336}
 @pytest.mark.parametrize(
     ("images", "expected"),
     [
-        (CLIPImageProcessorPil(size={"shortest_edge": 56}, crop_size=SIZE), "crop"),
-        (CLIPImageProcessorPil(size={"shortest_edge": 336}, crop_size=SIDES), "crop"),
-        (LlavaImageProcessorPil(do_pad=True, size={"shortest_edge": 56}, crop_size=SIZE), "pad"),
-        (SiglipImageProcessorPil(size=SIZE), "squash"),
-        (SiglipImageProcessorPil(size={"height": 40, "width": 90}), "squash"),
+        (hf.CLIPImageProcessorPil(size={"shortest_edge": 56}, crop_size=SIZE), "crop"),
+        (hf.CLIPImageProcessorPil(size={"shortest_edge": 336}, crop_size=SIDES), "crop"),
+        (hf.LlavaImageProcessorPil(do_pad=True, size={"shortest_edge": 56}, crop_size=SIZE), "pad"),
+        (hf.SiglipImageProcessorPil(size=SIZE), "squash"),
+        (hf.SiglipImageProcessorPil(size={"height": 40, "width": 90}), "squash"),
         (Laying(fitted), "pad"),
         (Laying(lambda image: fitted(image, at=(0, 0))), "pad_end"),
     ],
@@ -100,11 +97,11 @@ def test_geometry_is_measured(images, expected):
     "images",
     [
         # Enlarged first, and the middle cut out of that: more is lost than by a centre crop.
-        CLIPImageProcessorPil(size={"shortest_edge": 80}, crop_size=SIZE),
-        CLIPImageProcessorPil(size={"shortest_edge": 340}, crop_size=SIDES),
-        CLIPImageProcessorPil(size={"shortest_edge": 400}, crop_size=SIZE),
+        hf.CLIPImageProcessorPil(size={"shortest_edge": 80}, crop_size=SIZE),
+        hf.CLIPImageProcessorPil(size={"shortest_edge": 340}, crop_size=SIDES),
+        hf.CLIPImageProcessorPil(size={"shortest_edge": 400}, crop_size=SIZE),
         # A border around what was squashed, and canvases that are no square.
-        CLIPImageProcessorPil(size={"height": 50, "width": 50}, crop_size=SIZE),
+        hf.CLIPImageProcessorPil(size={"height": 50, "width": 50}, crop_size=SIZE),
         Laying(lambda image: fitted(image, canvas=(90, 40))),
         Laying(lambda image: fitted(image, canvas=(90, 40), at=(0, 0))),
         Laying(rotated),
@@ -119,7 +116,7 @@ def test_a_geometry_that_is_none_of_the_usual_is_refused(images):
 @pytest.mark.parametrize(
     "images",
     [
-        SiglipImageProcessorPil(do_resize=False),
+        hf.SiglipImageProcessorPil(do_resize=False),
         Laying(lambda image: image.resize([max(8, side // 8 * 8) for side in image.size])),
     ],
 )
@@ -137,7 +134,7 @@ def test_sizes_are_looked_at_when_they_are_met(tmp_path, monkeypatch):
     processor = opened.model.processor
     processor.image_processor = Strips(processor.image_processor)
     opened = open_adapter(
-        AutoAdapter(), "", module=AutoModelForImageTextToText.from_pretrained(folder),
+        AutoAdapter(), "", module=hf.AutoModelForImageTextToText.from_pretrained(folder),
         processor=processor,
     )  # fmt: skip
     asked = [Expression(0, "it")]
@@ -201,7 +198,7 @@ def test_tiles_whose_tokens_make_a_square_are_refused(tmp_path):
 
 
 def test_another_number_of_tokens_than_before_is_refused(tmp_path):
-    opened = open_adapter(AutoAdapter(), str(tiny_llava(tmp_path / "tiny")))
+    opened = opens(AutoAdapter, tiny_llava(tmp_path / "tiny"))
     inputs = ask(opened)
     ids = inputs.tensors["input_ids"].clone()
     ids[0, :36] = ids[0, -1]
@@ -224,7 +221,7 @@ def test_what_a_model_raises_is_one_line(tmp_path, monkeypatch):
 
 
 def test_what_was_measured_and_assumed_is_said(tmp_path):
-    opened = open_adapter(AutoAdapter(), str(tiny_llava(tmp_path / "tiny")))
+    opened = opens(AutoAdapter, tiny_llava(tmp_path / "tiny"))
     said = " ".join(opened.model.statements)
     assert "cut to a square around its centre" in said
     assert "(measured)" in said
@@ -250,12 +247,12 @@ def test_tiles_are_refused(tmp_path):
     """InternVL's processor makes several pictures out of one."""
     folder = tiny_internvl(tmp_path / "tiny")
     with pytest.raises(UnsupportedModelError, match="7 pictures out of one"):
-        open_adapter(AutoAdapter(), str(folder))
+        opens(AutoAdapter, folder)
 
 
 def test_token_counts_that_form_no_square_are_refused_and_may_be_declared(tmp_path):
     folder = str(tiny_llava(tmp_path / "tiny"))
-    plain = AutoModelForImageTextToText.from_pretrained(folder)
+    plain = hf.AutoModelForImageTextToText.from_pretrained(folder)
     opened = open_adapter(AutoAdapter(), folder)
     inputs = ask(opened)
     short = AutoAdapter()
@@ -289,4 +286,4 @@ def test_a_model_type_without_a_processor_is_refused(tmp_path):
     config = (folder / "config.json").read_text().replace('"llava"', '"llama"')
     (folder / "config.json").write_text(config)
     with pytest.raises(UnsupportedModelError, match="no processor for models of type 'llama'"):
-        open_adapter(AutoAdapter(), str(folder))
+        opens(AutoAdapter, folder)

@@ -1,14 +1,12 @@
 """Aya Vision passes the public contract: named tiles, and layers that see a window."""
 
 import pytest
-import torch
 import transformers as hf
-from families import TOWER, chat, checkpoint, contract, fields, prompted, sees_a_window, views
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from building import TOWER, chat, fields, save
+from families import checkpoint, contract, opens, prompted, sees_a_window, views
 
 from vg_engine.model_adapters.families.aya_vision import AyaVisionAdapter
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import byte_tokenizer, text_sizes
 
 # Shorter than most sequences here, so that three of four layers do not see the first tiles.
 WINDOW = 40
@@ -50,7 +48,7 @@ def tiny(folder, *, image_size=112, most=4, layers=4):
         extra_special_tokens=special[4:],
         padding_side="left",
     )
-    images = GotOcr2ImageProcessorPil(
+    images = hf.GotOcr2ImageProcessorPil(
         size={"height": image_size, "width": image_size}, max_patches=most
     )
     processor = hf.AyaVisionProcessor(
@@ -69,10 +67,7 @@ def tiny(folder, *, image_size=112, most=4, layers=4):
         downsample_factor=2,
         image_token_index=tokenizer.convert_tokens_to_ids("<|IMG_PATCH|>"),
     )
-    torch.manual_seed(0)
-    return save_tiny(
-        hf.AyaVisionForConditionalGeneration(config), processor, folder, sharpness=10.0
-    )
+    return save(hf.AyaVisionForConditionalGeneration, config, processor, folder, sharpness=10.0)
 
 
 class TestAyaVision(contract(AyaVisionAdapter, GOLDEN, tiny)):
@@ -87,7 +82,7 @@ real_tiles = checkpoint(tiny, image_size=364, most=12, layers=1)
 
 
 def test_a_photograph_has_thirteen_by_thirteen_cells_a_tile(real_tiles):
-    opened = open_adapter(AyaVisionAdapter(), str(real_tiles))
+    opened = opens(AyaVisionAdapter, real_tiles)
     found = views(opened, (640, 480))
     names = [f"tile {row},{col}" for row in range(3) for col in range(4)]
     assert [view.name for view in found] == [*names, "thumbnail"]
@@ -103,7 +98,7 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
     """
 
     def rewrite(folder):
-        images = GotOcr2ImageProcessorPil(size={"height": 364, "width": 364}).to_dict()
+        images = hf.GotOcr2ImageProcessorPil(size={"height": 364, "width": 364}).to_dict()
         published(
             folder,
             images | {"image_processor_type": "GotOcr2ImageProcessorFast", "crop_to_patches": True},

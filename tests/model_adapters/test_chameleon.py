@@ -2,16 +2,15 @@
 
 import pytest
 import torch
-from families import ask, chat, contract, fields, keep_own_pixels, prompted, scale, shows
-from transformers import ChameleonConfig, ChameleonForConditionalGeneration, ChameleonProcessor
-from transformers.models.chameleon.image_processing_pil_chameleon import ChameleonImageProcessorPil
+import transformers as hf
+from building import chat, fields, keep_own_pixels, save
+from families import VICUNA, ask, contract, opens, prompted, shows
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.picture import Picture
 from vg_engine.model_adapters.families.chameleon import ChameleonAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import noise, open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing import noise
+from vg_engine.testing.tiny import byte_tokenizer, text_sizes
 
 CODES = 256
 # The family ships no template: this one is for the contract alone.
@@ -32,15 +31,15 @@ def tiny_chameleon(folder, *, side=64, steps: tuple[int, ...] = (1, 1, 1, 1), la
             extra_special_tokens=["<image>"] padding_side=left"""),
     )
     tokenizer.chat_template = CHAT
-    images = ChameleonImageProcessorPil(
+    images = hf.ChameleonImageProcessorPil(
         size={"shortest_edge": side}, crop_size={"height": side, "width": side}
     )
     tokens = (side // 2 ** (len(steps) - 1)) ** 2
-    processor = ChameleonProcessor(images, tokenizer, image_seq_length=tokens)
+    processor = hf.ChameleonProcessor(images, tokenizer, image_seq_length=tokens)
     # A code's digits are spelt with letters: IMGIMGBCZ is code 12.
     spelt = ["".join(chr(ord("A") + int(digit)) for digit in str(code)) for code in range(CODES)]
     codes = {f"IMGIMG{word}Z": len(tokenizer) + code for code, word in enumerate(spelt)}
-    config = ChameleonConfig(
+    config = hf.ChameleonConfig(
         **{**text_sizes(tokenizer, layers=layers), "vocab_size": len(tokenizer) + CODES},
         vocabulary_map={"<image>": tokenizer.convert_tokens_to_ids("<image>"), **codes},
         vq_config={
@@ -50,11 +49,8 @@ def tiny_chameleon(folder, *, side=64, steps: tuple[int, ...] = (1, 1, 1, 1), la
             "channel_multiplier": list(steps),
         },
     )
-    torch.manual_seed(0)
-    module = ChameleonForConditionalGeneration(config)
     # Queries and keys are normed, so projections cannot sharpen.
-    scale(module.get_decoder(), 2.0, "q_norm.weight", "k_norm.weight")
-    return save_tiny(module, processor, folder)
+    return save(hf.ChameleonForConditionalGeneration, config, processor, folder, norms=2.0)
 
 
 class TestChameleon(
@@ -128,7 +124,7 @@ def first_layer_input(opened, inputs) -> torch.Tensor:
 def real_size(tmp_path_factory):
     folder = tmp_path_factory.mktemp("chameleon") / "512"
     tiny_chameleon(folder, side=512, steps=(1, 1, 1, 1, 1), layers=2)
-    opened = open_adapter(ChameleonAdapter(), str(folder))
+    opened = opens(ChameleonAdapter, folder)
     yield opened
     opened.model.close()
 

@@ -1,15 +1,11 @@
 """Cohere's Compass passes the public contract: features of several tower layers, windows."""
 
-import torch
 import transformers as hf
-from families import FIND, contract, fields, loaded, prompted, shows
-from transformers.models.cohere_compass.image_processing_pil_cohere_compass import (
-    CohereCompassImageProcessorPil,
-)
+from building import fields, save
+from families import FIND, VICUNA, contract, loaded, prompted, shows
 
 from vg_engine.model_adapters.families.cohere_compass import CohereCompassAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor
 
 STOP, STOP_NEWLINE = 13, 256
@@ -47,11 +43,10 @@ KINDS = ["sliding_attention", "full_attention", "sliding_attention", "full_atten
 def tiny_compass(folder, tokens=(1, 48)):
     """32 pixels per token; windows of 24 tokens, and full layers without positions."""
     roles = [f"<|{role}_TOKEN|>" for role in ROLES.values()]
-    tokenizer = byte_tokenizer(
-        ["<PAD>", "<BOS_TOKEN>", TURN, END, *roles, *NAMED.values()],
+    tokenizer = vocabulary(
+        f"pad=<PAD> bos=<BOS_TOKEN> {TURN} eos={END}",
+        [*roles, *NAMED.values()],
         merges=((".", "Ċ"),),
-        **fields("pad_token=<PAD> bos_token=<BOS_TOKEN> padding_side=left"),
-        eos_token=END,
         extra_special_tokens=[TURN, *roles, *NAMED.values()],
     )
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}
@@ -66,16 +61,15 @@ def tiny_compass(folder, tokens=(1, 48)):
                 out_hidden_size=64 num_position_embeddings=64 deepstack_visual_indexes=[0,1]"""),
         **{f"{n}_token_id": tokenizer.convert_tokens_to_ids(token) for n, token in NAMED.items()},
     )
-    torch.manual_seed(0)
     processor = qwen_processor(
         hf.CohereCompassProcessor,
         tokenizer,
         chat=CHAT,
         patch_size=16,
         tokens=tokens,
-        image_class=CohereCompassImageProcessorPil,
+        image_class=hf.CohereCompassImageProcessorPil,
     )
-    return save_tiny(hf.CohereCompassForConditionalGeneration(config), processor, folder)
+    return save(hf.CohereCompassForConditionalGeneration, config, processor, folder)
 
 
 TestCohereCompass = contract(

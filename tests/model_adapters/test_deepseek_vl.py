@@ -6,19 +6,14 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from families import TOWER, ask, contract, even_out, fields, prompted, refuses, shows
-from transformers.models.deepseek_vl.image_processing_pil_deepseek_vl import (
-    DeepseekVLImageProcessorPil,
-)
-from transformers.models.deepseek_vl_hybrid.image_processing_pil_deepseek_vl_hybrid import (
-    DeepseekVLHybridImageProcessorPil,
-)
+from building import TOWER, even_out, fields
+from families import ask, contract, opens, prompted, refuses, shows
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.model_adapters.families.deepseek_vl import DeepseekVLAdapter
 from vg_engine.model_adapters.families.deepseek_vl_hybrid import DeepseekVLHybridAdapter
-from vg_engine.testing import noise, open_adapter
+from vg_engine.testing import noise
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 IMAGE, END = "<image_placeholder>", "<｜end▁of▁sentence｜>"
@@ -71,7 +66,7 @@ def parts(side: int, layers: int) -> tuple[Any, dict[str, Any]]:
 def tiny(folder, *, side=SIDE, layers=4):
     """A tiny DeepSeek-VL; 384 pixels make the real 24 x 24 cells."""
     tokenizer, shared = parts(side, layers)
-    images = DeepseekVLImageProcessorPil(size={"height": side, "width": side})
+    images = hf.DeepseekVLImageProcessorPil(size={"height": side, "width": side})
     made: Any = hf.DeepseekVLProcessor
     length = (side // 16) ** 2
     processor = made(images, tokenizer, chat_template=CHAT, num_image_tokens=length)
@@ -84,7 +79,7 @@ def tiny(folder, *, side=SIDE, layers=4):
 def tiny_hybrid(folder, *, side=SIDE, large=256, layers=4):
     """A tiny hybrid; 384 and 1024 pixels are the real sizes."""
     tokenizer, shared = parts(side, layers)
-    images = DeepseekVLHybridImageProcessorPil(
+    images = hf.DeepseekVLHybridImageProcessorPil(
         size={"height": side, "width": side}, high_res_size={"height": large, "width": large}
     )
     made: Any = hf.DeepseekVLHybridProcessor
@@ -136,7 +131,7 @@ class TestHybrid(contract(DeepseekVLHybridAdapter, GOLDEN, tiny_hybrid)):
 
 
 def test_a_photograph_lies_in_the_middle_of_a_square(tmp_path):
-    opened = open_adapter(DeepseekVLAdapter(), str(tiny(tmp_path / "m", side=384, layers=1)))
+    opened = opens(DeepseekVLAdapter, tiny(tmp_path / "m", side=384, layers=1))
     shows(opened, (640, 480), (24, 24), (0.0, -80.0, 640.0, 560.0))
     # 401 / 640 of 384 pixels are rounded to 241; 71 of the 143 pixels of border are above.
     assert view(opened, (640, 401)).extent[1] == pytest.approx(-71 * 401 / 241)
@@ -144,7 +139,7 @@ def test_a_photograph_lies_in_the_middle_of_a_square(tmp_path):
 
 def test_the_larger_size_rounds_for_both(tmp_path):
     folder = tiny_hybrid(tmp_path / "m", side=384, large=1024, layers=1)
-    opened = open_adapter(DeepseekVLHybridAdapter(), str(folder))
+    opened = opens(DeepseekVLHybridAdapter, folder)
     found = view(opened, (640, 401))
     assert found.shape == (24, 24)
     # 642 of 1024 pixels, behind 191 of border.
@@ -155,7 +150,7 @@ def test_the_larger_size_rounds_for_both(tmp_path):
     ("adapter", "build"), [(DeepseekVLAdapter, tiny), (DeepseekVLHybridAdapter, tiny_hybrid)]
 )
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path, adapter, build):
-    opened = open_adapter(adapter(), str(build(tmp_path / "m", layers=1)))
+    opened = opens(adapter, build(tmp_path / "m", layers=1))
     refuses(opened, "num_image_tokens", 35, (36, 35))
 
 
@@ -180,7 +175,7 @@ def test_published_files_give_the_same_rows(tmp_path, published, adapter, name, 
     """The folder's config says nothing of the head: transformers would tie it."""
 
     def rows():
-        opened = open_adapter(adapter(), str(folder))
+        opened = opens(adapter, folder)
         inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")], Prompt("chat"))
         return opened.rows(inputs)[0]
 

@@ -2,12 +2,11 @@
 
 import torch
 import transformers as hf
-from families import TOWER, ask, chat, contract, fields, prompted, scale
+from building import TOWER, chat, fields, scale
+from families import VICUNA, ask, contract, opens, prompted
 
 from vg_engine.model_adapters.families.dots3_note import Dots3NoteAdapter
 from vg_engine.model_adapters.shared.capture import OVER_FUSED, OVER_PLAIN
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor
 
@@ -79,7 +78,7 @@ TestDots3Note = contract(
 
 
 def test_a_row_has_as_many_keys_as_the_indexer_chose(tmp_path):
-    opened = open_adapter(Dots3NoteAdapter(), str(tiny_dots3_note(tmp_path / "tiny")))
+    opened = opens(Dots3NoteAdapter, tiny_dots3_note(tmp_path / "tiny"))
     inputs = ask(opened, (120, 90))
     rows = opened.rows(inputs)[0]
     assert sorted({head.layer for head in opened.model.all_heads}) == [0, 1]
@@ -93,7 +92,7 @@ def test_the_choice_holds_without_sdpa(tmp_path, monkeypatch):
     found = []
     for supported, over in ((True, OVER_FUSED), (False, OVER_PLAIN)):
         monkeypatch.setattr(hf.Dots3NotePreTrainedModel, "_supports_sdpa", supported)
-        opened = open_adapter(Dots3NoteAdapter(), str(folder))
+        opened = opens(Dots3NoteAdapter, folder)
         assert opened.model.module.get_decoder().config._attn_implementation == over
         found.append(opened.rows(ask(opened, (120, 90)))[0])
         opened.model.close()

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import ask, contract, fields, keep_own_pixels, prompted
-from transformers import Emu3Config, Emu3ForConditionalGeneration, Emu3ImageProcessor, Emu3Processor
+import transformers as hf
+from building import fields, keep_own_pixels, vocabulary
+from families import VICUNA, ask, contract, opens, prompted
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.emu3 import Emu3Adapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import noise, open_adapter, paint
-from vg_engine.testing.tiny import LLAVA_CHAT, byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing import noise, paint
+from vg_engine.testing.tiny import LLAVA_CHAT, save_tiny, text_sizes
 
 CODES = 256
 NAMED = {
@@ -36,18 +36,15 @@ GOLDEN = (
 
 def tiny_emu3(folder, *, least=48, most=80, reads=16384):
     """A tiny checkpoint; `least` and `most` are sides of squares, in pixels."""
-    tokenizer = byte_tokenizer(
-        ["<|endoftext|>", "<|extra_203|>", "<|extra_204|>", "<|extra_200|>", *NAMED.values()],
-        **fields("pad_token=<|endoftext|> bos_token=<|extra_203|> eos_token=<|extra_204|>"),
-        extra_special_tokens=NAMED,
-        padding_side="left",
+    tokenizer = vocabulary(
+        "pad=<|endoftext|> bos=<|extra_203|> eos=<|extra_204|> <|extra_200|>", NAMED
     )
-    images = Emu3ImageProcessor(min_pixels=least**2, max_pixels=most**2)
-    processor = Emu3Processor(images, tokenizer, chat_template=LLAVA_CHAT)
+    images = hf.Emu3ImageProcessor(min_pixels=least**2, max_pixels=most**2)
+    processor = hf.Emu3Processor(images, tokenizer, chat_template=LLAVA_CHAT)
     known = ("<image>", "<|extra_200|>")
     codes = {f"<|visual token {code:06d}|>": len(tokenizer) + code for code in range(CODES)}
     text = {**text_sizes(tokenizer), "vocab_size": len(tokenizer) + CODES}
-    config = Emu3Config(
+    config = hf.Emu3Config(
         text_config={**text, "max_position_embeddings": reads},
         vq_config={
             "codebook_size": CODES,
@@ -60,7 +57,7 @@ def tiny_emu3(folder, *, least=48, most=80, reads=16384):
         },
     )
     torch.manual_seed(0)
-    module = Emu3ForConditionalGeneration(config)
+    module = hf.Emu3ForConditionalGeneration(config)
     use_codes(module.model.vqmodel, torch.rand(4, 3, 80, 80) * 4 - 2)
     return save_tiny(module, processor, folder)
 
@@ -73,7 +70,7 @@ def use_codes(tower, pixels: torch.Tensor):
         tower.quantize.embedding.weight.copy_(found[torch.randperm(len(found))[:CODES]])
 
 
-class Alone(Emu3ForConditionalGeneration):
+class Alone(hf.Emu3ForConditionalGeneration):
     """As transformers runs one picture: the canvas of another is no business of its codes."""
 
     def forward(self, **tensors: Any):
@@ -99,7 +96,7 @@ class TestEmu3(contract(Emu3Adapter, GOLDEN, tiny_emu3)):
     strips = False  # a code changes only if much of its cell does
 
     def load_plain(self, folder, attention: str):
-        kind = Alone if attention == "eager" else Emu3ForConditionalGeneration
+        kind = Alone if attention == "eager" else hf.Emu3ForConditionalGeneration
         return kind.from_pretrained(
             folder, attn_implementation=attention, dtype=torch.float32
         ).eval()
@@ -136,7 +133,7 @@ def _embed_codes_as_they_are(module):
 
 
 def test_rows_end_in_a_token_of_their_own(tmp_path):
-    opened = open_adapter(Emu3Adapter(), str(tiny_emu3(tmp_path / "tiny", least=512, most=1024)))
+    opened = opens(Emu3Adapter, tiny_emu3(tmp_path / "tiny", least=512, most=1024))
     inputs = ask(opened, (640, 480))
     ((view,),) = opened.views(inputs)
     assert view.shape == (60, 80)
@@ -152,7 +149,7 @@ def test_rows_end_in_a_token_of_their_own(tmp_path):
 
 def test_a_picture_becomes_no_more_tokens_than_the_model_reads(tmp_path):
     folder = tiny_emu3(tmp_path / "tiny", least=512, most=1024, reads=9216)
-    opened = open_adapter(Emu3Adapter(), str(folder))
+    opened = opens(Emu3Adapter, folder)
     assert opened.model.statements == ("Pictures are shown with at most 524288 pixels.",)
     inputs = ask(opened, (2000, 1500))
     assert inputs.tensors["input_ids"].shape[1] < 9216

@@ -1,22 +1,14 @@
 """ERNIE-4.5-VL and PaddleOCR-VL pass the public contract: merged patches, ERNIE decoders."""
 
 import pytest
-import torch
 import transformers as hf
-from families import TOWER, ask, contract, fields, prompted, shows, views
-from transformers.models.ernie4_5_vl_moe.image_processing_pil_ernie4_5_vl_moe import (
-    Ernie4_5_VLMoeImageProcessorPil,
-)
-from transformers.models.paddleocr_vl.image_processing_pil_paddleocr_vl import (
-    PaddleOCRVLImageProcessorPil,
-)
+from building import TOWER, fields, save
+from families import VICUNA, ask, contract, opens, prompted, shows, views
 
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.ernie4_5_vl import ErnieVLAdapter
 from vg_engine.model_adapters.families.paddleocr_vl import PaddleOCRVLAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor
 
 # transformers' own processor hands PyTorch's tensors to numpy in a way that numpy 2 warns of.
@@ -72,13 +64,10 @@ def goldens(picture, answer, of_system):
 
 
 def tokenizer():
-    return byte_tokenizer(
-        [UNKNOWN, "<s>", "</s>", OPEN, *NAMED.values()],
+    return vocabulary(
+        f"pad=unk={UNKNOWN} bos=<s> eos=</s> cls={OPEN}",
+        NAMED,
         merges=((".", "Ċ"),),
-        **fields("bos_token=<s> eos_token=</s> padding_side=left"),
-        pad_token=UNKNOWN,
-        unk_token=UNKNOWN,
-        cls_token=OPEN,
         extra_special_tokens={f"{name}_token": token for name, token in NAMED.items()},
     )
 
@@ -105,15 +94,14 @@ def tiny_ernie(folder, tokens=(1, 48)):
         vision_config={"depth": 2, "hidden_size": 32, "num_heads": 4, "intermediate_size": 64},
         **{f"{n}_token_id": letters.convert_tokens_to_ids(token) for n, token in NAMED.items()},
     )
-    torch.manual_seed(0)
     processor = qwen_processor(
         _ErnieProcessor,
         letters,
         chat=ERNIE_CHAT,
         tokens=tokens,
-        image_class=Ernie4_5_VLMoeImageProcessorPil,
+        image_class=hf.Ernie4_5_VLMoeImageProcessorPil,
     )
-    return save_tiny(hf.Ernie4_5_VLMoeForConditionalGeneration(config), processor, folder)
+    return save(hf.Ernie4_5_VLMoeForConditionalGeneration, config, processor, folder)
 
 
 def tiny_paddle(folder, tokens=(1, 48)):
@@ -128,15 +116,14 @@ def tiny_paddle(folder, tokens=(1, 48)):
         vision_start_token_id=letters.image_start_token_id,
         vision_end_token_id=letters.image_end_token_id,
     )
-    torch.manual_seed(0)
     processor = qwen_processor(
         hf.PaddleOCRVLProcessor,
         letters,
         chat=PADDLE_CHAT,
         tokens=tokens,
-        image_class=PaddleOCRVLImageProcessorPil,
+        image_class=hf.PaddleOCRVLImageProcessorPil,
     )
-    return save_tiny(hf.PaddleOCRVLForConditionalGeneration(config), processor, folder)
+    return save(hf.PaddleOCRVLForConditionalGeneration, config, processor, folder)
 
 
 TestErnieVL = contract(ErnieVLAdapter, goldens(f"Picture 1:{PICTURE}", THOUGHT, None), tiny_ernie)
@@ -161,7 +148,7 @@ TestPaddleOCRVL = contract(
     ],
 )
 def test_real_limits_make_the_known_number_of_tokens(tmp_path, adapter, build, tokens, small):
-    opened = open_adapter(adapter(), str(build(tmp_path / "real", tokens)))
+    opened = opens(adapter, build(tmp_path / "real", tokens))
     shows(opened, (640, 480), (17, 23), (0.0, 0.0, 640.0, 480.0))
     assert views(opened, (40, 56))[0].shape == small
     inputs = ask(opened, (280, 280))

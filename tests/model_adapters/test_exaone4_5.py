@@ -1,13 +1,12 @@
 """EXAONE 4.5 passes the public contract: sliding windows, layers without positions."""
 
-import torch
-from families import FIND, ask, chat, contract, fields, loaded, prompted
-from transformers import Exaone4_5_Config, Exaone4_5_ForConditionalGeneration, Exaone4_5_Processor
+import transformers as hf
+from building import chat, fields, save
+from families import FIND, VICUNA, ask, contract, loaded, prompted
 
 from vg_engine.model_adapters.families.exaone4_5 import Exaone45Adapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import qwen_processor, sharpen_norms
+from vg_engine.testing.tiny import text_sizes
+from vg_engine.testing.tiny_qwen import qwen_processor
 
 STOP, STOP_NEWLINE, END = 13, 256, 258
 NAMED = ["<|endofturn|>", "<|system|>", "<|user|>", "<|assistant|>", "<vision>", "</vision>"]
@@ -35,15 +34,8 @@ GOLDEN = (
 def tiny_exaone(folder, tokens=(1, 48), window=24):
     """28 pixels per token; three layers see a window, the fourth sees all and no positions."""
     pads = ["<|image_pad|>", "<|video_pad|>"]
-    tokenizer = byte_tokenizer(
-        ["[PAD]", *NAMED, *pads],
-        merges=((".", "Ċ"),),
-        pad_token="[PAD]",
-        eos_token=NAMED[0],
-        extra_special_tokens=[*NAMED, *pads],
-        padding_side="left",
-    )
-    config = Exaone4_5_Config(
+    tokenizer = vocabulary("pad=[PAD]", [*NAMED, *pads], merges=((".", "Ċ"),), eos_token=NAMED[0])
+    config = hf.Exaone4_5_Config(
         text_config={
             **text_sizes(tokenizer),
             "model_type": "exaone4",
@@ -56,11 +48,8 @@ def tiny_exaone(folder, tokens=(1, 48), window=24):
         image_token_id=tokenizer.convert_tokens_to_ids(pads[0]),
         video_token_id=tokenizer.convert_tokens_to_ids(pads[1]),
     )
-    torch.manual_seed(0)
-    module = Exaone4_5_ForConditionalGeneration(config)
-    sharpen_norms(module.get_decoder(), 1.7)
-    processor = qwen_processor(Exaone4_5_Processor, tokenizer, chat=CHAT, tokens=tokens)
-    return save_tiny(module, processor, folder)
+    processor = qwen_processor(hf.Exaone4_5_Processor, tokenizer, chat=CHAT, tokens=tokens)
+    return save(hf.Exaone4_5_ForConditionalGeneration, config, processor, folder, norms=1.7)
 
 
 TestExaone45 = contract(

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from families import ask, chat, contract, fields, keep_own_pixels, plain
+from building import chat, fields, keep_own_pixels, plain, save
+from families import ask, contract, opens
 from tokenizers import processors
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.model_adapters.families.florence2 import Florence2Adapter
-from vg_engine.testing import Golden, open_adapter, paint
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing import Golden, paint
+from vg_engine.testing.tiny import byte_tokenizer, text_sizes
 
 # The family ships no template: this one is for the contract alone.
 CHAT = chat("", "<image>", "")
@@ -53,7 +53,7 @@ def tiny_florence2(folder, *, side=192, layers=4):
         ("</s>", tokenizer.eos_token_id), ("<s>", tokenizer.bos_token_id)
     )
     tokenizer.chat_template = CHAT
-    images = CLIPImageProcessorPil(size={"height": side, "width": side}, do_center_crop=False)
+    images = hf.CLIPImageProcessorPil(size={"height": side, "width": side}, do_center_crop=False)
     images.image_seq_length = 1 + (side // 32) ** 2
     processor = hf.Florence2Processor(images, tokenizer)
     sizes = text_sizes(tokenizer)
@@ -70,9 +70,7 @@ def tiny_florence2(folder, *, side=192, layers=4):
                 num_groups=[2,2,2,2] window_size=6 projection_dim=64 initializer_range=0.2"""),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
     )
-    torch.manual_seed(0)
-    module = hf.Florence2ForConditionalGeneration(config)
-    return save_tiny(module, processor, folder)
+    return save(hf.Florence2ForConditionalGeneration, config, processor, folder)
 
 
 class TestFlorence2(
@@ -94,7 +92,7 @@ class TestFlorence2(
 @pytest.fixture(scope="module")
 def real_size(tmp_path_factory):
     folder = tmp_path_factory.mktemp("florence2") / "768"
-    opened = open_adapter(Florence2Adapter(), str(tiny_florence2(folder, side=768, layers=2)))
+    opened = opens(Florence2Adapter, tiny_florence2(folder, side=768, layers=2))
     yield opened
     opened.model.close()
 

@@ -2,16 +2,16 @@
 
 import pytest
 import torch
-from families import ask, chat, contract, fields, scale
+import transformers as hf
+from building import chat, fields, scale, vocabulary
+from families import ask, contract, opens
 from tokenizers import normalizers
-from transformers import FuyuConfig, FuyuForCausalLM, FuyuProcessor
-from transformers.models.fuyu.image_processing_pil_fuyu import FuyuImageProcessorPil
 
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.fuyu import FuyuAdapter
-from vg_engine.testing import Golden, open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing import Golden
+from vg_engine.testing.tiny import save_tiny, text_sizes
 
 # The family ships no template: this one is for the contract alone.
 CHAT = chat("", "|SPEAKER|", "")
@@ -42,19 +42,18 @@ def tiny_fuyu(folder, *, widest=196, highest=112, patch=14):
     """A tiny checkpoint; sizes in pixels."""
     named = ("|SPEAKER|", "|NEWLINE|", "<s>", "<0x04>")
     # Its control words are pieces of the vocabulary, and a blank goes in front of every text.
-    tokenizer = byte_tokenizer(
-        ["|ENDOFTEXT|"],
+    tokenizer = vocabulary(
+        "|ENDOFTEXT|",
         merges=[(name[:end], name[end]) for name in named for end in range(1, len(name))],
-        padding_side="left",
     )
     tokenizer.backend_tokenizer.normalizer = normalizers.Prepend(" ")
     tokenizer.chat_template = CHAT
-    images = FuyuImageProcessorPil(
+    images = hf.FuyuImageProcessorPil(
         size={"height": highest, "width": widest}, patch_size={"height": patch, "width": patch}
     )
-    processor = FuyuProcessor(images, tokenizer)
+    processor = hf.FuyuProcessor(images, tokenizer)
     sizes = text_sizes(tokenizer)
-    config = FuyuConfig(
+    config = hf.FuyuConfig(
         patch_size=patch,
         image_token_id=tokenizer.convert_tokens_to_ids("|SPEAKER|"),
         text_config={
@@ -66,7 +65,7 @@ def tiny_fuyu(folder, *, widest=196, highest=112, patch=14):
         },
     )
     torch.manual_seed(0)
-    module = FuyuForCausalLM(config)
+    module = hf.FuyuForCausalLM(config)
     # Queries and keys are normed, so projections cannot sharpen.
     scale(module.get_decoder(), 2.0, "q_layernorm.weight", "k_layernorm.weight")
     return save_tiny(module, processor, folder)
@@ -83,7 +82,7 @@ TestFuyu = contract(
 
 def test_a_photograph_is_filled_up_to_whole_patches(tmp_path):
     folder = tiny_fuyu(tmp_path / "tiny", widest=1920, highest=1080, patch=30)
-    opened = open_adapter(FuyuAdapter(), str(folder))
+    opened = opens(FuyuAdapter, folder)
     inputs = ask(opened, (640, 480))
     ((view,),) = opened.views(inputs)
     assert view.shape == (16, 22)

@@ -6,14 +6,12 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import transformers as hf
-from families import TOWER, checkpoint, contract, fields, prompted, shows, views
-from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+from building import TOWER, fields, vocabulary
+from families import VICUNA, checkpoint, contract, opens, prompted, shows, views
 
 from vg_engine.core.errors import InputError, TokenCountError
 from vg_engine.model_adapters.families.gemma3 import Gemma3Adapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny, text_sizes
 
 # What Google's template writes for a question about one picture: a system sentence stands in
 # front of the user's words, and every text is stripped.
@@ -52,14 +50,9 @@ def tiny_gemma3(folder, *, side=112, layers=4, smallest: int | None = 40):
         "boi_token": "<start_of_image>",
         "eoi_token": "<end_of_image>",
     }
-    tokenizer = byte_tokenizer(
-        ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>", *named.values()],
-        **fields("pad_token=<pad> eos_token=<eos> bos_token=<bos>"),
-        extra_special_tokens=named,
-        padding_side="left",
-    )
+    tokenizer = vocabulary("pad=<pad> eos=<eos> bos=<bos> <start_of_turn> <end_of_turn>", named)
     tokens = (side // 28) ** 2
-    images = Gemma3ImageProcessorPil(
+    images = hf.Gemma3ImageProcessorPil(
         size={"height": side, "width": side}, pan_and_scan_min_crop_size=smallest
     )
     processor = hf.Gemma3Processor(images, tokenizer, chat_template=CHAT, image_seq_length=tokens)
@@ -100,13 +93,13 @@ real_size = checkpoint(tiny_gemma3, side=448, layers=2, smallest=None)
 
 
 def test_a_photograph_is_squashed_to_16_by_16_cells(real_size):
-    opened = open_adapter(Gemma3Adapter(), str(real_size))
+    opened = opens(Gemma3Adapter, real_size)
     shows(opened, (640, 480), (16, 16), (0.0, 0.0, 640.0, 480.0))
     assert opened.model.statements == ("Pictures are squashed to a square.",)
 
 
 def test_crops_of_a_long_picture_stand_behind_it(real_size):
-    opened = open_adapter(Gemma3Adapter(), str(real_size), options={"pan_and_scan": True})
+    opened = opens(Gemma3Adapter, real_size, pan_and_scan=True)
     # 1001 pixels in 3 crops: two of 334 pixels, and what is left.
     assert {view.name: view.extent for view in views(opened, (1001, 334))} == {
         "picture": pytest.approx((0.0, 0.0, 1001.0, 334.0)),
@@ -119,11 +112,11 @@ def test_crops_of_a_long_picture_stand_behind_it(real_size):
 
 def test_the_option_is_true_or_false(real_size):
     with pytest.raises(InputError, match="give true or false"):
-        open_adapter(Gemma3Adapter(), str(real_size), options={"pan_and_scan": "yes"})
+        opens(Gemma3Adapter, real_size, pan_and_scan="yes")
 
 
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_size):
-    opened = open_adapter(Gemma3Adapter(), str(real_size))
+    opened = opens(Gemma3Adapter, real_size)
     module = opened.model.module
     module.config.mm_tokens_per_image = 64
     with pytest.raises(TokenCountError, match=r"expected 64 image tokens .* made 256"):

@@ -4,13 +4,12 @@ from typing import Any
 
 import torch
 import transformers as hf
-from families import contract, fields, loaded, prompted, refuses, shows
-from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+from building import fields, vocabulary
+from families import VICUNA, contract, loaded, prompted, refuses, shows
 
 from vg_engine.model_adapters.families.gemma4 import Gemma4Adapter, PicturesAndText
-from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny, text_sizes
 
 # What Google's template writes for a question about one picture, without thinking.
 CHAT = (
@@ -40,13 +39,8 @@ def tiny_gemma4(folder, text: dict[str, Any], *, patch=4, budget=70, layers: int
     """A tiny checkpoint: 3 x 3 patches are pooled to a token."""
     named = fields("""image_token=<|image|> boi_token=<|image> eoi_token=<image|>
             audio_token=<|audio|> boa_token=<|audio> eoa_token=<audio|>""")
-    tokenizer = byte_tokenizer(
-        ["<pad>", "<eos>", "<bos>", "<|turn>", "<turn|>", *named.values()],
-        **fields("pad_token=<pad> eos_token=<eos> bos_token=<bos>"),
-        extra_special_tokens=named,
-        padding_side="left",
-    )
-    images = Gemma4ImageProcessorPil(patch_size=patch, max_soft_tokens=budget)
+    tokenizer = vocabulary("pad=<pad> eos=<eos> bos=<bos> <|turn> <turn|>", named)
+    images = hf.Gemma4ImageProcessorPil(patch_size=patch, max_soft_tokens=budget)
     made: Any = without_video(PicturesAndText)
     processor = made(None, images, tokenizer, None, chat_template=CHAT)
     config = hf.Gemma4Config(

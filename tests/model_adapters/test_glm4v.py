@@ -1,21 +1,18 @@
 """GLM-4.1V, 4.5V, 4.6V and GLM-OCR pass the public contract: limits that count frames."""
 
 import pytest
-import torch
 import transformers as hf
-from families import ask, checkpoint, contract, fields, prompted, shows, views
+from building import fields, save, vocabulary
+from families import VICUNA, ask, checkpoint, contract, opens, prompted, shows, views
 from tokenizers.processors import TemplateProcessing
-from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProcessorPil
-from transformers.models.glm46v.image_processing_pil_glm46v import Glm46VImageProcessorPil
 
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.model_adapters.families.glm4v import Glm4vAdapter
 from vg_engine.model_adapters.families.glm4v_moe import Glm4vMoeAdapter
 from vg_engine.model_adapters.families.glm46v import Glm46VAdapter
 from vg_engine.model_adapters.families.glm_ocr import GlmOcrAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, open_adapter
-from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing import AdapterContract
+from vg_engine.testing.tiny import END_OF_TEXT, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor
 
 # transformers' own processor hands PyTorch's tensors to numpy in a way that numpy 2 warns of.
@@ -58,14 +55,7 @@ VISION = fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4 out_h
 
 def tokenizer():
     turns = ["[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>"]
-    return byte_tokenizer(
-        [END_OF_TEXT, *turns, *NAMED],
-        merges=((".", "Ċ"),),
-        pad_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
-        extra_special_tokens=[*turns, *NAMED],
-        padding_side="left",
-    )
+    return vocabulary(f"pad=eos={END_OF_TEXT}", [*turns, *NAMED], merges=((".", "Ċ"),))
 
 
 def tiny_glm(folder, config_class, model_class, *, tokens=(2, 96), partial=0.5, old=None, **text):
@@ -85,15 +75,14 @@ def tiny_glm(folder, config_class, model_class, *, tokens=(2, 96), partial=0.5, 
         vision_config=dict(VISION),
         **{f"{to}_token_id": letters.convert_tokens_to_ids(name) for name, to in NAMED.items()},
     )
-    torch.manual_seed(0)
     processor = qwen_processor(
         hf.Glm4vProcessor if old else hf.Glm46VProcessor,
         letters,
         chat=CHAT,
         tokens=tokens,
-        image_class=Glm4vImageProcessorPil if old else Glm46VImageProcessorPil,
+        image_class=hf.Glm4vImageProcessorPil if old else hf.Glm46VImageProcessorPil,
     )
-    return save_tiny(model_class(config), processor, folder)
+    return save(model_class, config, processor, folder)
 
 
 TestGlm4v = contract(
@@ -131,11 +120,11 @@ real = checkpoint(tiny_glm, hf.Glm4vConfig, hf.Glm4vForConditionalGeneration, to
 
 
 def test_limits_count_both_frames(real):
-    opened = open_adapter(Glm4vAdapter(), str(real))
+    opened = opens(Glm4vAdapter, real)
     # 15000 tokens' worth of pixels, and each token takes them twice.
     assert opened.model.statements == ("A picture becomes up to 7500 tokens of 28 x 28 pixels.",)
     shows(opened, (640, 480), (17, 23), (0.0, 0.0, 640.0, 480.0))
-    few = open_adapter(Glm4vAdapter(), str(real), options={"max_pixels": 200 * 784})
+    few = opens(Glm4vAdapter, real, max_pixels=200 * 784)
     assert "up to 100 tokens" in few.model.statements[0]
     rows, cols = views(few, (640, 480))[0].shape
     assert 80 < rows * cols <= 100
@@ -148,13 +137,13 @@ def test_the_flash_models_of_a_later_release_bring_its_processor(tmp_path):
         folder, hf.Glm4vConfig, hf.Glm4vForConditionalGeneration, tokens=(16, 15000), old=False
     )
     assert '"Glm46VImageProcessor"' in (folder / "processor_config.json").read_text("utf-8")
-    opened = open_adapter(Glm4vAdapter(), str(folder))
-    assert type(opened.model.processor.image_processor) is Glm46VImageProcessorPil
+    opened = opens(Glm4vAdapter, folder)
+    assert type(opened.model.processor.image_processor) is hf.Glm46VImageProcessorPil
     assert views(opened, (640, 480))[0].shape == (17, 23)
 
 
 def test_a_system_sentence_of_the_chat_form_is_plain_text(real):
-    opened = open_adapter(Glm4vAdapter(), str(real))
+    opened = opens(Glm4vAdapter, real)
     asked = Prompt("chat", system="See.")
     inputs = ask(opened, (64, 64), prompt=asked)
     assert inputs.rendered[0].startswith("[gMASK]<sop><|system|>\nSee.<|user|>")
@@ -162,7 +151,7 @@ def test_a_system_sentence_of_the_chat_form_is_plain_text(real):
 
 def test_opening_tokens_are_never_doubled(real):
     """Also by a tokenizer that would write them itself."""
-    opened = open_adapter(Glm4vAdapter(), str(real))
+    opened = opens(Glm4vAdapter, real)
     opened.model.processor.tokenizer.backend_tokenizer.post_processor = _opening(opened)
     for prompt in (Prompt(), Prompt("chat")):
         inputs = ask(opened, (64, 64), prompt=prompt)

@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from families import ask, chat, contract, fields, loaded, prompted, scale, shows, views
-from transformers import Glm5NextConfig, Glm5NextForConditionalGeneration, Glm5NextProcessor
-from transformers.models.glm5_next.image_processing_pil_glm5_next import Glm5NextImageProcessorPil
+import transformers as hf
+from building import chat, fields, scale
+from families import VICUNA, ask, contract, loaded, prompted, shows, views
 
 from vg_engine.model_adapters.families.glm5_next import Glm5NextAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import END_OF_TEXT, save_tiny, text_sizes
 
 # transformers' own processor hands PyTorch's tensors to numpy in a way that numpy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -49,14 +48,8 @@ KINDS = ["linear_attention", "indexed_attention", "indexed_attention", "linear_a
 
 def tiny_glm5(folder, tokens=(1, 48), topk=64):
     """28 pixels per token; a row sees up to `topk` tokens, and two layers share a selection."""
-    tokenizer = byte_tokenizer(
-        [END_OF_TEXT, *TURNS, *NAMED],
-        pad_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
-        extra_special_tokens=[*TURNS, *NAMED],
-        padding_side="left",
-    )
-    config = Glm5NextConfig(
+    tokenizer = vocabulary(f"pad=eos={END_OF_TEXT}", [*TURNS, *NAMED])
+    config = hf.Glm5NextConfig(
         text_config={
             **text_sizes(tokenizer),
             "num_key_value_heads": 4,
@@ -76,10 +69,10 @@ def tiny_glm5(folder, tokens=(1, 48), topk=64):
         **{f"{to}_token_id": tokenizer.convert_tokens_to_ids(name) for name, to in NAMED.items()},
     )
     torch.manual_seed(0)
-    module = Glm5NextForConditionalGeneration(config)
+    module = hf.Glm5NextForConditionalGeneration(config)
     scale(module.get_decoder(), 400.0, "q_b_proj.weight")
-    images = Glm5NextImageProcessorPil(min_image_tokens=tokens[0], max_image_tokens=tokens[1])
-    processor = without_video(Glm5NextProcessor)(images, tokenizer, chat_template=CHAT)
+    images = hf.Glm5NextImageProcessorPil(min_image_tokens=tokens[0], max_image_tokens=tokens[1])
+    processor = without_video(hf.Glm5NextProcessor)(images, tokenizer, chat_template=CHAT)
     return save_tiny(module, processor, folder)
 
 

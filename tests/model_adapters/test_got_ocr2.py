@@ -5,14 +5,13 @@ from typing import ClassVar
 import pytest
 import torch
 import transformers as hf
-from families import ask, chat, checkpoint, contract, even_out, fields, prompted, shows, views
-from transformers.models.got_ocr2.configuration_got_ocr2 import GotOcr2VisionConfig
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from building import chat, even_out, fields
+from families import ask, checkpoint, contract, opens, prompted, shows, views
 
 from vg_engine.core.errors import ModelError
 from vg_engine.model_adapters.families import got_ocr2
 from vg_engine.model_adapters.families.got_ocr2 import GotOcr2Adapter
-from vg_engine.testing import open_adapter, paint
+from vg_engine.testing import paint
 from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
 
 # Checkpoints have no chat template: this writes the prompt that the processor writes by itself.
@@ -36,11 +35,11 @@ def tiny(folder, *, image_size=256, layers=4, seed=0):
     tokenizer = byte_tokenizer(
         special, pad_token=END_OF_TEXT, extra_special_tokens=special[1:], padding_side="left"
     )
-    images = GotOcr2ImageProcessorPil(size={"height": image_size, "width": image_size})
+    images = hf.GotOcr2ImageProcessorPil(size={"height": image_size, "width": image_size})
     processor = hf.GotOcr2Processor(images, tokenizer, chat_template=CHAT)
     length = (image_size // 64) ** 2
     config = hf.GotOcr2Config(
-        vision_config=GotOcr2VisionConfig(
+        vision_config=hf.GotOcr2VisionConfig(
             **fields("""hidden_size=32 output_channels=16 num_hidden_layers=2
                 num_attention_heads=4"""),
             image_size=image_size,
@@ -87,13 +86,13 @@ real_page = checkpoint(tiny, image_size=1024, layers=1)
 
 
 def test_a_page_has_sixteen_by_sixteen_tokens_before_their_even_places(real_page):
-    opened = open_adapter(GotOcr2Adapter(), str(real_page))
+    opened = opens(GotOcr2Adapter, real_page)
     # 3/8 of a cell of 40 x 30 pixels.
     shows(opened, (640, 480), (16, 16), (-15.0, -11.25, 625.0, 468.75))
 
 
 def test_multi_crop_has_tiles_and_a_thumbnail_last(real_page):
-    opened = open_adapter(GotOcr2Adapter(), str(real_page), options={"max_tiles": 6})
+    opened = opens(GotOcr2Adapter, real_page, max_tiles=6)
     names = [view.name for view in views(opened, (600, 400))]
     assert names == [f"tile {row},{col}" for row in range(2) for col in range(3)] + ["thumbnail"]
 
@@ -103,7 +102,7 @@ def test_an_even_division_of_the_page_would_be_wrong(tmp_path, monkeypatch, shif
     """Where a token lies is not where the sixteenth of the page lies: the probe has teeth."""
     monkeypatch.setattr(got_ocr2, "_SHIFT", shift)
     folder = tiny(tmp_path / "m", image_size=512, layers=1, seed=1)
-    opened = open_adapter(GotOcr2Adapter(), str(folder))
+    opened = opens(GotOcr2Adapter, folder)
     paint.unmix(opened.model.module.base_model.vision_tower)
     even_out(opened.model.module)
     report = paint.probe(opened, paint.embeddings, [(512, 512), (700, 400), (300, 777)])
@@ -113,7 +112,7 @@ def test_an_even_division_of_the_page_would_be_wrong(tmp_path, monkeypatch, shif
 
 
 def test_pages_of_another_size_than_the_tower_takes_are_refused(real_page):
-    opened = open_adapter(GotOcr2Adapter(), str(real_page))
+    opened = opens(GotOcr2Adapter, real_page)
     images = opened.model.processor.image_processor
     images.size = type(images.size)(height=512, width=512)
     inputs = ask(opened)

@@ -2,15 +2,11 @@
 
 import pytest
 import transformers as hf
-from families import ask, chat, checkpoint, contract, fields, prompted, save
-from transformers.models.llava_next.image_processing_pil_llava_next import (
-    LlavaNextImageProcessorPil,
-)
+from building import chat, fields, save, vocabulary
+from families import VICUNA, ask, checkpoint, contract, opens, prompted
 
 from vg_engine.model_adapters.families.granite4_vision import Granite4VisionAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, text_sizes
+from vg_engine.testing.tiny import text_sizes
 
 # From memory.
 CHAT = chat(
@@ -25,14 +21,12 @@ LAYERS = 6
 
 def tiny_granite4(folder, *, tile=112, first=1, layers=LAYERS):
     """Windows of 4 x 4 patches become 2 x 2 cells; the picture enters at layer `first`."""
-    tokenizer = byte_tokenizer(
-        ["<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>", "<image>"],
-        **fields("""pad_token=<|end_of_text|> bos_token=<|end_of_text|>
-            eos_token=<|end_of_text|> extra_special_tokens=["<image>"] padding_side=left"""),
+    tokenizer = vocabulary(
+        "pad=bos=eos=<|end_of_text|> <|start_of_role|> <|end_of_role|>", ["<image>"]
     )
     points = [[rows * tile, cols * tile] for rows, cols in POINTS]
     processor = hf.Granite4VisionProcessor(
-        LlavaNextImageProcessorPil(
+        hf.LlavaNextImageProcessorPil(
             size={"height": tile, "width": tile},
             crop_size={"height": tile, "width": tile},
             image_grid_pinpoints=points,
@@ -83,7 +77,7 @@ real = checkpoint(tiny_granite4, tile=336, first=0)
 
 
 def test_real_sizes(real):
-    opened = open_adapter(Granite4VisionAdapter(), str(real))
+    opened = opens(Granite4VisionAdapter, real)
     inputs = ask(opened, (640, 480))
     image = opened.model.processor.image_token_id
     assert int((inputs.tensors["input_ids"] == image).sum()) == 12 * 12 + 18 * 25
@@ -94,6 +88,6 @@ def test_real_sizes(real):
 
 
 def test_layers_before_the_picture_have_no_map(real, tmp_path):
-    assert open_adapter(Granite4VisionAdapter(), str(real)).model.map_layers is None
-    later = open_adapter(Granite4VisionAdapter(), str(tiny_granite4(tmp_path / "m", first=1)))
+    assert opens(Granite4VisionAdapter, real).model.map_layers is None
+    later = opens(Granite4VisionAdapter, tiny_granite4(tmp_path / "m", first=1))
     assert later.model.map_layers == (1, 2, 3, 4, 5)

@@ -2,17 +2,10 @@
 
 import pytest
 import transformers as hf
-from families import TOWER, checkpoint, contract, prompted, save, views
-from transformers.models.granite_docling.configuration_granite_docling import (
-    GraniteDoclingTextConfig,
-    GraniteDoclingVisionConfig,
-)
-from transformers.models.granite_docling.image_processing_pil_granite_docling import (
-    GraniteDoclingImageProcessorPil,
-)
+from building import TOWER, save
+from families import checkpoint, contract, opens, prompted, views
 
 from vg_engine.model_adapters.families.granite_docling import GraniteDoclingAdapter
-from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, text_sizes
 
 # What Granite-Docling-258M's template writes (rendered from a copy of it).
@@ -46,20 +39,20 @@ def tiny(folder, *, side=128, patch=8, layers=4, **images):
     )
     settings = {"size": {"height": side, "width": side}, "max_patches": 4, **images}
     processor = hf.GraniteDoclingProcessor(
-        GraniteDoclingImageProcessorPil(**settings),
+        hf.GraniteDoclingImageProcessorPil(**settings),
         tokenizer,
         image_seq_len=(side // patch // 4) ** 2,
         chat_template=CHAT,
     )
     config = hf.GraniteDoclingConfig(
-        vision_config=GraniteDoclingVisionConfig(
+        vision_config=hf.GraniteDoclingVisionConfig(
             **{**TOWER, "num_hidden_layers": 3},
             image_size=side,
             patch_size=patch,
             out_hidden_size=64,
             deepstack_visual_indexes=[0, 1],
         ),
-        text_config=GraniteDoclingTextConfig(
+        text_config=hf.GraniteDoclingTextConfig(
             **text_sizes(tokenizer, layers=layers), attention_multiplier=0.25
         ),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
@@ -81,7 +74,7 @@ real_tiles = checkpoint(tiny, side=512, patch=16, layers=1, max_patches=12)
 
 
 def test_a_page_becomes_tiles_of_eight_by_eight_cells(real_tiles):
-    opened = open_adapter(GraniteDoclingAdapter(), str(real_tiles))
+    opened = opens(GraniteDoclingAdapter, real_tiles)
     found = views(opened, (480, 640))
     names = [f"tile {row},{col}" for row in range(4) for col in range(3)]
     assert [view.name for view in found] == [*names, "thumbnail"]
@@ -92,10 +85,10 @@ def test_a_page_becomes_tiles_of_eight_by_eight_cells(real_tiles):
 def test_wide_pages_may_get_more_tiles(tmp_path):
     """The spread rule of the image processor, which needs its own look at the page."""
     spread = {"dense_max_patches": 9, "dense_min_aspect": 1.5}
-    opened = open_adapter(GraniteDoclingAdapter(), str(tiny(tmp_path / "m", layers=1, **spread)))
+    opened = opens(GraniteDoclingAdapter, tiny(tmp_path / "m", layers=1, **spread))
     assert len(views(opened, (800, 400))) > 5 >= len(views(opened, (400, 800)))
 
 
 def test_one_tile_has_no_thumbnail(real_tiles):
-    opened = open_adapter(GraniteDoclingAdapter(), str(real_tiles), options={"max_tiles": 1})
+    opened = opens(GraniteDoclingAdapter, real_tiles, max_tiles=1)
     assert [view.name for view in views(opened, (480, 640))] == ["tile 0,0"]

@@ -5,17 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from families import FIND, TOWER, ask, contract, fields, loaded, prompted, views
-from transformers import HunYuanVLConfig, HunYuanVLForConditionalGeneration, HunYuanVLProcessor
-from transformers.models.hunyuan_vl.image_processing_pil_hunyuan_vl import (
-    HunYuanVLImageProcessorPil,
-)
+import transformers as hf
+from building import TOWER, fields
+from families import FIND, VICUNA, ask, contract, loaded, opens, prompted, views
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.model_adapters.families.hunyuan_vl import HunYuanVLAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import noise, open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing import noise
+from vg_engine.testing.tiny import save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor
 
 STOP, STOP_NEWLINE = 13, 256
@@ -52,16 +49,11 @@ GOLDEN = (
 
 def tiny_hunyuan(folder, tokens=(1, 48)):
     """32 pixels per token and four axes of positions, as HunyuanOCR has them."""
-    tokenizer = byte_tokenizer(
-        [BEGIN, PAD, END_OF_SYSTEM, USER, *NAMED.values()],
-        merges=((".", "Ċ"),),
-        bos_token=BEGIN,
-        pad_token=PAD,
-        extra_special_tokens=dict(NAMED),
-        padding_side="left",
+    tokenizer = vocabulary(
+        f"bos={BEGIN} pad={PAD} {END_OF_SYSTEM} {USER}", NAMED, merges=((".", "Ċ"),)
     )
     rope = {"rope_type": "xdrope", "alpha": 1000.0, "factor": 1.0, "rope_theta": 10000.0}
-    config = HunYuanVLConfig(
+    config = hf.HunYuanVLConfig(
         text_config={
             **text_sizes(tokenizer),
             "head_dim": 16,
@@ -71,18 +63,18 @@ def tiny_hunyuan(folder, tokens=(1, 48)):
         image_token_id=tokenizer.image_token_id,
     )
     torch.manual_seed(0)
-    module = HunYuanVLForConditionalGeneration(config)
+    module = hf.HunYuanVLForConditionalGeneration(config)
     for name, parameter in module.get_decoder().named_parameters():
         # Queries and keys are normed here, so projections cannot sharpen.
         if "query_layernorm" in name or "key_layernorm" in name:
             parameter.data.mul_(2.0)
     processor = qwen_processor(
-        HunYuanVLProcessor,
+        hf.HunYuanVLProcessor,
         tokenizer,
         chat=CHAT,
         patch_size=16,
         tokens=tokens,
-        image_class=HunYuanVLImageProcessorPil,
+        image_class=hf.HunYuanVLImageProcessorPil,
     )
     return save_tiny(module, processor, folder)
 
@@ -162,4 +154,4 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
     folder = tiny_hunyuan(tmp_path / "m", tokens=(256, 4096))
     assert change_of_rows(HunYuanVLAdapter, folder, rewrite, "chat") < 1e-6
     (folder / "processor_config.json").write_text('{"cat_extra_token": false}', encoding="utf-8")
-    assert not open_adapter(HunYuanVLAdapter(), str(folder)).model.processor.cat_extra_token
+    assert not opens(HunYuanVLAdapter, folder).model.processor.cat_extra_token

@@ -2,14 +2,12 @@
 
 import json
 
-import torch
 import transformers as hf
-from families import ask, contract, fields, prompted
+from building import fields, save
+from families import VICUNA, ask, contract, opens, prompted
 
 from vg_engine.model_adapters.families.hyperclovax import HyperCLOVAXAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import save_tiny, text_sizes
+from vg_engine.testing.tiny import text_sizes
 from vg_engine.testing.tiny_qwen import CHAT, qwen_processor, qwen_tokenizer
 
 PICTURE = "<|image_start|><|IMAGE_PAD|><|image_end|>"
@@ -40,9 +38,8 @@ def tiny_hyperclovax(folder, **text):
         image_token_id=image,
         video_token_id=video,
     )
-    torch.manual_seed(0)
     processor = qwen_processor(hf.HyperCLOVAXVisionV2Processor, tokenizer, chat=TEMPLATE)
-    return save_tiny(hf.HyperCLOVAXVisionV2ForConditionalGeneration(config), processor, folder)
+    return save(hf.HyperCLOVAXVisionV2ForConditionalGeneration, config, processor, folder)
 
 
 TestHyperCLOVAX = contract(
@@ -65,5 +62,5 @@ def test_the_old_type_is_told_by_its_parts(tmp_path):
 
 
 def rows(folder):
-    opened = open_adapter(HyperCLOVAXAdapter(), str(folder))
+    opened = opens(HyperCLOVAXAdapter, folder)
     return opened.rows(ask(opened, (120, 90)))[0]

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import transformers as hf
-from families import TOWER, contract, fields, loaded, prompted, refuses, save, views
-from transformers.models.idefics3.configuration_idefics3 import Idefics3VisionConfig
-from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+from building import TOWER, fields, save
+from families import contract, loaded, opens, prompted, refuses, views
 
 from vg_engine.model_adapters.families.idefics3 import Idefics3Adapter
-from vg_engine.testing import Golden, open_adapter
+from vg_engine.testing import Golden
 from vg_engine.testing.tiny import byte_tokenizer, text_sizes
 
 # What transformers' own tests show of the Idefics3-8B template.
@@ -47,7 +46,7 @@ def tiny(folder, *, side=112, across=2, split=True):
         **fields("pad_token=<pad> eos_token=<end_of_utterance> padding_side=left"),
         extra_special_tokens=special[2:],
     )
-    images = Idefics3ImageProcessorPil(
+    images = hf.Idefics3ImageProcessorPil(
         size={"longest_edge": across * side},
         max_image_size={"longest_edge": side},
         do_image_splitting=split,
@@ -56,7 +55,7 @@ def tiny(folder, *, side=112, across=2, split=True):
         images, tokenizer, image_seq_len=(side // 28) ** 2, chat_template=CHAT
     )
     config = hf.Idefics3Config(
-        vision_config=Idefics3VisionConfig(**TOWER, image_size=side, patch_size=14),
+        vision_config=hf.Idefics3VisionConfig(**TOWER, image_size=side, patch_size=14),
         text_config=hf.LlamaConfig(**text_sizes(tokenizer)),
         scale_factor=2,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
@@ -84,7 +83,7 @@ def test_a_photograph_is_enlarged_to_four_tiles_across(opened):
 @pytest.mark.parametrize("resized", [True, False])
 def test_every_shape_has_the_tiles_that_the_processor_makes(tmp_path, resized):
     """Shapes on either side of a further row: the rounding is the image processor's."""
-    opened = open_adapter(Idefics3Adapter(), str(tiny(tmp_path / "m", side=56, across=4)))
+    opened = opens(Idefics3Adapter, tiny(tmp_path / "m", side=56, across=4))
     opened.model.processor.image_processor.do_resize = resized
     generator = np.random.default_rng(0)
     seen = set()
@@ -96,5 +95,5 @@ def test_every_shape_has_the_tiles_that_the_processor_makes(tmp_path, resized):
 
 
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):
-    opened = open_adapter(Idefics3Adapter(), str(tiny(tmp_path / "m", split=False)))
+    opened = opens(Idefics3Adapter, tiny(tmp_path / "m", split=False))
     refuses(opened, "image_seq_len", 15, (16, 15))

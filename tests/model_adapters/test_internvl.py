@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from families import FIND, checkpoint, contract, fields, prompted, views
+from building import fields
+from families import FIND, VICUNA, checkpoint, contract, opens, prompted, views
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.internvl import InternVLAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import noise, open_adapter
+from vg_engine.testing import noise
 from vg_engine.testing.tiny import tiny_internvl
 
 # With ".", newline merged into one token (256), as the tokenizers of large models have it.
@@ -44,7 +44,7 @@ real_tiles = checkpoint(tiny_internvl, image_size=448, max_tiles=12, layers=2, h
 
 
 def test_a_wide_photograph_becomes_tiles_row_by_row_and_a_thumbnail_last(real_tiles):
-    opened = open_adapter(InternVLAdapter(), str(real_tiles))
+    opened = opens(InternVLAdapter, real_tiles)
     found = views(opened, (1200, 800))
     assert [view.name for view in found] == [
         "tile 0,0",
@@ -61,21 +61,21 @@ def test_a_wide_photograph_becomes_tiles_row_by_row_and_a_thumbnail_last(real_ti
 
 
 def test_one_tile_has_no_thumbnail(real_tiles):
-    opened = open_adapter(InternVLAdapter(), str(real_tiles), options={"max_tiles": 1})
+    opened = opens(InternVLAdapter, real_tiles, max_tiles=1)
     assert [view.name for view in views(opened, (1200, 800))] == ["tile 0,0"]
     assert "up to 1 tile" in opened.model.statements[0]
 
 
 def test_wrong_numbers_of_tiles_are_refused(real_tiles):
     with pytest.raises(InputError, match="give a number from 1 on"):
-        open_adapter(InternVLAdapter(), str(real_tiles), options={"max_tiles": 0})
+        opens(InternVLAdapter, real_tiles, max_tiles=0)
 
 
 def test_published_files_give_the_same_rows(tmp_path, published, fast):
     """OpenGVLab/InternVL3-*-hf: its image processor's settings as an issue printed them."""
 
     def rows():
-        opened = open_adapter(InternVLAdapter(), str(folder))
+        opened = opens(InternVLAdapter, folder)
         inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")], Prompt("chat"))
         assert len(opened.views(inputs)[0]) == 4 * 3 + 1
         return opened.rows(inputs)[0]

@@ -4,11 +4,11 @@ from typing import Any
 
 import torch
 import transformers as hf
-from families import contract, prompted, sees_a_window
+from families import contract, opens, prompted, sees_a_window
 
 from vg_engine.model_adapters.families.internvl import InternVLAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import AdapterContract, open_adapter
+from vg_engine.testing import AdapterContract
 from vg_engine.testing.tiny import INTERNVL_CHAT, save_tiny, text_sizes, tiny_internvl
 
 GOLDEN = (
@@ -27,7 +27,7 @@ WINDOW = 24
 def with_decoder(folder, config_class: Any, *, norms=1.0, sharpness=12.0, **settings: Any):
     """A tiny InternVL whose language model is another one."""
     tiny_internvl(folder)
-    adapter = open_adapter(InternVLAdapter(), str(folder))
+    adapter = opens(InternVLAdapter, folder)
     processor = adapter.model.processor
     adapter.model.close()
     sizes = {**text_sizes(processor.tokenizer), "head_dim": 16, **settings}

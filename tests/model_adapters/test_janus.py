@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 import transformers as hf
-from families import ask, contract, fields, prompted, refuses, save, shows
-from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
+from building import fields, save
+from families import ask, contract, opens, prompted, refuses, shows
 
 from vg_engine.model_adapters.families.janus import JanusAdapter
-from vg_engine.testing import Golden, open_adapter
+from vg_engine.testing import Golden
 from vg_engine.testing.tiny import byte_tokenizer, text_sizes
 
 IMAGE, BEGIN, STOP = "<image_placeholder>", "<begin_of_image>", "<end_of_image>"
@@ -53,7 +53,7 @@ def tiny(folder, *, side=96, layers=4, spoken=True):
         padding_side="left",
     )
     processor = hf.JanusProcessor(
-        JanusImageProcessorPil(size={"height": side, "width": side}),
+        hf.JanusImageProcessorPil(size={"height": side, "width": side}),
         tokenizer,
         chat_template=CHAT,
         use_default_system_prompt=spoken,
@@ -102,12 +102,12 @@ TestWithoutSystemSentence = contract(
 
 
 def test_a_photograph_lies_in_the_middle_of_a_square(tmp_path):
-    opened = open_adapter(JanusAdapter(), str(tiny(tmp_path / "m", side=384, layers=1)))
+    opened = opens(JanusAdapter, tiny(tmp_path / "m", side=384, layers=1))
     shows(opened, (480, 640), (24, 24), (-80.0, 0.0, 560.0, 640.0))
 
 
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):
-    opened = open_adapter(JanusAdapter(), str(tiny(tmp_path / "m", layers=1)))
+    opened = opens(JanusAdapter, tiny(tmp_path / "m", layers=1))
     refuses(opened, "num_image_tokens", 35, (36, 35))
 
 

@@ -1,20 +1,14 @@
 """LFM3-VL passes the public contract: convolutions in tower and decoder, windows among layers."""
 
 import torch
-from families import FIND, TOWER, contract, fields, loaded, prompted, shows
-from transformers import Lfm3VlConfig, Lfm3VlForConditionalGeneration, Lfm3VlProcessor
+import transformers as hf
+from building import TOWER, fields, save
+from families import FIND, VICUNA, contract, loaded, prompted, shows
 
 from vg_engine.model_adapters.families.lfm3_vl import Lfm3VlAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import paint
-from vg_engine.testing.tiny import save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import (
-    CHAT,
-    qwen_processor,
-    qwen_tokenizer,
-    sharpen_norms,
-    token_ids,
-)
+from vg_engine.testing.tiny import text_sizes
+from vg_engine.testing.tiny_qwen import CHAT, qwen_processor, qwen_tokenizer, token_ids
 
 STOP, STOP_NEWLINE = 13, 256
 START = "<|startoftext|>"
@@ -44,7 +38,7 @@ KINDS = ["conv", "full_attention", "conv", "sliding_attention", "full_attention"
 def tiny_lfm3(folder, tokens=(1, 48)):
     """32 pixels per token, as the real one has."""
     tokenizer = qwen_tokenizer((START,), bos_token=START)
-    config = Lfm3VlConfig(
+    config = hf.Lfm3VlConfig(
         text_config={
             **text_sizes(tokenizer, layers=len(KINDS)),
             **fields("model_type=lfm3 head_dim=16 sliding_window=24"),
@@ -59,13 +53,10 @@ def tiny_lfm3(folder, tokens=(1, 48)):
         projector_hidden_size=64,
         **token_ids(tokenizer),
     )
-    torch.manual_seed(0)
-    module = Lfm3VlForConditionalGeneration(config)
-    sharpen_norms(module.get_decoder(), 1.7)
     processor = qwen_processor(
-        Lfm3VlProcessor, tokenizer, chat=TEMPLATE, patch_size=16, tokens=tokens
+        hf.Lfm3VlProcessor, tokenizer, chat=TEMPLATE, patch_size=16, tokens=tokens
     )
-    return save_tiny(module, processor, folder)
+    return save(hf.Lfm3VlForConditionalGeneration, config, processor, folder, norms=1.7)
 
 
 class TestLfm3Vl(

@@ -5,15 +5,15 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from families import FIND, ask, checkpoint, contract, fields, prompted, shows
+from building import fields
+from families import FIND, VICUNA, ask, checkpoint, contract, opens, prompted, shows
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, PictureError, TokenCountError
 from vg_engine.model_adapters.families.llava import LlavaAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import noise, open_adapter
+from vg_engine.testing import noise
 from vg_engine.testing.tiny import tiny_llava
 
 # With ".", newline merged into one token (256), as the tokenizers of large models have it.
@@ -57,13 +57,13 @@ real_grid = checkpoint(tiny_llava, image_size=336, layers=2, hidden=32)
 
 
 def test_the_real_grid_is_24_by_24_and_its_ends_are_invisible(real_grid):
-    opened = open_adapter(LlavaAdapter(), str(real_grid))
+    opened = opens(LlavaAdapter, real_grid)
     shows(opened, (640, 480), (24, 24), (80.0, 0.0, 560.0, 480.0))
     assert "outside is never found" in opened.model.statements[0]
 
 
 def test_the_real_grid_padded_shows_the_whole_picture(real_grid):
-    opened = open_adapter(LlavaAdapter(), str(real_grid), options={"geometry": "pad"})
+    opened = opens(LlavaAdapter, real_grid, geometry="pad")
     assert views(opened, (640, 480)).extent == (0.0, -80.0, 640.0, 560.0)
     assert views(opened, (101, 50)).extent == pytest.approx((0.0, -25.0, 101.0, 76.0))
 
@@ -71,7 +71,7 @@ def test_the_real_grid_padded_shows_the_whole_picture(real_grid):
 @pytest.mark.parametrize("size", [(500, 333), (333, 500), (335, 337), (640, 427), (1, 5000)])
 def test_cropped_pixels_are_the_ones_that_the_processor_kept(real_grid, size):
     """A gradient goes through the processor; its values tell where each pixel came from."""
-    opened = open_adapter(LlavaAdapter(), str(real_grid))
+    opened = opens(LlavaAdapter, real_grid)
     width, height = size
     steps = np.linspace(0, 255, max(size))[: max(size)].round().astype(np.uint8)
     line = steps[None, :] if width >= height else steps[:, None]
@@ -88,7 +88,7 @@ def test_cropped_pixels_are_the_ones_that_the_processor_kept(real_grid, size):
 
 
 def test_smaller_than_the_crop_is_padded_as_the_processor_pads(tmp_path):
-    opened = open_adapter(LlavaAdapter(), str(tiny_llava(tmp_path / "m", layers=1)))
+    opened = opens(LlavaAdapter, tiny_llava(tmp_path / "m", layers=1))
     images = opened.model.processor.image_processor
     images.size = type(images.size)(shortest_edge=51)
     inputs = opened.prepare([Picture(np.full((40, 60, 3), 255, np.uint8))], [Expression(0, "it")])
@@ -101,23 +101,23 @@ def test_smaller_than_the_crop_is_padded_as_the_processor_pads(tmp_path):
 
 
 def test_strips_are_cut_before_they_are_enlarged(real_grid):
-    opened = open_adapter(LlavaAdapter(), str(real_grid))
+    opened = opens(LlavaAdapter, real_grid)
     view = views(opened, (1, 5000))
     assert view.extent == (0.0, 2499.5, 1.0, 2500.5)
-    padded = open_adapter(LlavaAdapter(), str(real_grid), options={"geometry": "pad"})
+    padded = opens(LlavaAdapter, real_grid, geometry="pad")
     with pytest.raises(PictureError, match="cut it first"):
         views(padded, (1, 40_000))
 
 
 def test_unknown_options_are_refused(real_grid):
     with pytest.raises(InputError, match="did you mean geometry"):
-        open_adapter(LlavaAdapter(), str(real_grid), options={"geometri": "pad"})
+        opens(LlavaAdapter, real_grid, geometri="pad")
     with pytest.raises(InputError, match="choose crop or pad"):
-        open_adapter(LlavaAdapter(), str(real_grid), options={"geometry": "stretch"})
+        opens(LlavaAdapter, real_grid, geometry="stretch")
 
 
 def test_a_processor_of_another_size_is_refused_with_both_numbers(tmp_path):
-    opened = open_adapter(LlavaAdapter(), str(tiny_llava(tmp_path / "m", layers=1)))
+    opened = opens(LlavaAdapter, tiny_llava(tmp_path / "m", layers=1))
     opened.model.processor.num_additional_image_tokens = 2
     inputs = ask(opened)
     opened.model.processor.num_additional_image_tokens = 1
@@ -129,7 +129,7 @@ def test_class_token_that_is_kept_is_no_cell(tmp_path):
     folder = tiny_llava(tmp_path / "m", layers=1)
     config = folder / "config.json"
     config.write_text(config.read_text().replace('strategy": "default"', 'strategy": "full"'))
-    opened = open_adapter(LlavaAdapter(), str(folder))
+    opened = opens(LlavaAdapter, folder)
     strategy = opened.model.module.config.vision_feature_select_strategy
     assert strategy == "full"
     inputs = ask(opened)
@@ -146,7 +146,7 @@ def test_llava_v1_says_where_a_picture_begins_and_ends(tmp_path):
     folder = tiny_llava(tmp_path / "v1", layers=1)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"mm_use_im_start_end": True}))
-    opened = open_adapter(LlavaAdapter(), str(folder))
+    opened = opens(LlavaAdapter, folder)
     inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")], Prompt(system="Look."))
     text = inputs.rendered[0].replace("<image>" * 64, "<image>")
     assert text == "Look. <im_start><image><im_end>\nit."

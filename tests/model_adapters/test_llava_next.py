@@ -4,21 +4,17 @@ import json
 from typing import Any, Literal
 
 import pytest
-import torch
 import transformers as hf
-from families import TOWER, ask, chat, checkpoint, contract, fields, prompted, views
-from transformers.models.llava_next.image_processing_pil_llava_next import (
-    LlavaNextImageProcessorPil,
-)
+from building import TOWER, chat, fields, save, vocabulary
+from families import VICUNA, ask, checkpoint, contract, opens, prompted, views
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import WeightsError
 from vg_engine.model_adapters.families.llava_next import LlavaNextAdapter
 from vg_engine.model_adapters.families.llava_next_video import LlavaNextVideoAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, noise, open_adapter, paint
-from vg_engine.testing.tiny import BOS, EOS, LLAVA_CHAT, PAD, byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing import AdapterContract, noise, paint
+from vg_engine.testing.tiny import BOS, EOS, LLAVA_CHAT, PAD, text_sizes
 
 # The prompts of the model cards (looked up on copies): Vicuna's is LLaVA-1.5's.
 MISTRAL_CHAT = (
@@ -44,19 +40,12 @@ TOWER: dict[str, Any] = {**TOWER, "num_hidden_layers": 3, "patch_size": 14}
 def tiny_llava_next(folder, decoder: Decoder, *, tile=56, layers=4):
     """With the CLIP tower of LLaVA-1.6, or SigLIP's and several of its layers as in Granite."""
     siglip = decoder == "granite"
-    tokenizer = byte_tokenizer(
-        [PAD, BOS, EOS, "<image>"],
-        pad_token=PAD,
-        bos_token=BOS,
-        eos_token=EOS,
-        extra_special_tokens=["<image>"],
-        padding_side="left",
-    )
+    tokenizer = vocabulary(f"pad={PAD} bos={BOS} eos={EOS}", ["<image>"])
     points = [[rows * tile, cols * tile] for rows, cols in POINTS]
     processor_class: Any = hf.LlavaNextProcessor
     # Older files say nothing about patches: the adapter takes them from the config.
     processor = processor_class(
-        image_processor=LlavaNextImageProcessorPil(
+        image_processor=hf.LlavaNextImageProcessorPil(
             size={"shortest_edge": tile},
             crop_size={"height": tile, "width": tile},
             image_grid_pinpoints=points,
@@ -81,13 +70,12 @@ def tiny_llava_next(folder, decoder: Decoder, *, tile=56, layers=4):
         vision_feature_select_strategy="full" if siglip else "default",
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
     )
-    torch.manual_seed(0)
     whole: Any = (
         hf.LlavaNextVideoForConditionalGeneration
         if decoder == "video"
         else hf.LlavaNextForConditionalGeneration
     )
-    return save_tiny(whole(config), processor, folder)
+    return save(whole, config, processor, folder)
 
 
 TestVicuna = contract(
@@ -142,7 +130,7 @@ def located(opened, size):
 
 def test_real_sizes(real):
     """A picture of 640 x 480: 672 x 504 pixels on 2 x 2 tiles, of 48 rows 36 are kept."""
-    opened = open_adapter(LlavaNextAdapter(), str(real))
+    opened = opens(LlavaNextAdapter, real)
     inputs = ask(opened, (640, 480))
     image = opened.model.processor.image_token_id
     assert int((inputs.tensors["input_ids"] == image).sum()) == 24 * 24 + 36 * 49 == 2340
@@ -157,7 +145,7 @@ def test_real_sizes(real):
 @pytest.mark.parametrize("size", [(101, 50), (999, 334), (334, 999), (500, 333)])
 def test_kept_border_is_less_than_two_cells(real, size):
     """Rounded down in cells: what is kept shows the whole picture and a sliver of border."""
-    opened = open_adapter(LlavaNextAdapter(), str(real))
+    opened = opens(LlavaNextAdapter, real)
     tiles = located(opened, size)[1]
     left, top, right, bottom = tiles.to_original.inverse_box((0.0, 0.0, *map(float, size)))
     rows, cols = tiles.shape
@@ -168,7 +156,7 @@ def test_kept_border_is_less_than_two_cells(real, size):
 
 def test_of_a_strip_no_cell_of_the_tiles_is_left(real):
     """The newline of each of the 24 rows is left: it is no cell."""
-    opened = open_adapter(LlavaNextAdapter(), str(real))
+    opened = opens(LlavaNextAdapter, real)
     inputs = ask(opened, (1, 300))
     (thumbnail,) = opened.views(inputs)[0]
     image = opened.model.processor.image_token_id
@@ -178,7 +166,7 @@ def test_of_a_strip_no_cell_of_the_tiles_is_left(real):
 
 
 def test_the_real_grid_passes_the_paint_probe(real):
-    opened = open_adapter(LlavaNextAdapter(), str(real))
+    opened = opens(LlavaNextAdapter, real)
     paint.unmix(opened.model.module.model.vision_tower)
     report = paint.probe(opened, paint.embeddings, [(500, 333), (701, 1403)])
     report.check()
@@ -205,7 +193,7 @@ def as_published(folder, published, clip, settings=SETTINGS, **more):
 
 
 def rows(folder):
-    opened = open_adapter(LlavaNextAdapter(), str(folder))
+    opened = opens(LlavaNextAdapter, folder)
     inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")], Prompt("chat"))
     return opened.rows(inputs)[0]
 
@@ -224,12 +212,12 @@ def test_a_head_that_is_the_embeddings_by_the_text_part_alone(tmp_path, publishe
     expected = rows(folder)
     as_published(folder, published, clip, add=lambda w: w.pop("language_model.lm_head.weight"))
     with pytest.raises(WeightsError, match=r"1 missing \(lm_head\.weight\)"):
-        open_adapter(LlavaNextAdapter(), str(folder))
+        opens(LlavaNextAdapter, folder)
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["text_config"]["tie_word_embeddings"] = True
     path.write_text(json.dumps(config), encoding="utf-8")
-    opened = open_adapter(LlavaNextAdapter(), str(folder))
+    opened = opens(LlavaNextAdapter, folder)
     module = opened.model.module
     assert module.get_output_embeddings().weight is module.get_input_embeddings().weight
     assert (rows(folder) - expected).abs().max() < 1e-6
@@ -241,7 +229,7 @@ YI_CHAT = chat("<|im_start|>ROLE\n", "<image>\n", "<|im_end|>\n", answer="<|im_s
 
 def test_the_prompt_of_the_largest_one(tmp_path):
     """Its decoder is Yi's: turns are marked, and no sentence of a system's is put before them."""
-    opened = open_adapter(LlavaNextAdapter(), str(tiny_llava_next(tmp_path / "m", "vicuna")))
+    opened = opens(LlavaNextAdapter, tiny_llava_next(tmp_path / "m", "vicuna"))
     opened.model.processor.chat_template = YI_CHAT
     inputs = opened.prepare([noise((56, 56))], [Expression(0, "the cup")], Prompt("chat"))
     text = inputs.rendered[0].replace("<image>", "")

@@ -1,17 +1,13 @@
 """LLaVA-OneVision passes the public contract, with grids that are shrunk and grids that are not."""
 
 import pytest
-import torch
 import transformers as hf
-from families import TOWER, ask, contract, fields, loaded, prompted
-from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
-    LlavaOnevisionImageProcessorPil,
-)
+from building import TOWER, fields, save, vocabulary
+from families import VICUNA, ask, contract, loaded, prompted
 
 from vg_engine.model_adapters.families.llava_onevision import LlavaOnevisionAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, text_sizes
 
 # As published: a blank behind the role, the text on a line of its own (looked up on copies).
 CHAT = (
@@ -24,18 +20,14 @@ CHAT = (
 
 def tiny_onevision(folder, *, tile=62, most=9, across=3, layers: int = 4):
     """Canvases of up to `across` x `across` tiles, shrunk to the cells of `most`."""
-    tokenizer = byte_tokenizer(
-        [END_OF_TEXT, "<|im_start|>", END_OF_TURN, "<image>", "<video>"],
-        pad_token=END_OF_TEXT,
-        eos_token=END_OF_TURN,
-        extra_special_tokens=["<image>", "<video>"],
-        padding_side="left",
+    tokenizer = vocabulary(
+        f"pad={END_OF_TEXT} <|im_start|> eos={END_OF_TURN}", ["<image>", "<video>"]
     )
     points = [
         [rows * tile, cols * tile] for rows in range(1, across + 1) for cols in range(1, across + 1)
     ]
     processor = without_video(hf.LlavaOnevisionProcessor)(
-        LlavaOnevisionImageProcessorPil(
+        hf.LlavaOnevisionImageProcessorPil(
             size={"height": tile, "width": tile}, image_grid_pinpoints=points
         ),
         tokenizer,
@@ -53,9 +45,9 @@ def tiny_onevision(folder, *, tile=62, most=9, across=3, layers: int = 4):
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
     )
-    torch.manual_seed(0)
-    model = hf.LlavaOnevisionForConditionalGeneration(config)
-    return save_tiny(model, processor, folder, sharpness=10.0)
+    return save(
+        hf.LlavaOnevisionForConditionalGeneration, config, processor, folder, sharpness=10.0
+    )
 
 
 TestOnevision = contract(

@@ -6,16 +6,12 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from families import FIND, TOWER, ask, chat, checkpoint, contract, fields, prompted, views
-from transformers.models.minicpmv4_6.image_processing_pil_minicpmv4_6 import (
-    MiniCPMV4_6ImageProcessorPil,
-)
+from building import TOWER, chat, fields, vocabulary
+from families import FIND, VICUNA, ask, checkpoint, contract, opens, prompted, views
 
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.minicpmv import MiniCPMV47Adapter, MiniCPMVAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import sharpen_norms
 
 STOP, STOP_NEWLINE = 13, 256
@@ -53,13 +49,11 @@ LINEAR = fields("""linear_key_head_dim=16 linear_value_head_dim=16 linear_num_ke
 
 def tiny_minicpm(folder, version=6, *, mode="16x", patch=4, slices=4, resolution=64):
     """16 pixels per token (8 where the mode is 4x), and slices of about 64 x 64 pixels."""
-    tokenizer = byte_tokenizer(
-        [END_OF_TEXT, END_OF_TURN, "<|im_start|>", *NAMED.values()],
+    tokenizer = vocabulary(
+        f"pad={END_OF_TEXT} eos={END_OF_TURN} <|im_start|>",
+        NAMED,
         merges=((".", "Ċ"),),
-        pad_token=END_OF_TEXT,
-        eos_token=END_OF_TURN,
         extra_special_tokens={f"{name}_token": token for name, token in NAMED.items()},
-        padding_side="left",
     )
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in NAMED.items()}
     marks = ("image_start", "image_end", "slice_start", "slice_end")
@@ -86,7 +80,7 @@ def tiny_minicpm(folder, version=6, *, mode="16x", patch=4, slices=4, resolution
     classes = (hf.MiniCPMV4_6ForConditionalGeneration, hf.MiniCPMV4_7ForConditionalGeneration)
     module = classes[version - 6](config)
     sharpen_norms(module.get_decoder(), 2.0)
-    images = MiniCPMV4_6ImageProcessorPil(
+    images = hf.MiniCPMV4_6ImageProcessorPil(
         patch_size=patch, scale_resolution=resolution, max_slice_nums=slices
     )
     adapter = MiniCPMVAdapter if old else MiniCPMV47Adapter
@@ -119,7 +113,7 @@ real = checkpoint(tiny_minicpm, 7, patch=14, slices=9, resolution=448)
 
 
 def test_a_photograph_becomes_an_overview_and_slices(real):
-    opened = open_adapter(MiniCPMV47Adapter(), str(real))
+    opened = opens(MiniCPMV47Adapter, real)
     assert opened.model.statements == ("A picture becomes an overview and up to 9 slices.",)
     found = views(opened, (1200, 800))
     assert [view.name for view in found[:2]] == ["overview", "tile 0,0"]
@@ -132,15 +126,15 @@ def test_a_photograph_becomes_an_overview_and_slices(real):
 
 
 def test_slices_can_be_left_out(real):
-    opened = open_adapter(MiniCPMV47Adapter(), str(real), options={"max_tiles": 1})
+    opened = opens(MiniCPMV47Adapter, real, max_tiles=1)
     assert "without slices" in opened.model.statements[0]
     assert [view.name for view in views(opened, (1200, 800))] == ["overview"]
     with pytest.raises(InputError, match="give a number from 1 on"):
-        open_adapter(MiniCPMV47Adapter(), str(real), options={"max_tiles": 0})
+        opens(MiniCPMV47Adapter, real, max_tiles=0)
 
 
 def test_slices_stand_where_they_lie_on_the_canvas_of_positions(real):
-    opened = open_adapter(MiniCPMV47Adapter(), str(real))
+    opened = opens(MiniCPMV47Adapter, real)
     inputs = ask(opened, (1200, 800))
     positions = inputs.tensors["position_ids"][:, 0].numpy()
     found = opened.views(inputs)[0]

@@ -4,14 +4,12 @@ import json
 
 import pytest
 import torch
-from families import ask, contract, fields, prompted, refuses
-from transformers import MllamaConfig, MllamaForConditionalGeneration, MllamaProcessor
-from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
+import transformers as hf
+from building import fields, vocabulary
+from families import VICUNA, ask, contract, opens, prompted, refuses
 
 from vg_engine.model_adapters.families.mllama import MllamaAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny, text_sizes
 
 CROSS = (1, 3, 5)
 # What Meta's template writes for a question about one picture; it refuses a system sentence.
@@ -36,17 +34,17 @@ def tiny_mllama(folder, *, tile=56, layers=6):
     """A tiny checkpoint with patches of 14 pixels and up to four tiles."""
     special = ["<|begin_of_text|>", "<|eot_id|>", "<|finetune_right_pad_id|>"]
     named = ["<|start_header_id|>", "<|end_header_id|>", "<|python_tag|>", "<|image|>"]
-    tokenizer = byte_tokenizer(
+    tokenizer = vocabulary(
+        "",
         [*special, *named],
         bos_token=special[0],
         eos_token=special[1],
         pad_token=special[2],
         extra_special_tokens=["<|image|>"],
-        padding_side="left",
     )
-    images = MllamaImageProcessorPil(size={"height": tile, "width": tile}, max_image_tiles=4)
-    processor = MllamaProcessor(images, tokenizer, chat_template=CHAT)
-    config = MllamaConfig(
+    images = hf.MllamaImageProcessorPil(size={"height": tile, "width": tile}, max_image_tiles=4)
+    processor = hf.MllamaProcessor(images, tokenizer, chat_template=CHAT)
+    config = hf.MllamaConfig(
         text_config={
             **text_sizes(tokenizer, layers=layers),
             "cross_attention_layers": [layer for layer in CROSS if layer < layers],
@@ -60,7 +58,7 @@ def tiny_mllama(folder, *, tile=56, layers=6):
         image_token_index=tokenizer.convert_tokens_to_ids("<|image|>"),
     )
     torch.manual_seed(0)
-    module = MllamaForConditionalGeneration(config)
+    module = hf.MllamaForConditionalGeneration(config)
     for name, parameter in module.named_parameters():
         # Queries and keys are normed here, so projections cannot sharpen; gates open at zero.
         if "cross_attn.q_norm" in name or "cross_attn.k_norm" in name:
@@ -76,7 +74,7 @@ TestMllama = contract(MllamaAdapter, GOLDEN, tiny_mllama)
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mllama") / "tiny"
-    return open_adapter(MllamaAdapter(), str(tiny_mllama(folder, tile=560, layers=2)))
+    return opens(MllamaAdapter, tiny_mllama(folder, tile=560, layers=2))
 
 
 def test_a_photograph_becomes_tiles_of_40_by_40_cells(opened):
@@ -111,7 +109,7 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
         text |= {"rope_scaling": rope, "rope_theta": 500000.0}
 
     def rewrite(folder):
-        images = MllamaImageProcessorPil(size={"height": 560, "width": 560}).to_dict()
+        images = hf.MllamaImageProcessorPil(size={"height": 560, "width": 560}).to_dict()
         images["image_processor_type"] = "MllamaImageProcessor"
         published(folder, images, config=config)
 

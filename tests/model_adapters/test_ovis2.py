@@ -4,13 +4,11 @@ from typing import Any
 
 import pytest
 import transformers as hf
-from families import TOWER, ask, chat, checkpoint, contract, prompted, save, views
-from transformers.models.ovis2.configuration_ovis2 import Ovis2VisionConfig
-from transformers.models.ovis2.image_processing_pil_ovis2 import Ovis2ImageProcessorPil
+from building import TOWER, chat, save
+from families import ask, checkpoint, contract, opens, prompted, views
 
 from vg_engine.core.errors import ExpressionError
 from vg_engine.model_adapters.families.ovis2 import Ovis2Adapter
-from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, text_sizes
 
 # What transformers' converter of the original checkpoints writes.
@@ -43,14 +41,14 @@ def tiny(folder, *, image_size=112, most=4, layers=4):
         extra_special_tokens=special[3:],
         padding_side="left",
     )
-    images = Ovis2ImageProcessorPil(
+    images = hf.Ovis2ImageProcessorPil(
         size={"height": image_size, "width": image_size}, crop_to_patches=True, max_patches=most
     )
     made: Any = hf.Ovis2Processor
     length = (image_size // 28) ** 2
     processor = made(images, tokenizer, chat_template=CHAT, image_seq_length=length)
     config = hf.Ovis2Config(
-        vision_config=Ovis2VisionConfig(
+        vision_config=hf.Ovis2VisionConfig(
             **TOWER, image_size=image_size, vocab_size=64, hidden_stride=2
         ),
         text_config=hf.Qwen2Config(**text_sizes(tokenizer, layers=layers)),
@@ -103,7 +101,7 @@ real_tiles = checkpoint(tiny, image_size=448, most=9, layers=1)
     ],
 )
 def test_both_rules_for_the_number_of_tiles(real_tiles, covering, size, last):
-    opened = open_adapter(Ovis2Adapter(), str(real_tiles))
+    opened = opens(Ovis2Adapter, real_tiles)
     opened.model.processor.image_processor.use_covering_area_grid = covering
     found = views(opened, size)
     assert found[-1].name == last

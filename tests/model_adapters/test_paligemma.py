@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from families import TOWER, ask, chat, contract, fields, prompted
-from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from building import TOWER, chat, fields, save, vocabulary
+from families import ask, contract, opens, prompted
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.paligemma import PaliGemmaAdapter
-from vg_engine.testing import noise, open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing import noise
+from vg_engine.testing.tiny import text_sizes
 
 # transformers' own: its processor makes labels, which are dropped, in numpy's old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -30,12 +30,10 @@ GOLDEN = (
 
 
 def tiny_paligemma(folder, decoder: str, *, side=SIDE, layers=4):
-    tokenizer = byte_tokenizer(
-        ["<pad>", "<eos>", "<bos>", "<image>"],
-        **fields("""pad_token=<pad> eos_token=<eos> bos_token=<bos>
-            extra_special_tokens={"image_token":"<image>"} padding_side=left"""),
+    tokenizer = vocabulary(
+        "pad=<pad> eos=<eos> bos=<bos> <image>", extra_special_tokens={"image_token": "<image>"}
     )
-    images = SiglipImageProcessorPil(size={"height": side, "width": side})
+    images = hf.SiglipImageProcessorPil(size={"height": side, "width": side})
     images.image_seq_length = (side // PATCH) ** 2
     made: Any = hf.PaliGemmaProcessor
     # The processor adds 1,152 tokens for places and masks.
@@ -57,9 +55,13 @@ def tiny_paligemma(folder, decoder: str, *, side=SIDE, layers=4):
         hidden_size=64,
         vocab_size=len(tokenizer),
     )
-    torch.manual_seed(0)
-    module = hf.PaliGemmaForConditionalGeneration(config)
-    return save_tiny(module, processor, folder, sharpness=12.0 if decoder == "gemma" else 10.0)
+    return save(
+        hf.PaliGemmaForConditionalGeneration,
+        config,
+        processor,
+        folder,
+        sharpness=12.0 if decoder == "gemma" else 10.0,
+    )
 
 
 TestPaliGemma = contract(
@@ -85,9 +87,7 @@ class TestPaliGemma2(
 @pytest.fixture(scope="module")
 def real_size(tmp_path_factory):
     folder = tmp_path_factory.mktemp("paligemma") / "224"
-    opened = open_adapter(
-        PaliGemmaAdapter(), str(tiny_paligemma(folder, "gemma", side=224, layers=2))
-    )
+    opened = opens(PaliGemmaAdapter, tiny_paligemma(folder, "gemma", side=224, layers=2))
     yield opened
     opened.model.close()
 
@@ -131,7 +131,7 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
 
     folder = tiny_paligemma(tmp_path / "m", "gemma", side=224, layers=1)
     assert change_of_rows(PaliGemmaAdapter, folder, rewrite) < 1e-6
-    opened = open_adapter(PaliGemmaAdapter(), str(folder))
+    opened = opens(PaliGemmaAdapter, folder)
     with pytest.raises(InputError, match="does not have a chat template"):
         opened.prepare([noise((64, 64))], [Expression(0, "it")], Prompt("chat"))
 
@@ -139,7 +139,7 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
 def test_the_opening_token_stands_once_and_the_row_is_found(tmp_path, monkeypatch, gemma_tokenizer):
     """Gemma's tokenizer opens every text by itself; the processor tells it not to."""
     monkeypatch.setitem(globals(), "byte_tokenizer", gemma_tokenizer)
-    opened = open_adapter(PaliGemmaAdapter(), str(tiny_paligemma(tmp_path / "m", "gemma")))
+    opened = opens(PaliGemmaAdapter, tiny_paligemma(tmp_path / "m", "gemma"))
     inputs = ask(opened, text="see the cup")
     ids = inputs.tensors["input_ids"][0]
     tokens = opened.model.processor.tokenizer.convert_ids_to_tokens(ids)

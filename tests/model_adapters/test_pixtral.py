@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import transformers as hf
-from families import TOWER, ask, chat, checkpoint, contract, fields, prompted, save, views
+from building import TOWER, chat, fields, save, vocabulary
+from families import VICUNA, ask, checkpoint, contract, opens, prompted, views
 from transformers.integrations.mistral import tokenizer as mistral
 from transformers.models.auto import tokenization_auto
-from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.prompt import Prompt
@@ -18,18 +18,8 @@ from vg_engine.model_adapters.families.lighton_ocr import LightOnOcrAdapter
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.families.mistral3 import Mistral3Adapter
 from vg_engine.model_adapters.families.pixtral import PixtralAdapter, PixtralProcessor
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, conduct, noise, open_adapter
-from vg_engine.testing.tiny import (
-    BOS,
-    END_OF_TEXT,
-    END_OF_TURN,
-    EOS,
-    PAD,
-    byte_tokenizer,
-    save_tiny,
-    text_sizes,
-)
+from vg_engine.testing import AdapterContract, conduct, noise
+from vg_engine.testing.tiny import BOS, END_OF_TEXT, END_OF_TURN, EOS, PAD, save_tiny, text_sizes
 
 # Render what the published ones do (looked up on copies). Pixtral's knows no role of a system: it
 # takes the sentence as plain text, into the user's turn. Mistral Small's has a sentence of its own,
@@ -63,16 +53,9 @@ def tower(patch: int, most: int) -> hf.PixtralVisionConfig:
 
 def parts(patch: int, most: int, merge: int) -> tuple[Any, Any]:
     """Tokenizer and processor of Pixtral and Mistral 3, saved under transformers' name for it."""
-    tokenizer = byte_tokenizer(
-        [PAD, BOS, EOS, *WORDS],
-        pad_token=PAD,
-        bos_token=BOS,
-        eos_token=EOS,
-        extra_special_tokens=WORDS,
-        padding_side="left",
-    )
+    tokenizer = vocabulary(f"pad={PAD} bos={BOS} eos={EOS}", WORDS)
     processor = PixtralProcessor(
-        PixtralImageProcessorPil(
+        hf.PixtralImageProcessorPil(
             size={"longest_edge": most}, patch_size={"height": patch, "width": patch}
         ),
         tokenizer,
@@ -116,15 +99,9 @@ def tiny_lighton(folder, *, step=14, most=280):
         "image_break_token": "<|vision_pad|>",
         "image_end_token": "<|vision_end|>",
     }
-    tokenizer = byte_tokenizer(
-        [END_OF_TEXT, "<|im_start|>", END_OF_TURN, *named.values()],
-        pad_token=END_OF_TEXT,
-        eos_token=END_OF_TURN,
-        extra_special_tokens=named,
-        padding_side="left",
-    )
+    tokenizer = vocabulary(f"pad={END_OF_TEXT} <|im_start|> eos={END_OF_TURN}", named)
     processor = hf.LightOnOcrProcessor(
-        PixtralImageProcessorPil(size={"longest_edge": most}, patch_size=step),
+        hf.PixtralImageProcessorPil(size={"longest_edge": most}, patch_size=step),
         tokenizer,
         chat_template=LIGHTON_CHAT,
     )
@@ -232,14 +209,14 @@ def located(opened, size):
 )
 def test_real_sizes(real, size, shape):
     """Never enlarged, but for the last patch."""
-    opened = open_adapter(PixtralAdapter(), str(real))
+    opened = opens(PixtralAdapter, real)
     view = located(opened, size)
     assert view.shape == shape
     assert view.extent == pytest.approx((0.0, 0.0, *size))
 
 
 def test_row_ends_are_no_image_tokens(real):
-    opened = open_adapter(PixtralAdapter(), str(real))
+    opened = opens(PixtralAdapter, real)
     inputs = ask(opened, (640, 480))
     ids, known = inputs.tensors["input_ids"][0], opened.model.processor.tokenizer
     counts = [int((ids == known.convert_tokens_to_ids(word)).sum()) for word in WORDS[:3]]
@@ -249,7 +226,7 @@ def test_row_ends_are_no_image_tokens(real):
 
 
 def test_the_tower_tells_pixtral_from_llava(real):
-    config = open_adapter(PixtralAdapter(), str(real)).model.module.config.to_dict()
+    config = opens(PixtralAdapter, real).model.module.config.to_dict()
     assert PixtralAdapter.claims(config)
     assert not LlavaAdapter.claims(config)
     assert not PixtralAdapter.claims({"model_type": "llava"})
@@ -257,7 +234,7 @@ def test_the_tower_tells_pixtral_from_llava(real):
 
 
 def test_too_small_a_picture_is_refused(tmp_path):
-    opened = open_adapter(Mistral3Adapter(), str(tiny_mistral3(tmp_path / "m", hf.MistralConfig)))
+    opened = opens(Mistral3Adapter, tiny_mistral3(tmp_path / "m", hf.MistralConfig))
     with pytest.raises(
         PictureError, match=r"20 x 28 is too small .* 1 x 1 cells; enlarge it or cut it"
     ):
@@ -287,7 +264,7 @@ def test_published_files_give_the_same_rows(tmp_path, published, fast, settings)
     """Early ones say nothing about patches and their merging: those are the config's."""
 
     def rows():
-        opened = open_adapter(Mistral3Adapter(), str(folder))
+        opened = opens(Mistral3Adapter, folder)
         inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")], Prompt("chat"))
         assert opened.views(inputs)[0][0].shape == (18, 23)
         return opened.rows(inputs)[0]
@@ -307,7 +284,7 @@ def test_the_tokenizers_own_file_is_read_beside_mistrals(tmp_path, published, fa
         tokenization_auto.TOKENIZER_MAPPING_NAMES, "mistral3", "MistralCommonBackend"
     )
     monkeypatch.setattr(mistral, "resolve_mistral_format", lambda *_, **__: (True, "tekken.json"))
-    opened = open_adapter(Mistral3Adapter(), str(folder))
+    opened = opens(Mistral3Adapter, folder)
     opened.rows(ask(opened))
 
 
@@ -324,5 +301,5 @@ def test_numbers_are_cut_as_mistrals_models_know_them(tmp_path, published, fast)
     stated["model"]["vocab"] |= {"12": 1000, **{f"{n} {n}": n for n in range(1001, 101_500)}}
     path.write_text(json.dumps(stated), encoding="utf-8")
     as_published(folder, published, fast, 700, 14)
-    known = open_adapter(Mistral3Adapter(), str(folder)).model.processor.tokenizer
+    known = opens(Mistral3Adapter, folder).model.processor.tokenizer
     assert known.tokenize("12 cups")[:2] == ["1", "2"]

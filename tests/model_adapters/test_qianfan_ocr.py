@@ -3,20 +3,12 @@
 import pytest
 import torch
 import transformers as hf
-from families import TOWER, ask, checkpoint, contract, prompted
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from building import TOWER, vocabulary
+from families import ask, checkpoint, contract, opens, prompted
 
 from vg_engine.core.errors import ExpressionError
 from vg_engine.model_adapters.families.qianfan_ocr import QianfanOCRAdapter
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import (
-    END_OF_TEXT,
-    END_OF_TURN,
-    INTERNVL_CHAT,
-    byte_tokenizer,
-    save_tiny,
-    text_sizes,
-)
+from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, INTERNVL_CHAT, save_tiny, text_sizes
 
 # InternVL's template, from memory, with the placeholder that the processor documents.
 CHAT = INTERNVL_CHAT.replace("<IMG_CONTEXT>", "<image>")
@@ -38,15 +30,9 @@ def tiny(folder, *, image_size=112, most=4, layers=4):
         "end_image_token": "</img>",
         "context_image_token": "<IMG_CONTEXT>",
     }
-    tokenizer = byte_tokenizer(
-        [END_OF_TEXT, "<|im_start|>", END_OF_TURN, *named.values()],
-        pad_token=END_OF_TEXT,
-        eos_token=END_OF_TURN,
-        extra_special_tokens=named,
-        padding_side="left",
-    )
+    tokenizer = vocabulary(f"pad={END_OF_TEXT} <|im_start|> eos={END_OF_TURN}", named)
     length = (image_size // 28) ** 2
-    images = GotOcr2ImageProcessorPil(
+    images = hf.GotOcr2ImageProcessorPil(
         size={"height": image_size, "width": image_size}, max_patches=most
     )
     processor = hf.QianfanOCRProcessor(
@@ -84,7 +70,7 @@ real_tiles = checkpoint(tiny, image_size=448, most=12, layers=1)
 
 
 def test_a_page_becomes_tiles_and_a_thumbnail_last(real_tiles):
-    opened = open_adapter(QianfanOCRAdapter(), str(real_tiles))
+    opened = opens(QianfanOCRAdapter, real_tiles)
     (found,) = opened.views(ask(opened, (640, 480)))
     names = [f"tile {row},{col}" for row in range(3) for col in range(4)]
     assert [view.name for view in found] == [*names, "thumbnail"]

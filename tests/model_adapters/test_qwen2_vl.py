@@ -4,16 +4,15 @@ import json
 
 import numpy as np
 import pytest
-import torch
 import transformers as hf
-from families import FIND, ask, contract, fields, prompted, views
+from building import fields, save
+from families import FIND, VICUNA, ask, contract, opens, prompted, views
 
 from vg_engine.core.errors import InputError, PictureError, TokenCountError
 from vg_engine.model_adapters.families.qwen2_5_vl import Qwen25VLAdapter
 from vg_engine.model_adapters.families.qwen2_vl import Qwen2VLAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import AdapterContract, open_adapter
-from vg_engine.testing.tiny import save_tiny, text_sizes
+from vg_engine.testing.tiny import text_sizes
 from vg_engine.testing.tiny_qwen import CHAT_WITH_SYSTEM, qwen_processor, qwen_tokenizer, token_ids
 
 STOP, NEWLINE, STOP_NEWLINE = 13, 198, 256
@@ -49,9 +48,8 @@ def tiny_qwen2_vl(folder, tokens=(1, 48), **text):
         vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 4},
         **token_ids(tokenizer),
     )
-    torch.manual_seed(0)
     processor = qwen_processor(hf.Qwen2VLProcessor, tokenizer, chat=CHAT_WITH_SYSTEM, tokens=tokens)
-    return save_tiny(hf.Qwen2VLForConditionalGeneration(config), processor, folder)
+    return save(hf.Qwen2VLForConditionalGeneration, config, processor, folder)
 
 
 def tiny_qwen2_5_vl(folder, tokens=(1, 48), **text):
@@ -63,11 +61,10 @@ def tiny_qwen2_5_vl(folder, tokens=(1, 48), **text):
                 out_hidden_size=64 window_size=56 fullatt_block_indexes=[1]"""),
         **token_ids(tokenizer),
     )
-    torch.manual_seed(0)
     processor = qwen_processor(
         hf.Qwen2_5_VLProcessor, tokenizer, chat=CHAT_WITH_SYSTEM, tokens=tokens
     )
-    return save_tiny(hf.Qwen2_5_VLForConditionalGeneration(config), processor, folder)
+    return save(hf.Qwen2_5_VLForConditionalGeneration, config, processor, folder)
 
 
 TestQwen2VL = contract(Qwen2VLAdapter, GOLDEN, tiny_qwen2_vl)
@@ -99,7 +96,7 @@ def real(tmp_path_factory):
 
 
 def test_real_settings_make_the_known_number_of_tokens(real):
-    opened = open_adapter(Qwen2VLAdapter(), str(real))
+    opened = opens(Qwen2VLAdapter, real)
     assert opened.model.statements == ("A picture becomes up to 16384 tokens of 28 x 28 pixels.",)
     (view,) = views(opened, (640, 480))
     # 640 / 28 = 22.86 and 480 / 28 = 17.14: the picture is squashed to 644 x 476.
@@ -115,7 +112,7 @@ def test_the_hubs_flat_config_gives_the_same_rows(tmp_path, adapter, build):
     folder = build(tmp_path / "flat")
 
     def rows():
-        opened = open_adapter(adapter(), str(folder))
+        opened = opens(adapter, folder)
         return opened.rows(ask(opened, (150, 90)))[0]
 
     expected = rows()
@@ -133,19 +130,19 @@ def test_the_hubs_flat_config_gives_the_same_rows(tmp_path, adapter, build):
 
 def test_limits_are_options(real):
     options = {"max_pixels": 100 * 784}
-    opened = open_adapter(Qwen2VLAdapter(), str(real), options=options)
+    opened = opens(Qwen2VLAdapter, real, **options)
     (view,) = views(opened, (640, 480))
     assert view.shape == (8, 11)
     assert "up to 100 tokens" in opened.model.statements[0]
     with pytest.raises(InputError, match="max_pixels 10: give 784 or more pixels"):
-        open_adapter(Qwen2VLAdapter(), str(real), options={"max_pixels": 10})
+        opens(Qwen2VLAdapter, real, max_pixels=10)
     limits = {"max_pixels": 7840, "min_pixels": 8000}
     with pytest.raises(InputError, match="min_pixels 8000 is more than max_pixels 7840"):
-        open_adapter(Qwen2VLAdapter(), str(real), options=limits)
+        opens(Qwen2VLAdapter, real, **limits)
 
 
 def test_limits_do_not_change_the_users_own_processor(real):
-    first = open_adapter(Qwen2VLAdapter(), str(real))
+    first = opens(Qwen2VLAdapter, real)
     theirs, module = first.model.processor, first.model.module
     options = {"min_pixels": 784, "max_pixels": 7840}
     second = open_adapter(Qwen2VLAdapter(), "", options=options, module=module, processor=theirs)
@@ -154,14 +151,14 @@ def test_limits_do_not_change_the_users_own_processor(real):
 
 
 def test_a_strip_beyond_the_limit_is_refused_in_one_line(real):
-    opened = open_adapter(Qwen2VLAdapter(), str(real))
+    opened = opens(Qwen2VLAdapter, real)
     with pytest.raises(PictureError, match=r"refuses a picture of 2 x 402 .* enlarge it or cut it"):
         views(opened, (2, 402))
     assert views(opened, (2, 400))[0].shape[1] == 1
 
 
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    opened = open_adapter(Qwen2VLAdapter(), str(real))
+    opened = opens(Qwen2VLAdapter, real)
     inputs = ask(opened, (280, 280))
     assert views(opened, (280, 280))[0].shape == (10, 10)
     opened.model.processor.image_processor.merge_size = 1
@@ -171,7 +168,7 @@ def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
 
 def test_text_goes_on_behind_the_larger_side_of_the_picture(real):
     """Three axes: time stands still, rows and columns are counted."""
-    opened = open_adapter(Qwen2VLAdapter(), str(real))
+    opened = opens(Qwen2VLAdapter, real)
     inputs = ask(opened, (280, 112))
     (view,) = opened.views(inputs)[0]
     positions = inputs.tensors["position_ids"][:, 0].numpy()

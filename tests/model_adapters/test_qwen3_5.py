@@ -3,23 +3,17 @@
 import pytest
 import torch
 import transformers as hf
-from families import FIND, ask, contract, fields, prompted
+from building import fields, save
+from families import FIND, VICUNA, ask, contract, opens, prompted
 from safetensors.torch import load_file, save_file
 
 from vg_engine.core.contract.inputs import AttentionRequest, Expression
 from vg_engine.core.errors import CaptureError
 from vg_engine.core.heads import Head
 from vg_engine.model_adapters.families.qwen3_5 import Qwen35Adapter, Qwen35MoeAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import noise, open_adapter
-from vg_engine.testing.tiny import save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import (
-    CHAT,
-    qwen_processor,
-    qwen_tokenizer,
-    sharpen_norms,
-    token_ids,
-)
+from vg_engine.testing import noise
+from vg_engine.testing.tiny import text_sizes
+from vg_engine.testing.tiny_qwen import CHAT, qwen_processor, qwen_tokenizer, token_ids
 
 STOP, NEWLINE, STOP_NEWLINE = 13, 198, 256
 THINK = "<think>"
@@ -58,13 +52,10 @@ def tiny_qwen3_5(folder, config_class, model_class, tokens=(1, 32), **text):
     config = config_class(
         text_config={**sizes, **LINEAR, **text}, vision_config=dict(VISION), **token_ids(tokenizer)
     )
-    torch.manual_seed(0)
-    module = model_class(config)
-    sharpen_norms(module.get_decoder(), 2.0)
     processor = qwen_processor(
         hf.Qwen3VLProcessor, tokenizer, chat=THINKING, patch_size=16, tokens=tokens
     )
-    return save_tiny(module, processor, folder)
+    return save(model_class, config, processor, folder, norms=2.0)
 
 
 TestQwen35 = contract(
@@ -85,7 +76,7 @@ TestQwen35Moe = contract(
 def opened(tmp_path_factory):
     folder = tmp_path_factory.mktemp("qwen3_5") / "tiny"
     tiny_qwen3_5(folder, hf.Qwen3_5Config, hf.Qwen3_5ForConditionalGeneration)
-    return open_adapter(Qwen35Adapter(), str(folder))
+    return opens(Qwen35Adapter, folder)
 
 
 def test_only_layers_of_full_attention_have_heads(opened):
@@ -114,4 +105,4 @@ def test_layers_for_drafting_are_left_out(tmp_path):
     tiny_qwen3_5(folder, hf.Qwen3_5Config, hf.Qwen3_5ForConditionalGeneration)
     weights = {**load_file(folder / "model.safetensors"), "mtp.norm.weight": torch.ones(64)}
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    assert open_adapter(Qwen35Adapter(), str(folder)).model.layers == 8
+    assert opens(Qwen35Adapter, folder).model.layers == 8

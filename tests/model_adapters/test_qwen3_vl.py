@@ -6,15 +6,14 @@ import shutil
 import pytest
 import torch
 import transformers as hf
-from families import FIND, ask, contract, fields, prompted
+from building import fields, save
+from families import FIND, VICUNA, ask, contract, opens, prompted
 
 from vg_engine.core.contract.inputs import AttentionRequest
 from vg_engine.model_adapters.families.qwen3_vl import Qwen3VLAdapter
 from vg_engine.model_adapters.families.qwen3_vl_moe import Qwen3VLMoeAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, sharpen_norms, token_ids
+from vg_engine.testing.tiny import text_sizes
+from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, token_ids
 
 STOP, NEWLINE, STOP_NEWLINE = 13, 198, 256
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -44,11 +43,8 @@ def tiny_qwen3_vl(folder, config_class, model_class, tokens=(1, 40), **text):
     rope = {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True}
     sizes = {**text_sizes(tokenizer), "head_dim": 16, "rope_parameters": rope, **text}
     config = config_class(text_config=sizes, vision_config=dict(VISION), **token_ids(tokenizer))
-    torch.manual_seed(0)
-    module = model_class(config)
-    sharpen_norms(module.get_decoder(), 1.8)
     processor = qwen_processor(hf.Qwen3VLProcessor, tokenizer, patch_size=16, tokens=tokens)
-    return save_tiny(module, processor, folder)
+    return save(model_class, config, processor, folder, norms=1.8)
 
 
 TestQwen3VL = contract(
@@ -84,7 +80,7 @@ def test_the_old_names_of_rotation_give_the_same_rows(real, published):
     """The config of Qwen/Qwen3-VL-4B-Instruct states them so, and ties the head."""
 
     def rows():
-        opened = open_adapter(Qwen3VLAdapter(), str(folder))
+        opened = opens(Qwen3VLAdapter, folder)
         return opened.rows(ask(opened, (96, 64)))[0]
 
     def config(stated):
@@ -102,7 +98,7 @@ def test_the_old_names_of_rotation_give_the_same_rows(real, published):
 
 
 def test_real_settings_make_the_known_number_of_tokens(real):
-    opened = open_adapter(Qwen3VLAdapter(), str(real))
+    opened = opens(Qwen3VLAdapter, real)
     assert opened.model.statements == ("A picture becomes up to 16384 tokens of 32 x 32 pixels.",)
     for size, shape in (((640, 480), (15, 20)), ((100, 50), (6, 12))):
         inputs = ask(opened, size)
@@ -113,7 +109,7 @@ def test_real_settings_make_the_known_number_of_tokens(real):
 
 def test_features_of_inner_layers_reach_the_first_decoder_layers(real):
     """Without them the rows of the second layer are others; leaving early keeps them."""
-    opened = open_adapter(Qwen3VLAdapter(), str(real))
+    opened = opens(Qwen3VLAdapter, real)
     inputs = ask(opened, (96, 64))
     request = AttentionRequest(tuple(head for head in opened.model.all_heads if head.layer == 1))
     expected = opened.rows(inputs, request)[0]

@@ -1,20 +1,12 @@
 """Qwen4-Exp passes the public contract, with fewer keys per query than there are tokens."""
 
-import torch
-from families import ask, contract, fields, prompted
-from transformers import Qwen3VLProcessor, Qwen4ExpConfig, Qwen4ExpForConditionalGeneration
+import transformers as hf
+from building import fields, save
+from families import VICUNA, ask, contract, opens, prompted
 
 from vg_engine.model_adapters.families.qwen4_exp import Qwen4ExpAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import (
-    CHAT,
-    qwen_processor,
-    qwen_tokenizer,
-    sharpen_norms,
-    token_ids,
-)
+from vg_engine.testing.tiny import text_sizes
+from vg_engine.testing.tiny_qwen import CHAT, qwen_processor, qwen_tokenizer, token_ids
 
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 # From memory of its siblings: the template opens the thinking.
@@ -26,7 +18,7 @@ BLOCK, KEYS = 4, 48
 def tiny_qwen4_exp(folder):
     """Every second layer has a map; the first layer embeds runs of tokens once more."""
     tokenizer = qwen_tokenizer(("<think>", "</think>"))
-    config = Qwen4ExpConfig(
+    config = hf.Qwen4ExpConfig(
         text_config={
             **text_sizes(tokenizer),
             "head_dim": 32,
@@ -45,13 +37,10 @@ def tiny_qwen4_exp(folder):
                 out_hidden_size=64 num_position_embeddings=64"""),
         **token_ids(tokenizer),
     )
-    torch.manual_seed(0)
-    module = Qwen4ExpForConditionalGeneration(config)
-    sharpen_norms(module.get_decoder(), 2.0)
     processor = qwen_processor(
-        Qwen3VLProcessor, tokenizer, chat=TEMPLATE, patch_size=16, tokens=(1, 32)
+        hf.Qwen3VLProcessor, tokenizer, chat=TEMPLATE, patch_size=16, tokens=(1, 32)
     )
-    return save_tiny(module, processor, folder)
+    return save(hf.Qwen4ExpForConditionalGeneration, config, processor, folder, norms=2.0)
 
 
 TestQwen4Exp = contract(
@@ -62,7 +51,7 @@ TestQwen4Exp = contract(
 
 
 def test_a_row_has_as_many_keys_as_the_indexer_chose(tmp_path):
-    opened = open_adapter(Qwen4ExpAdapter(), str(tiny_qwen4_exp(tmp_path / "tiny")))
+    opened = opens(Qwen4ExpAdapter, tiny_qwen4_exp(tmp_path / "tiny"))
     inputs = ask(opened, (120, 90))
     rows = opened.rows(inputs)[0]
     assert sorted({head.layer for head in opened.model.all_heads}) == [1, 3]

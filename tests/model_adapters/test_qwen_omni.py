@@ -5,15 +5,14 @@ import json
 import pytest
 import torch
 import transformers as hf
-from families import ask, contract, fields, prompted
+from building import fields, save
+from families import VICUNA, ask, contract, opens, prompted
 from safetensors.torch import load_file, save_file
 
 from vg_engine.model_adapters.families.qwen2_5_omni import Qwen25OmniAdapter
 from vg_engine.model_adapters.families.qwen3_omni import Qwen3OmniAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, byte_tokenizer, save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import CHAT, CHAT_WITH_SYSTEM, qwen_processor, sharpen_norms
+from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, byte_tokenizer, text_sizes
+from vg_engine.testing.tiny_qwen import CHAT, CHAT_WITH_SYSTEM, qwen_processor
 
 # As tokenizer_config.json of the two names them (the second from memory).
 NAMED_2_5 = fields("""image_token=<|IMAGE|> audio_token=<|AUDIO|> video_token=<|VIDEO|>
@@ -88,14 +87,13 @@ def tiny_qwen2_5_omni(folder):
         audio_config=audio(),
         **ids_of(tokenizer, "image_token_index"),
     )
-    torch.manual_seed(0)
     template = (
         CHAT_WITH_SYSTEM.replace("<|image_pad|>", "<|IMAGE|>")
         .replace("<|vision_start|>", "<|vision_bos|>")
         .replace("<|vision_end|>", "<|vision_eos|>")
     )
     processor = qwen_processor(hf.Qwen2VLProcessor, tokenizer, chat=template)
-    return save_tiny(hf.Qwen2_5OmniThinkerForConditionalGeneration(config), processor, folder)
+    return save(hf.Qwen2_5OmniThinkerForConditionalGeneration, config, processor, folder)
 
 
 def tiny_qwen3_omni(folder):
@@ -114,13 +112,12 @@ def tiny_qwen3_omni(folder):
         audio_config=audio(downsample_hidden_size=8),
         **ids_of(tokenizer),
     )
-    torch.manual_seed(0)
-    module = hf.Qwen3OmniMoeThinkerForConditionalGeneration(config)
-    sharpen_norms(module.get_decoder(), 1.8)
     processor = qwen_processor(
         hf.Qwen3VLProcessor, tokenizer, chat=CHAT, patch_size=16, tokens=(1, 40)
     )
-    return save_tiny(module, processor, folder)
+    return save(
+        hf.Qwen3OmniMoeThinkerForConditionalGeneration, config, processor, folder, norms=1.8
+    )
 
 
 TestQwen25Omni = contract(
@@ -139,7 +136,7 @@ CASES = [
 def test_a_whole_checkpoint_gives_its_thinker(tmp_path, adapter, build, model_type, vocoder):
     """As the hub's checkpoints are laid out: a config of parts, and keys with their prefixes."""
     folder = build(tmp_path / "whole")
-    alone = open_adapter(adapter(), str(folder))
+    alone = opens(adapter, folder)
     inputs = ask(alone, (120, 90))
     expected = alone.rows(inputs)[0]
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -151,5 +148,5 @@ def test_a_whole_checkpoint_gives_its_thinker(tmp_path, adapter, build, model_ty
     weights["talker.model.norm.weight"] = torch.zeros(2)
     weights[f"{vocoder}.x.weight"] = torch.zeros(2)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    found = open_adapter(adapter(), str(folder))
+    found = opens(adapter, folder)
     assert (found.rows(inputs)[0] - expected).abs().max() < 1e-6

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from families import TOWER, ask, contract, fields, prompted, refuses, views
-from transformers.models.smolvlm.configuration_smolvlm import SmolVLMVisionConfig
-from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+from building import TOWER, fields
+from families import ask, contract, opens, prompted, refuses, views
 from transformers.models.smolvlm.processing_smolvlm import (
     DEFAULT_CHAT_TEMPLATE,
     get_image_prompt_string,
@@ -16,7 +15,6 @@ from transformers.models.smolvlm.processing_smolvlm import (
 
 from vg_engine.model_adapters.families.idefics3 import Idefics3Adapter
 from vg_engine.model_adapters.families.smolvlm import SmolVLMAdapter
-from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 FAKE = "<fake_token_around_image>"
@@ -46,7 +44,7 @@ def tiny(folder, *, side=132, patch=14, merge=3, across: int = 2):
         **fields("pad_token=<pad> eos_token=<end_of_utterance> padding_side=left"),
         extra_special_tokens=special[2:],
     )
-    images = SmolVLMImageProcessorPil(
+    images = hf.SmolVLMImageProcessorPil(
         size={"longest_edge": across * side}, max_image_size={"longest_edge": side}
     )
     made: Any = hf.Idefics3Processor
@@ -54,7 +52,7 @@ def tiny(folder, *, side=132, patch=14, merge=3, across: int = 2):
     template = DEFAULT_CHAT_TEMPLATE
     processor = made(images, tokenizer, image_seq_len=length, chat_template=template)
     config = hf.SmolVLMConfig(
-        vision_config=SmolVLMVisionConfig(**TOWER, image_size=side, patch_size=patch),
+        vision_config=hf.SmolVLMVisionConfig(**TOWER, image_size=side, patch_size=patch),
         text_config=hf.LlamaConfig(**text_sizes(tokenizer)),
         scale_factor=merge,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
@@ -95,13 +93,13 @@ class TestSmolVLM(contract(SmolVLMAdapter, GOLDEN, tiny)):
 def test_real_tiles(tmp_path, side, patch, merge, cells):
     """SmolVLM-Instruct, and the 256M and 500M models."""
     folder = tiny(tmp_path / "m", side=side, patch=patch, merge=merge, across=4)
-    found = views(open_adapter(SmolVLMAdapter(), str(folder)), (640, 480))
+    found = views(opens(SmolVLMAdapter, folder), (640, 480))
     assert len(found) == 13
     assert {view.shape for view in found} == {cells}
 
 
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):
-    opened = open_adapter(SmolVLMAdapter(), str(tiny(tmp_path / "m", across=1)))
+    opened = opens(SmolVLMAdapter, tiny(tmp_path / "m", across=1))
     refuses(opened, "image_seq_len", 8, (9, 8))
 
 
@@ -124,7 +122,7 @@ def test_published_files_give_the_same_rows(
         stated["vision_config"] |= {"model_type": kind, "size": {"longest_edge": 1536}}
 
     def rewrite(folder):
-        stated = SmolVLMImageProcessorPil(
+        stated = hf.SmolVLMImageProcessorPil(
             size={"longest_edge": 1536}, max_image_size={"longest_edge": 384}
         ).to_dict()
         stated["image_processor_type"] = f"{images}ImageProcessor"

@@ -5,14 +5,12 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from families import TOWER, ask, chat, contract, fields, plain, prompted
-from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+from building import TOWER, chat, plain, vocabulary
+from families import VICUNA, ask, contract, opens, prompted
 
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.t5gemma2 import T5Gemma2Adapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny, text_sizes
 
 # The published models are pretrained only and have no template: this one is for the contract.
 CHAT = chat("", "<start_of_image>", "", opening="{{ bos_token }}")
@@ -39,15 +37,10 @@ def tiny_t5gemma2(folder, *, side=112):
         "boi_token": "<start_of_image>",
         "eoi_token": "<end_of_image>",
     }
-    tokenizer = byte_tokenizer(
-        ["<pad>", "<eos>", "<bos>", *named.values()],
-        **fields("pad_token=<pad> eos_token=<eos> bos_token=<bos>"),
-        extra_special_tokens=named,
-        padding_side="left",
-    )
+    tokenizer = vocabulary("pad=<pad> eos=<eos> bos=<bos>", named)
     tokens = (side // 28) ** 2
     processor = hf.Gemma3Processor(
-        Gemma3ImageProcessorPil(size={"height": side, "width": side}),
+        hf.Gemma3ImageProcessorPil(size={"height": side, "width": side}),
         tokenizer,
         chat_template=CHAT,
         image_seq_length=tokens,
@@ -89,7 +82,7 @@ class TestT5Gemma2(contract(T5Gemma2Adapter, GOLDEN, tiny_t5gemma2)):
 
 
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):
-    opened = open_adapter(T5Gemma2Adapter(), str(tiny_t5gemma2(tmp_path / "tiny")))
+    opened = opens(T5Gemma2Adapter, tiny_t5gemma2(tmp_path / "tiny"))
     inputs = ask(opened, (640, 480))
     ((view,),) = opened.views(inputs)
     assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))

@@ -1,18 +1,13 @@
 """VideoLLaMA 3 passes the public contract: a token per patch, or per square of averaged ones."""
 
 import pytest
-import torch
 import transformers as hf
-from families import FIND, TOWER, ask, contract, prompted, shows
-from transformers.models.video_llama_3.image_processing_pil_video_llama_3 import (
-    VideoLlama3ImageProcessorPil,
-)
+from building import TOWER, save
+from families import FIND, VICUNA, ask, contract, opens, prompted, shows
 
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.video_llama_3 import VideoLlama3Adapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import save_tiny, text_sizes
+from vg_engine.testing.tiny import text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, token_ids
 
 STOP, STOP_NEWLINE = 13, 256
@@ -55,16 +50,15 @@ def tiny_video_llama(folder, tokens=(1, 24), merge=1):
         vision_config={**TOWER, "patch_size": 14},
         **token_ids(tokenizer, ("<|image_pad|>", "<|video_pad|>")),
     )
-    torch.manual_seed(0)
     processor = qwen_processor(
         hf.VideoLlama3Processor,
         tokenizer,
         chat=CHAT,
         tokens=tokens,
-        image_class=VideoLlama3ImageProcessorPil,
+        image_class=hf.VideoLlama3ImageProcessorPil,
         merge_size=merge,
     )
-    return save_tiny(hf.VideoLlama3ForConditionalGeneration(config), processor, folder)
+    return save(hf.VideoLlama3ForConditionalGeneration, config, processor, folder)
 
 
 TestVideoLlama3 = contract(VideoLlama3Adapter, GOLDEN, tiny_video_llama)
@@ -79,7 +73,7 @@ class TestVideoLlama3Merged(TestVideoLlama3):
 
 def test_a_photograph_has_a_token_per_patch(tmp_path):
     folder = tiny_video_llama(tmp_path / "real", tokens=(4, 1280))
-    opened = open_adapter(VideoLlama3Adapter(), str(folder))
+    opened = opens(VideoLlama3Adapter, folder)
     assert opened.model.statements == ("A picture becomes up to 5120 tokens of 14 x 14 pixels.",)
     shows(opened, (640, 480), (34, 46), (0.0, 0.0, 640.0, 480.0))
     inputs = ask(opened, (280, 280))

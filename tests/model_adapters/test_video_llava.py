@@ -4,29 +4,20 @@ from typing import Any, ClassVar
 
 import pytest
 import transformers as hf
-from families import TOWER, ask, contract, prompted, save
-from transformers.models.video_llava.image_processing_video_llava import VideoLlavaImageProcessor
+from building import TOWER, save, vocabulary
+from families import VICUNA, ask, contract, opens, prompted
 
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.video_llava import VideoLlavaAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import BOS, EOS, LLAVA_CHAT, PAD, byte_tokenizer, text_sizes
+from vg_engine.testing.tiny import BOS, EOS, LLAVA_CHAT, PAD, text_sizes
 
 
 def tiny_video_llava(folder, *, side=112):
-    tokenizer = byte_tokenizer(
-        [PAD, BOS, EOS, "<image>", "<video>"],
-        pad_token=PAD,
-        bos_token=BOS,
-        eos_token=EOS,
-        extra_special_tokens=["<image>", "<video>"],
-        padding_side="left",
-    )
+    tokenizer = vocabulary(f"pad={PAD} bos={BOS} eos={EOS}", ["<image>", "<video>"])
     processor_class: Any = hf.LlavaProcessor
     # The real one has a video part, which needs torchvision; of pictures it makes the same.
     processor = processor_class(
-        image_processor=VideoLlavaImageProcessor(
+        image_processor=hf.VideoLlavaImageProcessor(
             size={"shortest_edge": side}, crop_size={"height": side, "width": side}
         ),
         tokenizer=tokenizer,
@@ -68,7 +59,7 @@ class TestPad(TestVideoLlava):
 )
 def test_the_real_grid_is_16_by_16(tmp_path, geometry, extent):
     folder = tiny_video_llava(tmp_path / "224", side=224)
-    opened = open_adapter(VideoLlavaAdapter(), str(folder), options={"geometry": geometry})
+    opened = opens(VideoLlavaAdapter, folder, geometry=geometry)
     inputs = ask(opened, (640, 480))
     (view,) = opened.views(inputs)[0]
     assert view.shape == (16, 16)

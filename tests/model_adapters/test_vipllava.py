@@ -4,12 +4,11 @@ from typing import Any, ClassVar
 
 import pytest
 import transformers as hf
-from families import ask, checkpoint, contract, fields, prompted, save
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from building import fields, save, vocabulary
+from families import ask, checkpoint, contract, opens, prompted
 
 from vg_engine.model_adapters.families.vipllava import VipLlavaAdapter
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import BOS, EOS, PAD, byte_tokenizer, text_sizes
+from vg_engine.testing.tiny import BOS, EOS, PAD, text_sizes
 
 SYSTEM = (
     "A chat between a curious human and an artificial intelligence assistant. The assistant gives "
@@ -27,19 +26,12 @@ CHAT = (
 
 
 def tiny_vipllava(folder, *, side=112, size: int | None = None):
-    tokenizer = byte_tokenizer(
-        [PAD, BOS, EOS, "<image>"],
-        pad_token=PAD,
-        bos_token=BOS,
-        eos_token=EOS,
-        extra_special_tokens=["<image>"],
-        padding_side="left",
-    )
+    tokenizer = vocabulary(f"pad={PAD} bos={BOS} eos={EOS}", ["<image>"])
     shown = size or side
     processor_class: Any = hf.LlavaProcessor
     # Older files say nothing about patches: the adapter takes them from the config.
     processor = processor_class(
-        image_processor=CLIPImageProcessorPil(
+        image_processor=hf.CLIPImageProcessorPil(
             size={"shortest_edge": shown}, crop_size={"height": shown, "width": shown}
         ),
         tokenizer=tokenizer,
@@ -84,7 +76,7 @@ real = checkpoint(tiny_vipllava, side=336)
     [("crop", (80.0, 0.0, 560.0, 480.0)), ("pad", (0.0, -80.0, 640.0, 560.0))],
 )
 def test_the_real_grid_is_24_by_24(real, geometry, extent):
-    opened = open_adapter(VipLlavaAdapter(), str(real), options={"geometry": geometry})
+    opened = opens(VipLlavaAdapter, real, geometry=geometry)
     inputs = ask(opened, (640, 480))
     (view,) = opened.views(inputs)[0]
     assert view.shape == (24, 24)

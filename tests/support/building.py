@@ -15,7 +15,7 @@ TOWER = MappingProxyType(
 )
 
 
-def tokens(special: str, named: Any = (), **settings: Any) -> Any:
+def vocabulary(special: str, named: Any = (), **settings: Any) -> Any:
     """A tokenizer with its control words: `pad=<pad> <turn>` says what each is for, where it is.
 
     Args:

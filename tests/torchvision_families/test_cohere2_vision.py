@@ -2,14 +2,12 @@
 
 import pytest
 import transformers as hf
-from families import TOWER, ask, contract, fields, loaded, prompted, save
-from transformers.models.cohere2_vision.image_processing_cohere2_vision import (
-    Cohere2VisionImageProcessor,
-)
+from building import TOWER, fields, save, vocabulary
+from families import ask, contract, loaded, prompted
 
 from vg_engine.model_adapters.families.cohere2_vision import Cohere2VisionAdapter
 from vg_engine.testing import Golden
-from vg_engine.testing.tiny import byte_tokenizer, text_sizes
+from vg_engine.testing.tiny import text_sizes
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
 WINDOW = 40  # shorter than most sequences here
@@ -46,14 +44,13 @@ def golden(picture: str) -> tuple[Golden, ...]:
 
 def tiny(folder, *, side=56, patch=7, most=4, layers=4):
     """A tiny Command A Vision; 512 pixels and patches of 16 make the real 16 x 16 cells."""
-    tokenizer = byte_tokenizer(
-        ["<PAD>", "<BOS_TOKEN>", TURN, END, *ROLES, *NAMED.values()],
-        **fields("pad_token=<PAD> bos_token=<BOS_TOKEN> padding_side=left"),
-        eos_token=END,
+    tokenizer = vocabulary(
+        f"pad=<PAD> bos=<BOS_TOKEN> {TURN} eos={END}",
+        [*ROLES, *NAMED.values()],
         extra_special_tokens={**NAMED, "turn_token": TURN},
     )
     # What transformers calls the patch size here is how many cells a tile is wide.
-    images = Cohere2VisionImageProcessor(
+    images = hf.Cohere2VisionImageProcessor(
         size={"height": side, "width": side}, max_patches=most, patch_size=side // patch // 2
     )
     processor = hf.Cohere2VisionProcessor(images, tokenizer, chat_template=CHAT)

@@ -5,15 +5,12 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from families import contract, fields, prompted, refuses, shows
-from transformers.models.gemma4_unified.image_processing_gemma4_unified import (
-    Gemma4UnifiedImageProcessor,
-)
+from building import fields, vocabulary
+from families import contract, opens, prompted, refuses, shows
 
 from vg_engine.model_adapters.families.gemma4_unified import Gemma4UnifiedAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny, text_sizes
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
 # Gemma 4's template for a question about one picture, without thinking.
@@ -38,13 +35,8 @@ NAMED = fields("""image_token=<|image|> boi_token=<|image> eoi_token=<image|>
 
 def tiny(folder, *, patch=4, budget=70, layers=4):
     """A tiny one; patches of 16 and 280 tokens are the real numbers."""
-    tokenizer = byte_tokenizer(
-        ["<pad>", "<eos>", "<bos>", "<|turn>", "<turn|>", *NAMED.values()],
-        **fields("pad_token=<pad> eos_token=<eos> bos_token=<bos>"),
-        extra_special_tokens=NAMED,
-        padding_side="left",
-    )
-    images = Gemma4UnifiedImageProcessor(patch_size=patch, max_soft_tokens=budget)
+    tokenizer = vocabulary("pad=<pad> eos=<eos> bos=<bos> <|turn> <turn|>", NAMED)
+    images = hf.Gemma4UnifiedImageProcessor(patch_size=patch, max_soft_tokens=budget)
     made: Any = without_video(hf.Gemma4UnifiedProcessor)
     processor = made(None, images, tokenizer, None, chat_template=CHAT)
     config = hf.Gemma4UnifiedConfig(
@@ -85,7 +77,7 @@ class TestGemma4Unified(contract(Gemma4UnifiedAdapter, GOLDEN, tiny)):
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     folder = tmp_path_factory.mktemp("unified") / "280"
-    return open_adapter(Gemma4UnifiedAdapter(), str(tiny(folder, patch=16, budget=280, layers=2)))
+    return opens(Gemma4UnifiedAdapter, tiny(folder, patch=16, budget=280, layers=2))
 
 
 def test_a_photograph_fills_the_budget_and_keeps_its_shape(real):

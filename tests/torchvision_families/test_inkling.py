@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from families import contract, fields, prompted, shows
-from transformers import InklingConfig, InklingForConditionalGeneration, InklingProcessor
-from transformers.models.inkling.image_processing_inkling import InklingImageProcessor
+import transformers as hf
+from building import fields
+from families import contract, opens, prompted, shows
 
 from vg_engine.model_adapters.families.inkling import InklingAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import open_adapter, paint
+from vg_engine.testing import paint
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import sharpen_norms
 
@@ -49,10 +49,12 @@ def tiny(folder, *, patch=24, layers=4, grow: float | None = None):
         extra_special_tokens={"image_token": IMAGE, "audio_token": AUDIO}
         | {mark.strip("<|>"): mark for mark in MARKS},
     )
-    images = InklingImageProcessor(size={"height": patch, "width": patch}, rescale_image_frac=grow)
-    made: Any = without_video(InklingProcessor)
+    images = hf.InklingImageProcessor(
+        size={"height": patch, "width": patch}, rescale_image_frac=grow
+    )
+    made: Any = without_video(hf.InklingProcessor)
     processor = made(None, images, tokenizer, chat_template=CHAT)
-    config = InklingConfig(
+    config = hf.InklingConfig(
         text_config={
             **text_sizes(tokenizer, layers=layers),
             **fields("""head_dim=16 swa_num_attention_heads=4 swa_num_key_value_heads=2
@@ -69,7 +71,7 @@ def tiny(folder, *, patch=24, layers=4, grow: float | None = None):
         audio_bos_token_id=tokenizer.convert_tokens_to_ids("<|content_audio_input|>"),
     )
     torch.manual_seed(0)
-    module = InklingForConditionalGeneration(config)
+    module = hf.InklingForConditionalGeneration(config)
     sharpen_norms(module.get_decoder(), 3.0)
     for layer in module.get_decoder().layers:
         torch.nn.init.normal_(layer.self_attn.r_proj.weight)
@@ -91,7 +93,7 @@ class TestInkling(
 
 
 def test_cells_of_an_enlarged_picture_lie_where_they_are_said_to_lie(tmp_path):
-    opened = open_adapter(InklingAdapter(), str(tiny(tmp_path / "m", grow=1.3, layers=1)))
+    opened = opens(InklingAdapter, tiny(tmp_path / "m", grow=1.3, layers=1))
     report = paint.probe(opened, paint.embeddings, [(120, 120), (101, 59), (50, 130)])
     opened.model.close()
     report.check()
@@ -101,7 +103,7 @@ def test_cells_of_an_enlarged_picture_lie_where_they_are_said_to_lie(tmp_path):
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inkling") / "40"
-    return open_adapter(InklingAdapter(), str(tiny(folder, patch=40, layers=1)))
+    return opens(InklingAdapter, tiny(folder, patch=40, layers=1))
 
 
 def test_a_photograph_has_one_column_more_than_fits(real):

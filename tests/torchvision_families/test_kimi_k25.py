@@ -1,9 +1,9 @@
 """Kimi K2.5 passes the public contract: padding to whole cells, latent attention."""
 
 import torch
-from families import TOWER, chat, contract, fields, loaded, prompted, shows
-from transformers import Kimi_K25Config, Kimi_K25ForConditionalGeneration, Kimi_K25Processor
-from transformers.models.kimi_k25.image_processing_kimi_k25 import Kimi_K25ImageProcessor
+import transformers as hf
+from building import TOWER, chat, fields
+from families import contract, loaded, prompted, shows
 
 from vg_engine.model_adapters.families.kimi_k25 import KimiK25Adapter
 from vg_engine.model_adapters.shared.loading import without_video
@@ -38,10 +38,10 @@ def tiny(folder, *, patch=7, most=400, layers=3):
     tokenizer = byte_tokenizer(
         SPECIAL, pad_token="[PAD]", eos_token="[EOS]", extra_special_tokens=list(SPECIAL[2:])
     )
-    images = Kimi_K25ImageProcessor(patch_size=patch, max_patches=most)
-    processor = without_video(Kimi_K25Processor)(images, tokenizer, chat_template=CHAT)
+    images = hf.Kimi_K25ImageProcessor(patch_size=patch, max_patches=most)
+    processor = without_video(hf.Kimi_K25Processor)(images, tokenizer, chat_template=CHAT)
     sizes = text_sizes(tokenizer, layers=layers)
-    config = Kimi_K25Config(
+    config = hf.Kimi_K25Config(
         text_config={
             **sizes,
             "model_type": "deepseek_v3",
@@ -56,7 +56,7 @@ def tiny(folder, *, patch=7, most=400, layers=3):
         tie_word_embeddings=False,
     )
     torch.manual_seed(0)
-    module = Kimi_K25ForConditionalGeneration(config)
+    module = hf.Kimi_K25ForConditionalGeneration(config)
     for layer in module.get_decoder().layers:
         layer.self_attn.q_b_proj.weight.data.mul_(150.0)
     return save_tiny(module, processor, folder)

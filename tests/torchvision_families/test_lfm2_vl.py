@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from families import TOWER, chat, checkpoint, contract, fields, prompted, refuses, views
-from transformers import Lfm2VlConfig, Lfm2VlForConditionalGeneration, Lfm2VlProcessor
-from transformers.models.lfm2_vl.image_processing_lfm2_vl import Lfm2VlImageProcessor
+import transformers as hf
+from building import TOWER, chat, fields
+from families import checkpoint, contract, opens, prompted, refuses, views
 
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.lfm2_vl import Lfm2VlAdapter
-from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
@@ -47,15 +46,15 @@ def tiny(folder, *, patch=4, tokens: tuple[int, int] = (16, 64), tile=32):
         eos_token="<|im_end|>",
         extra_special_tokens=NAMED,
     )
-    images = Lfm2VlImageProcessor(
+    images = hf.Lfm2VlImageProcessor(
         encoder_patch_size=patch,
         min_image_tokens=tokens[0],
         max_image_tokens=tokens[1],
         tile_size=tile,
         max_tiles=10 if tile == 512 else 4,
     )
-    processor = Lfm2VlProcessor(images, tokenizer, chat_template=CHAT)
-    config = Lfm2VlConfig(
+    processor = hf.Lfm2VlProcessor(images, tokenizer, chat_template=CHAT)
+    config = hf.Lfm2VlConfig(
         text_config={
             **text_sizes(tokenizer, layers=len(KINDS)),
             "model_type": "lfm2",
@@ -72,7 +71,7 @@ def tiny(folder, *, patch=4, tokens: tuple[int, int] = (16, 64), tile=32):
         projector_hidden_size=64,
     )
     torch.manual_seed(0)
-    module = Lfm2VlForConditionalGeneration(config)
+    module = hf.Lfm2VlForConditionalGeneration(config)
     for layer in module.get_decoder().layers:
         if hasattr(layer, "self_attn"):
             layer.self_attn.q_layernorm.weight.data.mul_(2.2)
@@ -86,7 +85,7 @@ real = checkpoint(tiny, patch=16, tokens=(64, 256), tile=512)
 
 
 def test_a_photograph_is_one_grid_and_a_large_one_tiles(real):
-    opened = open_adapter(Lfm2VlAdapter(), str(real))
+    opened = opens(Lfm2VlAdapter, real)
     (small,) = views(opened, (640, 480))
     assert small.shape == (13, 18)
     found = views(opened, (1200, 800))
@@ -98,9 +97,9 @@ def test_a_photograph_is_one_grid_and_a_large_one_tiles(real):
 
 def test_wrong_numbers_of_tiles_are_refused(real):
     with pytest.raises(InputError, match="give a number from 1 on"):
-        open_adapter(Lfm2VlAdapter(), str(real), options={"max_tiles": 0})
+        opens(Lfm2VlAdapter, real, max_tiles=0)
 
 
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    opened = open_adapter(Lfm2VlAdapter(), str(real))
+    opened = opens(Lfm2VlAdapter, real)
     refuses(opened, "image_processor.max_image_tokens", 64, (None, 256), (512, 512))

@@ -1,13 +1,12 @@
 """Llama 4 passes the public contract: padded tiles, chunked layers, normed queries and keys."""
 
 import pytest
-import torch
-from families import contract, fields, loaded, prompted, views
-from transformers import Llama4Config, Llama4ForConditionalGeneration, Llama4Processor
-from transformers.models.llama4.image_processing_llama4 import Llama4ImageProcessor
+import transformers as hf
+from building import fields, save
+from families import contract, loaded, prompted, views
 
 from vg_engine.model_adapters.families.llama4 import Llama4Adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import byte_tokenizer, text_sizes
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (310, 70), (40, 60), (300, 220))
 SPECIAL = (
@@ -39,12 +38,12 @@ def tiny(folder, *, side=56, patch=7, most=4, layers=4):
         eos_token="<|eot|>",
         extra_special_tokens=list(SPECIAL[3:]),
     )
-    processor = Llama4Processor(
-        Llama4ImageProcessor(size={"height": side, "width": side}, max_patches=most),
+    processor = hf.Llama4Processor(
+        hf.Llama4ImageProcessor(size={"height": side, "width": side}, max_patches=most),
         tokenizer,
         patch_size=patch,
     )
-    config = Llama4Config(
+    config = hf.Llama4Config(
         vision_config={
             **fields("""hidden_size=32 intermediate_size=128 num_hidden_layers=2
                 num_attention_heads=4"""),
@@ -61,10 +60,8 @@ def tiny(folder, *, side=56, patch=7, most=4, layers=4):
         boi_token_index=tokenizer.convert_tokens_to_ids("<|image_start|>"),
         eoi_token_index=tokenizer.convert_tokens_to_ids("<|image_end|>"),
     )
-    torch.manual_seed(0)
-    module = Llama4ForConditionalGeneration(config)
     # The layers without positions alone have queries and keys without norms.
-    return save_tiny(module, processor, folder, sharpness=20.0)
+    return save(hf.Llama4ForConditionalGeneration, config, processor, folder, sharpness=20.0)
 
 
 TestLlama4 = contract(

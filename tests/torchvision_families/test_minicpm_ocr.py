@@ -3,16 +3,13 @@
 from typing import Any
 
 import pytest
-import torch
-from families import TOWER, ask, chat, checkpoint, contract, fields, prompted
-from transformers import MiniCPMOcrConfig, MiniCPMOcrForConditionalGeneration
-from transformers.models.minicpm_ocr.image_processing_minicpm_ocr import MiniCPMOcrImageProcessor
+import transformers as hf
+from building import TOWER, chat, fields, save, vocabulary
+from families import ask, checkpoint, contract, opens, prompted
 
 from vg_engine.model_adapters.families.minicpm_ocr import MiniCPMOcrAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, byte_tokenizer, save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import sharpen_norms
+from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, text_sizes
 
 SHAPES = ((120, 120), (130, 60), (50, 110), (40, 60), (200, 150))
 NAMED = fields("""image=<|image_pad|> video=<|video_pad|> image_start=<image>
@@ -38,16 +35,14 @@ LINEAR = fields("""linear_key_head_dim=16 linear_value_head_dim=16 linear_num_ke
 
 def tiny(folder, *, patch=4, slices=4, resolution=64, **more: Any):
     """8 pixels per token, and slices of about 64 x 64; 14, 448 and 9 are the real numbers."""
-    tokenizer = byte_tokenizer(
-        [END_OF_TEXT, END_OF_TURN, "<|im_start|>", *NAMED.values()],
-        pad_token=END_OF_TEXT,
-        eos_token=END_OF_TURN,
+    tokenizer = vocabulary(
+        f"pad={END_OF_TEXT} eos={END_OF_TURN} <|im_start|>",
+        NAMED,
         extra_special_tokens={f"{name}_token": token for name, token in NAMED.items()},
-        padding_side="left",
     )
     rope = fields("""rope_type=default mrope_section=[2,1,1] mrope_interleaved=true
             partial_rotary_factor=0.25""")
-    config = MiniCPMOcrConfig(
+    config = hf.MiniCPMOcrConfig(
         text_config={
             **text_sizes(tokenizer, layers=4),
             **LINEAR,
@@ -61,15 +56,12 @@ def tiny(folder, *, patch=4, slices=4, resolution=64, **more: Any):
         image_token_id=tokenizer.convert_tokens_to_ids(NAMED["image"]),
         video_token_id=tokenizer.convert_tokens_to_ids(NAMED["video"]),
     )
-    torch.manual_seed(0)
-    module = MiniCPMOcrForConditionalGeneration(config)
-    sharpen_norms(module.get_decoder(), 2.0)
-    images = MiniCPMOcrImageProcessor(
+    images = hf.MiniCPMOcrImageProcessor(
         patch_size=patch, scale_resolution=resolution, max_slice_nums=slices, **more
     )
     made: Any = without_video(MiniCPMOcrAdapter.processor_class)
     processor = made(images, None, tokenizer, chat_template=CHAT)
-    return save_tiny(module, processor, folder)
+    return save(hf.MiniCPMOcrForConditionalGeneration, config, processor, folder, norms=2.0)
 
 
 TestMiniCPMOcr = contract(
@@ -83,7 +75,7 @@ real = checkpoint(tiny, patch=14, slices=9, resolution=448, small_image_upsize="
 
 
 def test_a_photograph_has_an_overview_and_slices_and_nothing_is_chosen_by_letters(real):
-    opened = open_adapter(MiniCPMOcrAdapter(), str(real))
+    opened = opens(MiniCPMOcrAdapter, real)
     assert "enlarged" in opened.model.statements[-1]
     (found,) = opened.views(ask(opened, (640, 480)))
     assert [view.name for view in found] == ["overview", "tile 0,0", "tile 0,1"]

@@ -3,18 +3,14 @@
 from typing import ClassVar
 
 import pytest
-import torch
 import transformers as hf
-from families import ask, chat, checkpoint, contract, fields, prompted, shows
-from transformers.models.minimax_m3_vl.image_processing_minimax_m3_vl import (
-    MiniMaxM3VLImageProcessor,
-)
+from building import chat, fields, save
+from families import ask, checkpoint, contract, opens, prompted, shows
 
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.minimax_m3_vl import MiniMaxM3VLAdapter
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import qwen_processor, sharpen_norms
+from vg_engine.testing.tiny import text_sizes
+from vg_engine.testing.tiny_qwen import qwen_processor
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
 IMAGE, VIDEO = "]<]image[>[", "]<]video[>["
@@ -37,10 +33,8 @@ GOLDEN = (
 
 def tiny(folder, *, patch=7, tokens: tuple[int, int] = (1, 48)):
     """A tiny MiniMax-M3; patches of 14, 4 to 576 tokens and blocks of 128 are the real numbers."""
-    tokenizer = byte_tokenizer(
-        [START, TURN, END, IMAGE, VIDEO, OPEN, CLOSE],
-        bos_token=START,
-        eos_token=END,
+    tokenizer = vocabulary(
+        f"bos={START} {TURN} eos={END} {IMAGE} {VIDEO} {OPEN} {CLOSE}",
         extra_special_tokens={"turn_token": TURN, "image_token": IMAGE, "video_token": VIDEO}
         | {"open_token": OPEN, "close_token": CLOSE},
     )
@@ -50,7 +44,7 @@ def tiny(folder, *, patch=7, tokens: tuple[int, int] = (1, 48)):
         chat=CHAT,
         patch_size=patch,
         tokens=tokens,
-        image_class=MiniMaxM3VLImageProcessor,
+        image_class=hf.MiniMaxM3VLImageProcessor,
     )
     config = hf.MiniMaxM3VLConfig(
         text_config={
@@ -74,10 +68,7 @@ def tiny(folder, *, patch=7, tokens: tuple[int, int] = (1, 48)):
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
         video_token_index=tokenizer.convert_tokens_to_ids(VIDEO),
     )
-    torch.manual_seed(0)
-    module = hf.MiniMaxM3SparseForConditionalGeneration(config)
-    sharpen_norms(module.get_decoder(), 1.8)
-    return save_tiny(module, processor, folder)
+    return save(hf.MiniMaxM3SparseForConditionalGeneration, config, processor, folder, norms=1.8)
 
 
 class TestMiniMaxM3VL(
@@ -107,10 +98,10 @@ real = checkpoint(tiny, patch=14, tokens=(4, 576))
 
 
 def test_a_photograph_is_squashed_to_whole_tokens(real):
-    opened = open_adapter(MiniMaxM3VLAdapter(), str(real))
+    opened = opens(MiniMaxM3VLAdapter, real)
     shows(opened, (640, 480), (17, 23), (0.0, 0.0, 640.0, 480.0))
 
 
 def test_padding_on_the_left_cannot_be_asked_for(real):
     with pytest.raises(InputError, match="padding_side"):
-        open_adapter(MiniMaxM3VLAdapter(), str(real), options={"padding_side": "left"})
+        opens(MiniMaxM3VLAdapter, real, padding_side="left")

@@ -1,16 +1,13 @@
 """Molmo 2 passes the public contract: overlapping crops that make one grid, pooled patches."""
 
 import pytest
-import torch
-from families import TOWER, ask, chat, contract, fields, prompted
-from transformers import Molmo2Config, Molmo2ForConditionalGeneration, Molmo2Processor
-from transformers.models.molmo2.image_processing_molmo2 import Molmo2ImageProcessor
+import transformers as hf
+from building import TOWER, chat, fields, save, vocabulary
+from families import ask, contract, opens, prompted
 
 from vg_engine.model_adapters.families.molmo2 import Molmo2Adapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import sharpen_norms
+from vg_engine.testing.tiny import text_sizes
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (60, 70), (330, 240))
 END, START = "<|im_end|>", "<|im_start|>"
@@ -36,21 +33,20 @@ GOLDEN = (
 
 def tiny(folder, *, side=63, patch=7, margin=2, crops=4, layers=3):
     """A tiny Molmo 2; 378 pixels, patches of 14, margins of 4 and 8 crops are the real numbers."""
-    tokenizer = byte_tokenizer(
-        ["<|endoftext|>", START, END, *MARKS],
-        pad_token="<|endoftext|>",
-        eos_token=END,
+    tokenizer = vocabulary(
+        f"pad=<|endoftext|> {START} eos={END}",
+        MARKS,
         extra_special_tokens={"image_token": "<|image|>", "video_token": "<|video|>"}
         | {mark.strip("<>"): mark for mark in MARKS[:-2]},
     )
-    images = Molmo2ImageProcessor(
+    images = hf.Molmo2ImageProcessor(
         size={"height": side, "width": side},
         patch_size=patch,
         overlap_margins=[margin, margin],
         max_crops=crops,
     )
-    processor = without_video(Molmo2Processor)(images, None, tokenizer, chat_template=CHAT)
-    config = Molmo2Config(
+    processor = without_video(hf.Molmo2Processor)(images, None, tokenizer, chat_template=CHAT)
+    config = hf.Molmo2Config(
         vision_config={
             **TOWER,
             **fields("num_hidden_layers=3 num_key_value_heads=4 head_dim=8"),
@@ -66,10 +62,7 @@ def tiny(folder, *, side=63, patch=7, margin=2, crops=4, layers=3):
         },
         image_patch_id=tokenizer.convert_tokens_to_ids("<im_patch>"),
     )
-    torch.manual_seed(0)
-    module = Molmo2ForConditionalGeneration(config)
-    sharpen_norms(module.get_decoder(), 2.6)
-    return save_tiny(module, processor, folder)
+    return save(hf.Molmo2ForConditionalGeneration, config, processor, folder, norms=2.6)
 
 
 TestMolmo2 = contract(
@@ -81,7 +74,7 @@ TestMolmo2 = contract(
 def real(tmp_path_factory):
     folder = tmp_path_factory.mktemp("molmo2") / "378"
     tiny(folder, side=378, patch=14, margin=4, crops=8, layers=1)
-    return open_adapter(Molmo2Adapter(), str(folder))
+    return opens(Molmo2Adapter, folder)
 
 
 def test_a_photograph_is_seen_twice(real):

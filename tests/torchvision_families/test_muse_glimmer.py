@@ -4,12 +4,11 @@ from typing import Any
 
 import pytest
 import transformers as hf
-from families import chat, contract, fields, prompted, save, shows
-from transformers.models.muse_glimmer.image_processing_muse_glimmer import MuseGlimmerImageProcessor
+from building import chat, fields, save
+from families import contract, opens, prompted, shows
 
 from vg_engine.model_adapters.families.muse_glimmer import MuseGlimmerAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import byte_tokenizer, text_sizes
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
@@ -47,7 +46,7 @@ def tiny(folder, *, patch=7, most=60, layers=4):
         eos_token="<|eot|>",
         extra_special_tokens={token.strip("<|>"): token for token in SPECIAL[2:]},
     )
-    images = MuseGlimmerImageProcessor(patch_size=patch, max_image_tokens=most)
+    images = hf.MuseGlimmerImageProcessor(patch_size=patch, max_image_tokens=most)
     made: Any = without_video(hf.MuseGlimmerProcessor)
     processor = made(images, None, tokenizer, chat_template=CHAT)
     config = hf.MuseGlimmerConfig(
@@ -84,7 +83,7 @@ TestMuseGlimmer = contract(
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     folder = tmp_path_factory.mktemp("muse") / "14"
-    return open_adapter(MuseGlimmerAdapter(), str(tiny(folder, patch=14, most=4096, layers=1)))
+    return opens(MuseGlimmerAdapter, tiny(folder, patch=14, most=4096, layers=1))
 
 
 def test_a_photograph_keeps_its_shape_as_well_as_cells_can(real):

@@ -3,22 +3,13 @@
 from typing import Any
 
 import pytest
-from families import chat, contract, fields, prompted, save, shows
-from transformers.models.nemotron_h_omni.configuration_nemotron_h_omni import (
-    NemotronH_Omni_Reasoning_V3_Config,
-)
-from transformers.models.nemotron_h_omni.image_processing_nemotron_h_omni import (
-    NemotronH_Omni_Reasoning_V3ImageProcessor,
-)
-from transformers.models.nemotron_h_omni.modeling_nemotron_h_omni import NemotronH_Omni_Reasoning_V3
-from transformers.models.nemotron_h_omni.processing_nemotron_h_omni import (
-    NemotronH_Omni_Reasoning_V3Processor,
-)
+import transformers as hf
+from building import chat, fields, save, vocabulary
+from families import contract, opens, prompted, shows
 
 from vg_engine.model_adapters.families.nemotron_h_omni import NemotronHOmniAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, text_sizes
+from vg_engine.testing.tiny import text_sizes
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 270))
 NAMED = fields("""image_token=<image> image_start_token=<img> image_end_token=</img>
@@ -40,20 +31,19 @@ GOLDEN = (
 
 def tiny(folder, *, patch=8, patches: tuple[int, int] = (16, 200)):
     """A tiny one; patches of 16, 1,024 to 13,312 of them, are the real numbers."""
-    tokenizer = byte_tokenizer(
-        ["<unk>", "<|im_start|>", "<|im_end|>", *NAMED.values()],
-        pad_token="<|im_end|>",
-        eos_token="<|im_end|>",
+    tokenizer = vocabulary(
+        "<unk> <|im_start|> pad=eos=<|im_end|>",
+        NAMED,
         extra_special_tokens=NAMED | {"start": "<|im_start|>"},
     )
-    images = NemotronH_Omni_Reasoning_V3ImageProcessor(
+    images = hf.NemotronH_Omni_Reasoning_V3ImageProcessor(
         patch_size=patch, min_num_patches=patches[0], max_num_patches=patches[1]
     )
-    made: Any = without_video(NemotronH_Omni_Reasoning_V3Processor)
+    made: Any = without_video(hf.NemotronH_Omni_Reasoning_V3Processor)
     processor = made(images, None, tokenizer, chat_template=CHAT)
     sizes = text_sizes(tokenizer, layers=len(KINDS))
     del sizes["num_hidden_layers"]
-    config = NemotronH_Omni_Reasoning_V3_Config(
+    config = hf.NemotronH_Omni_Reasoning_V3_Config(
         text_config={
             **sizes,
             "model_type": "nemotron_h",
@@ -74,7 +64,7 @@ def tiny(folder, *, patch=8, patches: tuple[int, int] = (16, 200)):
         video_token_id=tokenizer.convert_tokens_to_ids("<video>"),
         audio_token_id=tokenizer.convert_tokens_to_ids("<so_embedding>"),
     )
-    return save(NemotronH_Omni_Reasoning_V3, config, processor, folder)
+    return save(hf.NemotronH_Omni_Reasoning_V3, config, processor, folder)
 
 
 class TestNemotronHOmni(
@@ -94,7 +84,7 @@ class TestNemotronHOmni(
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nemotron") / "16"
-    return open_adapter(NemotronHOmniAdapter(), str(tiny(folder, patch=16, patches=(1024, 13312))))
+    return opens(NemotronHOmniAdapter, tiny(folder, patch=16, patches=(1024, 13312)))
 
 
 def test_a_photograph_keeps_its_shape(real):

@@ -6,16 +6,13 @@ its place here. So this shows prompts, geometry and rows, and nothing about timm
 
 import pytest
 import transformers as hf
-from families import TOWER, ask, chat, checkpoint, contract, prompted, save
-from transformers.models.perception_lm.image_processing_perception_lm import (
-    PerceptionLMImageProcessor,
-)
+from building import TOWER, chat, save, vocabulary
+from families import ask, checkpoint, contract, opens, prompted
 
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.perception_lm import PerceptionLMAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, text_sizes
+from vg_engine.testing.tiny import text_sizes
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
 NAMED = {"image_token": "<|image|>", "video_token": "<|video|>"}
@@ -42,14 +39,14 @@ GOLDEN = (
 
 def tiny(folder, *, side=56, patch=7, most=4, layers=3):
     """A tiny Perception LM; 448 pixels, patches of 14 and 36 tiles are the real numbers."""
-    tokenizer = byte_tokenizer(
-        ["<|end_of_text|>", *HEADS, *NAMED.values()],
-        pad_token="<|end_of_text|>",
+    tokenizer = vocabulary(
+        "pad=<|end_of_text|>",
+        [*HEADS, *NAMED.values()],
         bos_token=HEADS[0],
         eos_token="<|eot_id|>",
         extra_special_tokens=NAMED | {"start": HEADS[1], "end": HEADS[2]},
     )
-    images = PerceptionLMImageProcessor(tile_size=side, max_num_tiles=most)
+    images = hf.PerceptionLMImageProcessor(tile_size=side, max_num_tiles=most)
     processor = without_video(hf.PerceptionLMProcessor)(
         None, images, tokenizer, patch_size=patch, pooling_ratio=2, chat_template=CHAT
     )
@@ -79,7 +76,7 @@ real = checkpoint(tiny, side=448, patch=14, most=36, layers=1)
 
 
 def test_a_photograph_is_enlarged_to_many_tiles(real):
-    opened = open_adapter(PerceptionLMAdapter(), str(real), options={"max_tiles": 6})
+    opened = opens(PerceptionLMAdapter, real, max_tiles=6)
     (found,) = opened.views(ask(opened, (640, 480)))
     names = [f"tile {row},{col}" for row in range(2) for col in range(3)]
     assert [view.name for view in found] == ["thumbnail", *names]
@@ -89,4 +86,4 @@ def test_a_photograph_is_enlarged_to_many_tiles(real):
 
 def test_wrong_numbers_of_tiles_are_refused(real):
     with pytest.raises(InputError, match="give a number from 1 on"):
-        open_adapter(PerceptionLMAdapter(), str(real), options={"max_tiles": "many"})
+        opens(PerceptionLMAdapter, real, max_tiles="many")

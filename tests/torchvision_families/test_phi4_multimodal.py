@@ -3,15 +3,12 @@
 import pytest
 import torch
 import transformers as hf
-from families import ask, chat, contract, fields, plain, prompted
-from transformers.models.phi4_multimodal.image_processing_phi4_multimodal import (
-    Phi4MultimodalImageProcessor,
-)
+from building import chat, fields, plain, vocabulary
+from families import ask, contract, opens, prompted
 
 from vg_engine.model_adapters.families.phi4_multimodal import Phi4MultimodalAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny, text_sizes
 
 SHAPES = ((60, 60), (100, 60), (50, 110), (40, 30), (150, 130))
 NAMED = {"image_token": "<|image|>", "audio_token": "<|audio|>"}
@@ -33,13 +30,13 @@ AUDIO = fields("""hidden_size=16 intermediate_size=16 num_blocks=1 num_attention
 
 def tiny(folder, *, side=64, patch=2, most=2, layers=2):
     """A tiny Phi-4-multimodal; 448, 14 and 36 are the real numbers. A tile has 16 x 16 cells."""
-    tokenizer = byte_tokenizer(
-        ["<|endoftext|>", *TURNS, *NAMED.values()],
-        pad_token="<|endoftext|>",
+    tokenizer = vocabulary(
+        "pad=<|endoftext|>",
+        [*TURNS, *NAMED.values()],
         eos_token="<|end|>",
         extra_special_tokens=NAMED | {turn.strip("<|>"): turn for turn in TURNS[:3]},
     )
-    images = Phi4MultimodalImageProcessor(
+    images = hf.Phi4MultimodalImageProcessor(
         size={"height": side, "width": side}, patch_size=patch, dynamic_hd=most
     )
     processor = without_video(hf.Phi4MultimodalProcessor)(
@@ -83,9 +80,7 @@ class TestPhi4Multimodal(
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phi4") / "448"
-    return open_adapter(
-        Phi4MultimodalAdapter(), str(tiny(folder, side=448, patch=14, most=36, layers=1))
-    )
+    return opens(Phi4MultimodalAdapter, tiny(folder, side=448, patch=14, most=36, layers=1))
 
 
 def test_a_photograph_is_padded_below_and_seen_again_as_a_whole(real):

@@ -1,16 +1,14 @@
 """Step 3.7 passes the public contract: windows, strided convolutions, layers with more heads."""
 
 import pytest
-import torch
-from families import ask, chat, contract, even_out, fields, prompted
-from transformers import Step3p7Config, Step3p7ForConditionalGeneration, Step3p7Processor
-from transformers.models.step3p7.image_processing_step3p7 import Step3p7ImageProcessor
+import transformers as hf
+from building import chat, even_out, fields, save
+from families import ask, contract, opens, prompted
 
 from vg_engine.model_adapters.families import step3p7
 from vg_engine.model_adapters.families.step3p7 import Step3p7Adapter
-from vg_engine.testing import open_adapter, paint
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import sharpen_norms
+from vg_engine.testing import paint
+from vg_engine.testing.tiny import byte_tokenizer, text_sizes
 
 SHAPES = ((120, 120), (75, 40), (50, 150), (60, 48), (150, 115))
 SPECIAL = (
@@ -41,14 +39,14 @@ def tiny(folder, *, side=64, window=48, patch=4, most=120):
         extra_special_tokens={token.strip("<|>"): token for token in SPECIAL[1:2] + SPECIAL[3:4]}
         | {f"mark{i}": token for i, token in enumerate(SPECIAL[4:])},
     )
-    images = Step3p7ImageProcessor(
+    images = hf.Step3p7ImageProcessor(
         size={"height": side, "width": side},
         patch_size=window,
         vision_patch_size=patch,
         max_image_size=most,
     )
-    processor = Step3p7Processor(images, tokenizer, chat_template=CHAT)
-    config = Step3p7Config(
+    processor = hf.Step3p7Processor(images, tokenizer, chat_template=CHAT)
+    config = hf.Step3p7Config(
         vision_config={
             **fields("hidden_size=32 num_hidden_layers=2 num_attention_heads=4"),
             "image_size": side,
@@ -66,10 +64,7 @@ def tiny(folder, *, side=64, window=48, patch=4, most=120):
         },
         image_token_id=tokenizer.convert_tokens_to_ids("<im_patch>"),
     )
-    torch.manual_seed(0)
-    module = Step3p7ForConditionalGeneration(config)
-    sharpen_norms(module.get_decoder(), 2.2)
-    return save_tiny(module, processor, folder)
+    return save(hf.Step3p7ForConditionalGeneration, config, processor, folder, norms=2.2)
 
 
 class TestStep3p7(
@@ -93,7 +88,7 @@ class TestStep3p7(
 @pytest.mark.parametrize(("early", "right"), [(0.375, True), (0.2, False), (0.0, False)])
 def test_an_even_division_of_the_picture_would_be_wrong(tmp_path, monkeypatch, early, right):
     monkeypatch.setattr(step3p7, "_EARLY", early)
-    opened = open_adapter(Step3p7Adapter(), str(tiny(tmp_path / "m")))
+    opened = opens(Step3p7Adapter, tiny(tmp_path / "m"))
     tower = opened.model.module.base_model.vision_model
     paint.unmix(tower)
     even_out(tower)
@@ -105,9 +100,7 @@ def test_an_even_division_of_the_picture_would_be_wrong(tmp_path, monkeypatch, e
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     folder = tmp_path_factory.mktemp("step") / "728"
-    return open_adapter(
-        Step3p7Adapter(), str(tiny(folder, side=728, window=504, patch=14, most=3024))
-    )
+    return opens(Step3p7Adapter, tiny(folder, side=728, window=504, patch=14, most=3024))
 
 
 def test_a_photograph_is_seen_whole_and_a_large_one_in_windows(real):
