@@ -2,11 +2,11 @@
 
 import pytest
 import transformers as hf
-from building import TOWER, chat, fields, save
+from building import TOWER, chat, fields, save, text_part
 from families import checkpoint, contract, opens, prompted, sees_a_window, views
 
 from vg_engine.model_adapters.families.aya_vision import AyaVisionAdapter
-from vg_engine.testing.tiny import byte_tokenizer, text_sizes
+from vg_engine.testing.tiny import byte_tokenizer
 
 # Shorter than most sequences here, so that three of four layers do not see the first tiles.
 WINDOW = 40
@@ -63,7 +63,7 @@ def tiny(folder, *, image_size=112, most=4, layers=4):
         vision_config=hf.SiglipVisionConfig(
             **TOWER, image_size=image_size, patch_size=14, vision_use_head=False
         ),
-        text_config=hf.Cohere2Config(**text_sizes(tokenizer, layers=layers), sliding_window=WINDOW),
+        text_config=hf.Cohere2Config(**text_part(tokenizer, layers=layers), sliding_window=WINDOW),
         downsample_factor=2,
         image_token_index=tokenizer.convert_tokens_to_ids("<|IMG_PATCH|>"),
     )

@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 import torch
-from families import fields
+from building import fields
 from transformers import (
     AttentionInterface,
     AutoModelForImageTextToText,

@@ -3,14 +3,14 @@
 import pytest
 import torch
 import transformers as hf
-from building import chat, fields, keep_own_pixels, save
+from building import chat, fields, keep_own_pixels, save, text_part
 from families import VICUNA, ask, contract, opens, prompted, shows
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.picture import Picture
 from vg_engine.model_adapters.families.chameleon import ChameleonAdapter
 from vg_engine.testing import noise
-from vg_engine.testing.tiny import byte_tokenizer, text_sizes
+from vg_engine.testing.tiny import byte_tokenizer
 
 CODES = 256
 # The family ships no template: this one is for the contract alone.
@@ -40,7 +40,7 @@ def tiny_chameleon(folder, *, side=64, steps: tuple[int, ...] = (1, 1, 1, 1), la
     spelt = ["".join(chr(ord("A") + int(digit)) for digit in str(code)) for code in range(CODES)]
     codes = {f"IMGIMG{word}Z": len(tokenizer) + code for code, word in enumerate(spelt)}
     config = hf.ChameleonConfig(
-        **{**text_sizes(tokenizer, layers=layers), "vocab_size": len(tokenizer) + CODES},
+        **text_part(tokenizer, layers=layers, vocab_size=len(tokenizer) + CODES),
         vocabulary_map={"<image>": tokenizer.convert_tokens_to_ids("<image>"), **codes},
         vq_config={
             **fields("embed_dim=8 latent_channels=32 base_channels=32 num_res_blocks=1"),

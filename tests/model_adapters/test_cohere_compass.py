@@ -1,14 +1,12 @@
 """Cohere's Compass passes the public contract: features of several tower layers, windows."""
 
 import transformers as hf
-from building import fields, save
+from building import fields, save, text_part, vocabulary
 from families import FIND, VICUNA, contract, loaded, prompted, shows
 
 from vg_engine.model_adapters.families.cohere_compass import CohereCompassAdapter
-from vg_engine.testing.tiny import text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor
 
-STOP, STOP_NEWLINE = 13, 256
 TURN, END = "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>"
 ROLES = {"system": "SYSTEM", "user": "USER", "assistant": "CHATBOT"}
 NAMED = fields("""vision_start=<|VISION_START|> vision_end=<|VISION_END|> image=<|IMAGE_PAD|>
@@ -51,12 +49,12 @@ def tiny_compass(folder, tokens=(1, 48)):
     )
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}
     config = hf.CohereCompassConfig(
-        text_config={
-            **text_sizes(tokenizer),
-            "sliding_window": 24,
-            "layer_types": list(KINDS),
-            "rope_parameters": {"sliding_attention": rope, "full_attention": None},
-        },
+        text_config=text_part(
+            tokenizer,
+            "sliding_window=24",
+            layer_types=list(KINDS),
+            rope_parameters={"sliding_attention": rope, "full_attention": None},
+        ),
         vision_config=fields("""depth=3 hidden_size=32 intermediate_size=64 num_heads=4
                 out_hidden_size=64 num_position_embeddings=64 deepstack_visual_indexes=[0,1]"""),
         **{f"{n}_token_id": tokenizer.convert_tokens_to_ids(token) for n, token in NAMED.items()},

@@ -3,12 +3,11 @@
 import pytest
 import torch
 import transformers as hf
-from building import TOWER, fields, save
+from building import fields, save, text_part, vision_part
 from families import VICUNA, ask, contract, opens, prompted
 from safetensors.torch import load_file, save_file
 
 from vg_engine.model_adapters.families.cosmos3 import Cosmos3EdgeAdapter, Cosmos3OmniAdapter
-from vg_engine.testing.tiny import text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, token_ids
 
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -21,12 +20,9 @@ def tiny_omni(folder):
     tokenizer = qwen_tokenizer()
     rope = {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True}
     config = hf.Cosmos3OmniConfig(
-        text_config={
-            "model_type": "qwen3_vl_text",
-            **text_sizes(tokenizer),
-            "head_dim": 16,
-            "rope_parameters": rope,
-        },
+        text_config=text_part(
+            tokenizer, "model_type=qwen3_vl_text head_dim=16", rope_parameters=rope
+        ),
         vision_config=fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4
                 out_hidden_size=64 num_position_embeddings=64 deepstack_visual_indexes=[0]"""),
         **token_ids(tokenizer),
@@ -38,12 +34,11 @@ def tiny_omni(folder):
 def tiny_edge(folder, tokens=(1, 40)):
     tokenizer = qwen_tokenizer()
     config = hf.Cosmos3EdgeConfig(
-        text_config={
-            **text_sizes(tokenizer),
-            "head_dim": 16,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [4, 2, 2]},
-        },
-        vision_config={**TOWER, "num_patches": 64},
+        text_config=text_part(
+            tokenizer,
+            """head_dim=16 rope_parameters={"rope_type":"default","mrope_section":[4,2,2]}""",
+        ),
+        vision_config=vision_part("num_patches=64"),
         projector_hidden_size=64,
         **token_ids(tokenizer),
     )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from building import TOWER, even_out, fields
+from building import TOWER, even_out, fields, text_part
 from families import ask, contract, opens, prompted, refuses, shows
 
 from vg_engine.core.contract.inputs import Expression
@@ -14,7 +14,7 @@ from vg_engine.core.contract.prompt import Prompt
 from vg_engine.model_adapters.families.deepseek_vl import DeepseekVLAdapter
 from vg_engine.model_adapters.families.deepseek_vl_hybrid import DeepseekVLHybridAdapter
 from vg_engine.testing import noise
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny
 
 IMAGE, END = "<image_placeholder>", "<｜end▁of▁sentence｜>"
 SPOKEN = (
@@ -58,7 +58,7 @@ def parts(side: int, layers: int) -> tuple[Any, dict[str, Any]]:
     tower = hf.SiglipVisionConfig(**TOWER, image_size=side, patch_size=16, vision_use_head=False)
     return tokenizer, {
         "vision_config": tower,
-        "text_config": hf.LlamaConfig(**text_sizes(tokenizer, layers=layers)),
+        "text_config": hf.LlamaConfig(**text_part(tokenizer, layers=layers)),
         "image_token_id": tokenizer.convert_tokens_to_ids(IMAGE),
     }
 

@@ -2,12 +2,12 @@
 
 import torch
 import transformers as hf
-from building import TOWER, chat, fields, scale
+from building import chat, fields, scale, text_part, vision_part
 from families import VICUNA, ask, contract, opens, prompted
 
 from vg_engine.model_adapters.families.dots3_note import Dots3NoteAdapter
 from vg_engine.model_adapters.shared.capture import OVER_FUSED, OVER_PLAIN
-from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny
 from vg_engine.testing.tiny_qwen import qwen_processor
 
 TURNS = ("<|system|>", "<|endofsystem|>", "<|user|>", "<|endofuser|>", "<|assistant|>")
@@ -31,7 +31,7 @@ def tiny_dots3_note(folder):
     latent = {"q_lora_rank": 32, "kv_lora_rank": 32, "qk_nope_head_dim": 8, "v_head_dim": 16}
     config = hf.Dots3NoteConfig(
         text_config={
-            **text_sizes(tokenizer),
+            **text_part(tokenizer),
             "num_key_value_heads": 4,
             **latent,
             "qk_rope_head_dim": 8,
@@ -45,11 +45,8 @@ def tiny_dots3_note(folder):
             **fields("""index_n_heads=32 n_routed_experts=4 num_experts_per_tok=2
                 moe_intermediate_size=32 moe_shared_expert_intermediate_size=32"""),
         },
-        vision_config={
-            **TOWER,
-            **fields("""pyramid_num_routed=[-1,4] moe_intermediate_size=32 adapter_in_dim=32
+        vision_config=vision_part("""pyramid_num_routed=[-1,4] moe_intermediate_size=32 adapter_in_dim=32
                 adapter_out_dim=64"""),
-        },
         audio_config=fields("""hidden_size=16 intermediate_size=16 num_hidden_layers=1
                 num_attention_heads=2 downsample_hidden_size=8 adapter_input_size=16
                 adapter_out_dim=64"""),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from building import fields, keep_own_pixels, vocabulary
+from building import fields, keep_own_pixels, text_part, vocabulary
 from families import VICUNA, ask, contract, opens, prompted
 
 from vg_engine.core.contract.inputs import Expression
@@ -15,7 +15,7 @@ from vg_engine.core.contract.picture import Picture
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.emu3 import Emu3Adapter
 from vg_engine.testing import noise, paint
-from vg_engine.testing.tiny import LLAVA_CHAT, save_tiny, text_sizes
+from vg_engine.testing.tiny import LLAVA_CHAT, save_tiny
 
 CODES = 256
 NAMED = {
@@ -43,7 +43,7 @@ def tiny_emu3(folder, *, least=48, most=80, reads=16384):
     processor = hf.Emu3Processor(images, tokenizer, chat_template=LLAVA_CHAT)
     known = ("<image>", "<|extra_200|>")
     codes = {f"<|visual token {code:06d}|>": len(tokenizer) + code for code in range(CODES)}
-    text = {**text_sizes(tokenizer), "vocab_size": len(tokenizer) + CODES}
+    text = text_part(tokenizer, vocab_size=len(tokenizer) + CODES)
     config = hf.Emu3Config(
         text_config={**text, "max_position_embeddings": reads},
         vq_config={

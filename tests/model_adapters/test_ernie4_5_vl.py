@@ -2,17 +2,15 @@
 
 import pytest
 import transformers as hf
-from building import TOWER, fields, save
-from families import VICUNA, ask, contract, opens, prompted, shows, views
+from building import fields, save, text_part, vision_part, vocabulary
+from families import ARRAYS, VICUNA, ask, contract, opens, prompted, shows, views
 
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.ernie4_5_vl import ErnieVLAdapter
 from vg_engine.model_adapters.families.paddleocr_vl import PaddleOCRVLAdapter
-from vg_engine.testing.tiny import text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor
 
-# transformers' own processor hands PyTorch's tensors to numpy in a way that numpy 2 warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = ARRAYS
 STOP, STOP_NEWLINE = 13, 256
 OPEN, UNKNOWN = "<|begin_of_sentence|>", "<unk>"
 NAMED = fields("""image_start=<|IMAGE_START|> image=<|IMAGE_PLACEHOLDER|>
@@ -86,11 +84,9 @@ def tiny_ernie(folder, tokens=(1, 48)):
     letters = tokenizer()
     rope = {"rope_type": "default", "rope_theta": 500000.0, "mrope_section": [3, 3, 2]}
     config = hf.Ernie4_5_VLMoeConfig(
-        text_config={
-            **text_sizes(letters),
-            "rope_parameters": rope,
-            **fields("moe_intermediate_size=[32,16] moe_num_experts=4 moe_k=2"),
-        },
+        text_config=text_part(
+            letters, "moe_intermediate_size=[32,16] moe_num_experts=4 moe_k=2", rope_parameters=rope
+        ),
         vision_config={"depth": 2, "hidden_size": 32, "num_heads": 4, "intermediate_size": 64},
         **{f"{n}_token_id": letters.convert_tokens_to_ids(token) for n, token in NAMED.items()},
     )
@@ -109,8 +105,8 @@ def tiny_paddle(folder, tokens=(1, 48)):
     letters = tokenizer()
     rope = {"rope_type": "default", "rope_theta": 500000.0, "mrope_section": [2, 3, 3]}
     config = hf.PaddleOCRVLConfig(
-        text_config={**text_sizes(letters), "head_dim": 16, "rope_parameters": rope},
-        vision_config={**TOWER, "image_size": 112},
+        text_config=text_part(letters, "head_dim=16", rope_parameters=rope),
+        vision_config=vision_part("image_size=112"),
         image_token_id=letters.image_token_id,
         video_token_id=letters.video_token_id,
         vision_start_token_id=letters.image_start_token_id,

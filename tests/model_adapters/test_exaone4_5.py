@@ -1,14 +1,12 @@
 """EXAONE 4.5 passes the public contract: sliding windows, layers without positions."""
 
 import transformers as hf
-from building import chat, fields, save
+from building import chat, fields, save, text_part, vocabulary
 from families import FIND, VICUNA, ask, contract, loaded, prompted
 
 from vg_engine.model_adapters.families.exaone4_5 import Exaone45Adapter
-from vg_engine.testing.tiny import text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor
 
-STOP, STOP_NEWLINE, END = 13, 256, 258
 NAMED = ["<|endofturn|>", "<|system|>", "<|user|>", "<|assistant|>", "<vision>", "</vision>"]
 PICTURE = "<vision><|image_pad|></vision>"
 # Turns and picture as public code that runs LGAI-EXAONE/EXAONE-4.5-33B writes them.
@@ -36,12 +34,9 @@ def tiny_exaone(folder, tokens=(1, 48), window=24):
     pads = ["<|image_pad|>", "<|video_pad|>"]
     tokenizer = vocabulary("pad=[PAD]", [*NAMED, *pads], merges=((".", "Ċ"),), eos_token=NAMED[0])
     config = hf.Exaone4_5_Config(
-        text_config={
-            **text_sizes(tokenizer),
-            "model_type": "exaone4",
-            "sliding_window": window,
-            "sliding_window_pattern": 4,
-        },
+        text_config=text_part(
+            tokenizer, "model_type=exaone4 sliding_window_pattern=4", sliding_window=window
+        ),
         vision_config=fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4
                 num_key_value_heads=2 out_hidden_size=64 window_size=56
                 fullatt_block_indexes=[1]"""),

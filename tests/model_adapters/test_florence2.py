@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from building import chat, fields, keep_own_pixels, plain, save
+from building import chat, fields, keep_own_pixels, plain, save, text_part
 from families import ask, contract, opens
 from tokenizers import processors
 
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.model_adapters.families.florence2 import Florence2Adapter
 from vg_engine.testing import Golden, paint
-from vg_engine.testing.tiny import byte_tokenizer, text_sizes
+from vg_engine.testing.tiny import byte_tokenizer
 
 # The family ships no template: this one is for the contract alone.
 CHAT = chat("", "<image>", "")
@@ -56,7 +56,7 @@ def tiny_florence2(folder, *, side=192, layers=4):
     images = hf.CLIPImageProcessorPil(size={"height": side, "width": side}, do_center_crop=False)
     images.image_seq_length = 1 + (side // 32) ** 2
     processor = hf.Florence2Processor(images, tokenizer)
-    sizes = text_sizes(tokenizer)
+    sizes = text_part(tokenizer)
     config = hf.Florence2Config(
         text_config=hf.BartConfig(
             **{name: sizes[name] for name in sizes if name.endswith(("_id", "vocab_size"))},

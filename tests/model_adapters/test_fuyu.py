@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers as hf
-from building import chat, fields, scale, vocabulary
+from building import chat, fields, scale, text_part, vocabulary
 from families import ask, contract, opens
 from tokenizers import normalizers
 
@@ -11,7 +11,7 @@ from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.fuyu import FuyuAdapter
 from vg_engine.testing import Golden
-from vg_engine.testing.tiny import save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny
 
 # The family ships no template: this one is for the contract alone.
 CHAT = chat("", "|SPEAKER|", "")
@@ -52,7 +52,7 @@ def tiny_fuyu(folder, *, widest=196, highest=112, patch=14):
         size={"height": highest, "width": widest}, patch_size={"height": patch, "width": patch}
     )
     processor = hf.FuyuProcessor(images, tokenizer)
-    sizes = text_sizes(tokenizer)
+    sizes = text_part(tokenizer)
     config = hf.FuyuConfig(
         patch_size=patch,
         image_token_id=tokenizer.convert_tokens_to_ids("|SPEAKER|"),

@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import transformers as hf
-from building import TOWER, fields, vocabulary
+from building import TOWER, fields, text_part, vocabulary
 from families import VICUNA, checkpoint, contract, opens, prompted, shows, views
 
 from vg_engine.core.errors import InputError, TokenCountError
 from vg_engine.model_adapters.families.gemma3 import Gemma3Adapter
-from vg_engine.testing.tiny import save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny
 
 # What Google's template writes for a question about one picture: a system sentence stands in
 # front of the user's words, and every text is stripped.
@@ -58,7 +58,7 @@ def tiny_gemma3(folder, *, side=112, layers=4, smallest: int | None = 40):
     processor = hf.Gemma3Processor(images, tokenizer, chat_template=CHAT, image_seq_length=tokens)
     config = hf.Gemma3Config(
         text_config=hf.Gemma3TextConfig(
-            **text_sizes(tokenizer, layers=layers),
+            **text_part(tokenizer, layers=layers),
             **fields("head_dim=16 query_pre_attn_scalar=16 sliding_window_pattern=2"),
             # Every other layer sees a window that ends inside the picture.
             sliding_window=24,

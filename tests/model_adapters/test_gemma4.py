@@ -4,12 +4,12 @@ from typing import Any
 
 import torch
 import transformers as hf
-from building import fields, vocabulary
+from building import fields, text_part, vocabulary
 from families import VICUNA, contract, loaded, prompted, refuses, shows
 
 from vg_engine.model_adapters.families.gemma4 import Gemma4Adapter, PicturesAndText
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing.tiny import save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny
 
 # What Google's template writes for a question about one picture, without thinking.
 CHAT = (
@@ -45,7 +45,7 @@ def tiny_gemma4(folder, text: dict[str, Any], *, patch=4, budget=70, layers: int
     processor = made(None, images, tokenizer, None, chat_template=CHAT)
     config = hf.Gemma4Config(
         text_config=hf.Gemma4TextConfig(
-            **text_sizes(tokenizer, layers=layers),
+            **text_part(tokenizer, layers=layers),
             **text,
             vocab_size_per_layer_input=len(tokenizer),
             head_dim=16,

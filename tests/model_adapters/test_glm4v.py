@@ -1,9 +1,8 @@
 """GLM-4.1V, 4.5V, 4.6V and GLM-OCR pass the public contract: limits that count frames."""
 
-import pytest
 import transformers as hf
-from building import fields, save, vocabulary
-from families import VICUNA, ask, checkpoint, contract, opens, prompted, shows, views
+from building import fields, save, text_part, vocabulary
+from families import ARRAYS, VICUNA, ask, checkpoint, contract, opens, prompted, shows, views
 from tokenizers.processors import TemplateProcessing
 
 from vg_engine.core.contract.prompt import Prompt
@@ -12,11 +11,10 @@ from vg_engine.model_adapters.families.glm4v_moe import Glm4vMoeAdapter
 from vg_engine.model_adapters.families.glm46v import Glm46VAdapter
 from vg_engine.model_adapters.families.glm_ocr import GlmOcrAdapter
 from vg_engine.testing import AdapterContract
-from vg_engine.testing.tiny import END_OF_TEXT, text_sizes
+from vg_engine.testing.tiny import END_OF_TEXT
 from vg_engine.testing.tiny_qwen import qwen_processor
 
-# transformers' own processor hands PyTorch's tensors to numpy in a way that numpy 2 warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = ARRAYS
 STOP, NEWLINE, STOP_NEWLINE = 13, 198, 256
 NAMED = {
     "<|begin_of_image|>": "image_start",
@@ -68,7 +66,7 @@ def tiny_glm(folder, config_class, model_class, *, tokens=(2, 96), partial=0.5, 
         old = model_class in (hf.Glm4vForConditionalGeneration, hf.Glm4vMoeForConditionalGeneration)
     config = config_class(
         text_config={
-            **text_sizes(letters),
+            **text_part(letters),
             "rope_parameters": {**ROPE, "partial_rotary_factor": partial},
             **text,
         },

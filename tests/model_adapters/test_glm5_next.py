@@ -1,17 +1,15 @@
 """GLM-5 with vision passes the public contract: filled-up pictures, linear and indexed layers."""
 
-import pytest
 import torch
 import transformers as hf
-from building import chat, fields, scale
-from families import VICUNA, ask, contract, loaded, prompted, shows, views
+from building import chat, fields, scale, text_part, vocabulary
+from families import ARRAYS, VICUNA, ask, contract, loaded, prompted, shows, views
 
 from vg_engine.model_adapters.families.glm5_next import Glm5NextAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing.tiny import END_OF_TEXT, save_tiny, text_sizes
+from vg_engine.testing.tiny import END_OF_TEXT, save_tiny
 
-# transformers' own processor hands PyTorch's tensors to numpy in a way that numpy 2 warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = ARRAYS
 STOP, NEWLINE = 13, 198
 NAMED = {
     "<|begin_of_image|>": "image_start",
@@ -51,7 +49,7 @@ def tiny_glm5(folder, tokens=(1, 48), topk=64):
     tokenizer = vocabulary(f"pad=eos={END_OF_TEXT}", [*TURNS, *NAMED])
     config = hf.Glm5NextConfig(
         text_config={
-            **text_sizes(tokenizer),
+            **text_part(tokenizer),
             "num_key_value_heads": 4,
             "layer_types": list(KINDS),
             **fields("""mlp_layer_types=["dense","sparse","dense","sparse"]

@@ -5,14 +5,14 @@ from typing import ClassVar
 import pytest
 import torch
 import transformers as hf
-from building import chat, even_out, fields
+from building import chat, even_out, fields, text_part
 from families import ask, checkpoint, contract, opens, prompted, shows, views
 
 from vg_engine.core.errors import ModelError
 from vg_engine.model_adapters.families import got_ocr2
 from vg_engine.model_adapters.families.got_ocr2 import GotOcr2Adapter
 from vg_engine.testing import paint
-from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny
 
 # Checkpoints have no chat template: this writes the prompt that the processor writes by itself.
 CHAT = chat(
@@ -46,7 +46,7 @@ def tiny(folder, *, image_size=256, layers=4, seed=0):
             **fields("""window_size=7 global_attn_indexes=[1] mlp_dim=64
                 initializer_range=0.02"""),
         ),
-        text_config=hf.Qwen2Config(**text_sizes(tokenizer, layers=layers)),
+        text_config=hf.Qwen2Config(**text_part(tokenizer, layers=layers)),
         image_token_index=tokenizer.convert_tokens_to_ids("<imgpad>"),
         image_seq_length=length,
     )

@@ -2,11 +2,10 @@
 
 import pytest
 import transformers as hf
-from building import chat, fields, save, vocabulary
+from building import chat, fields, save, text_part, vocabulary
 from families import VICUNA, ask, checkpoint, contract, opens, prompted
 
 from vg_engine.model_adapters.families.granite4_vision import Granite4VisionAdapter
-from vg_engine.testing.tiny import text_sizes
 
 # From memory.
 CHAT = chat(
@@ -42,11 +41,9 @@ def tiny_granite4(folder, *, tile=112, first=1, layers=LAYERS):
             image_size=tile,
             patch_size=14,
         ),
-        text_config={
-            **text_sizes(tokenizer, layers=layers),
-            "attention_multiplier": 0.2,
-            "residual_multiplier": 0.5,
-        },
+        text_config=text_part(
+            tokenizer, "attention_multiplier=0.2 residual_multiplier=0.5", layers=layers
+        ),
         qformer_config={"model_type": "blip_2_qformer", "intermediate_size": 64}
         | {"num_hidden_layers": 1, "cross_attention_frequency": 1, "vocab_size": 8},
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),

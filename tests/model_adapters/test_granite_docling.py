@@ -2,11 +2,11 @@
 
 import pytest
 import transformers as hf
-from building import TOWER, save
+from building import save, text_part, vision_part
 from families import checkpoint, contract, opens, prompted, views
 
 from vg_engine.model_adapters.families.granite_docling import GraniteDoclingAdapter
-from vg_engine.testing.tiny import byte_tokenizer, text_sizes
+from vg_engine.testing.tiny import byte_tokenizer
 
 # What Granite-Docling-258M's template writes (rendered from a copy of it).
 CHAT = (
@@ -46,14 +46,14 @@ def tiny(folder, *, side=128, patch=8, layers=4, **images):
     )
     config = hf.GraniteDoclingConfig(
         vision_config=hf.GraniteDoclingVisionConfig(
-            **{**TOWER, "num_hidden_layers": 3},
+            **vision_part("num_hidden_layers=3"),
             image_size=side,
             patch_size=patch,
             out_hidden_size=64,
             deepstack_visual_indexes=[0, 1],
         ),
         text_config=hf.GraniteDoclingTextConfig(
-            **text_sizes(tokenizer, layers=layers), attention_multiplier=0.25
+            **text_part(tokenizer, layers=layers), attention_multiplier=0.25
         ),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         pad_token_id=tokenizer.pad_token_id,

@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from building import TOWER, fields
+from building import fields, text_part, vision_part, vocabulary
 from families import FIND, VICUNA, ask, contract, loaded, opens, prompted, views
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.model_adapters.families.hunyuan_vl import HunYuanVLAdapter
 from vg_engine.testing import noise
-from vg_engine.testing.tiny import save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny
 from vg_engine.testing.tiny_qwen import qwen_processor
 
-STOP, STOP_NEWLINE = 13, 256
 BEGIN, PAD = "<｜hy_begin▁of▁sentence｜>", "<｜hy_▁pad▁｜>"
 END_OF_SYSTEM, USER = "<｜hy_place▁holder▁no▁3｜>", "<｜hy_User｜>"
 NAMED = {
@@ -54,12 +53,10 @@ def tiny_hunyuan(folder, tokens=(1, 48)):
     )
     rope = {"rope_type": "xdrope", "alpha": 1000.0, "factor": 1.0, "rope_theta": 10000.0}
     config = hf.HunYuanVLConfig(
-        text_config={
-            **text_sizes(tokenizer),
-            "head_dim": 16,
-            "rope_parameters": {**rope, "xdrope_section": [2, 2, 2, 2]},
-        },
-        vision_config={**TOWER, "max_image_size": 256},
+        text_config=text_part(
+            tokenizer, "head_dim=16", rope_parameters={**rope, "xdrope_section": [2, 2, 2, 2]}
+        ),
+        vision_config=vision_part("max_image_size=256"),
         image_token_id=tokenizer.image_token_id,
     )
     torch.manual_seed(0)

@@ -3,11 +3,10 @@
 import json
 
 import transformers as hf
-from building import fields, save
+from building import fields, save, text_part
 from families import VICUNA, ask, contract, opens, prompted
 
 from vg_engine.model_adapters.families.hyperclovax import HyperCLOVAXAdapter
-from vg_engine.testing.tiny import text_sizes
 from vg_engine.testing.tiny_qwen import CHAT, qwen_processor, qwen_tokenizer
 
 PICTURE = "<|image_start|><|IMAGE_PAD|><|image_end|>"
@@ -26,7 +25,7 @@ def tiny_hyperclovax(folder, **text):
     config = hf.HyperCLOVAXVisionV2Config(
         text_config={
             "model_type": "hyperclovax",
-            **text_sizes(tokenizer),
+            **text_part(tokenizer),
             "attention_multiplier": 0.2,
             "residual_multiplier": 0.9,
             "embedding_multiplier": 2.0,

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import transformers as hf
-from building import TOWER, fields, save
+from building import TOWER, fields, save, text_part
 from families import contract, loaded, opens, prompted, refuses, views
 
 from vg_engine.model_adapters.families.idefics3 import Idefics3Adapter
 from vg_engine.testing import Golden
-from vg_engine.testing.tiny import byte_tokenizer, text_sizes
+from vg_engine.testing.tiny import byte_tokenizer
 
 # What transformers' own tests show of the Idefics3-8B template.
 CHAT = (
@@ -56,7 +56,7 @@ def tiny(folder, *, side=112, across=2, split=True):
     )
     config = hf.Idefics3Config(
         vision_config=hf.Idefics3VisionConfig(**TOWER, image_size=side, patch_size=14),
-        text_config=hf.LlamaConfig(**text_sizes(tokenizer)),
+        text_config=hf.LlamaConfig(**text_part(tokenizer)),
         scale_factor=2,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         pad_token_id=tokenizer.pad_token_id,

@@ -4,12 +4,13 @@ from typing import Any
 
 import torch
 import transformers as hf
+from building import text_part
 from families import contract, opens, prompted, sees_a_window
 
 from vg_engine.model_adapters.families.internvl import InternVLAdapter
 from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing import AdapterContract
-from vg_engine.testing.tiny import INTERNVL_CHAT, save_tiny, text_sizes, tiny_internvl
+from vg_engine.testing.tiny import INTERNVL_CHAT, save_tiny, tiny_internvl
 
 GOLDEN = (
     prompted("Look. <img><IMG_CONTEXT></img>\nthe cup.", form="bare", system="Look."),
@@ -30,7 +31,7 @@ def with_decoder(folder, config_class: Any, *, norms=1.0, sharpness=12.0, **sett
     adapter = opens(InternVLAdapter, folder)
     processor = adapter.model.processor
     adapter.model.close()
-    sizes = {**text_sizes(processor.tokenizer), "head_dim": 16, **settings}
+    sizes = {**text_part(processor.tokenizer), "head_dim": 16, **settings}
     made: Any = hf.InternVLConfig.from_pretrained(folder)
     config = hf.InternVLConfig(
         vision_config=made.vision_config,

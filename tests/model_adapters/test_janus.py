@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 import transformers as hf
-from building import fields, save
+from building import fields, save, text_part
 from families import ask, contract, opens, prompted, refuses, shows
 
 from vg_engine.model_adapters.families.janus import JanusAdapter
 from vg_engine.testing import Golden
-from vg_engine.testing.tiny import byte_tokenizer, text_sizes
+from vg_engine.testing.tiny import byte_tokenizer
 
 IMAGE, BEGIN, STOP = "<image_placeholder>", "<begin_of_image>", "<end_of_image>"
 # Renders what the template in transformers' converter does (compared).
@@ -71,7 +71,7 @@ def tiny(folder, *, side=96, layers=4, spoken=True):
                 channel_multiplier=[1,1] num_res_blocks=1 projection_dim=64
                 image_token_embed_dim=64""")
         ),
-        text_config=hf.LlamaConfig(**text_sizes(tokenizer, layers=layers)),
+        text_config=hf.LlamaConfig(**text_part(tokenizer, layers=layers)),
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
     )
     return save(hf.JanusForConditionalGeneration, config, processor, folder)

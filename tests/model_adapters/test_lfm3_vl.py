@@ -2,15 +2,13 @@
 
 import torch
 import transformers as hf
-from building import TOWER, fields, save
+from building import save, text_part, vision_part
 from families import FIND, VICUNA, contract, loaded, prompted, shows
 
 from vg_engine.model_adapters.families.lfm3_vl import Lfm3VlAdapter
 from vg_engine.testing import paint
-from vg_engine.testing.tiny import text_sizes
 from vg_engine.testing.tiny_qwen import CHAT, qwen_processor, qwen_tokenizer, token_ids
 
-STOP, STOP_NEWLINE = 13, 256
 START = "<|startoftext|>"
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 # The turns of the LFM2 templates, from memory: no template of this family could be looked up.
@@ -39,17 +37,14 @@ def tiny_lfm3(folder, tokens=(1, 48)):
     """32 pixels per token, as the real one has."""
     tokenizer = qwen_tokenizer((START,), bos_token=START)
     config = hf.Lfm3VlConfig(
-        text_config={
-            **text_sizes(tokenizer, layers=len(KINDS)),
-            **fields("model_type=lfm3 head_dim=16 sliding_window=24"),
-            "layer_types": list(KINDS),
-        },
-        vision_config={
-            **TOWER,
-            "num_hidden_layers": 3,
-            "num_key_value_heads": 2,
-            "layer_types": ["conv", "full_attention", "full_attention"],
-        },
+        text_config=text_part(
+            tokenizer,
+            "model_type=lfm3 head_dim=16 sliding_window=24",
+            layers=len(KINDS),
+            layer_types=list(KINDS),
+        ),
+        vision_config=vision_part("""num_hidden_layers=3 num_key_value_heads=2
+                layer_types=["conv","full_attention","full_attention"]"""),
         projector_hidden_size=64,
         **token_ids(tokenizer),
     )

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytest
 import transformers as hf
-from building import TOWER, chat, fields, save, vocabulary
+from building import TOWER, chat, fields, save, text_part, vision_part, vocabulary
 from families import VICUNA, ask, checkpoint, contract, opens, prompted, views
 
 from vg_engine.core.contract.inputs import Expression
@@ -14,7 +14,7 @@ from vg_engine.core.errors import WeightsError
 from vg_engine.model_adapters.families.llava_next import LlavaNextAdapter
 from vg_engine.model_adapters.families.llava_next_video import LlavaNextVideoAdapter
 from vg_engine.testing import AdapterContract, noise, paint
-from vg_engine.testing.tiny import BOS, EOS, LLAVA_CHAT, PAD, text_sizes
+from vg_engine.testing.tiny import BOS, EOS, LLAVA_CHAT, PAD
 
 # The prompts of the model cards (looked up on copies): Vicuna's is LLaVA-1.5's.
 MISTRAL_CHAT = (
@@ -34,7 +34,7 @@ CHATS["video"] = LLAVA_CHAT
 Decoder = Literal["vicuna", "mistral", "granite", "video"]
 # Height and width of canvases, in tiles; the first five are LLaVA-1.6's.
 POINTS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
-TOWER: dict[str, Any] = {**TOWER, "num_hidden_layers": 3, "patch_size": 14}
+TOWER: dict[str, Any] = vision_part("num_hidden_layers=3 patch_size=14")
 
 
 def tiny_llava_next(folder, decoder: Decoder, *, tile=56, layers=4):
@@ -53,7 +53,7 @@ def tiny_llava_next(folder, decoder: Decoder, *, tile=56, layers=4):
         tokenizer=tokenizer,
         chat_template=CHATS[decoder],
     )
-    sizes = text_sizes(tokenizer, layers=layers)
+    sizes = text_part(tokenizer, layers=layers)
     text = {
         "vicuna": hf.LlamaConfig(**sizes),
         "video": hf.LlamaConfig(**sizes),

@@ -2,12 +2,12 @@
 
 import pytest
 import transformers as hf
-from building import TOWER, fields, save, vocabulary
+from building import TOWER, fields, save, text_part, vocabulary
 from families import VICUNA, ask, contract, loaded, prompted
 
 from vg_engine.model_adapters.families.llava_onevision import LlavaOnevisionAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, text_sizes
+from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN
 
 # As published: a blank behind the role, the text on a line of its own (looked up on copies).
 CHAT = (
@@ -39,7 +39,7 @@ def tiny_onevision(folder, *, tile=62, most=9, across=3, layers: int = 4):
         vision_config=hf.SiglipVisionConfig(
             **TOWER, image_size=tile, patch_size=14, vision_use_head=False
         ),
-        text_config=hf.Qwen2Config(**text_sizes(tokenizer, layers=layers)),
+        text_config=hf.Qwen2Config(**text_part(tokenizer, layers=layers)),
         image_grid_pinpoints=points,
         vision_aspect_ratio=f"anyres_max_{most}",
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),

@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from building import TOWER, chat, fields, vocabulary
+from building import chat, fields, text_part, vision_part, vocabulary
 from families import FIND, VICUNA, ask, checkpoint, contract, opens, prompted, views
 
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.minicpmv import MiniCPMV47Adapter, MiniCPMVAdapter
-from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, save_tiny, text_sizes
+from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, save_tiny
 from vg_engine.testing.tiny_qwen import sharpen_norms
 
-STOP, STOP_NEWLINE = 13, 256
 NAMED = fields("""image=<|image_pad|> video=<|video_pad|> image_start=<image>
         image_end=</image> slice_start=<slice> slice_end=</slice> image_id_start=<image_id>
         image_id_end=</image_id>""")
@@ -62,13 +61,13 @@ def tiny_minicpm(folder, version=6, *, mode="16x", patch=4, slices=4, resolution
     old = version == 6
     config = (hf.MiniCPMV4_6Config if old else hf.MiniCPMV4_7Config)(
         text_config={
-            **text_sizes(tokenizer, layers=8),
+            **text_part(tokenizer, layers=8),
             **LINEAR,
             "model_type": "qwen3_5_text",
             "head_dim": 32,
             "rope_parameters": rope,
         },
-        vision_config={**TOWER, "image_size": 16 * patch, "patch_size": patch},
+        vision_config=vision_part(image_size=16 * patch, patch_size=patch),
         insert_layer_id=0,
         downsample_mode=mode,
         image_token_id=ids["image"],

@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 import transformers as hf
-from building import fields, vocabulary
+from building import fields, text_part, vocabulary
 from families import VICUNA, ask, contract, opens, prompted, refuses
 
 from vg_engine.model_adapters.families.mllama import MllamaAdapter
-from vg_engine.testing.tiny import save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny
 
 CROSS = (1, 3, 5)
 # What Meta's template writes for a question about one picture; it refuses a system sentence.
@@ -45,10 +45,11 @@ def tiny_mllama(folder, *, tile=56, layers=6):
     images = hf.MllamaImageProcessorPil(size={"height": tile, "width": tile}, max_image_tiles=4)
     processor = hf.MllamaProcessor(images, tokenizer, chat_template=CHAT)
     config = hf.MllamaConfig(
-        text_config={
-            **text_sizes(tokenizer, layers=layers),
-            "cross_attention_layers": [layer for layer in CROSS if layer < layers],
-        },
+        text_config=text_part(
+            tokenizer,
+            layers=layers,
+            cross_attention_layers=[layer for layer in CROSS if layer < layers],
+        ),
         vision_config={
             "image_size": tile,
             **fields("""patch_size=14 hidden_size=32 intermediate_size=64 num_hidden_layers=3

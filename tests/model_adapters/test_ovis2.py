@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import transformers as hf
-from building import TOWER, chat, save
+from building import TOWER, chat, save, text_part
 from families import ask, checkpoint, contract, opens, prompted, views
 
 from vg_engine.core.errors import ExpressionError
 from vg_engine.model_adapters.families.ovis2 import Ovis2Adapter
-from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, text_sizes
+from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer
 
 # What transformers' converter of the original checkpoints writes.
 CHAT = chat(
@@ -51,7 +51,7 @@ def tiny(folder, *, image_size=112, most=4, layers=4):
         vision_config=hf.Ovis2VisionConfig(
             **TOWER, image_size=image_size, vocab_size=64, hidden_stride=2
         ),
-        text_config=hf.Qwen2Config(**text_sizes(tokenizer, layers=layers)),
+        text_config=hf.Qwen2Config(**text_part(tokenizer, layers=layers)),
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_ATOM>"),
         visual_indicator_token_ids=tokenizer.convert_tokens_to_ids(list(INDICATORS)),
         vocab_size=len(tokenizer),

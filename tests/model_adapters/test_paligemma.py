@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from building import TOWER, chat, fields, save, vocabulary
+from building import TOWER, chat, fields, save, text_part, vocabulary
 from families import ask, contract, opens, prompted
 
 from vg_engine.core.contract.inputs import Expression
@@ -13,7 +13,6 @@ from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.paligemma import PaliGemmaAdapter
 from vg_engine.testing import noise
-from vg_engine.testing.tiny import text_sizes
 
 # transformers' own: its processor makes labels, which are dropped, in numpy's old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -38,7 +37,7 @@ def tiny_paligemma(folder, decoder: str, *, side=SIDE, layers=4):
     made: Any = hf.PaliGemmaProcessor
     # The processor adds 1,152 tokens for places and masks.
     processor = made(images, tokenizer, chat_template=CHAT)
-    sizes = {**text_sizes(tokenizer, layers=layers), "head_dim": 16}
+    sizes = text_part(tokenizer, "head_dim=16", layers=layers)
     text = (
         hf.GemmaConfig(**sizes)
         if decoder == "gemma"

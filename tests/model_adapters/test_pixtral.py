@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import transformers as hf
-from building import TOWER, chat, fields, save, vocabulary
+from building import TOWER, chat, fields, save, text_part, vocabulary
 from families import VICUNA, ask, checkpoint, contract, opens, prompted, views
 from transformers.integrations.mistral import tokenizer as mistral
 from transformers.models.auto import tokenization_auto
@@ -19,7 +19,7 @@ from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.families.mistral3 import Mistral3Adapter
 from vg_engine.model_adapters.families.pixtral import PixtralAdapter, PixtralProcessor
 from vg_engine.testing import AdapterContract, conduct, noise
-from vg_engine.testing.tiny import BOS, END_OF_TEXT, END_OF_TURN, EOS, PAD, save_tiny, text_sizes
+from vg_engine.testing.tiny import BOS, END_OF_TEXT, END_OF_TURN, EOS, PAD, save_tiny
 
 # Render what the published ones do (looked up on copies). Pixtral's knows no role of a system: it
 # takes the sentence as plain text, into the user's turn. Mistral Small's has a sentence of its own,
@@ -71,7 +71,7 @@ def tiny_pixtral(folder, *, most=160, layers=4):
     text = hf.MistralConfig
     config = hf.LlavaConfig(
         vision_config=tower(16, most),
-        text_config=text(**text_sizes(tokenizer, layers=layers), sliding_window=None),
+        text_config=text(**text_part(tokenizer, layers=layers), sliding_window=None),
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
         image_seq_length=1,
@@ -84,7 +84,7 @@ def tiny_mistral3(folder, text, *, most=700, layers=4):
     tokenizer, processor = parts(14, most, 2)
     config = hf.Mistral3Config(
         vision_config=tower(14, most),
-        text_config=text(**text_sizes(tokenizer, layers=layers), sliding_window=None),
+        text_config=text(**text_part(tokenizer, layers=layers), sliding_window=None),
         image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
         spatial_merge_size=2,
         tie_word_embeddings=False,
@@ -109,7 +109,7 @@ def tiny_lighton(folder, *, step=14, most=280):
     text = hf.Qwen3Config
     config = made(
         vision_config=tower(14, most),
-        text_config=text(**text_sizes(tokenizer), head_dim=16),
+        text_config=text(**text_part(tokenizer), head_dim=16),
         image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
         tie_word_embeddings=False,
     )

@@ -3,12 +3,12 @@
 import pytest
 import torch
 import transformers as hf
-from building import TOWER, vocabulary
+from building import TOWER, text_part, vocabulary
 from families import ask, checkpoint, contract, opens, prompted
 
 from vg_engine.core.errors import ExpressionError
 from vg_engine.model_adapters.families.qianfan_ocr import QianfanOCRAdapter
-from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, INTERNVL_CHAT, save_tiny, text_sizes
+from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, INTERNVL_CHAT, save_tiny
 
 # InternVL's template, from memory, with the placeholder that the processor documents.
 CHAT = INTERNVL_CHAT.replace("<IMG_CONTEXT>", "<image>")
@@ -40,7 +40,7 @@ def tiny(folder, *, image_size=112, most=4, layers=4):
     )
     config = hf.QianfanOCRConfig(
         vision_config=hf.QianfanOCRVisionConfig(**TOWER, image_size=(image_size, image_size)),
-        text_config=hf.Qwen3Config(**text_sizes(tokenizer, layers=layers), head_dim=16),
+        text_config=hf.Qwen3Config(**text_part(tokenizer, layers=layers), head_dim=16),
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=length,
     )

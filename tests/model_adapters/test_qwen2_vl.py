@@ -5,17 +5,15 @@ import json
 import numpy as np
 import pytest
 import transformers as hf
-from building import fields, save
+from building import fields, save, text_part
 from families import FIND, VICUNA, ask, contract, opens, prompted, views
 
 from vg_engine.core.errors import InputError, PictureError, TokenCountError
 from vg_engine.model_adapters.families.qwen2_5_vl import Qwen25VLAdapter
 from vg_engine.model_adapters.families.qwen2_vl import Qwen2VLAdapter
 from vg_engine.testing import AdapterContract, open_adapter
-from vg_engine.testing.tiny import text_sizes
 from vg_engine.testing.tiny_qwen import CHAT_WITH_SYSTEM, qwen_processor, qwen_tokenizer, token_ids
 
-STOP, NEWLINE, STOP_NEWLINE = 13, 198, 256
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
 GOLDEN = (
@@ -44,7 +42,7 @@ def tiny_qwen2_vl(folder, tokens=(1, 48), **text):
     """28 pixels per token, as the real ones have."""
     tokenizer = qwen_tokenizer()
     config = hf.Qwen2VLConfig(
-        text_config={**text_sizes(tokenizer), "rope_parameters": dict(ROPE), **text},
+        text_config={**text_part(tokenizer), "rope_parameters": dict(ROPE), **text},
         vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 4},
         **token_ids(tokenizer),
     )
@@ -56,7 +54,7 @@ def tiny_qwen2_5_vl(folder, tokens=(1, 48), **text):
     """The tower attends in windows of 2 x 2 tokens, and reorders patches into them and back."""
     tokenizer = qwen_tokenizer()
     config = hf.Qwen2_5_VLConfig(
-        text_config={**text_sizes(tokenizer), "rope_parameters": dict(ROPE), **text},
+        text_config={**text_part(tokenizer), "rope_parameters": dict(ROPE), **text},
         vision_config=fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4
                 out_hidden_size=64 window_size=56 fullatt_block_indexes=[1]"""),
         **token_ids(tokenizer),

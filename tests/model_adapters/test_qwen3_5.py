@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers as hf
-from building import fields, save
+from building import fields, save, text_part
 from families import FIND, VICUNA, ask, contract, opens, prompted
 from safetensors.torch import load_file, save_file
 
@@ -12,10 +12,8 @@ from vg_engine.core.errors import CaptureError
 from vg_engine.core.heads import Head
 from vg_engine.model_adapters.families.qwen3_5 import Qwen35Adapter, Qwen35MoeAdapter
 from vg_engine.testing import noise
-from vg_engine.testing.tiny import text_sizes
 from vg_engine.testing.tiny_qwen import CHAT, qwen_processor, qwen_tokenizer, token_ids
 
-STOP, NEWLINE, STOP_NEWLINE = 13, 198, 256
 THINK = "<think>"
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 ASKED = f"<|im_start|>user\n{PICTURE}the cup.<|im_end|>\n<|im_start|>assistant\n<think>\n"
@@ -48,7 +46,7 @@ def tiny_qwen3_5(folder, config_class, model_class, tokens=(1, 32), **text):
     tokenizer = qwen_tokenizer((THINK, "</think>"))
     rope = fields("""rope_type=default mrope_section=[2,1,1] mrope_interleaved=true
             partial_rotary_factor=0.25""")
-    sizes = {**text_sizes(tokenizer, layers=8), "head_dim": 32, "rope_parameters": rope}
+    sizes = text_part(tokenizer, "head_dim=32", layers=8, rope_parameters=rope)
     config = config_class(
         text_config={**sizes, **LINEAR, **text}, vision_config=dict(VISION), **token_ids(tokenizer)
     )

@@ -6,16 +6,14 @@ import shutil
 import pytest
 import torch
 import transformers as hf
-from building import fields, save
+from building import fields, save, text_part
 from families import FIND, VICUNA, ask, contract, opens, prompted
 
 from vg_engine.core.contract.inputs import AttentionRequest
 from vg_engine.model_adapters.families.qwen3_vl import Qwen3VLAdapter
 from vg_engine.model_adapters.families.qwen3_vl_moe import Qwen3VLMoeAdapter
-from vg_engine.testing.tiny import text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, token_ids
 
-STOP, NEWLINE, STOP_NEWLINE = 13, 198, 256
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 GOLDEN = (
     prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
@@ -41,7 +39,7 @@ EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 
 def tiny_qwen3_vl(folder, config_class, model_class, tokens=(1, 40), **text):
     tokenizer = qwen_tokenizer()
     rope = {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True}
-    sizes = {**text_sizes(tokenizer), "head_dim": 16, "rope_parameters": rope, **text}
+    sizes = {**text_part(tokenizer), "head_dim": 16, "rope_parameters": rope, **text}
     config = config_class(text_config=sizes, vision_config=dict(VISION), **token_ids(tokenizer))
     processor = qwen_processor(hf.Qwen3VLProcessor, tokenizer, patch_size=16, tokens=tokens)
     return save(model_class, config, processor, folder, norms=1.8)

@@ -1,11 +1,10 @@
 """Qwen4-Exp passes the public contract, with fewer keys per query than there are tokens."""
 
 import transformers as hf
-from building import fields, save
+from building import fields, save, text_part
 from families import VICUNA, ask, contract, opens, prompted
 
 from vg_engine.model_adapters.families.qwen4_exp import Qwen4ExpAdapter
-from vg_engine.testing.tiny import text_sizes
 from vg_engine.testing.tiny_qwen import CHAT, qwen_processor, qwen_tokenizer, token_ids
 
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -19,20 +18,20 @@ def tiny_qwen4_exp(folder):
     """Every second layer has a map; the first layer embeds runs of tokens once more."""
     tokenizer = qwen_tokenizer(("<think>", "</think>"))
     config = hf.Qwen4ExpConfig(
-        text_config={
-            **text_sizes(tokenizer),
-            "head_dim": 32,
-            "rope_parameters": fields("""rope_type=default mrope_section=[2,1,1]
-                    mrope_interleaved=true partial_rotary_factor=0.25"""),
-            **fields("""full_attention_interval=2 linear_key_head_dim=16
+        text_config=text_part(
+            tokenizer,
+            """head_dim=32 full_attention_interval=2 linear_key_head_dim=16
                 linear_value_head_dim=16 linear_num_key_heads=2 linear_num_value_heads=4
                 num_experts=4 num_experts_per_tok=2 moe_intermediate_size=32
                 shared_expert_intermediate_size=32 hc_lowrank=16 ple_layer_ids=[1]
-                heads_per_ngram=2 ngram_vocab_size_base=64 make_ngram_vocab_size_divisible_by=8
-                split_ngram_parts=2 indexer_n_heads=16 indexer_kv_heads=1 indexer_head_dim=16"""),
-            "indexer_budget": KEYS,
-            "indexer_compress_ratio": BLOCK,
-        },
+                heads_per_ngram=2 ngram_vocab_size_base=64
+                make_ngram_vocab_size_divisible_by=8 split_ngram_parts=2 indexer_n_heads=16
+                indexer_kv_heads=1 indexer_head_dim=16""",
+            rope_parameters=fields("""rope_type=default mrope_section=[2,1,1]
+                    mrope_interleaved=true partial_rotary_factor=0.25"""),
+            indexer_budget=KEYS,
+            indexer_compress_ratio=BLOCK,
+        ),
         vision_config=fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4
                 out_hidden_size=64 num_position_embeddings=64"""),
         **token_ids(tokenizer),

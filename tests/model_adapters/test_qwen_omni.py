@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 import transformers as hf
-from building import fields, save
+from building import fields, save, text_part
 from families import VICUNA, ask, contract, opens, prompted
 from safetensors.torch import load_file, save_file
 
 from vg_engine.model_adapters.families.qwen2_5_omni import Qwen25OmniAdapter
 from vg_engine.model_adapters.families.qwen3_omni import Qwen3OmniAdapter
-from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, byte_tokenizer, text_sizes
+from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, byte_tokenizer
 from vg_engine.testing.tiny_qwen import CHAT, CHAT_WITH_SYSTEM, qwen_processor
 
 # As tokenizer_config.json of the two names them (the second from memory).
@@ -77,11 +77,11 @@ def audio(**sizes):
 def tiny_qwen2_5_omni(folder):
     tokenizer = tokenizer_of(NAMED_2_5)
     config = hf.Qwen2_5OmniThinkerConfig(
-        text_config={
-            **text_sizes(tokenizer),
-            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3]},
-            "tie_word_embeddings": False,
-        },
+        text_config=text_part(
+            tokenizer,
+            """rope_parameters={"rope_type":"default","mrope_section":[2,3,3]}
+                tie_word_embeddings=false""",
+        ),
         vision_config=fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4
                 out_hidden_size=64 window_size=56 fullatt_block_indexes=[1]"""),
         audio_config=audio(),
@@ -99,14 +99,13 @@ def tiny_qwen2_5_omni(folder):
 def tiny_qwen3_omni(folder):
     tokenizer = tokenizer_of(NAMED_3)
     config = hf.Qwen3OmniMoeThinkerConfig(
-        text_config={
-            **text_sizes(tokenizer),
-            "head_dim": 16,
-            "rope_parameters": fields(
+        text_config=text_part(
+            tokenizer,
+            """head_dim=16 num_experts=4 num_experts_per_tok=2 moe_intermediate_size=32""",
+            rope_parameters=fields(
                 "rope_type=default mrope_section=[4,2,2] mrope_interleaved=true"
             ),
-            **fields("num_experts=4 num_experts_per_tok=2 moe_intermediate_size=32"),
-        },
+        ),
         vision_config=fields("""depth=3 hidden_size=32 intermediate_size=64 num_heads=4
                 out_hidden_size=64 num_position_embeddings=64 deepstack_visual_indexes=[0,1]"""),
         audio_config=audio(downsample_hidden_size=8),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from building import TOWER, fields
+from building import TOWER, fields, text_part
 from families import ask, contract, opens, prompted, refuses, views
 from transformers.models.smolvlm.processing_smolvlm import (
     DEFAULT_CHAT_TEMPLATE,
@@ -15,7 +15,7 @@ from transformers.models.smolvlm.processing_smolvlm import (
 
 from vg_engine.model_adapters.families.idefics3 import Idefics3Adapter
 from vg_engine.model_adapters.families.smolvlm import SmolVLMAdapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny
 
 FAKE = "<fake_token_around_image>"
 WHOLE = f"{FAKE}<global-img><image>{FAKE}"
@@ -53,7 +53,7 @@ def tiny(folder, *, side=132, patch=14, merge=3, across: int = 2):
     processor = made(images, tokenizer, image_seq_len=length, chat_template=template)
     config = hf.SmolVLMConfig(
         vision_config=hf.SmolVLMVisionConfig(**TOWER, image_size=side, patch_size=patch),
-        text_config=hf.LlamaConfig(**text_sizes(tokenizer)),
+        text_config=hf.LlamaConfig(**text_part(tokenizer)),
         scale_factor=merge,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
     )

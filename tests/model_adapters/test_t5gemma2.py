@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from building import TOWER, chat, plain, vocabulary
+from building import TOWER, chat, plain, text_part, vocabulary
 from families import VICUNA, ask, contract, opens, prompted
 
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.t5gemma2 import T5Gemma2Adapter
-from vg_engine.testing.tiny import save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny
 
 # The published models are pretrained only and have no template: this one is for the contract.
 CHAT = chat("", "<start_of_image>", "", opening="{{ bos_token }}")
@@ -46,7 +46,7 @@ def tiny_t5gemma2(folder, *, side=112):
         image_seq_length=tokens,
     )
     text = {
-        **text_sizes(tokenizer),
+        **text_part(tokenizer),
         "head_dim": 16,
         "query_pre_attn_scalar": 16,
         # A window that ends inside the picture.

@@ -2,15 +2,13 @@
 
 import pytest
 import transformers as hf
-from building import TOWER, save
+from building import save, text_part, vision_part
 from families import FIND, VICUNA, ask, contract, opens, prompted, shows
 
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.video_llama_3 import VideoLlama3Adapter
-from vg_engine.testing.tiny import text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, token_ids
 
-STOP, STOP_NEWLINE = 13, 256
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
 # Turns and placeholder as in public code that runs lkhl/VideoLLaMA3; the system from memory.
 CHAT = (
@@ -46,8 +44,8 @@ def tiny_video_llama(folder, tokens=(1, 24), merge=1):
     """14 pixels per patch, as the real ones have; `tokens` are counted by four patches."""
     tokenizer = qwen_tokenizer()
     config = hf.VideoLlama3Config(
-        text_config={**text_sizes(tokenizer), "model_type": "qwen2"},
-        vision_config={**TOWER, "patch_size": 14},
+        text_config=text_part(tokenizer, "model_type=qwen2"),
+        vision_config=vision_part("patch_size=14"),
         **token_ids(tokenizer, ("<|image_pad|>", "<|video_pad|>")),
     )
     processor = qwen_processor(

@@ -4,12 +4,12 @@ from typing import Any, ClassVar
 
 import pytest
 import transformers as hf
-from building import TOWER, save, vocabulary
+from building import save, text_part, vision_part, vocabulary
 from families import VICUNA, ask, contract, opens, prompted
 
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.video_llava import VideoLlavaAdapter
-from vg_engine.testing.tiny import BOS, EOS, LLAVA_CHAT, PAD, text_sizes
+from vg_engine.testing.tiny import BOS, EOS, LLAVA_CHAT, PAD
 
 
 def tiny_video_llava(folder, *, side=112):
@@ -25,9 +25,9 @@ def tiny_video_llava(folder, *, side=112):
     )
     config = hf.VideoLlavaConfig(
         vision_config=hf.CLIPVisionConfig(
-            **{**TOWER, "num_hidden_layers": 3}, image_size=side, patch_size=14
+            **vision_part("num_hidden_layers=3"), image_size=side, patch_size=14
         ),
-        text_config=hf.LlamaConfig(**text_sizes(tokenizer)),
+        text_config=hf.LlamaConfig(**text_part(tokenizer)),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
         image_seq_length=(side // 14) ** 2,

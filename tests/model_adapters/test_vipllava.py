@@ -4,11 +4,11 @@ from typing import Any, ClassVar
 
 import pytest
 import transformers as hf
-from building import fields, save, vocabulary
+from building import fields, save, text_part, vocabulary
 from families import ask, checkpoint, contract, opens, prompted
 
 from vg_engine.model_adapters.families.vipllava import VipLlavaAdapter
-from vg_engine.testing.tiny import BOS, EOS, PAD, text_sizes
+from vg_engine.testing.tiny import BOS, EOS, PAD
 
 SYSTEM = (
     "A chat between a curious human and an artificial intelligence assistant. The assistant gives "
@@ -44,7 +44,7 @@ def tiny_vipllava(folder, *, side=112, size: int | None = None):
             image_size=side,
             patch_size=14,
         ),
-        text_config=hf.LlamaConfig(**text_sizes(tokenizer)),
+        text_config=hf.LlamaConfig(**text_part(tokenizer)),
         vision_feature_layer=[-2, -3, 1],
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=(side // 14) ** 2,

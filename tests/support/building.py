@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import sharpen_norms
 
 # Sizes of a tiny vision tower, by the names that most configs have.
@@ -44,6 +44,16 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def text_part(tokenizer: Any, settings: str = "", *, layers: int = 4, **more: Any) -> Any:
+    """Settings of a tiny decoder: its sizes, those that `fields` reads, and more."""
+    return {**text_sizes(tokenizer, layers=layers), **fields(settings), **more}
+
+
+def vision_part(settings: str = "", **more: Any) -> Any:
+    """Settings of a tiny vision tower: its sizes, those that `fields` reads, and more."""
+    return {**TOWER, **fields(settings), **more}
 
 
 def scale(module: torch.nn.Module, factor: float, *endings: str) -> None:

@@ -2,12 +2,11 @@
 
 import pytest
 import transformers as hf
-from building import TOWER, fields, save, vocabulary
+from building import TOWER, fields, save, text_part, vocabulary
 from families import ask, contract, loaded, prompted
 
 from vg_engine.model_adapters.families.cohere2_vision import Cohere2VisionAdapter
 from vg_engine.testing import Golden
-from vg_engine.testing.tiny import text_sizes
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
 WINDOW = 40  # shorter than most sequences here
@@ -58,7 +57,7 @@ def tiny(folder, *, side=56, patch=7, most=4, layers=4):
         vision_config=hf.SiglipVisionConfig(
             **TOWER, image_size=side, patch_size=patch, vision_use_head=False
         ),
-        text_config=hf.Cohere2Config(**text_sizes(tokenizer, layers=layers), sliding_window=WINDOW),
+        text_config=hf.Cohere2Config(**text_part(tokenizer, layers=layers), sliding_window=WINDOW),
         downsample_factor=2,
         alignment_intermediate_size=64,
         image_token_id=tokenizer.convert_tokens_to_ids("<|IMG_PATCH|>"),

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from building import fields, vocabulary
+from building import fields, text_part, vocabulary
 from families import contract, opens, prompted, refuses, shows
 
 from vg_engine.model_adapters.families.gemma4_unified import Gemma4UnifiedAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing.tiny import save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
 # Gemma 4's template for a question about one picture, without thinking.
@@ -41,7 +41,7 @@ def tiny(folder, *, patch=4, budget=70, layers=4):
     processor = made(None, images, tokenizer, None, chat_template=CHAT)
     config = hf.Gemma4UnifiedConfig(
         text_config=hf.Gemma4UnifiedTextConfig(
-            **text_sizes(tokenizer, layers=layers),
+            **text_part(tokenizer, layers=layers),
             head_dim=16,
             global_head_dim=32,
             # A window that ends inside the picture.

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from building import fields
+from building import text_part
 from families import contract, opens, prompted, shows
 
 from vg_engine.model_adapters.families.inkling import InklingAdapter
 from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing import paint
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny
 from vg_engine.testing.tiny_qwen import sharpen_norms
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 270))
@@ -55,14 +55,15 @@ def tiny(folder, *, patch=24, layers=4, grow: float | None = None):
     made: Any = without_video(hf.InklingProcessor)
     processor = made(None, images, tokenizer, chat_template=CHAT)
     config = hf.InklingConfig(
-        text_config={
-            **text_sizes(tokenizer, layers=layers),
-            **fields("""head_dim=16 swa_num_attention_heads=4 swa_num_key_value_heads=2
-                swa_head_dim=16 sliding_window_size=24 rel_extent=40 local_layer_ids=[0,2]"""),
-            "mlp_layer_types": (["dense", "sparse"] * layers)[:layers],
-            **fields("""moe_intermediate_size=32 n_routed_experts=4 num_experts_per_tok=2
-                n_shared_experts=1"""),
-        },
+        text_config=text_part(
+            tokenizer,
+            """head_dim=16 swa_num_attention_heads=4 swa_num_key_value_heads=2
+                swa_head_dim=16 sliding_window_size=24 rel_extent=40 local_layer_ids=[0,2]
+                moe_intermediate_size=32 n_routed_experts=4 num_experts_per_tok=2
+                n_shared_experts=1""",
+            layers=layers,
+            mlp_layer_types=(["dense", "sparse"] * layers)[:layers],
+        ),
         vision_config={"patch_size": patch, "hidden_size": 32, "num_hidden_layers": 3},
         audio_config={"n_mel_bins": 4, "mel_vocab_size": 8},
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),

@@ -2,12 +2,12 @@
 
 import torch
 import transformers as hf
-from building import TOWER, chat, fields
+from building import chat, fields, text_part, vision_part
 from families import contract, loaded, prompted, shows
 
 from vg_engine.model_adapters.families.kimi_k25 import KimiK25Adapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny
 
 SHAPES = ((120, 120), (231, 110), (90, 207), (310, 30), (40, 61), (300, 220))
 SPECIAL = (
@@ -40,7 +40,7 @@ def tiny(folder, *, patch=7, most=400, layers=3):
     )
     images = hf.Kimi_K25ImageProcessor(patch_size=patch, max_patches=most)
     processor = without_video(hf.Kimi_K25Processor)(images, tokenizer, chat_template=CHAT)
-    sizes = text_sizes(tokenizer, layers=layers)
+    sizes = text_part(tokenizer, layers=layers)
     config = hf.Kimi_K25Config(
         text_config={
             **sizes,
@@ -50,7 +50,7 @@ def tiny(folder, *, patch=7, most=400, layers=3):
                 n_group=1 topk_group=1 first_k_dense_replace=1 q_lora_rank=32 kv_lora_rank=32
                 qk_rope_head_dim=8 qk_nope_head_dim=8 v_head_dim=16"""),
         },
-        vision_config={**TOWER, "patch_size": patch, "pos_emb_height": 16, "pos_emb_width": 16},
+        vision_config=vision_part("pos_emb_height=16 pos_emb_width=16", patch_size=patch),
         projection_hidden_size=32,
         image_token_id=tokenizer.convert_tokens_to_ids("<|media_pad|>"),
         tie_word_embeddings=False,

@@ -3,12 +3,12 @@
 import pytest
 import torch
 import transformers as hf
-from building import TOWER, chat, fields
+from building import chat, fields, text_part, vision_part
 from families import checkpoint, contract, opens, prompted, refuses, views
 
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.lfm2_vl import Lfm2VlAdapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import byte_tokenizer, save_tiny
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
 KINDS = ["conv", "full_attention", "conv", "full_attention"]
@@ -55,18 +55,13 @@ def tiny(folder, *, patch=4, tokens: tuple[int, int] = (16, 64), tile=32):
     )
     processor = hf.Lfm2VlProcessor(images, tokenizer, chat_template=CHAT)
     config = hf.Lfm2VlConfig(
-        text_config={
-            **text_sizes(tokenizer, layers=len(KINDS)),
-            "model_type": "lfm2",
-            "layer_types": list(KINDS),
-        },
-        vision_config={
-            "model_type": "siglip2_vision_model",
-            **TOWER,
-            "patch_size": patch,
-            "num_patches": 64,
-            "vision_use_head": False,
-        },
+        text_config=text_part(
+            tokenizer, "model_type=lfm2", layers=len(KINDS), layer_types=list(KINDS)
+        ),
+        vision_config=vision_part(
+            """model_type=siglip2_vision_model num_patches=64 vision_use_head=false""",
+            patch_size=patch,
+        ),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         projector_hidden_size=64,
     )

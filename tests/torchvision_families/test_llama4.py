@@ -2,11 +2,11 @@
 
 import pytest
 import transformers as hf
-from building import fields, save
+from building import fields, save, text_part
 from families import contract, loaded, prompted, views
 
 from vg_engine.model_adapters.families.llama4 import Llama4Adapter
-from vg_engine.testing.tiny import byte_tokenizer, text_sizes
+from vg_engine.testing.tiny import byte_tokenizer
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (310, 70), (40, 60), (300, 220))
 SPECIAL = (
@@ -51,11 +51,12 @@ def tiny(folder, *, side=56, patch=7, most=4, layers=4):
             "patch_size": patch,
             **fields("vision_output_dim=32 projector_input_dim=32 projector_output_dim=32"),
         },
-        text_config={
-            **text_sizes(tokenizer, layers=layers),
-            **fields("""intermediate_size_mlp=128 head_dim=16 num_local_experts=2
-                interleave_moe_layer_step=2 attention_chunk_size=24"""),
-        },
+        text_config=text_part(
+            tokenizer,
+            """intermediate_size_mlp=128 head_dim=16 num_local_experts=2
+                interleave_moe_layer_step=2 attention_chunk_size=24""",
+            layers=layers,
+        ),
         image_token_index=tokenizer.convert_tokens_to_ids("<|patch|>"),
         boi_token_index=tokenizer.convert_tokens_to_ids("<|image_start|>"),
         eoi_token_index=tokenizer.convert_tokens_to_ids("<|image_end|>"),

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import transformers as hf
-from building import TOWER, chat, fields, save, vocabulary
+from building import chat, fields, save, text_part, vision_part, vocabulary
 from families import ask, checkpoint, contract, opens, prompted
 
 from vg_engine.model_adapters.families.minicpm_ocr import MiniCPMOcrAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, text_sizes
+from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN
 
 SHAPES = ((120, 120), (130, 60), (50, 110), (40, 60), (200, 150))
 NAMED = fields("""image=<|image_pad|> video=<|video_pad|> image_start=<image>
@@ -44,14 +44,14 @@ def tiny(folder, *, patch=4, slices=4, resolution=64, **more: Any):
             partial_rotary_factor=0.25""")
     config = hf.MiniCPMOcrConfig(
         text_config={
-            **text_sizes(tokenizer, layers=4),
+            **text_part(tokenizer, layers=4),
             **LINEAR,
             "model_type": "qwen3_5_text",
             "layer_types": ["linear_attention", "full_attention"] * 2,
             "head_dim": 32,
             "rope_parameters": rope,
         },
-        vision_config={**TOWER, "image_size": 16 * patch, "patch_size": patch},
+        vision_config=vision_part(image_size=16 * patch, patch_size=patch),
         insert_layer_id=0,
         image_token_id=tokenizer.convert_tokens_to_ids(NAMED["image"]),
         video_token_id=tokenizer.convert_tokens_to_ids(NAMED["video"]),

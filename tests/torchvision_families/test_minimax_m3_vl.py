@@ -4,12 +4,11 @@ from typing import ClassVar
 
 import pytest
 import transformers as hf
-from building import chat, fields, save
+from building import chat, fields, save, text_part, vocabulary
 from families import ask, checkpoint, contract, opens, prompted, shows
 
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.minimax_m3_vl import MiniMaxM3VLAdapter
-from vg_engine.testing.tiny import text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
@@ -47,17 +46,16 @@ def tiny(folder, *, patch=7, tokens: tuple[int, int] = (1, 48)):
         image_class=hf.MiniMaxM3VLImageProcessor,
     )
     config = hf.MiniMaxM3VLConfig(
-        text_config={
-            **text_sizes(tokenizer, layers=len(KINDS)),
-            "head_dim": 16,
-            "rotary_dim": 8,
-            "layer_types": list(KINDS),
-            **fields("""mlp_layer_types=["dense","dense","sparse","sparse"]
+        text_config=text_part(
+            tokenizer,
+            """head_dim=16 rotary_dim=8 mlp_layer_types=["dense","dense","sparse","sparse"]
                 dense_intermediate_size=64 shared_intermediate_size=32 num_local_experts=4
-                num_experts_per_tok=2 index_n_heads=2 index_head_dim=16"""),
-            "index_block_size": BLOCK,
-            "index_topk_blocks": BLOCKS,
-        },
+                num_experts_per_tok=2 index_n_heads=2 index_head_dim=16""",
+            layers=len(KINDS),
+            layer_types=list(KINDS),
+            index_block_size=BLOCK,
+            index_topk_blocks=BLOCKS,
+        ),
         vision_config={
             **fields("""hidden_size=32 intermediate_size=64 num_hidden_layers=2
                 num_attention_heads=2"""),

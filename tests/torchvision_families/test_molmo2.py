@@ -2,12 +2,11 @@
 
 import pytest
 import transformers as hf
-from building import TOWER, chat, fields, save, vocabulary
+from building import chat, fields, save, text_part, vision_part, vocabulary
 from families import ask, contract, opens, prompted
 
 from vg_engine.model_adapters.families.molmo2 import Molmo2Adapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing.tiny import text_sizes
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (60, 70), (330, 240))
 END, START = "<|im_end|>", "<|im_start|>"
@@ -47,19 +46,14 @@ def tiny(folder, *, side=63, patch=7, margin=2, crops=4, layers=3):
     )
     processor = without_video(hf.Molmo2Processor)(images, None, tokenizer, chat_template=CHAT)
     config = hf.Molmo2Config(
-        vision_config={
-            **TOWER,
-            **fields("num_hidden_layers=3 num_key_value_heads=4 head_dim=8"),
-            "image_size": [side, side],
-            "patch_size": patch,
-        },
+        vision_config=vision_part(
+            "num_hidden_layers=3 num_key_value_heads=4 head_dim=8",
+            image_size=[side, side],
+            patch_size=patch,
+        ),
         adapter_config=fields("""vision_feature_layer=[2,1] hidden_size=32 num_attention_heads=4
                 num_key_value_heads=4 head_dim=8 intermediate_size=64 text_hidden_size=64"""),
-        text_config={
-            **text_sizes(tokenizer, layers=layers),
-            "additional_vocab_size": 8,
-            "head_dim": 16,
-        },
+        text_config=text_part(tokenizer, "additional_vocab_size=8 head_dim=16", layers=layers),
         image_patch_id=tokenizer.convert_tokens_to_ids("<im_patch>"),
     )
     return save(hf.Molmo2ForConditionalGeneration, config, processor, folder, norms=2.6)

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import transformers as hf
-from building import chat, fields, save
+from building import chat, fields, save, text_part
 from families import contract, opens, prompted, shows
 
 from vg_engine.model_adapters.families.muse_glimmer import MuseGlimmerAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing.tiny import byte_tokenizer, text_sizes
+from vg_engine.testing.tiny import byte_tokenizer
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
 SPECIAL = (
@@ -51,7 +51,7 @@ def tiny(folder, *, patch=7, most=60, layers=4):
     processor = made(images, None, tokenizer, chat_template=CHAT)
     config = hf.MuseGlimmerConfig(
         text_config={
-            **text_sizes(tokenizer, layers=layers),
+            **text_part(tokenizer, layers=layers),
             "head_dim": 16,
             "sliding_window": 24,
             "qk_scale_factor": 2.5,  # queries and keys have norms without weights

@@ -4,12 +4,11 @@ from typing import Any
 
 import pytest
 import transformers as hf
-from building import chat, fields, save, vocabulary
+from building import chat, fields, save, text_part, vocabulary
 from families import contract, opens, prompted, shows
 
 from vg_engine.model_adapters.families.nemotron_h_omni import NemotronHOmniAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing.tiny import text_sizes
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 270))
 NAMED = fields("""image_token=<image> image_start_token=<img> image_end_token=</img>
@@ -41,7 +40,7 @@ def tiny(folder, *, patch=8, patches: tuple[int, int] = (16, 200)):
     )
     made: Any = without_video(hf.NemotronH_Omni_Reasoning_V3Processor)
     processor = made(images, None, tokenizer, chat_template=CHAT)
-    sizes = text_sizes(tokenizer, layers=len(KINDS))
+    sizes = text_part(tokenizer, layers=len(KINDS))
     del sizes["num_hidden_layers"]
     config = hf.NemotronH_Omni_Reasoning_V3_Config(
         text_config={

@@ -6,13 +6,12 @@ its place here. So this shows prompts, geometry and rows, and nothing about timm
 
 import pytest
 import transformers as hf
-from building import TOWER, chat, save, vocabulary
+from building import TOWER, chat, save, text_part, vocabulary
 from families import ask, checkpoint, contract, opens, prompted
 
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.perception_lm import PerceptionLMAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing.tiny import text_sizes
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
 NAMED = {"image_token": "<|image|>", "video_token": "<|video|>"}
@@ -58,7 +57,7 @@ def tiny(folder, *, side=56, patch=7, most=4, layers=3):
     )
     config = hf.PerceptionLMConfig(
         vision_config=vision,
-        text_config=hf.LlamaConfig(**text_sizes(tokenizer, layers=layers)),
+        text_config=hf.LlamaConfig(**text_part(tokenizer, layers=layers)),
         projector_pooling_ratio=2,
         image_token_id=tokenizer.convert_tokens_to_ids("<|image|>"),
         video_token_id=tokenizer.convert_tokens_to_ids("<|video|>"),

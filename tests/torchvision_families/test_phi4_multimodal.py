@@ -3,12 +3,12 @@
 import pytest
 import torch
 import transformers as hf
-from building import chat, fields, plain, vocabulary
+from building import chat, fields, plain, text_part, vocabulary
 from families import ask, contract, opens, prompted
 
 from vg_engine.model_adapters.families.phi4_multimodal import Phi4MultimodalAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing.tiny import save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny
 
 SHAPES = ((60, 60), (100, 60), (50, 110), (40, 30), (150, 130))
 NAMED = {"image_token": "<|image|>", "audio_token": "<|audio|>"}
@@ -44,7 +44,7 @@ def tiny(folder, *, side=64, patch=2, most=2, layers=2):
     )
     named = {name: tokenizer.convert_tokens_to_ids(token) for name, token in NAMED.items()}
     config = hf.Phi4MultimodalConfig(
-        **text_sizes(tokenizer, layers=layers),
+        **text_part(tokenizer, layers=layers),
         vision_config={
             **fields("hidden_size=16 intermediate_size=32 num_hidden_layers=1"),
             # The real one takes what comes before its last layer, which then runs for nothing.

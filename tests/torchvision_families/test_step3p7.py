@@ -2,13 +2,13 @@
 
 import pytest
 import transformers as hf
-from building import chat, even_out, fields, save
+from building import chat, even_out, fields, save, text_part
 from families import ask, contract, opens, prompted
 
 from vg_engine.model_adapters.families import step3p7
 from vg_engine.model_adapters.families.step3p7 import Step3p7Adapter
 from vg_engine.testing import paint
-from vg_engine.testing.tiny import byte_tokenizer, text_sizes
+from vg_engine.testing.tiny import byte_tokenizer
 
 SHAPES = ((120, 120), (75, 40), (50, 150), (60, 48), (150, 115))
 SPECIAL = (
@@ -54,14 +54,14 @@ def tiny(folder, *, side=64, window=48, patch=4, most=120):
             "mlp_ratio": 2.0,
             "layer_scale_init_value": 1.0,
         },
-        text_config={
-            **text_sizes(tokenizer, layers=len(KINDS)),
-            "head_dim": 16,
-            "layer_types": list(KINDS),
-            **fields("""sliding_window=24 num_sliding_attention_heads=8
+        text_config=text_part(
+            tokenizer,
+            """head_dim=16 sliding_window=24 num_sliding_attention_heads=8
                 mlp_layer_types=["dense","dense","sparse","sparse"] n_routed_experts=4
-                num_experts_per_tok=2 moe_intermediate_size=32 share_expert_dim=32"""),
-        },
+                num_experts_per_tok=2 moe_intermediate_size=32 share_expert_dim=32""",
+            layers=len(KINDS),
+            layer_types=list(KINDS),
+        ),
         image_token_id=tokenizer.convert_tokens_to_ids("<im_patch>"),
     )
     return save(hf.Step3p7ForConditionalGeneration, config, processor, folder, norms=2.2)
