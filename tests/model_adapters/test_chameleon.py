@@ -1,16 +1,14 @@
 """Chameleon passes the public contract: a grid of discrete tokens."""
 
-import pytest
 import torch
 import transformers as hf
-from building import chat, fields, keep_own_pixels, save, text_part
+from building import chat, fields, keep_own_pixels, save, square, text_part, vocabulary
 from families import VICUNA, ask, contract, opens, prompted, shows
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.picture import Picture
 from vg_engine.model_adapters.families.chameleon import ChameleonAdapter
 from vg_engine.testing import noise
-from vg_engine.testing.tiny import byte_tokenizer
 
 CODES = 256
 # The family ships no template: this one is for the contract alone.
@@ -24,16 +22,10 @@ GOLDEN = (
 
 def tiny_chameleon(folder, *, side=64, steps: tuple[int, ...] = (1, 1, 1, 1), layers: int = 4):
     """A tiny checkpoint: each step of its encoder but the last halves the picture."""
-    special = ["<pad>", "<s>", "</s>", "<racm3:break>", "<eoss>", "<image>", "<reserved08706>"]
-    tokenizer = byte_tokenizer(
-        special,
-        **fields("""pad_token=<pad> bos_token=<s> eos_token=</s> sep_token=<reserved08706>
-            extra_special_tokens=["<image>"] padding_side=left"""),
-    )
+    special = "pad=<pad> bos=<s> eos=</s> <racm3:break> <eoss> <image> sep=<reserved08706>"
+    tokenizer = vocabulary(special, extra_special_tokens=["<image>"])
     tokenizer.chat_template = CHAT
-    images = hf.ChameleonImageProcessorPil(
-        size={"shortest_edge": side}, crop_size={"height": side, "width": side}
-    )
+    images = hf.ChameleonImageProcessorPil(size={"shortest_edge": side}, crop_size=square(side))
     tokens = (side // 2 ** (len(steps) - 1)) ** 2
     processor = hf.ChameleonProcessor(images, tokenizer, image_seq_length=tokens)
     # A code's digits are spelt with letters: IMGIMGBCZ is code 12.
@@ -104,32 +96,18 @@ class TestChameleon(
 
     def features(self, opened, inputs) -> torch.Tensor:
         """What the first layer gets: the embedding of a cell moves when its code changes."""
-        return first_layer_input(opened, inputs)
-
-
-def first_layer_input(opened, inputs) -> torch.Tensor:
-    module = opened.model.module
-    kept: list[torch.Tensor] = []
-    layer = module.get_decoder().layers[0]
-    handle = layer.register_forward_pre_hook(lambda _, arguments: kept.append(arguments[0]))
-    try:
+        module, kept = opened.model.module, []
+        layer = module.get_decoder().layers[0]
+        handle = layer.register_forward_pre_hook(lambda _, arguments: kept.append(arguments[0]))
         with torch.no_grad():
             module(**inputs.tensors, use_cache=False)
-    finally:
         handle.remove()
-    return kept[0].float()
+        return kept[0].float()
 
 
-@pytest.fixture(scope="module")
-def real_size(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("chameleon") / "512"
-    tiny_chameleon(folder, side=512, steps=(1, 1, 1, 1, 1), layers=2)
+def test_the_middle_of_a_photograph_is_32_by_32_cells(tmp_path):
+    folder = tiny_chameleon(tmp_path / "512", side=512, steps=(1, 1, 1, 1, 1), layers=2)
     opened = opens(ChameleonAdapter, folder)
-    yield opened
-    opened.model.close()
-
-
-def test_the_middle_of_a_photograph_is_32_by_32_cells(real_size):
     # 682 x 512 after resizing, of which 85 columns at either end are cut off.
-    shows(real_size, (640, 480), (32, 32), (85 * 640 / 682, 0.0, 597 * 640 / 682, 480.0))
-    assert "cut to a square" in real_size.model.statements[0]
+    shows(opened, (640, 480), (32, 32), (85 * 640 / 682, 0.0, 597 * 640 / 682, 480.0))
+    assert "cut to a square" in opened.model.statements[0]

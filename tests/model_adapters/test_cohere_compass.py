@@ -2,7 +2,7 @@
 
 import transformers as hf
 from building import fields, save, text_part, vocabulary
-from families import FIND, VICUNA, contract, loaded, prompted, shows
+from families import FIND, VICUNA, contract, grids, prompted
 
 from vg_engine.model_adapters.families.cohere_compass import CohereCompassAdapter
 from vg_engine.testing.tiny_qwen import qwen_processor
@@ -35,46 +35,35 @@ GOLDEN = (
         **FIND,
     ),
 )
-KINDS = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
 
 
 def tiny_compass(folder, tokens=(1, 48)):
     """32 pixels per token; windows of 24 tokens, and full layers without positions."""
     roles = [f"<|{role}_TOKEN|>" for role in ROLES.values()]
-    tokenizer = vocabulary(
-        f"pad=<PAD> bos=<BOS_TOKEN> {TURN} eos={END}",
-        [*roles, *NAMED.values()],
-        merges=((".", "Ċ"),),
-        extra_special_tokens=[TURN, *roles, *NAMED.values()],
-    )
+    special = f"pad=<PAD> bos=<BOS_TOKEN> {TURN} eos={END}"
+    named = [*roles, *NAMED.values()]
+    more = {"merges": ((".", "Ċ"),), "extra_special_tokens": [TURN, *named]}
+    tokenizer = vocabulary(special, named, **more)
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}
     config = hf.CohereCompassConfig(
         text_config=text_part(
             tokenizer,
             "sliding_window=24",
-            layer_types=list(KINDS),
+            layer_types=["sliding_attention", "full_attention"] * 2,
             rope_parameters={"sliding_attention": rope, "full_attention": None},
         ),
         vision_config=fields("""depth=3 hidden_size=32 intermediate_size=64 num_heads=4
-                out_hidden_size=64 num_position_embeddings=64 deepstack_visual_indexes=[0,1]"""),
+            out_hidden_size=64 num_position_embeddings=64 deepstack_visual_indexes=[0,1]"""),
         **{f"{n}_token_id": tokenizer.convert_tokens_to_ids(token) for n, token in NAMED.items()},
     )
-    processor = qwen_processor(
-        hf.CohereCompassProcessor,
-        tokenizer,
-        chat=CHAT,
-        patch_size=16,
-        tokens=tokens,
-        image_class=hf.CohereCompassImageProcessorPil,
-    )
+    images = {"image_class": hf.CohereCompassImageProcessorPil, "patch_size": 16, "tokens": tokens}
+    processor = qwen_processor(hf.CohereCompassProcessor, tokenizer, chat=CHAT, **images)
     return save(hf.CohereCompassForConditionalGeneration, config, processor, folder)
 
 
 TestCohereCompass = contract(
     CohereCompassAdapter, GOLDEN, tiny_compass, foreign=("image_processor.merge_size", 1, (16, 4))
 )
-opened = loaded(CohereCompassAdapter, tiny_compass, tokens=(4, 1024))
-
-
-def test_a_photograph_is_squashed_to_whole_tokens(opened):
-    shows(opened, (640, 470), (15, 20), (0.0, 0.0, 640.0, 470.0))
+test_a_photograph_is_squashed_to_whole_tokens = grids(
+    CohereCompassAdapter, tiny_compass, ((640, 470), (15, 20)), tokens=(4, 1024)
+)

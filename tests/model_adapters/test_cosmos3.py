@@ -1,10 +1,9 @@
 """Cosmos 3's two reasoners pass the public contract."""
 
-import pytest
 import torch
 import transformers as hf
 from building import fields, save, text_part, vision_part
-from families import VICUNA, ask, contract, opens, prompted
+from families import VICUNA, chatml, contract, grids, opens, prompted
 from safetensors.torch import load_file, save_file
 
 from vg_engine.model_adapters.families.cosmos3 import Cosmos3EdgeAdapter, Cosmos3OmniAdapter
@@ -12,8 +11,10 @@ from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, token_id
 
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 # ChatML, from memory of the models that these are made of.
-ASKED = f"<|im_start|>user\n{PICTURE}the cup.<|im_end|>\n<|im_start|>assistant\n"
-GOLDEN = (prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"), prompted(ASKED))
+GOLDEN = (
+    prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
+    prompted(chatml(f"{PICTURE}the cup.")),
+)
 
 
 def tiny_omni(folder):
@@ -42,13 +43,8 @@ def tiny_edge(folder, tokens=(1, 40)):
         projector_hidden_size=64,
         **token_ids(tokenizer),
     )
-    processor = qwen_processor(
-        hf.Cosmos3EdgeProcessor,
-        tokenizer,
-        patch_size=16,
-        tokens=tokens,
-        image_class=hf.Cosmos3EdgeImageProcessorPil,
-    )
+    images = {"image_class": hf.Cosmos3EdgeImageProcessorPil, "patch_size": 16, "tokens": tokens}
+    processor = qwen_processor(hf.Cosmos3EdgeProcessor, tokenizer, **images)
     return save(hf.Cosmos3EdgeForConditionalGeneration, config, processor, folder)
 
 
@@ -65,13 +61,12 @@ def test_the_generator_is_left_out(tmp_path):
     assert opens(Cosmos3OmniAdapter, folder).model.layers == 4
 
 
-def test_real_limits_of_edge_make_the_known_number_of_tokens(tmp_path):
-    """The defaults of the family's image processor: from 64 tokens up to 16384."""
-    opened = opens(Cosmos3EdgeAdapter, tiny_edge(tmp_path / "edge", (64, 16384)))
-    assert opened.model.statements == ("A picture becomes up to 16384 tokens of 32 x 32 pixels.",)
-    # A strip of 300 x 3 is first enlarged to 3200 x 32: one row of tokens.
-    for size, shape in (((640, 480), (15, 20)), ((300, 3), (1, 100))):
-        inputs = ask(opened, size)
-        (view,) = opened.views(inputs)[0]
-        assert view.shape == shape
-        assert view.extent == pytest.approx((0.0, 0.0, *map(float, size)))
+# The defaults of the family's image processor. A strip is first enlarged to 3200 x 32: one row.
+test_real_limits_of_edge_make_the_known_number_of_tokens = grids(
+    Cosmos3EdgeAdapter,
+    tiny_edge,
+    ((640, 480), (15, 20)),
+    ((300, 3), (1, 100)),
+    says=("A picture becomes up to 16384 tokens of 32 x 32 pixels.",),
+    tokens=(64, 16384),
+)

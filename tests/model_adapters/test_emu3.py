@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from building import fields, keep_own_pixels, text_part, vocabulary
-from families import VICUNA, ask, contract, opens, prompted
+from building import fields, keep_own_pixels, plain, text_part, vocabulary
+from families import VICUNA, ask, contract, opens, prompted, shows, views
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.picture import Picture
@@ -46,11 +46,9 @@ def tiny_emu3(folder, *, least=48, most=80, reads=16384):
     text = text_part(tokenizer, vocab_size=len(tokenizer) + CODES)
     config = hf.Emu3Config(
         text_config={**text, "max_position_embeddings": reads},
-        vq_config={
-            "codebook_size": CODES,
-            **fields("""base_channels=32 channel_multiplier=[1,1,1,1] num_res_blocks=1
-                hidden_size=32"""),
-        },
+        vq_config=fields("""base_channels=32 channel_multiplier=[1,1,1,1] num_res_blocks=1
+            hidden_size=32""")
+        | {"codebook_size": CODES},
         vocabulary_map={
             **dict(zip(known, tokenizer.convert_tokens_to_ids(list(known)), strict=True)),
             **codes,
@@ -97,9 +95,7 @@ class TestEmu3(contract(Emu3Adapter, GOLDEN, tiny_emu3)):
 
     def load_plain(self, folder, attention: str):
         kind = Alone if attention == "eager" else hf.Emu3ForConditionalGeneration
-        return kind.from_pretrained(
-            folder, attn_implementation=attention, dtype=torch.float32
-        ).eval()
+        return plain(kind)(self, folder, attention)
 
     def vision_tower(self, module):
         return module.model.vqmodel
@@ -111,8 +107,7 @@ class TestEmu3(contract(Emu3Adapter, GOLDEN, tiny_emu3)):
         torch.manual_seed(0)
         for name, part in list(tower.encoder.named_modules()):
             if isinstance(part, torch.nn.GroupNorm):
-                owner, _, last = name.rpartition(".")
-                setattr(tower.encoder.get_submodule(owner), last, _Plain())
+                tower.encoder.set_submodule(name, _Plain())
             elif isinstance(part, torch.nn.Conv2d | torch.nn.Conv3d):
                 keep_own_pixels(part)
         pictures = [noise((64, 64), seed) for seed in range(3)]
@@ -134,24 +129,18 @@ def _embed_codes_as_they_are(module):
 
 def test_rows_end_in_a_token_of_their_own(tmp_path):
     opened = opens(Emu3Adapter, tiny_emu3(tmp_path / "tiny", least=512, most=1024))
+    view = shows(opened, (640, 480), (60, 80))
     inputs = ask(opened, (640, 480))
-    ((view,),) = opened.views(inputs)
-    assert view.shape == (60, 80)
-    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
     assert np.diff(view.positions[:, 0]).tolist() == [81] * 59
     assert "60*80<|image token|>" in inputs.rendered[0]
     images = opened.model.processor.image_processor
     images.min_pixels = images.max_pixels = 512**2
     with pytest.raises(TokenCountError, match=r"expected 4070 image tokens .* made 4860"):
         opened.views(inputs)
-    opened.model.close()
 
 
 def test_a_picture_becomes_no_more_tokens_than_the_model_reads(tmp_path):
-    folder = tiny_emu3(tmp_path / "tiny", least=512, most=1024, reads=9216)
-    opened = opens(Emu3Adapter, folder)
+    opened = opens(Emu3Adapter, tiny_emu3(tmp_path / "tiny", least=512, most=1024, reads=9216))
     assert opened.model.statements == ("Pictures are shown with at most 524288 pixels.",)
-    inputs = ask(opened, (2000, 1500))
-    assert inputs.tensors["input_ids"].shape[1] < 9216
-    assert opened.views(inputs)[0][0].shape == (78, 104)
-    opened.model.close()
+    assert ask(opened, (2000, 1500)).tensors["input_ids"].shape[1] < 9216
+    assert views(opened, (2000, 1500))[0].shape == (78, 104)

@@ -11,15 +11,10 @@ NAMED = ["<|endofturn|>", "<|system|>", "<|user|>", "<|assistant|>", "<vision>",
 PICTURE = "<vision><|image_pad|></vision>"
 # Turns and picture as public code that runs LGAI-EXAONE/EXAONE-4.5-33B writes them.
 CHAT = chat("<|ROLE|>\n", PICTURE, "<|endofturn|>\n", answer="<|assistant|>\n")
+UNASKED = (262, 264, 263, 198, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30)
 GOLDEN = (
     prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
-    prompted(
-        f"{PICTURE}\nwhich cup?",
-        "which cup?",
-        form="bare",
-        system="",
-        ids=(262, 264, 263, 198, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30),
-    ),
+    prompted(f"{PICTURE}\nwhich cup?", "which cup?", form="bare", system="", ids=UNASKED),
     prompted(f"<|user|>\n{PICTURE}the cup.<|endofturn|>\n<|assistant|>\n"),
     prompted(
         f"<|system|>\nSee.<|endofturn|>\n<|user|>\n{PICTURE}Find the cup.\nNow<|endofturn|>\n"
@@ -58,12 +53,8 @@ def test_a_picture_beyond_the_window_is_seen_by_the_fourth_layer_alone(opened):
     (view,) = opened.views(inputs)[0]
     assert view.shape == (17, 23)
     first = opened.rows(inputs)[0][:, 0, view.positions[0, 0]]
-    seen = {
-        head.layer
-        for head, value in zip(opened.model.all_heads, first, strict=True)
-        if value.item() > 0
-    }
-    assert seen == {3}
+    heads = zip(opened.model.all_heads, first, strict=True)
+    assert {head.layer for head, value in heads if value.item() > 0} == {3}
 
 
 def test_positions_are_counted(opened):

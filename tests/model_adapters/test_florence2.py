@@ -2,17 +2,15 @@
 
 from typing import Any
 
-import pytest
 import torch
 import transformers as hf
-from building import chat, fields, keep_own_pixels, plain, save, text_part
-from families import ask, contract, opens
+from building import chat, fields, keep_own_pixels, plain, save, square, text_part, vocabulary
+from families import contract, opens, shows
 from tokenizers import processors
 
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.model_adapters.families.florence2 import Florence2Adapter
 from vg_engine.testing import Golden, paint
-from vg_engine.testing.tiny import byte_tokenizer
 
 # The family ships no template: this one is for the contract alone.
 CHAT = chat("", "<image>", "")
@@ -42,18 +40,15 @@ class Reading(hf.Florence2ForConditionalGeneration):
 
 def tiny_florence2(folder, *, side=192, layers=4):
     """A tiny checkpoint: four stages make cells of 32 x 32 pixels."""
-    special = ["<s>", "<pad>", "</s>", "<image>"]
-    tokenizer = byte_tokenizer(
-        special,
-        **fields("""pad_token=<pad> bos_token=<s> eos_token=</s>
-            extra_special_tokens={"image_token":"<image>"}"""),
-    )
+    named = {"image_token": "<image>"}
+    special = "bos=<s> pad=<pad> eos=</s>"
+    tokenizer = vocabulary(special, named, padding_side="right")
     # BART's tokenizer would open and close the text once more, and is told not to.
     tokenizer.backend_tokenizer.post_processor = processors.RobertaProcessing(
         ("</s>", tokenizer.eos_token_id), ("<s>", tokenizer.bos_token_id)
     )
     tokenizer.chat_template = CHAT
-    images = hf.CLIPImageProcessorPil(size={"height": side, "width": side}, do_center_crop=False)
+    images = hf.CLIPImageProcessorPil(size=square(side), do_center_crop=False)
     images.image_seq_length = 1 + (side // 32) ** 2
     processor = hf.Florence2Processor(images, tokenizer)
     sizes = text_part(tokenizer)
@@ -89,18 +84,8 @@ class TestFlorence2(
                 keep_own_pixels(part, fresh=False)
 
 
-@pytest.fixture(scope="module")
-def real_size(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("florence2") / "768"
-    opened = opens(Florence2Adapter, tiny_florence2(folder, side=768, layers=2))
-    yield opened
-    opened.model.close()
-
-
-def test_a_photograph_is_squashed_to_24_by_24_cells(real_size):
-    inputs = ask(real_size, (640, 480))
-    ((view,),) = real_size.views(inputs)
-    assert view.shape == (24, 24)
+def test_a_photograph_is_squashed_to_24_by_24_cells(tmp_path):
+    opened = opens(Florence2Adapter, tiny_florence2(tmp_path / "768", side=768, layers=2))
+    view = shows(opened, (640, 480), (24, 24))
     # The first of 577 tokens is the average.
     assert int(view.positions[0, 0]) == 1
-    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))

@@ -1,37 +1,26 @@
 """GLM-5 with vision passes the public contract: filled-up pictures, linear and indexed layers."""
 
-import torch
 import transformers as hf
-from building import chat, fields, scale, text_part, vocabulary
+from building import chat, fields, processor_of, save, text_part, vocabulary
 from families import ARRAYS, VICUNA, ask, contract, loaded, prompted, shows, views
 
 from vg_engine.model_adapters.families.glm5_next import Glm5NextAdapter
-from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing.tiny import END_OF_TEXT, save_tiny
 
 pytestmark = ARRAYS
 STOP, NEWLINE = 13, 198
 NAMED = {
-    "<|begin_of_image|>": "image_start",
-    "<|end_of_image|>": "image_end",
-    "<|image|>": "image",
-    "<|begin_of_video|>": "video_start",
-    "<|end_of_video|>": "video_end",
-    "<|video|>": "video",
+    f"<|{words}|>": name
+    for name, words in fields("""image_start=begin_of_image image_end=end_of_image image=image
+        video_start=begin_of_video video_end=end_of_video video=video""").items()
 }
 TURNS = ["[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>"]
 PICTURE = "<|begin_of_image|><|image|><|end_of_image|>"
 # The picture as public copies of the template write it; the turns of GLM-4.5, from memory.
 CHAT = chat("<|ROLE|>\n", PICTURE, "", answer="<|assistant|>\n", opening="[gMASK]<sop>")
+IDS = (257, 258, 220, 262, 264, 263, 198, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30)
 GOLDEN = (
     prompted(f"[gMASK]<sop>{VICUNA} {PICTURE}\nthe cup.", form="bare"),
-    prompted(
-        f"[gMASK]<sop> {PICTURE}\nwhich cup?",
-        "which cup?",
-        form="bare",
-        system="",
-        ids=(257, 258, 220, 262, 264, 263, 198, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30),
-    ),
+    prompted(f"[gMASK]<sop> {PICTURE}\nwhich cup?", "which cup?", form="bare", system="", ids=IDS),
     prompted(f"[gMASK]<sop><|user|>\n{PICTURE}the cup.<|assistant|>\n"),
     prompted(
         f"[gMASK]<sop><|system|>\nSee.<|user|>\n{PICTURE}Find the cup. now<|assistant|>\n",
@@ -46,7 +35,7 @@ KINDS = ["linear_attention", "indexed_attention", "indexed_attention", "linear_a
 
 def tiny_glm5(folder, tokens=(1, 48), topk=64):
     """28 pixels per token; a row sees up to `topk` tokens, and two layers share a selection."""
-    tokenizer = vocabulary(f"pad=eos={END_OF_TEXT}", [*TURNS, *NAMED])
+    tokenizer = vocabulary("pad=eos=<|endoftext|>", [*TURNS, *NAMED])
     config = hf.Glm5NextConfig(
         text_config={
             **text_part(tokenizer),
@@ -66,12 +55,15 @@ def tiny_glm5(folder, tokens=(1, 48), topk=64):
                 out_hidden_size=64 projection_intermediate_size=64"""),
         **{f"{to}_token_id": tokenizer.convert_tokens_to_ids(name) for name, to in NAMED.items()},
     )
-    torch.manual_seed(0)
-    module = hf.Glm5NextForConditionalGeneration(config)
-    scale(module.get_decoder(), 400.0, "q_b_proj.weight")
     images = hf.Glm5NextImageProcessorPil(min_image_tokens=tokens[0], max_image_tokens=tokens[1])
-    processor = without_video(hf.Glm5NextProcessor)(images, tokenizer, chat_template=CHAT)
-    return save_tiny(module, processor, folder)
+    processor = processor_of(hf.Glm5NextProcessor, images, tokenizer, chat_template=CHAT)
+    return save(
+        hf.Glm5NextForConditionalGeneration,
+        config,
+        processor,
+        folder,
+        scaled=(400.0, "q_b_proj.weight"),
+    )
 
 
 TestGlm5Next = contract(
@@ -81,18 +73,13 @@ TestGlm5Next = contract(
 opened = loaded(Glm5NextAdapter, tiny_glm5, tokens=(16, 8000))
 
 
-def view(opened, size):
-    (found,) = views(opened, size)
-    return found
-
-
 def test_a_photograph_keeps_its_pixels_and_is_filled_up(opened):
     assert opened.model.statements == ("A picture becomes up to 8000 tokens of 28 x 28 pixels.",)
     shows(opened, (640, 480), (18, 23), (0.0, 0.0, 644.0, 504.0))
 
 
 def test_small_pictures_grow_and_large_ones_shrink(opened):
-    small, large = view(opened, (40, 30)), view(opened, (2900, 2800))
+    (small,), (large,) = views(opened, (40, 30)), views(opened, (2900, 2800))
     assert 16 <= small.shape[0] * small.shape[1] < 32
     # One pixel of the original is several of the canvas.
     assert small.to_original.scale[0] < 14

@@ -5,14 +5,14 @@ from typing import ClassVar
 import pytest
 import torch
 import transformers as hf
-from building import chat, even_out, fields, text_part
-from families import ask, checkpoint, contract, opens, prompted, shows, views
+from building import chat, even_out, fields, square, text_part, vocabulary
+from families import ask, checkpoint, contract, opens, prompted, shows, tiled
 
 from vg_engine.core.errors import ModelError
 from vg_engine.model_adapters.families import got_ocr2
 from vg_engine.model_adapters.families.got_ocr2 import GotOcr2Adapter
 from vg_engine.testing import paint
-from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny
+from vg_engine.testing.tiny import save_tiny
 
 # Checkpoints have no chat template: this writes the prompt that the processor writes by itself.
 CHAT = chat(
@@ -31,20 +31,16 @@ GOLDEN = (
 
 def tiny(folder, *, image_size=256, layers=4, seed=0):
     """A tiny GOT-OCR2; 1024 pixels make the real 16 x 16 cells."""
-    special = [END_OF_TEXT, "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<imgpad>"]
-    tokenizer = byte_tokenizer(
-        special, pad_token=END_OF_TEXT, extra_special_tokens=special[1:], padding_side="left"
-    )
-    images = hf.GotOcr2ImageProcessorPil(size={"height": image_size, "width": image_size})
+    special = ["<|im_start|>", "<|im_end|>", "<img>", "</img>", "<imgpad>"]
+    tokenizer = vocabulary("pad=<|endoftext|>", special)
+    images = hf.GotOcr2ImageProcessorPil(size=square(image_size))
     processor = hf.GotOcr2Processor(images, tokenizer, chat_template=CHAT)
     length = (image_size // 64) ** 2
     config = hf.GotOcr2Config(
         vision_config=hf.GotOcr2VisionConfig(
-            **fields("""hidden_size=32 output_channels=16 num_hidden_layers=2
-                num_attention_heads=4"""),
+            **fields("""hidden_size=32 output_channels=16 num_hidden_layers=2 window_size=7
+                num_attention_heads=4 global_attn_indexes=[1] mlp_dim=64 initializer_range=0.02"""),
             image_size=image_size,
-            **fields("""window_size=7 global_attn_indexes=[1] mlp_dim=64
-                initializer_range=0.02"""),
         ),
         text_config=hf.Qwen2Config(**text_part(tokenizer, layers=layers)),
         image_token_index=tokenizer.convert_tokens_to_ids("<imgpad>"),
@@ -93,21 +89,17 @@ def test_a_page_has_sixteen_by_sixteen_tokens_before_their_even_places(real_page
 
 def test_multi_crop_has_tiles_and_a_thumbnail_last(real_page):
     opened = opens(GotOcr2Adapter, real_page, max_tiles=6)
-    names = [view.name for view in views(opened, (600, 400))]
-    assert names == [f"tile {row},{col}" for row in range(2) for col in range(3)] + ["thumbnail"]
+    tiled(opened, (600, 400), (2, 3), (16, 16), {}, last=["thumbnail"])
 
 
 @pytest.mark.parametrize(("shift", "right"), [(0.375, True), (0.25, False), (0.0, False)])
 def test_an_even_division_of_the_page_would_be_wrong(tmp_path, monkeypatch, shift, right):
     """Where a token lies is not where the sixteenth of the page lies: the probe has teeth."""
     monkeypatch.setattr(got_ocr2, "_SHIFT", shift)
-    folder = tiny(tmp_path / "m", image_size=512, layers=1, seed=1)
-    opened = opens(GotOcr2Adapter, folder)
+    opened = opens(GotOcr2Adapter, tiny(tmp_path / "m", image_size=512, layers=1, seed=1))
     paint.unmix(opened.model.module.base_model.vision_tower)
     even_out(opened.model.module)
     report = paint.probe(opened, paint.embeddings, [(512, 512), (700, 400), (300, 777)])
-    opened.model.close()
-    print(f"shifted by {shift}: {len(report.wrong)} of {report.planned} cells are wrong")
     assert (not report.wrong) == right
 
 
@@ -115,6 +107,5 @@ def test_pages_of_another_size_than_the_tower_takes_are_refused(real_page):
     opened = opens(GotOcr2Adapter, real_page)
     images = opened.model.processor.image_processor
     images.size = type(images.size)(height=512, width=512)
-    inputs = ask(opened)
     with pytest.raises(ModelError, match="do not belong together"):
-        opened.rows(inputs)
+        opened.rows(ask(opened))

@@ -2,18 +2,15 @@
 
 import pytest
 import transformers as hf
-from building import chat, fields, save, text_part, vocabulary
-from families import VICUNA, ask, checkpoint, contract, opens, prompted
+from building import chat, fields, save, square, text_part, vocabulary
+from families import VICUNA, checkpoint, contract, image_tokens, opens, prompted, views
 
 from vg_engine.model_adapters.families.granite4_vision import Granite4VisionAdapter
 
 # From memory.
-CHAT = chat(
-    "<|start_of_role|>ROLE<|end_of_role|>",
-    "<image>\n",
-    "<|end_of_text|>\n",
-    answer="<|start_of_role|>assistant<|end_of_role|>",
-)
+ANSWER = "<|start_of_role|>assistant<|end_of_role|>"
+TURN, END = "<|start_of_role|>ROLE<|end_of_role|>", "<|end_of_text|>\n"
+CHAT = chat(TURN, "<image>\n", END, answer=ANSWER)
 POINTS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 LAYERS = 6
 
@@ -24,12 +21,9 @@ def tiny_granite4(folder, *, tile=112, first=1, layers=LAYERS):
         "pad=bos=eos=<|end_of_text|> <|start_of_role|> <|end_of_role|>", ["<image>"]
     )
     points = [[rows * tile, cols * tile] for rows, cols in POINTS]
+    size = square(tile)
     processor = hf.Granite4VisionProcessor(
-        hf.LlavaNextImageProcessorPil(
-            size={"height": tile, "width": tile},
-            crop_size={"height": tile, "width": tile},
-            image_grid_pinpoints=points,
-        ),
+        hf.LlavaNextImageProcessorPil(size=size, crop_size=size, image_grid_pinpoints=points),
         tokenizer,
         **fields("patch_size=14 vision_feature_select_strategy=full downsample_rate=2/4"),
         chat_template=CHAT,
@@ -75,10 +69,8 @@ real = checkpoint(tiny_granite4, tile=336, first=0)
 
 def test_real_sizes(real):
     opened = opens(Granite4VisionAdapter, real)
-    inputs = ask(opened, (640, 480))
-    image = opened.model.processor.image_token_id
-    assert int((inputs.tensors["input_ids"] == image).sum()) == 12 * 12 + 18 * 25
-    thumbnail, tiles = opened.views(inputs)[0]
+    assert image_tokens(opened, (640, 480)) == 12 * 12 + 18 * 25
+    thumbnail, tiles = views(opened, (640, 480))
     assert (thumbnail.shape, tiles.shape) == ((12, 12), (18, 24))
     assert tiles.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
     assert "window of 2 x 2 cells (4 x 4 patches)" in opened.model.statements[1]

@@ -1,12 +1,10 @@
 """Granite-Docling passes the public contract, on its coarse and on its fine route."""
 
-import pytest
 import transformers as hf
-from building import save, text_part, vision_part
-from families import checkpoint, contract, opens, prompted, views
+from building import save, square, text_part, vision_part, vocabulary
+from families import checkpoint, contract, opens, prompted, tiled, views
 
 from vg_engine.model_adapters.families.granite_docling import GraniteDoclingAdapter
-from vg_engine.testing.tiny import byte_tokenizer
 
 # What Granite-Docling-258M's template writes (rendered from a copy of it).
 CHAT = (
@@ -31,13 +29,10 @@ GOLDEN = (
 
 def tiny(folder, *, side=128, patch=8, layers=4, **images):
     """A tiny Granite-Docling; 512 pixels with patches of 16 make the real 8 x 8 cells."""
-    special = ["<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>", FAKE, "<image>"]
-    special += ["<global-img>"]
-    special += [f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1, 5)]
-    tokenizer = byte_tokenizer(
-        special, pad_token=special[0], extra_special_tokens=special[1:], padding_side="left"
-    )
-    settings = {"size": {"height": side, "width": side}, "max_patches": 4, **images}
+    named = ["<|start_of_role|>", "<|end_of_role|>", FAKE, "<image>", "<global-img>"]
+    named += [f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1, 5)]
+    tokenizer = vocabulary("pad=<|end_of_text|>", named)
+    settings = {"size": square(side), "max_patches": 4, **images}
     processor = hf.GraniteDoclingProcessor(
         hf.GraniteDoclingImageProcessorPil(**settings),
         tokenizer,
@@ -46,11 +41,9 @@ def tiny(folder, *, side=128, patch=8, layers=4, **images):
     )
     config = hf.GraniteDoclingConfig(
         vision_config=hf.GraniteDoclingVisionConfig(
-            **vision_part("num_hidden_layers=3"),
+            **vision_part("num_hidden_layers=3 out_hidden_size=64 deepstack_visual_indexes=[0,1]"),
             image_size=side,
             patch_size=patch,
-            out_hidden_size=64,
-            deepstack_visual_indexes=[0, 1],
         ),
         text_config=hf.GraniteDoclingTextConfig(
             **text_part(tokenizer, layers=layers), attention_multiplier=0.25
@@ -74,12 +67,11 @@ real_tiles = checkpoint(tiny, side=512, patch=16, layers=1, max_patches=12)
 
 
 def test_a_page_becomes_tiles_of_eight_by_eight_cells(real_tiles):
+    known = {4: (160.0, 160.0, 320.0, 320.0)}
     opened = opens(GraniteDoclingAdapter, real_tiles)
-    found = views(opened, (480, 640))
-    names = [f"tile {row},{col}" for row in range(4) for col in range(3)]
-    assert [view.name for view in found] == [*names, "thumbnail"]
-    assert {view.shape for view in found} == {(8, 8)}
-    assert found[4].extent == pytest.approx((160.0, 160.0, 320.0, 320.0))
+    tiled(opened, (480, 640), (4, 3), (8, 8), known, last=["thumbnail"])
+    opened = opens(GraniteDoclingAdapter, real_tiles, max_tiles=1)
+    assert [view.name for view in views(opened, (480, 640))] == ["tile 0,0"]
 
 
 def test_wide_pages_may_get_more_tiles(tmp_path):
@@ -87,8 +79,3 @@ def test_wide_pages_may_get_more_tiles(tmp_path):
     spread = {"dense_max_patches": 9, "dense_min_aspect": 1.5}
     opened = opens(GraniteDoclingAdapter, tiny(tmp_path / "m", layers=1, **spread))
     assert len(views(opened, (800, 400))) > 5 >= len(views(opened, (400, 800)))
-
-
-def test_one_tile_has_no_thumbnail(real_tiles):
-    opened = opens(GraniteDoclingAdapter, real_tiles, max_tiles=1)
-    assert [view.name for view in views(opened, (480, 640))] == ["tile 0,0"]

@@ -3,16 +3,13 @@
 import json
 
 import numpy as np
-import pytest
-import torch
 import transformers as hf
-from building import fields, text_part, vision_part, vocabulary
-from families import FIND, VICUNA, ask, contract, loaded, opens, prompted, views
+from building import fields, save, text_part, vision_part, vocabulary
+from families import FIND, VICUNA, ask, contract, loaded, opens, prompted, shows, views
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.model_adapters.families.hunyuan_vl import HunYuanVLAdapter
 from vg_engine.testing import noise
-from vg_engine.testing.tiny import save_tiny
 from vg_engine.testing.tiny_qwen import qwen_processor
 
 BEGIN, PAD = "<｜hy_begin▁of▁sentence｜>", "<｜hy_▁pad▁｜>"
@@ -32,14 +29,11 @@ CHAT = (
     "{% if message['role'] == 'system' %}" + END_OF_SYSTEM + "{% else %}" + USER + "{% endif %}"
     "{% endfor %}"
 )
+IDS = (257, 259, 261, 263, 262, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30)
 GOLDEN = (
     prompted(f"{BEGIN}{VICUNA}{END_OF_SYSTEM}{PICTURE}the cup.", form="bare"),
     prompted(
-        f"{BEGIN}{END_OF_SYSTEM}{PICTURE}which cup?",
-        "which cup?",
-        form="bare",
-        system="",
-        ids=(257, 259, 261, 263, 262, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30),
+        f"{BEGIN}{END_OF_SYSTEM}{PICTURE}which cup?", "which cup?", form="bare", system="", ids=IDS
     ),
     prompted(f"{BEGIN}{PICTURE}the cup.{USER}"),
     prompted(f"{BEGIN}See.{END_OF_SYSTEM}{PICTURE}Find the cup.\nNow{USER}", **FIND),
@@ -59,21 +53,16 @@ def tiny_hunyuan(folder, tokens=(1, 48)):
         vision_config=vision_part("max_image_size=256"),
         image_token_id=tokenizer.image_token_id,
     )
-    torch.manual_seed(0)
-    module = hf.HunYuanVLForConditionalGeneration(config)
-    for name, parameter in module.get_decoder().named_parameters():
-        # Queries and keys are normed here, so projections cannot sharpen.
-        if "query_layernorm" in name or "key_layernorm" in name:
-            parameter.data.mul_(2.0)
-    processor = qwen_processor(
-        hf.HunYuanVLProcessor,
-        tokenizer,
-        chat=CHAT,
-        patch_size=16,
-        tokens=tokens,
-        image_class=hf.HunYuanVLImageProcessorPil,
+    # Queries and keys are normed here, so projections cannot sharpen.
+    images = {"image_class": hf.HunYuanVLImageProcessorPil, "patch_size": 16, "tokens": tokens}
+    processor = qwen_processor(hf.HunYuanVLProcessor, tokenizer, chat=CHAT, **images)
+    return save(
+        hf.HunYuanVLForConditionalGeneration,
+        config,
+        processor,
+        folder,
+        scaled=(2.0, "query_layernorm.weight", "key_layernorm.weight"),
     )
-    return save_tiny(module, processor, folder)
 
 
 TestHunYuanVL = contract(
@@ -86,20 +75,14 @@ opened = loaded(HunYuanVLAdapter, tiny_hunyuan, tokens=(256, 4096))
 def test_tokens_that_are_no_cells_are_left_out(opened):
     assert opened.model.statements == ("A picture becomes up to 4096 tokens of 32 x 32 pixels.",)
     inputs = ask(opened, (640, 480))
-    (view,) = opened.views(inputs)[0]
-    assert view.shape == (15, 20)
-    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+    view = shows(opened, (640, 480), (15, 20))
     ids = inputs.tensors["input_ids"][0].numpy()
     pictured = np.flatnonzero(ids == opened.model.processor.image_token_id)
     assert len(pictured) == 15 * 21 + 2
+    assert views(opened, (100, 100))[0].shape == (16, 16)
     newlines = set(pictured) - set(view.positions.ravel())
     behind = {int(row[-1]) + 1 for row in view.positions}
     assert newlines == {pictured[0], pictured[-1], *behind}
-
-
-def test_small_pictures_grow_to_the_least_number_of_pixels(opened):
-    (view,) = views(opened, (100, 100))
-    assert view.shape == (16, 16)
 
 
 def test_positions_name_column_row_and_picture(opened):
@@ -136,11 +119,10 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
         stated |= text | {"rope_theta": 10000.0, "use_qk_norm": True}
 
     def rewrite(folder):
-        images = fields("""image_mean=[0.48145466,0.4578275,0.40821073]
-                image_processor_type=HunYuanVLImageProcessor
-                image_std=[0.26862954,0.26130258,0.27577711] max_pixels=4194304 merge_size=2
-                min_pixels=262144 patch_size=16 processor_class=HunYuanVLProcessor
-                temporal_patch_size=1""")
+        images = fields("""image_mean=[0.48145466,0.4578275,0.40821073] merge_size=2
+            image_std=[0.26862954,0.26130258,0.27577711] max_pixels=4194304 min_pixels=262144
+            image_processor_type=HunYuanVLImageProcessor patch_size=16
+            processor_class=HunYuanVLProcessor temporal_patch_size=1""")
         published(folder, images, config=config)
         path = folder / "tokenizer_config.json"
         stated = json.loads(path.read_text(encoding="utf-8"))

@@ -4,22 +4,18 @@ from typing import Any
 
 import torch
 import transformers as hf
-from building import text_part
-from families import contract, opens, prompted, sees_a_window
+from building import save, text_part
+from families import chatml, contract, opens, prompted, sees_a_window
 
 from vg_engine.model_adapters.families.internvl import InternVLAdapter
 from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing import AdapterContract
-from vg_engine.testing.tiny import INTERNVL_CHAT, save_tiny, tiny_internvl
+from vg_engine.testing.tiny import INTERNVL_CHAT, tiny_internvl
 
+ASKED = chatml("<img><IMG_CONTEXT></img>\nwhich cup?")
 GOLDEN = (
     prompted("Look. <img><IMG_CONTEXT></img>\nthe cup.", form="bare", system="Look."),
-    prompted(
-        "<|im_start|>user\n<img><IMG_CONTEXT></img>\nwhich cup?<|im_end|>\n<|im_start|>assistant\n",
-        "which cup?",
-        query_row="prompt_last",
-        rows=(198,),
-    ),
+    prompted(ASKED, "which cup?", query_row="prompt_last", rows=(198,)),
 )
 # Shorter than the tiles of most pictures, so that some layers cannot see all of them.
 WINDOW = 24
@@ -40,19 +36,12 @@ def with_decoder(folder, config_class: Any, *, norms=1.0, sharpness=12.0, **sett
         image_seq_length=made.image_seq_length,
         tie_word_embeddings=False,
     )
-    torch.manual_seed(0)
-    module = hf.InternVLForConditionalGeneration(config)
-    for name, parameter in module.get_decoder().named_parameters():
-        if ".q_norm." in name or ".k_norm." in name:
-            parameter.data.mul_(norms)
     built: Any = without_video(hf.InternVLProcessor)
-    processor = built(
-        processor.image_processor,
-        processor.tokenizer,
-        image_seq_length=processor.image_seq_length,
-        chat_template=INTERNVL_CHAT,
-    )
-    save_tiny(module, processor, folder, sharpness=sharpness)
+    length = processor.image_seq_length
+    parts = (processor.image_processor, processor.tokenizer)
+    processor = built(*parts, image_seq_length=length, chat_template=INTERNVL_CHAT)
+    whole = hf.InternVLForConditionalGeneration
+    save(whole, config, processor, folder, norms=norms, sharpness=sharpness)
 
 
 TestQwen3 = contract(
@@ -60,13 +49,12 @@ TestQwen3 = contract(
 )
 
 
-class TestQwen3Moe(AdapterContract):
-    adapter = InternVLAdapter
-    golden = GOLDEN
-
-    def build(self, folder):
-        experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
-        with_decoder(folder, hf.Qwen3MoeConfig, norms=2.0, **experts)
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+TestQwen3Moe = contract(
+    InternVLAdapter,
+    GOLDEN,
+    lambda folder: with_decoder(folder, hf.Qwen3MoeConfig, norms=2.0, **EXPERTS),
+)
 
 
 class TestGptOss(AdapterContract):

@@ -3,7 +3,7 @@
 import torch
 import transformers as hf
 from building import save, text_part, vision_part
-from families import FIND, VICUNA, contract, loaded, prompted, shows
+from families import FIND, VICUNA, chatml, contract, grids, prompted
 
 from vg_engine.model_adapters.families.lfm3_vl import Lfm3VlAdapter
 from vg_engine.testing import paint
@@ -13,22 +13,16 @@ START = "<|startoftext|>"
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 # The turns of the LFM2 templates, from memory: no template of this family could be looked up.
 TEMPLATE = "{{ bos_token }}" + CHAT
+IDS = (
+    *(264, 259, 84, 82, 68, 81, 198, 260, 262, 261, 83, 71, 68, 220, 66, 84, 79, 13, 258),
+    *(198, 259, 64, 82, 82, 72, 82, 83, 64, 77, 83, 198),
+)
 GOLDEN = (
     # The tokenizer writes the opening token where the prompt does not.
     prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
     prompted(f"{PICTURE}\nwhich cup?", "which cup?", form="bare", system=""),
-    prompted(
-        f"{START}<|im_start|>user\n{PICTURE}the cup.<|im_end|>\n<|im_start|>assistant\n",
-        ids=(
-            *(264, 259, 84, 82, 68, 81, 198, 260, 262, 261, 83, 71, 68, 220, 66, 84, 79, 13, 258),
-            *(198, 259, 64, 82, 82, 72, 82, 83, 64, 77, 83, 198),
-        ),
-    ),
-    prompted(
-        f"{START}<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}Find the cup.\n"
-        "Now<|im_end|>\n<|im_start|>assistant\n",
-        **FIND,
-    ),
+    prompted(START + chatml(f"{PICTURE}the cup."), ids=IDS),
+    prompted(START + chatml(f"{PICTURE}Find the cup.\nNow", "See."), **FIND),
 )
 KINDS = ["conv", "full_attention", "conv", "sliding_attention", "full_attention"]
 
@@ -65,13 +59,10 @@ class TestLfm3Vl(
             if not layer.is_attention_layer:
                 torch.nn.init.zeros_(layer.conv.out_proj.weight)
 
-
-opened = loaded(Lfm3VlAdapter, tiny_lfm3, tokens=(4, 1024))
-
-
-def test_only_layers_that_attend_have_heads(opened):
-    assert {head.layer for head in opened.model.all_heads} == {1, 3, 4}
+    def test_only_layers_that_attend_have_heads(self, opened):
+        assert {head.layer for head in opened.model.all_heads} == {1, 3, 4}
 
 
-def test_a_photograph_is_squashed_to_whole_tokens(opened):
-    shows(opened, (640, 470), (15, 20), (0.0, 0.0, 640.0, 470.0))
+test_a_photograph_is_squashed_to_whole_tokens = grids(
+    Lfm3VlAdapter, tiny_lfm3, ((640, 470), (15, 20)), tokens=(4, 1024)
+)

@@ -6,28 +6,25 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from building import fields
-from families import FIND, VICUNA, ask, checkpoint, contract, opens, prompted, shows
+from families import FIND, RENAMED, VICUNA, ask, checkpoint, contract, opens, prompted, shows, views
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, PictureError, TokenCountError
 from vg_engine.model_adapters.families.llava import LlavaAdapter
-from vg_engine.testing import noise
 from vg_engine.testing.tiny import tiny_llava
 
 # With ".", newline merged into one token (256), as the tokenizers of large models have it.
 MERGES = ((".", "Ċ"),)
+IDS = (
+    *(52, 50, 36, 49, 25, 220, 260, 198, 83, 71, 68, 220, 66, 84, 79, 13, 220, 32, 50, 50),
+    *(40, 50, 51, 32, 45, 51, 25),
+)
 GOLDEN = (
     prompted(f"{VICUNA} <image>\nthe cup.", form="bare"),
     prompted("Look. <image>\nwhich cup?", "which cup?", form="bare", system="Look."),
-    prompted(
-        "USER: <image>\nthe cup. ASSISTANT:",
-        ids=(
-            *(52, 50, 36, 49, 25, 220, 260, 198, 83, 71, 68, 220, 66, 84, 79, 13, 220, 32, 50, 50),
-            *(40, 50, 51, 32, 45, 51, 25),
-        ),
-    ),
+    prompted("USER: <image>\nthe cup. ASSISTANT:", ids=IDS),
     prompted("See. USER: <image>\nFind the cup.\nNow ASSISTANT:", **FIND),
 )
 
@@ -47,12 +44,6 @@ class TestCropSwitchedToPad(
         assert "padded to a square" in opened.model.statements[0]
 
 
-def views(opened, size):
-    inputs = ask(opened, size)
-    (view,) = opened.views(inputs)[0]
-    return view
-
-
 real_grid = checkpoint(tiny_llava, image_size=336, layers=2, hidden=32)
 
 
@@ -64,8 +55,15 @@ def test_the_real_grid_is_24_by_24_and_its_ends_are_invisible(real_grid):
 
 def test_the_real_grid_padded_shows_the_whole_picture(real_grid):
     opened = opens(LlavaAdapter, real_grid, geometry="pad")
-    assert views(opened, (640, 480)).extent == (0.0, -80.0, 640.0, 560.0)
-    assert views(opened, (101, 50)).extent == pytest.approx((0.0, -25.0, 101.0, 76.0))
+    shows(opened, (640, 480), (24, 24), (0.0, -80.0, 640.0, 560.0))
+    shows(opened, (101, 50), (24, 24), (0.0, -25.0, 101.0, 76.0))
+    with pytest.raises(PictureError, match="cut it first"):
+        views(opened, (1, 40_000))
+
+
+def test_strips_are_cut_before_they_are_enlarged(real_grid):
+    (view,) = views(opens(LlavaAdapter, real_grid), (1, 5000))
+    assert view.extent == (0.0, 2499.5, 1.0, 2500.5)
 
 
 @pytest.mark.parametrize("size", [(500, 333), (333, 500), (335, 337), (640, 427), (1, 5000)])
@@ -100,15 +98,6 @@ def test_smaller_than_the_crop_is_padded_as_the_processor_pads(tmp_path):
     assert (cols[0], cols[-1] + 1) == pytest.approx((left * 14, right * 14), abs=0.51)
 
 
-def test_strips_are_cut_before_they_are_enlarged(real_grid):
-    opened = opens(LlavaAdapter, real_grid)
-    view = views(opened, (1, 5000))
-    assert view.extent == (0.0, 2499.5, 1.0, 2500.5)
-    padded = opens(LlavaAdapter, real_grid, geometry="pad")
-    with pytest.raises(PictureError, match="cut it first"):
-        views(padded, (1, 40_000))
-
-
 def test_unknown_options_are_refused(real_grid):
     with pytest.raises(InputError, match="did you mean geometry"):
         opens(LlavaAdapter, real_grid, geometri="pad")
@@ -130,8 +119,7 @@ def test_class_token_that_is_kept_is_no_cell(tmp_path):
     config = folder / "config.json"
     config.write_text(config.read_text().replace('strategy": "default"', 'strategy": "full"'))
     opened = opens(LlavaAdapter, folder)
-    strategy = opened.model.module.config.vision_feature_select_strategy
-    assert strategy == "full"
+    assert opened.model.module.config.vision_feature_select_strategy == "full"
     inputs = ask(opened)
     ids = inputs.tensors["input_ids"][0]
     image = (ids == ids.max()).nonzero().ravel()
@@ -147,22 +135,17 @@ def test_llava_v1_says_where_a_picture_begins_and_ends(tmp_path):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"mm_use_im_start_end": True}))
     opened = opens(LlavaAdapter, folder)
-    inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")], Prompt(system="Look."))
+    inputs = ask(opened, prompt=Prompt(system="Look."))
     text = inputs.rendered[0].replace("<image>" * 64, "<image>")
     assert text == "Look. <im_start><image><im_end>\nit."
 
 
-SETTINGS = {
-    "image_token": "<image>",
-    **fields("""num_additional_image_tokens=1 patch_size=14 processor_class=LlavaProcessor
-        vision_feature_select_strategy=default"""),
-}
+SETTINGS = fields("""image_token=<image> num_additional_image_tokens=1 patch_size=14
+    processor_class=LlavaProcessor vision_feature_select_strategy=default""")
 
 
 @pytest.mark.parametrize("settings", [None, {"processor_class": "LlavaProcessor"}, SETTINGS])
 def test_published_files_give_the_same_rows(tmp_path, same_rows, clip, settings):
     """llava-hf/llava-1.5-7b-hf: its first form, a later one, and today's (seen on copies)."""
-
     folder = tiny_llava(tmp_path / "m", image_size=336, layers=1, hidden=32)
-    renamed = [(r"^vision_tower\.", "vision_tower.vision_model.")]
-    same_rows(LlavaAdapter, folder, clip, settings=settings, renamed=renamed, form="chat")
+    same_rows(LlavaAdapter, folder, clip, settings=settings, renamed=RENAMED)

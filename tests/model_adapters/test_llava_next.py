@@ -5,16 +5,27 @@ from typing import Any, Literal
 
 import pytest
 import transformers as hf
-from building import TOWER, chat, fields, save, text_part, vision_part, vocabulary
-from families import VICUNA, ask, checkpoint, contract, opens, prompted, views
+from building import chat, fields, save, square, text_part, vision_part, vocabulary
+from families import (
+    RENAMED,
+    VICUNA,
+    ask,
+    chatml,
+    contract,
+    image_tokens,
+    loaded,
+    opens,
+    prompted,
+    rows_of,
+    views,
+)
 
-from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import WeightsError
 from vg_engine.model_adapters.families.llava_next import LlavaNextAdapter
 from vg_engine.model_adapters.families.llava_next_video import LlavaNextVideoAdapter
-from vg_engine.testing import AdapterContract, noise, paint
-from vg_engine.testing.tiny import BOS, EOS, LLAVA_CHAT, PAD
+from vg_engine.testing import paint
+from vg_engine.testing.tiny import LLAVA_CHAT
 
 # The prompts of the model cards (looked up on copies): Vicuna's is LLaVA-1.5's.
 MISTRAL_CHAT = (
@@ -34,25 +45,19 @@ CHATS["video"] = LLAVA_CHAT
 Decoder = Literal["vicuna", "mistral", "granite", "video"]
 # Height and width of canvases, in tiles; the first five are LLaVA-1.6's.
 POINTS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
-TOWER: dict[str, Any] = vision_part("num_hidden_layers=3 patch_size=14")
+SEEN = vision_part("num_hidden_layers=3 patch_size=14")
 
 
 def tiny_llava_next(folder, decoder: Decoder, *, tile=56, layers=4):
     """With the CLIP tower of LLaVA-1.6, or SigLIP's and several of its layers as in Granite."""
     siglip = decoder == "granite"
-    tokenizer = vocabulary(f"pad={PAD} bos={BOS} eos={EOS}", ["<image>"])
+    tokenizer = vocabulary("pad=<pad> bos=<s> eos=</s>", ["<image>"])
     points = [[rows * tile, cols * tile] for rows, cols in POINTS]
-    processor_class: Any = hf.LlavaNextProcessor
-    # Older files say nothing about patches: the adapter takes them from the config.
-    processor = processor_class(
-        image_processor=hf.LlavaNextImageProcessorPil(
-            size={"shortest_edge": tile},
-            crop_size={"height": tile, "width": tile},
-            image_grid_pinpoints=points,
-        ),
-        tokenizer=tokenizer,
-        chat_template=CHATS[decoder],
+    images = hf.LlavaNextImageProcessorPil(
+        size={"shortest_edge": tile}, crop_size=square(tile), image_grid_pinpoints=points
     )
+    # Older files say nothing about patches: the adapter takes them from the config.
+    processor = hf.LlavaNextProcessor(images, tokenizer, chat_template=CHATS[decoder])
     sizes = text_part(tokenizer, layers=layers)
     text = {
         "vicuna": hf.LlamaConfig(**sizes),
@@ -63,18 +68,16 @@ def tiny_llava_next(folder, decoder: Decoder, *, tile=56, layers=4):
     tower = hf.SiglipVisionConfig if siglip else hf.CLIPVisionConfig
     made: Any = hf.LlavaNextVideoConfig if decoder == "video" else hf.LlavaNextConfig
     config = made(
-        vision_config=tower(**TOWER, image_size=tile),
+        vision_config=tower(**SEEN, image_size=tile),
         text_config=text,
         image_grid_pinpoints=points,
         vision_feature_layer=[-3, -1] if siglip else -2,
         vision_feature_select_strategy="full" if siglip else "default",
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
     )
-    whole: Any = (
-        hf.LlavaNextVideoForConditionalGeneration
-        if decoder == "video"
-        else hf.LlavaNextForConditionalGeneration
-    )
+    whole = hf.LlavaNextForConditionalGeneration
+    if decoder == "video":
+        whole = hf.LlavaNextVideoForConditionalGeneration
     return save(whole, config, processor, folder)
 
 
@@ -107,46 +110,34 @@ class TestVideo(TestVicuna):
         tiny_llava_next(folder, "video")
 
 
-class TestGraniteVision(AdapterContract):
-    """A tile of 62 pixels has 4 whole patches, as 384 has 27: the rest is not seen."""
-
-    adapter = LlavaNextAdapter
-    golden = (
+# A tile of 62 pixels has 4 whole patches, as 384 has 27: the rest is not seen.
+TestGraniteVision = contract(
+    LlavaNextAdapter,
+    (
         prompted(f"{VICUNA} <image>\nthe cup.", form="bare"),
         prompted("<|user|>\n<image>\nthe cup.\n<|assistant|>\n"),
-    )
-
-    def build(self, folder):
-        tiny_llava_next(folder, "granite", tile=62)
-
-
+    ),
+    lambda folder: tiny_llava_next(folder, "granite", tile=62),
+)
 # Tiles of 336 pixels and patches of 14, as published; a small decoder.
-real = checkpoint(tiny_llava_next, "mistral", tile=336, layers=1)
-
-
-def located(opened, size):
-    return views(opened, size)
+real = loaded(LlavaNextAdapter, tiny_llava_next, "mistral", tile=336, layers=1)
 
 
 def test_real_sizes(real):
     """A picture of 640 x 480: 672 x 504 pixels on 2 x 2 tiles, of 48 rows 36 are kept."""
-    opened = opens(LlavaNextAdapter, real)
-    inputs = ask(opened, (640, 480))
-    image = opened.model.processor.image_token_id
-    assert int((inputs.tensors["input_ids"] == image).sum()) == 24 * 24 + 36 * 49 == 2340
-    thumbnail, tiles = opened.views(inputs)[0]
-    assert (thumbnail.name, thumbnail.shape) == ("thumbnail", (24, 24))
-    assert (tiles.name, tiles.shape) == ("tiles", (36, 48))
-    for view in (thumbnail, tiles):
+    assert image_tokens(real, (640, 480)) == 24 * 24 + 36 * 49 == 2340
+    found = views(real, (640, 480))
+    assert [view.name for view in found] == ["thumbnail", "tiles"]
+    assert [view.shape for view in found] == [(24, 24), (36, 48)]
+    for view in found:
         assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
-    assert opened.model.statements == ("A picture is shown whole, and again on up to 4 tiles.",)
+    assert real.model.statements == ("A picture is shown whole, and again on up to 4 tiles.",)
 
 
 @pytest.mark.parametrize("size", [(101, 50), (999, 334), (334, 999), (500, 333)])
 def test_kept_border_is_less_than_two_cells(real, size):
     """Rounded down in cells: what is kept shows the whole picture and a sliver of border."""
-    opened = opens(LlavaNextAdapter, real)
-    tiles = located(opened, size)[1]
+    tiles = views(real, size)[1]
     left, top, right, bottom = tiles.to_original.inverse_box((0.0, 0.0, *map(float, size)))
     rows, cols = tiles.shape
     for start, end, cells in ((left, right, cols), (top, bottom, rows)):
@@ -156,46 +147,36 @@ def test_kept_border_is_less_than_two_cells(real, size):
 
 def test_of_a_strip_no_cell_of_the_tiles_is_left(real):
     """The newline of each of the 24 rows is left: it is no cell."""
-    opened = opens(LlavaNextAdapter, real)
-    inputs = ask(opened, (1, 300))
-    (thumbnail,) = opened.views(inputs)[0]
-    image = opened.model.processor.image_token_id
-    assert int((inputs.tensors["input_ids"] == image).sum()) == 24 * 24 + 24
+    inputs = ask(real, (1, 300))
+    (thumbnail,) = real.views(inputs)[0]
+    assert image_tokens(real, (1, 300)) == 24 * 24 + 24
     assert thumbnail.positions.max() - thumbnail.positions.min() == 575
-    opened.rows(inputs)
+    real.rows(inputs)
 
 
-def test_the_real_grid_passes_the_paint_probe(real):
-    opened = opens(LlavaNextAdapter, real)
+def test_the_real_grid_passes_the_paint_probe(tmp_path):
+    folder = tiny_llava_next(tmp_path / "m", "mistral", tile=336, layers=1)
+    opened = opens(LlavaNextAdapter, folder)
     paint.unmix(opened.model.module.model.vision_tower)
     report = paint.probe(opened, paint.embeddings, [(500, 333), (701, 1403)])
     report.check()
     assert report.right == report.planned >= 10
 
 
-POINTS_336 = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
-SETTINGS = {
-    "image_token": "<image>",
-    **fields("""num_additional_image_tokens=1 patch_size=14
-        processor_class=LlavaNextProcessor vision_feature_select_strategy=default"""),
-}
+SETTINGS = fields("""image_token=<image> num_additional_image_tokens=1 patch_size=14
+    processor_class=LlavaNextProcessor vision_feature_select_strategy=default""")
 
 
 def as_published(folder, published, clip, settings=SETTINGS, **more):
     """As llava-hf/llava-v1.6-mistral-7b-hf states it (seen on a copy)."""
-    stated = {
-        **fields("""aspect_ratio_setting=anyres do_pad=true
-            image_processor_type=LlavaNextImageProcessor processor_class=LlavaNextProcessor"""),
-        "image_grid_pinpoints": POINTS_336,
-    }
-    renamed = [(r"^vision_tower\.", "vision_tower.vision_model.")]
-    return published(folder, clip | stated, settings=settings, renamed=renamed, **more)
+    stated = fields("""aspect_ratio_setting=anyres do_pad=true
+        image_grid_pinpoints=[[336,672],[672,336],[672,672],[1008,336],[336,1008]]
+        image_processor_type=LlavaNextImageProcessor processor_class=LlavaNextProcessor""")
+    return published(folder, clip | stated, settings=settings, renamed=RENAMED, **more)
 
 
 def rows(folder):
-    opened = opens(LlavaNextAdapter, folder)
-    inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")], Prompt("chat"))
-    return opened.rows(inputs)[0]
+    return rows_of(LlavaNextAdapter, folder, "chat")
 
 
 @pytest.mark.parametrize("settings", [None, SETTINGS])
@@ -231,8 +212,8 @@ def test_the_prompt_of_the_largest_one(tmp_path):
     """Its decoder is Yi's: turns are marked, and no sentence of a system's is put before them."""
     opened = opens(LlavaNextAdapter, tiny_llava_next(tmp_path / "m", "vicuna"))
     opened.model.processor.chat_template = YI_CHAT
-    inputs = opened.prepare([noise((56, 56))], [Expression(0, "the cup")], Prompt("chat"))
+    inputs = ask(opened, (56, 56), "the cup", Prompt("chat"))
     text = inputs.rendered[0].replace("<image>", "")
-    assert text == "<|im_start|>user\n\nthe cup.<|im_end|>\n<|im_start|>assistant\n"
+    assert text == chatml("\nthe cup.")
     (row,) = inputs.queries[0].rows
     assert inputs.tensors["input_ids"][0, row] == 13

@@ -2,11 +2,10 @@
 
 import json
 
-import pytest
 import torch
 import transformers as hf
-from building import fields, text_part, vocabulary
-from families import VICUNA, ask, contract, opens, prompted, refuses
+from building import fields, scale, square, text_part, vocabulary
+from families import VICUNA, contract, opens, prompted, refuses, tiled
 
 from vg_engine.model_adapters.families.mllama import MllamaAdapter
 from vg_engine.testing.tiny import save_tiny
@@ -32,17 +31,10 @@ GOLDEN = (
 
 def tiny_mllama(folder, *, tile=56, layers=6):
     """A tiny checkpoint with patches of 14 pixels and up to four tiles."""
-    special = ["<|begin_of_text|>", "<|eot_id|>", "<|finetune_right_pad_id|>"]
     named = ["<|start_header_id|>", "<|end_header_id|>", "<|python_tag|>", "<|image|>"]
-    tokenizer = vocabulary(
-        "",
-        [*special, *named],
-        bos_token=special[0],
-        eos_token=special[1],
-        pad_token=special[2],
-        extra_special_tokens=["<|image|>"],
-    )
-    images = hf.MllamaImageProcessorPil(size={"height": tile, "width": tile}, max_image_tiles=4)
+    special = "bos=<|begin_of_text|> eos=<|eot_id|> pad=<|finetune_right_pad_id|>"
+    tokenizer = vocabulary(special, named, extra_special_tokens=["<|image|>"])
+    images = hf.MllamaImageProcessorPil(size=square(tile), max_image_tiles=4)
     processor = hf.MllamaProcessor(images, tokenizer, chat_template=CHAT)
     config = hf.MllamaConfig(
         text_config=text_part(
@@ -60,10 +52,9 @@ def tiny_mllama(folder, *, tile=56, layers=6):
     )
     torch.manual_seed(0)
     module = hf.MllamaForConditionalGeneration(config)
+    # Queries and keys are normed here, so projections cannot sharpen; gates open at zero.
+    scale(module, 3.5, "cross_attn.q_norm.weight", "cross_attn.k_norm.weight")
     for name, parameter in module.named_parameters():
-        # Queries and keys are normed here, so projections cannot sharpen; gates open at zero.
-        if "cross_attn.q_norm" in name or "cross_attn.k_norm" in name:
-            parameter.data.mul_(3.5)
         if "gate" in name and parameter.numel() == 1:
             parameter.data.fill_(0.5)
     return save_tiny(module, processor, folder, sharpness=4.0)
@@ -72,27 +63,15 @@ def tiny_mllama(folder, *, tile=56, layers=6):
 TestMllama = contract(MllamaAdapter, GOLDEN, tiny_mllama)
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mllama") / "tiny"
-    return opens(MllamaAdapter, tiny_mllama(folder, tile=560, layers=2))
-
-
-def test_a_photograph_becomes_tiles_of_40_by_40_cells(opened):
-    inputs = ask(opened, (640, 480))
-    views = opened.views(inputs)[0]
+def test_a_photograph_becomes_tiles_of_40_by_40_cells(tmp_path):
+    opened = opens(MllamaAdapter, tiny_mllama(tmp_path / "tiny", tile=560, layers=2))
     assert opened.model.map_layers == (1,)
-    assert [view.name for view in views] == ["tile 0,0", "tile 0,1"]
-    assert {view.shape for view in views} == {(40, 40)}
-    # Each tile begins with its class token.
-    assert [int(view.positions[0, 0]) for view in views] == [1, 1602]
     # It is not resized, but filled up on the right and below.
-    assert views[0].extent == pytest.approx((0.0, 0.0, 560.0, 560.0))
-    assert views[1].extent == pytest.approx((560.0, 0.0, 1120.0, 560.0))
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(opened):
-    refuses(opened, "image_processor.size", {"height": 16, "width": 16}, (6404, 1601))
+    known = {0: (0.0, 0.0, 560.0, 560.0), 1: (560.0, 0.0, 1120.0, 560.0)}
+    found = tiled(opened, (640, 480), (1, 2), (40, 40), known)
+    # Each tile begins with its class token.
+    assert [int(view.positions[0, 0]) for view in found] == [1, 1602]
+    refuses(opened, "image_processor.size", square(16), (6404, 1601))
 
 
 def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows):
@@ -110,7 +89,7 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
         text |= {"rope_scaling": rope, "rope_theta": 500000.0}
 
     def rewrite(folder):
-        images = hf.MllamaImageProcessorPil(size={"height": 560, "width": 560}).to_dict()
+        images = hf.MllamaImageProcessorPil(size=square(560)).to_dict()
         images["image_processor_type"] = "MllamaImageProcessor"
         published(folder, images, config=config)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers as hf
 from building import fields, save, text_part
-from families import FIND, VICUNA, ask, contract, opens, prompted
+from families import FIND, VICUNA, ask, chatml, contract, loaded, opens, prompted
 from safetensors.torch import load_file, save_file
 
 from vg_engine.core.contract.inputs import AttentionRequest, Expression
@@ -16,7 +16,7 @@ from vg_engine.testing.tiny_qwen import CHAT, qwen_processor, qwen_tokenizer, to
 
 THINK = "<think>"
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
-ASKED = f"<|im_start|>user\n{PICTURE}the cup.<|im_end|>\n<|im_start|>assistant\n<think>\n"
+ANSWER = "<|im_start|>assistant\n<think>\n"
 # The template (looked up on a copy) opens the thinking unless it is told not to.
 THINKING = (
     CHAT + "{% if add_generation_prompt %}{{ '<think>\n' }}"
@@ -25,12 +25,8 @@ THINKING = (
 )
 GOLDEN = (
     prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
-    prompted(ASKED),
-    prompted(
-        f"<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}Find the cup.\nNow"
-        "<|im_end|>\n<|im_start|>assistant\n<think>\n",
-        **FIND,
-    ),
+    prompted(chatml(f"{PICTURE}the cup.", answer=ANSWER)),
+    prompted(chatml(f"{PICTURE}Find the cup.\nNow", "See.", ANSWER), **FIND),
 )
 VISION = fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4 out_hidden_size=64
         num_position_embeddings=64""")
@@ -39,6 +35,10 @@ LINEAR = fields("""linear_key_head_dim=16 linear_value_head_dim=16 linear_num_ke
 EXPERTS = fields("""num_experts=4 num_experts_per_tok=2 moe_intermediate_size=32
         shared_expert_intermediate_size=32""")
 FULL = (3, 7)
+
+
+DENSE = (hf.Qwen3_5Config, hf.Qwen3_5ForConditionalGeneration)
+SPARSE = (hf.Qwen3_5MoeConfig, hf.Qwen3_5MoeForConditionalGeneration)
 
 
 def tiny_qwen3_5(folder, config_class, model_class, tokens=(1, 32), **text):
@@ -56,25 +56,11 @@ def tiny_qwen3_5(folder, config_class, model_class, tokens=(1, 32), **text):
     return save(model_class, config, processor, folder, norms=2.0)
 
 
-TestQwen35 = contract(
-    Qwen35Adapter,
-    GOLDEN,
-    lambda folder: tiny_qwen3_5(folder, hf.Qwen3_5Config, hf.Qwen3_5ForConditionalGeneration),
-)
+TestQwen35 = contract(Qwen35Adapter, GOLDEN, lambda folder: tiny_qwen3_5(folder, *DENSE))
 TestQwen35Moe = contract(
-    Qwen35MoeAdapter,
-    GOLDEN,
-    lambda folder: tiny_qwen3_5(
-        folder, hf.Qwen3_5MoeConfig, hf.Qwen3_5MoeForConditionalGeneration, **EXPERTS
-    ),
+    Qwen35MoeAdapter, GOLDEN, lambda folder: tiny_qwen3_5(folder, *SPARSE, **EXPERTS)
 )
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("qwen3_5") / "tiny"
-    tiny_qwen3_5(folder, hf.Qwen3_5Config, hf.Qwen3_5ForConditionalGeneration)
-    return opens(Qwen35Adapter, folder)
+opened = loaded(Qwen35Adapter, tiny_qwen3_5, *DENSE)
 
 
 def test_only_layers_of_full_attention_have_heads(opened):
@@ -99,8 +85,7 @@ def test_padding_does_not_flow_through_the_running_state(opened):
 
 def test_layers_for_drafting_are_left_out(tmp_path):
     """Real checkpoints hold further layers that predict several tokens at once (`mtp.`)."""
-    folder = tmp_path / "drafting"
-    tiny_qwen3_5(folder, hf.Qwen3_5Config, hf.Qwen3_5ForConditionalGeneration)
+    folder = tiny_qwen3_5(tmp_path / "drafting", *DENSE)
     weights = {**load_file(folder / "model.safetensors"), "mtp.norm.weight": torch.ones(64)}
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     assert opens(Qwen35Adapter, folder).model.layers == 8

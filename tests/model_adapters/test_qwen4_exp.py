@@ -2,7 +2,7 @@
 
 import transformers as hf
 from building import fields, save, text_part
-from families import VICUNA, ask, contract, opens, prompted
+from families import VICUNA, ask, chatml, contract, opens, prompted
 
 from vg_engine.model_adapters.families.qwen4_exp import Qwen4ExpAdapter
 from vg_engine.testing.tiny_qwen import CHAT, qwen_processor, qwen_tokenizer, token_ids
@@ -10,7 +10,7 @@ from vg_engine.testing.tiny_qwen import CHAT, qwen_processor, qwen_tokenizer, to
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 # From memory of its siblings: the template opens the thinking.
 TEMPLATE = CHAT + "{% if add_generation_prompt %}{{ '<think>\n' }}{% endif %}"
-ASKED = f"<|im_start|>user\n{PICTURE}the cup.<|im_end|>\n<|im_start|>assistant\n<think>\n"
+ANSWER = "<|im_start|>assistant\n<think>\n"
 BLOCK, KEYS = 4, 48
 
 
@@ -44,7 +44,10 @@ def tiny_qwen4_exp(folder):
 
 TestQwen4Exp = contract(
     Qwen4ExpAdapter,
-    (prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"), prompted(ASKED)),
+    (
+        prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
+        prompted(chatml(f"{PICTURE}the cup.", answer=ANSWER)),
+    ),
     tiny_qwen4_exp,
 )
 

@@ -1,12 +1,11 @@
 """SmolVLM passes the public contract, with tiles whose last pixels no patch holds."""
 
 import json
-from typing import Any
 
 import pytest
 import torch
 import transformers as hf
-from building import TOWER, fields, text_part
+from building import TOWER, text_part, vocabulary
 from families import ask, contract, opens, prompted, refuses, views
 from transformers.models.smolvlm.processing_smolvlm import (
     DEFAULT_CHAT_TEMPLATE,
@@ -15,7 +14,7 @@ from transformers.models.smolvlm.processing_smolvlm import (
 
 from vg_engine.model_adapters.families.idefics3 import Idefics3Adapter
 from vg_engine.model_adapters.families.smolvlm import SmolVLMAdapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny
+from vg_engine.testing.tiny import save_tiny
 
 FAKE = "<fake_token_around_image>"
 WHOLE = f"{FAKE}<global-img><image>{FAKE}"
@@ -36,21 +35,18 @@ GOLDEN = (
 
 def tiny(folder, *, side=132, patch=14, merge=3, across: int = 2):
     """A tiny SmolVLM: as in SmolVLM-Instruct (384, 14, 3), six pixels are left over."""
-    special = ["<|im_start|>", "<pad>", FAKE, "<image>", "<end_of_utterance>", "<global-img>"]
-    special += [f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1, 5)]
-    tokenizer = byte_tokenizer(
-        special,
-        bos_token=special[0],
-        **fields("pad_token=<pad> eos_token=<end_of_utterance> padding_side=left"),
-        extra_special_tokens=special[2:],
-    )
+    named = [FAKE, "<image>", "<end_of_utterance>", "<global-img>"]
+    named += [f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1, 5)]
+    more = {"eos_token": "<end_of_utterance>"}
+    tokenizer = vocabulary("bos=<|im_start|> pad=<pad>", named, **more)
     images = hf.SmolVLMImageProcessorPil(
         size={"longest_edge": across * side}, max_image_size={"longest_edge": side}
     )
-    made: Any = hf.Idefics3Processor
     length = (side // patch // merge) ** 2
     template = DEFAULT_CHAT_TEMPLATE
-    processor = made(images, tokenizer, image_seq_len=length, chat_template=template)
+    processor = hf.Idefics3Processor(
+        images, tokenizer, image_seq_len=length, chat_template=template
+    )
     config = hf.SmolVLMConfig(
         vision_config=hf.SmolVLMVisionConfig(**TOWER, image_size=side, patch_size=patch),
         text_config=hf.LlamaConfig(**text_part(tokenizer)),
@@ -70,14 +66,8 @@ class TestSmolVLM(contract(SmolVLMAdapter, GOLDEN, tiny)):
     def test_the_picture_becomes_what_its_own_processor_makes_of_it(self, opened):
         """That one needs the package num2words; its function for pictures does not."""
         rendered = ask(opened, (300, 140)).rendered[0]
-        expected = get_image_prompt_string(
-            1,
-            2,
-            9,
-            fake_token_around_image=FAKE,
-            image_token="<image>",
-            global_image_token="<global-img>",
-        )
+        marks = {"fake_token_around_image": FAKE, "image_token": "<image>"}
+        expected = get_image_prompt_string(1, 2, 9, global_image_token="<global-img>", **marks)
         assert f" {expected}\n" in rendered
 
     def test_the_last_pixels_of_a_tile_are_in_no_cell(self, opened):
@@ -130,12 +120,9 @@ def test_published_files_give_the_same_rows(
         settings = {"image_seq_len": 81, "processor_class": f"{images}Processor"}
         published(folder, stated, settings=settings, config=config)
 
-    def type_first(folder):
-        stated = json.loads((folder / "config.json").read_text())
-        stated["model_type"] = adapter.name
-        stated["vision_config"]["model_type"] = f"{adapter.name}_vision"
-        (folder / "config.json").write_text(json.dumps(stated))
-        return folder
-
-    folder = type_first(tiny(tmp_path / "m", side=384, across=4))
+    folder = tiny(tmp_path / "m", side=384, across=4)
+    stated = json.loads((folder / "config.json").read_text())
+    stated["model_type"] = adapter.name
+    stated["vision_config"]["model_type"] = f"{adapter.name}_vision"
+    (folder / "config.json").write_text(json.dumps(stated))
     assert change_of_rows(adapter, folder, rewrite, "chat") < 1e-6

@@ -2,15 +2,14 @@
 
 from typing import Any
 
-import pytest
 import torch
 import transformers as hf
-from building import TOWER, chat, plain, text_part, vocabulary
-from families import VICUNA, ask, contract, opens, prompted
+from building import chat, fields, plain, siglip, square, text_part, vocabulary
+from families import VICUNA, contract, opens, prompted, refuses, shows
 
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.t5gemma2 import T5Gemma2Adapter
 from vg_engine.testing.tiny import save_tiny
+from vg_engine.testing.tiny_qwen import sharpen_norms
 
 # The published models are pretrained only and have no template: this one is for the contract.
 CHAT = chat("", "<start_of_image>", "", opening="{{ bos_token }}")
@@ -32,15 +31,12 @@ class Reading(hf.T5Gemma2ForConditionalGeneration):
 
 def tiny_t5gemma2(folder, *, side=112):
     """A tiny checkpoint: patches of 14 pixels, pooled 2 x 2."""
-    named = {
-        "image_token": "<image_soft_token>",
-        "boi_token": "<start_of_image>",
-        "eoi_token": "<end_of_image>",
-    }
+    named = fields("""image_token=<image_soft_token> boi_token=<start_of_image>
+        eoi_token=<end_of_image>""")
     tokenizer = vocabulary("pad=<pad> eos=<eos> bos=<bos>", named)
     tokens = (side // 28) ** 2
     processor = hf.Gemma3Processor(
-        hf.Gemma3ImageProcessorPil(size={"height": side, "width": side}),
+        hf.Gemma3ImageProcessorPil(size=square(side)),
         tokenizer,
         chat_template=CHAT,
         image_seq_length=tokens,
@@ -56,9 +52,7 @@ def tiny_t5gemma2(folder, *, side=112):
     config = hf.T5Gemma2Config(
         encoder={
             "text_config": text,
-            "vision_config": hf.SiglipVisionConfig(
-                **TOWER, image_size=side, patch_size=14, vision_use_head=False
-            ).to_dict(),
+            "vision_config": siglip(side).to_dict(),
             "mm_tokens_per_image": tokens,
             "boi_token_index": tokenizer.boi_token_id,
             "eoi_token_index": tokenizer.eoi_token_id,
@@ -70,10 +64,7 @@ def tiny_t5gemma2(folder, *, side=112):
     module = hf.T5Gemma2ForConditionalGeneration(config)
     encoder = module.model.encoder
     torch.nn.init.normal_(encoder.multi_modal_projector.mm_input_projection_weight, std=0.1)
-    for name, parameter in encoder.text_model.named_parameters():
-        # Queries and keys are normed, so projections cannot sharpen; their norms are 1 + weight.
-        if name.endswith(("q_norm.weight", "k_norm.weight")):
-            torch.nn.init.constant_(parameter, 0.7)
+    sharpen_norms(encoder.text_model, 1.7)
     return save_tiny(module, processor, folder, sharpness=1.0)
 
 
@@ -81,14 +72,8 @@ class TestT5Gemma2(contract(T5Gemma2Adapter, GOLDEN, tiny_t5gemma2)):
     load_plain = plain(Reading)
 
 
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):
+def test_a_photograph_is_squashed_to_a_square(tmp_path):
     opened = opens(T5Gemma2Adapter, tiny_t5gemma2(tmp_path / "tiny"))
-    inputs = ask(opened, (640, 480))
-    ((view,),) = opened.views(inputs)
-    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+    shows(opened, (640, 480), (4, 4))
     assert "encoder's" in opened.model.statements[-1]
-    module = opened.model.module
-    module.config.encoder.mm_tokens_per_image = 4
-    with pytest.raises(TokenCountError, match=r"expected 4 image tokens .* made 16"):
-        opened.views(inputs)
-    opened.model.close()
+    refuses(opened, "module.config.encoder.mm_tokens_per_image", 4, (4, 16), (640, 480))

@@ -1,11 +1,9 @@
 """VideoLLaMA 3 passes the public contract: a token per patch, or per square of averaged ones."""
 
-import pytest
 import transformers as hf
 from building import save, text_part, vision_part
-from families import FIND, VICUNA, ask, contract, opens, prompted, shows
+from families import FIND, VICUNA, chatml, contract, opens, prompted, refuses, shows
 
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.video_llama_3 import VideoLlama3Adapter
 from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, token_ids
 
@@ -20,23 +18,12 @@ CHAT = (
     "{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+IDS = (262, 198, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30)
 GOLDEN = (
     prompted(f"{VICUNA} <|image_pad|>\nthe cup.", form="bare"),
-    prompted(
-        "<|image_pad|>\nwhich cup?",
-        "which cup?",
-        form="bare",
-        system="",
-        ids=(262, 198, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30),
-    ),
-    prompted(
-        f"{SYSTEM}<|im_start|>user\n<|image_pad|>\nthe cup.<|im_end|>\n<|im_start|>assistant\n"
-    ),
-    prompted(
-        "<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n<|image_pad|>\nFind the cup.\nNow"
-        "<|im_end|>\n<|im_start|>assistant\n",
-        **FIND,
-    ),
+    prompted("<|image_pad|>\nwhich cup?", "which cup?", form="bare", system="", ids=IDS),
+    prompted(SYSTEM + chatml("<|image_pad|>\nthe cup.")),
+    prompted(chatml("<|image_pad|>\nFind the cup.\nNow", "See."), **FIND),
 )
 
 
@@ -48,14 +35,8 @@ def tiny_video_llama(folder, tokens=(1, 24), merge=1):
         vision_config=vision_part("patch_size=14"),
         **token_ids(tokenizer, ("<|image_pad|>", "<|video_pad|>")),
     )
-    processor = qwen_processor(
-        hf.VideoLlama3Processor,
-        tokenizer,
-        chat=CHAT,
-        tokens=tokens,
-        image_class=hf.VideoLlama3ImageProcessorPil,
-        merge_size=merge,
-    )
+    images = {"image_class": hf.VideoLlama3ImageProcessorPil, "merge_size": merge, "tokens": tokens}
+    processor = qwen_processor(hf.VideoLlama3Processor, tokenizer, chat=CHAT, **images)
     return save(hf.VideoLlama3ForConditionalGeneration, config, processor, folder)
 
 
@@ -70,11 +51,7 @@ class TestVideoLlama3Merged(TestVideoLlama3):
 
 
 def test_a_photograph_has_a_token_per_patch(tmp_path):
-    folder = tiny_video_llama(tmp_path / "real", tokens=(4, 1280))
-    opened = opens(VideoLlama3Adapter, folder)
+    opened = opens(VideoLlama3Adapter, tiny_video_llama(tmp_path / "real", tokens=(4, 1280)))
     assert opened.model.statements == ("A picture becomes up to 5120 tokens of 14 x 14 pixels.",)
-    shows(opened, (640, 480), (34, 46), (0.0, 0.0, 640.0, 480.0))
-    inputs = ask(opened, (280, 280))
-    opened.model.processor.image_processor.merge_size = 2
-    with pytest.raises(TokenCountError, match=r"expected 100 image tokens .*10 x 10.* made 400"):
-        opened.views(inputs)
+    shows(opened, (640, 480), (34, 46))
+    refuses(opened, "image_processor.merge_size", 2, (100, 400), (280, 280), "10 x 10")

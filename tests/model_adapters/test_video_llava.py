@@ -4,28 +4,23 @@ from typing import Any, ClassVar
 
 import pytest
 import transformers as hf
-from building import save, text_part, vision_part, vocabulary
-from families import VICUNA, ask, contract, opens, prompted
+from building import save, square, text_part, vision_part, vocabulary
+from families import VICUNA, contract, opens, prompted, refuses, shows
 
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.video_llava import VideoLlavaAdapter
-from vg_engine.testing.tiny import BOS, EOS, LLAVA_CHAT, PAD
+from vg_engine.testing.tiny import LLAVA_CHAT
 
 
 def tiny_video_llava(folder, *, side=112):
-    tokenizer = vocabulary(f"pad={PAD} bos={BOS} eos={EOS}", ["<image>", "<video>"])
-    processor_class: Any = hf.LlavaProcessor
+    tokenizer = vocabulary("pad=<pad> bos=<s> eos=</s>", ["<image>", "<video>"])
+    size = {"shortest_edge": side}, square(side)
+    images = hf.VideoLlavaImageProcessor(size=size[0], crop_size=size[1])
     # The real one has a video part, which needs torchvision; of pictures it makes the same.
-    processor = processor_class(
-        image_processor=hf.VideoLlavaImageProcessor(
-            size={"shortest_edge": side}, crop_size={"height": side, "width": side}
-        ),
-        tokenizer=tokenizer,
-        chat_template=LLAVA_CHAT,
-    )
+    processor: Any = hf.LlavaProcessor
+    processor = processor(images, tokenizer, chat_template=LLAVA_CHAT)
     config = hf.VideoLlavaConfig(
         vision_config=hf.CLIPVisionConfig(
-            **vision_part("num_hidden_layers=3"), image_size=side, patch_size=14
+            **vision_part("num_hidden_layers=3 patch_size=14", image_size=side)
         ),
         text_config=hf.LlamaConfig(**text_part(tokenizer)),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
@@ -60,10 +55,5 @@ class TestPad(TestVideoLlava):
 def test_the_real_grid_is_16_by_16(tmp_path, geometry, extent):
     folder = tiny_video_llava(tmp_path / "224", side=224)
     opened = opens(VideoLlavaAdapter, folder, geometry=geometry)
-    inputs = ask(opened, (640, 480))
-    (view,) = opened.views(inputs)[0]
-    assert view.shape == (16, 16)
-    assert view.extent == pytest.approx(extent)
-    opened.model.processor.num_additional_image_tokens = 2
-    with pytest.raises(TokenCountError, match=r"expected 257 image tokens .* made 256"):
-        opened.views(inputs)
+    shows(opened, (640, 480), (16, 16), extent)
+    refuses(opened, "num_additional_image_tokens", 2, (257, 256), (640, 480))

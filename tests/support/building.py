@@ -5,11 +5,16 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from transformers import SiglipVisionConfig
 
+from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import sharpen_norms
 
-# Sizes of a tiny vision tower, by the names that most configs have.
+# Sizes of a tiny vision tower, by the names that Qwen's configs have, and by those of most.
+QWEN_TOWER = MappingProxyType(
+    {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 4}
+)
 TOWER = MappingProxyType(
     {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 )
@@ -56,6 +61,21 @@ def vision_part(settings: str = "", **more: Any) -> Any:
     return {**TOWER, **fields(settings), **more}
 
 
+def square(side: int) -> dict[str, int]:
+    return {"height": side, "width": side}
+
+
+def siglip(side: int, patch: int = 14) -> Any:
+    """A tower of SigLIP's."""
+    sizes = {**TOWER, "image_size": side, "patch_size": patch}
+    return SiglipVisionConfig(**sizes, vision_use_head=False)
+
+
+def processor_of(processor_class: Any, *parts: Any, **settings: Any) -> Any:
+    """A processor of pictures and text, whatever else its class knows."""
+    return without_video(processor_class)(*parts, **settings)
+
+
 def scale(module: torch.nn.Module, factor: float, *endings: str) -> None:
     """Scale the weights whose names end so: where norms undo what projections are scaled by."""
     for name, parameter in module.named_parameters():
@@ -64,18 +84,29 @@ def scale(module: torch.nn.Module, factor: float, *endings: str) -> None:
 
 
 def save(
-    model_class: Any, config: Any, processor: Any, folder: Any, *, norms=None, sharpness=12.0
+    model_class: Any,
+    config: Any,
+    processor: Any,
+    folder: Any,
+    *,
+    norms=None,
+    scaled=(),
+    **sharp: Any,
 ) -> Any:
-    """Write a tiny checkpoint with random weights, always the same; see `save_tiny`.
+    """Write a tiny checkpoint with random weights, always the same.
 
     Args:
         norms: see `sharpen_norms`; None where queries and keys are not normed.
+        scaled: what `scale` does to the decoder.
+        sharp: see `save_tiny`.
     """
     torch.manual_seed(0)
     module = model_class(config)
     if norms is not None:
         sharpen_norms(module.get_decoder(), norms)
-    return save_tiny(module, processor, folder, sharpness=sharpness)
+    if scaled:
+        scale(module.get_decoder(), *scaled)
+    return save_tiny(module, processor, folder, **sharp)
 
 
 def chat(turn, picture, end, *, answer="", opening="", after=""):

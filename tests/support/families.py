@@ -16,6 +16,8 @@ from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
 
 # A question with words behind it: the full stop and the newline there are one token.
 FIND = MappingProxyType({"template": "Find {expression}\nNow", "system": "See.", "rows": (256,)})
+# The names that a tower's weights had before transformers 5.
+RENAMED = ((r"^vision_tower\.", "vision_tower.vision_model."),)
 # transformers' own processors hand PyTorch's tensors to numpy in a way that numpy 2 warns of.
 ARRAYS = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -72,7 +74,23 @@ def views(opened, size):
     return opened.views(ask(opened, size))[0]
 
 
-def refuses(opened, setting, value, counts, size=(64, 64)):
+def rows_of(adapter, folder, form="bare"):
+    """Rows of a question about a photograph, read by that adapter."""
+    opened = opens(adapter, folder)
+    inputs = ask(opened, (640, 480), "the cup", Prompt(form))
+    opened.views(inputs)
+    rows = opened.rows(inputs)[0]
+    opened.model.close()
+    return rows
+
+
+def image_tokens(opened, size):
+    """How many tokens stand for a picture of that size."""
+    ids = ask(opened, size).tensors["input_ids"]
+    return int((ids == opened.model.processor.image_token_id).sum())
+
+
+def refuses(opened, setting, value, counts, size=(64, 64), grid=""):
     """A setting that does not belong to the model is refused, before or behind the processor.
 
     Args:
@@ -81,6 +99,7 @@ def refuses(opened, setting, value, counts, size=(64, 64)):
         value: what it is set to.
         counts: how many tokens are expected, and how many are made; None for any number.
         size: of the picture.
+        grid: that the message names.
     """
     owner, _, name = setting.rpartition(".")
     root = opened.model if owner.startswith("module") else opened.model.processor
@@ -90,7 +109,9 @@ def refuses(opened, setting, value, counts, size=(64, 64)):
     setattr(part, name, value)
     expected, made = (r"\d+" if count is None else count for count in counts)
     try:
-        with pytest.raises(TokenCountError, match=f"expected {expected} image .*made {made}"):
+        with pytest.raises(
+            TokenCountError, match=f"expected {expected} image .*{grid}.*made {made}"
+        ):
             # Some settings change what the adapter expects, others what the processor makes.
             [opened.views(inputs()) for inputs in (lambda: before, lambda: ask(opened, size))]
     finally:
@@ -106,6 +127,12 @@ def sees_a_window(opened, width):
     for head, values in zip(opened.model.all_heads, rows, strict=True):
         beyond = values[0, : last - width + 1].max().item()
         assert (beyond == 0) == (kinds[head.layer] == "sliding_attention")
+
+
+def chatml(asked, system="", answer="<|im_start|>assistant\n"):
+    """What Qwen's turns make of a question."""
+    said = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
+    return f"{said}<|im_start|>user\n{asked}<|im_end|>\n{answer}"
 
 
 def prompted(text, expression="the cup", *, form="chat", rows=None, ids=None, **more):

@@ -1,9 +1,8 @@
 """Command A Vision passes the public contract: tiles with breaks, layers that see a window."""
 
-import pytest
 import transformers as hf
-from building import TOWER, fields, save, text_part, vocabulary
-from families import ask, contract, loaded, prompted
+from building import fields, save, siglip, square, text_part, vocabulary
+from families import contract, opens, prompted, tiled
 
 from vg_engine.model_adapters.families.cohere2_vision import Cohere2VisionAdapter
 from vg_engine.testing import Golden
@@ -26,7 +25,7 @@ CHAT = (
 TILE = "<|IMG_PATCH|><|IMG_LINE_BREAK|>"
 # 64 x 64 pixels are more than one tile of 56 pixels.
 PICTURE = f"<|START_OF_IMG|>{TILE * 5}<|END_OF_IMG|>"
-ONE = f"<|START_OF_IMG|>{TILE}<|END_OF_IMG|>"
+ONE_TILE = f"<|START_OF_IMG|>{TILE}<|END_OF_IMG|>"
 
 
 def golden(picture: str) -> tuple[Golden, ...]:
@@ -50,13 +49,11 @@ def tiny(folder, *, side=56, patch=7, most=4, layers=4):
     )
     # What transformers calls the patch size here is how many cells a tile is wide.
     images = hf.Cohere2VisionImageProcessor(
-        size={"height": side, "width": side}, max_patches=most, patch_size=side // patch // 2
+        size=square(side), max_patches=most, patch_size=side // patch // 2
     )
     processor = hf.Cohere2VisionProcessor(images, tokenizer, chat_template=CHAT)
     config = hf.Cohere2VisionConfig(
-        vision_config=hf.SiglipVisionConfig(
-            **TOWER, image_size=side, patch_size=patch, vision_use_head=False
-        ),
+        vision_config=siglip(side, patch),
         text_config=hf.Cohere2Config(**text_part(tokenizer, layers=layers), sliding_window=WINDOW),
         downsample_factor=2,
         alignment_intermediate_size=64,
@@ -68,14 +65,12 @@ def tiny(folder, *, side=56, patch=7, most=4, layers=4):
 TestCohere2Vision = contract(
     Cohere2VisionAdapter, golden(PICTURE), tiny, shapes=SHAPES, foreign=("patch_size", 8, (80, 320))
 )
-TestOneTile = contract(
-    Cohere2VisionAdapter, golden(ONE), tiny, options={"max_tiles": 1}, shapes=SHAPES
-)
-real = loaded(Cohere2VisionAdapter, tiny, side=512, patch=16, most=12, layers=1)
+ONE = {"max_tiles": 1}
+TestOneTile = contract(Cohere2VisionAdapter, golden(ONE_TILE), tiny, options=ONE, shapes=SHAPES)
 
 
-def test_a_photograph_has_sixteen_by_sixteen_cells_a_tile(real):
-    (found,) = real.views(ask(real, (640, 480)))
-    assert [view.name for view in found] == ["tile 0,0", "tile 0,1", "thumbnail"]
-    assert {view.shape for view in found} == {(16, 16)}
-    assert found[1].extent == pytest.approx((320.0, 0.0, 640.0, 480.0))
+def test_a_photograph_has_sixteen_by_sixteen_cells_a_tile(tmp_path):
+    folder = tiny(tmp_path / "m", side=512, patch=16, most=12, layers=1)
+    known = {1: (320.0, 0.0, 640.0, 480.0)}
+    opened = opens(Cohere2VisionAdapter, folder)
+    tiled(opened, (640, 480), (1, 2), (16, 16), known, last=["thumbnail"])

@@ -1,15 +1,11 @@
 """Gemma 4 without a vision tower passes the public contract."""
 
-from typing import Any
-
-import pytest
 import torch
 import transformers as hf
-from building import fields, text_part, vocabulary
+from building import fields, processor_of, text_part, vocabulary
 from families import contract, opens, prompted, refuses, shows
 
 from vg_engine.model_adapters.families.gemma4_unified import Gemma4UnifiedAdapter
-from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing.tiny import save_tiny
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
@@ -29,6 +25,7 @@ GOLDEN = (
         system="See.",
     ),
 )
+KINDS = ("image", "boi", "eoi", "audio")
 NAMED = fields("""image_token=<|image|> boi_token=<|image> eoi_token=<image|>
         audio_token=<|audio|> boa_token=<|audio> eoa_token=<audio|>""")
 
@@ -37,8 +34,9 @@ def tiny(folder, *, patch=4, budget=70, layers=4):
     """A tiny one; patches of 16 and 280 tokens are the real numbers."""
     tokenizer = vocabulary("pad=<pad> eos=<eos> bos=<bos> <|turn> <turn|>", NAMED)
     images = hf.Gemma4UnifiedImageProcessor(patch_size=patch, max_soft_tokens=budget)
-    made: Any = without_video(hf.Gemma4UnifiedProcessor)
-    processor = made(None, images, tokenizer, None, chat_template=CHAT)
+    processor = processor_of(
+        hf.Gemma4UnifiedProcessor, None, images, tokenizer, None, chat_template=CHAT
+    )
     config = hf.Gemma4UnifiedConfig(
         text_config=hf.Gemma4UnifiedTextConfig(
             **text_part(tokenizer, layers=layers),
@@ -52,10 +50,7 @@ def tiny(folder, *, patch=4, budget=70, layers=4):
             patch_size=patch, mm_embed_dim=64, mm_posemb_size=128, output_proj_dims=64
         ),
         audio_config=None,
-        image_token_id=tokenizer.image_token_id,
-        boi_token_id=tokenizer.boi_token_id,
-        eoi_token_id=tokenizer.eoi_token_id,
-        audio_token_id=tokenizer.audio_token_id,
+        **{f"{n}_token_id": getattr(tokenizer, f"{n}_token_id") for n in KINDS},
         video_token_id=processor.video_token_id,
     )
     torch.manual_seed(0)
@@ -74,15 +69,8 @@ class TestGemma4Unified(contract(Gemma4UnifiedAdapter, GOLDEN, tiny)):
         """Nothing mixes patches before the decoder does."""
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("unified") / "280"
-    return opens(Gemma4UnifiedAdapter, tiny(folder, patch=16, budget=280, layers=2))
-
-
-def test_a_photograph_fills_the_budget_and_keeps_its_shape(real):
-    shows(real, (640, 480), (14, 19), (0.0, 0.0, 640.0, 480.0))
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    refuses(real, "image_processor.max_soft_tokens", 70, (63, 266), (640, 480))
+def test_a_photograph_fills_the_budget_and_keeps_its_shape(tmp_path):
+    folder = tiny(tmp_path / "280", patch=16, budget=280, layers=2)
+    opened = opens(Gemma4UnifiedAdapter, folder)
+    shows(opened, (640, 480), (14, 19))
+    refuses(opened, "image_processor.max_soft_tokens", 70, (63, 266), (640, 480))

@@ -2,11 +2,10 @@
 
 import pytest
 import transformers as hf
-from building import chat, fields, save, text_part, vision_part, vocabulary
-from families import ask, contract, opens, prompted
+from building import chat, fields, processor_of, save, square, text_part, vision_part, vocabulary
+from families import chatml, contract, opens, prompted, views
 
 from vg_engine.model_adapters.families.molmo2 import Molmo2Adapter
-from vg_engine.model_adapters.shared.loading import without_video
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (60, 70), (330, 240))
 END, START = "<|im_end|>", "<|im_start|>"
@@ -21,30 +20,19 @@ ROW = "<im_patch><im_col>"
 PICTURE = f"<low_res_im_start>{ROW * 5}<im_end><im_start>{ROW * 7}<im_end>"
 GOLDEN = (
     prompted(f"{END}Look. {PICTURE}\nthe cup.", form="bare", system="Look."),
-    prompted(
-        f"{END}<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}which cup?"
-        "<|im_end|>\n<|im_start|>assistant\n",
-        "which cup?",
-        system="See.",
-    ),
+    prompted(END + chatml(f"{PICTURE}which cup?", "See."), "which cup?", system="See."),
 )
 
 
 def tiny(folder, *, side=63, patch=7, margin=2, crops=4, layers=3):
     """A tiny Molmo 2; 378 pixels, patches of 14, margins of 4 and 8 crops are the real numbers."""
-    tokenizer = vocabulary(
-        f"pad=<|endoftext|> {START} eos={END}",
-        MARKS,
-        extra_special_tokens={"image_token": "<|image|>", "video_token": "<|video|>"}
-        | {mark.strip("<>"): mark for mark in MARKS[:-2]},
-    )
-    images = hf.Molmo2ImageProcessor(
-        size={"height": side, "width": side},
-        patch_size=patch,
-        overlap_margins=[margin, margin],
-        max_crops=crops,
-    )
-    processor = without_video(hf.Molmo2Processor)(images, None, tokenizer, chat_template=CHAT)
+    named = {"image_token": "<|image|>", "video_token": "<|video|>"}
+    named |= {mark.strip("<>"): mark for mark in MARKS[:-2]}
+    special = f"pad=<|endoftext|> {START} eos={END}"
+    tokenizer = vocabulary(special, MARKS, extra_special_tokens=named)
+    sizes = {"patch_size": patch, "overlap_margins": [margin, margin], "max_crops": crops}
+    images = hf.Molmo2ImageProcessor(size=square(side), **sizes)
+    processor = processor_of(hf.Molmo2Processor, images, None, tokenizer, chat_template=CHAT)
     config = hf.Molmo2Config(
         vision_config=vision_part(
             "num_hidden_layers=3 num_key_value_heads=4 head_dim=8",
@@ -64,15 +52,9 @@ TestMolmo2 = contract(
 )
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("molmo2") / "378"
-    tiny(folder, side=378, patch=14, margin=4, crops=8, layers=1)
-    return opens(Molmo2Adapter, folder)
-
-
-def test_a_photograph_is_seen_twice(real):
-    ((whole, fine),) = real.views(ask(real, (640, 480)))
+def test_a_photograph_is_seen_twice(tmp_path):
+    folder = tiny(tmp_path / "378", side=378, patch=14, margin=4, crops=8, layers=1)
+    whole, fine = views(opens(Molmo2Adapter, folder), (640, 480))
     # 27 patches make 14 cells, the last of them half empty.
     assert (whole.shape, fine.shape) == ((14, 14), (23, 23))
     assert whole.extent == pytest.approx((0.0, 0.0, 640 * 28 / 27, 480 * 28 / 27))

@@ -1,14 +1,10 @@
 """Nemotron 3 Nano Omni passes the public contract: Mamba layers, a tower with register tokens."""
 
-from typing import Any
-
-import pytest
 import transformers as hf
-from building import chat, fields, save, text_part, vocabulary
-from families import contract, opens, prompted, shows
+from building import chat, fields, processor_of, save, text_part, vocabulary
+from families import chatml, contract, grids, prompted
 
 from vg_engine.model_adapters.families.nemotron_h_omni import NemotronHOmniAdapter
-from vg_engine.model_adapters.shared.loading import without_video
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 270))
 NAMED = fields("""image_token=<image> image_start_token=<img> image_end_token=</img>
@@ -19,27 +15,21 @@ PICTURE = "<img><image></img>"
 CHAT = chat("<|im_start|>ROLE\n", "<image>\n", "<|im_end|>\n", answer="<|im_start|>assistant\n")
 GOLDEN = (
     prompted(f"Look. {PICTURE}\nthe cup.", form="bare", system="Look."),
-    prompted(
-        f"<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}\nwhich cup?<|im_end|>\n"
-        "<|im_start|>assistant\n",
-        "which cup?",
-        system="See.",
-    ),
+    prompted(chatml(f"{PICTURE}\nwhich cup?", "See."), "which cup?", system="See."),
 )
 
 
 def tiny(folder, *, patch=8, patches: tuple[int, int] = (16, 200)):
     """A tiny one; patches of 16, 1,024 to 13,312 of them, are the real numbers."""
-    tokenizer = vocabulary(
-        "<unk> <|im_start|> pad=eos=<|im_end|>",
-        NAMED,
-        extra_special_tokens=NAMED | {"start": "<|im_start|>"},
-    )
+    named = NAMED | {"start": "<|im_start|>"}
+    special = "<unk> <|im_start|> pad=eos=<|im_end|>"
+    tokenizer = vocabulary(special, NAMED, extra_special_tokens=named)
     images = hf.NemotronH_Omni_Reasoning_V3ImageProcessor(
         patch_size=patch, min_num_patches=patches[0], max_num_patches=patches[1]
     )
-    made: Any = without_video(hf.NemotronH_Omni_Reasoning_V3Processor)
-    processor = made(images, None, tokenizer, chat_template=CHAT)
+    processor = processor_of(
+        hf.NemotronH_Omni_Reasoning_V3Processor, images, None, tokenizer, chat_template=CHAT
+    )
     sizes = text_part(tokenizer, layers=len(KINDS))
     del sizes["num_hidden_layers"]
     config = hf.NemotronH_Omni_Reasoning_V3_Config(
@@ -66,25 +56,16 @@ def tiny(folder, *, patch=8, patches: tuple[int, int] = (16, 200)):
     return save(hf.NemotronH_Omni_Reasoning_V3, config, processor, folder)
 
 
-class TestNemotronHOmni(
-    contract(
-        NemotronHOmniAdapter,
-        GOLDEN,
-        tiny,
-        foreign=("image_processor.downsample_ratio", 1.0, (64, 16)),
-    )
-):
+FOREIGN = ("image_processor.downsample_ratio", 1.0, (64, 16))
+
+
+class TestNemotronHOmni(contract(NemotronHOmniAdapter, GOLDEN, tiny, foreign=FOREIGN)):
     shapes = SHAPES
 
     def test_only_layers_that_attend_have_heads(self, opened):
         assert {head.layer for head in opened.model.all_heads} == {1, 4}
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("nemotron") / "16"
-    return opens(NemotronHOmniAdapter, tiny(folder, patch=16, patches=(1024, 13312)))
-
-
-def test_a_photograph_keeps_its_shape(real):
-    shows(real, (640, 470), (15, 20), (0.0, 0.0, 640.0, 470.0))
+test_a_photograph_keeps_its_shape = grids(
+    NemotronHOmniAdapter, tiny, ((640, 470), (15, 20)), patch=16, patches=(1024, 13312)
+)

@@ -3,16 +3,15 @@
 import pytest
 import torch
 import transformers as hf
-from building import chat, fields, plain, text_part, vocabulary
-from families import ask, contract, opens, prompted
+from building import chat, fields, plain, processor_of, square, text_part, vocabulary
+from families import contract, opens, prompted, views
 
 from vg_engine.model_adapters.families.phi4_multimodal import Phi4MultimodalAdapter
-from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing.tiny import save_tiny
 
 SHAPES = ((60, 60), (100, 60), (50, 110), (40, 30), (150, 130))
 NAMED = {"image_token": "<|image|>", "audio_token": "<|audio|>"}
-TURNS = ("<|user|>", "<|assistant|>", "<|system|>", "<|end|>")
+TURNS = ("<|user|>", "<|assistant|>", "<|system|>")
 # The marks of turns are from memory.
 CHAT = chat("<|ROLE|>", "<|image|>", "<|end|>", answer="<|assistant|>")
 GOLDEN = (
@@ -30,17 +29,12 @@ AUDIO = fields("""hidden_size=16 intermediate_size=16 num_blocks=1 num_attention
 
 def tiny(folder, *, side=64, patch=2, most=2, layers=2):
     """A tiny Phi-4-multimodal; 448, 14 and 36 are the real numbers. A tile has 16 x 16 cells."""
-    tokenizer = vocabulary(
-        "pad=<|endoftext|>",
-        [*TURNS, *NAMED.values()],
-        eos_token="<|end|>",
-        extra_special_tokens=NAMED | {turn.strip("<|>"): turn for turn in TURNS[:3]},
-    )
-    images = hf.Phi4MultimodalImageProcessor(
-        size={"height": side, "width": side}, patch_size=patch, dynamic_hd=most
-    )
-    processor = without_video(hf.Phi4MultimodalProcessor)(
-        images, None, tokenizer, chat_template=CHAT
+    named = NAMED | {turn.strip("<|>"): turn for turn in TURNS}
+    special = "pad=<|endoftext|> <|user|> <|assistant|> <|system|> eos=<|end|>"
+    tokenizer = vocabulary(special, NAMED, extra_special_tokens=named)
+    images = hf.Phi4MultimodalImageProcessor(size=square(side), patch_size=patch, dynamic_hd=most)
+    processor = processor_of(
+        hf.Phi4MultimodalProcessor, images, None, tokenizer, chat_template=CHAT
     )
     named = {name: tokenizer.convert_tokens_to_ids(token) for name, token in NAMED.items()}
     config = hf.Phi4MultimodalConfig(
@@ -67,26 +61,21 @@ def tiny(folder, *, side=64, patch=2, most=2, layers=2):
     return save_tiny(module, processor, folder)
 
 
-class TestPhi4Multimodal(
-    contract(
-        Phi4MultimodalAdapter, GOLDEN, tiny, foreign=("image_processor.patch_size", 28, (5, 545))
-    )
-):
-    shapes = SHAPES
+FOREIGN = ("image_processor.patch_size", 28, (5, 545))
 
+
+class TestPhi4Multimodal(
+    contract(Phi4MultimodalAdapter, GOLDEN, tiny, shapes=SHAPES, foreign=FOREIGN)
+):
     load_plain = plain(hf.Phi4MultimodalForCausalLM)
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("phi4") / "448"
-    return opens(Phi4MultimodalAdapter, tiny(folder, side=448, patch=14, most=36, layers=1))
-
-
-def test_a_photograph_is_padded_below_and_seen_again_as_a_whole(real):
-    ((fine, whole),) = real.views(ask(real, (640, 480)))
+def test_a_photograph_is_padded_below_and_seen_again_as_a_whole(tmp_path):
+    folder = tiny(tmp_path / "448", side=448, patch=14, most=36, layers=1)
+    opened = opens(Phi4MultimodalAdapter, folder)
+    fine, whole = views(opened, (640, 480))
     # 896 x 672 of 896 x 896 pixels are picture: 48 of 64 rows of patches.
     assert (fine.shape, whole.shape) == ((24, 32), (16, 16))
     assert fine.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
     assert whole.extent == pytest.approx((0.0, 0.0, 640.0, 640.0))
-    assert "vision-lora" in real.model.statements[0]
+    assert "vision-lora" in opened.model.statements[0]
