@@ -1,7 +1,7 @@
 """Cohere's Compass passes the public contract: features of several tower layers, windows."""
 
 import transformers as hf
-from building import fields, save, text_part, vocabulary
+from building import chat, fields, save, text_part, vocabulary
 from families import FIND, VICUNA, contract, grids, prompted
 
 from vg_engine.model_adapters.families.cohere_compass import CohereCompassAdapter
@@ -13,13 +13,9 @@ NAMED = fields("""vision_start=<|VISION_START|> vision_end=<|VISION_END|> image=
         video=<|VIDEO_PAD|>""")
 PICTURE = "<|VISION_START|><|IMAGE_PAD|><|VISION_END|>"
 # The turns of Cohere's other templates, from memory: this family's could not be looked up.
-CHAT = (
-    "{{ bos_token }}{% for message in messages %}" + TURN + ""
-    "{% if message['role'] == 'user' %}<|USER_TOKEN|>{% else %}<|SYSTEM_TOKEN|>{% endif %}"
-    "{% for content in message['content'] %}{% if content['type'] == 'image' %}" + PICTURE + ""
-    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}" + END + ""
-    "{% endfor %}{% if add_generation_prompt %}" + TURN + "<|CHATBOT_TOKEN|>{% endif %}"
-)
+ROLE = "{% if message['role'] == 'user' %}<|USER_TOKEN|>{% else %}<|SYSTEM_TOKEN|>{% endif %}"
+BOT, OPENED = TURN + "<|CHATBOT_TOKEN|>", "{{ bos_token }}"
+CHAT = chat(TURN + ROLE, PICTURE, END, answer=BOT, opening=OPENED)
 OPEN = f"<BOS_TOKEN>{TURN}<|USER_TOKEN|>{PICTURE}"
 ANSWER = f"{END}{TURN}<|CHATBOT_TOKEN|>"
 GOLDEN = (

@@ -41,38 +41,33 @@ GOLDEN = (
 SIDE = 96
 
 
-def parts(side: int, layers: int) -> tuple[Any, dict[str, Any]]:
-    """A tokenizer, and the parts of a config that both models share."""
+def parts(side: int, layers: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """A tokenizer, and the settings of processor and config that both models share."""
     special = f"bos=<｜begin▁of▁sentence｜> eos={END} pad=<pad>"
     tokenizer = vocabulary(special, {"image_token": IMAGE})
-    tower = siglip(side, 16)
-    return tokenizer, {
-        "vision_config": tower,
+    settings = {"chat_template": CHAT, "num_image_tokens": (side // 16) ** 2}
+    config = {
+        "vision_config": siglip(side, 16),
         "text_config": hf.LlamaConfig(**text_part(tokenizer, layers=layers)),
         "image_token_id": tokenizer.convert_tokens_to_ids(IMAGE),
     }
+    return tokenizer, settings, config
 
 
 def tiny(folder, *, side=SIDE, layers=4):
     """A tiny DeepSeek-VL; 384 pixels make the real 24 x 24 cells."""
-    tokenizer, shared = parts(side, layers)
+    tokenizer, settings, shared = parts(side, layers)
     images = hf.DeepseekVLImageProcessorPil(size=square(side))
-    length = (side // 16) ** 2
-    processor = hf.DeepseekVLProcessor(
-        images, tokenizer, chat_template=CHAT, num_image_tokens=length
-    )
+    processor = hf.DeepseekVLProcessor(images, tokenizer, **settings)
     config = hf.DeepseekVLConfig(**shared)
     return save(hf.DeepseekVLForConditionalGeneration, config, processor, folder)
 
 
 def tiny_hybrid(folder, *, side=SIDE, large=256, layers=4):
     """A tiny hybrid; 384 and 1024 pixels are the real sizes."""
-    tokenizer, shared = parts(side, layers)
+    tokenizer, settings, shared = parts(side, layers)
     images = hf.DeepseekVLHybridImageProcessorPil(size=square(side), high_res_size=square(large))
-    length = (side // 16) ** 2
-    processor = hf.DeepseekVLHybridProcessor(
-        images, tokenizer, chat_template=CHAT, num_image_tokens=length
-    )
+    processor = hf.DeepseekVLHybridProcessor(images, tokenizer, **settings)
     tower = hf.SamVisionConfig(
         **fields("""hidden_size=32 output_channels=16 num_hidden_layers=2 num_attention_heads=4
             window_size=7 global_attn_indexes=[1] mlp_dim=64 initializer_range=0.02"""),
@@ -86,16 +81,11 @@ def tiny_hybrid(folder, *, side=SIDE, large=256, layers=4):
     return save_tiny(module, processor, folder)
 
 
-TestDeepseekVL = contract(
-    DeepseekVLAdapter, GOLDEN, tiny, foreign=("num_image_tokens", 35, (36, 35))
-)
+FOREIGN = ("num_image_tokens", 35, (36, 35))
+TestDeepseekVL = contract(DeepseekVLAdapter, GOLDEN, tiny, foreign=FOREIGN)
 
 
-class TestHybrid(
-    contract(
-        DeepseekVLHybridAdapter, GOLDEN, tiny_hybrid, foreign=("num_image_tokens", 35, (36, 35))
-    )
-):
+class TestHybrid(contract(DeepseekVLHybridAdapter, GOLDEN, tiny_hybrid, foreign=FOREIGN)):
     def unmix(self, opened):
         """Even the kernels out, too: random ones move SAM's half by chance."""
         super().unmix(opened)
@@ -125,18 +115,15 @@ def test_a_photograph_lies_in_the_middle_of_a_square(tmp_path):
 
 def test_the_larger_size_rounds_for_both(tmp_path):
     folder = tiny_hybrid(tmp_path / "m", side=384, large=1024, layers=1)
-    opened = opens(DeepseekVLHybridAdapter, folder)
-    (view,) = views(opened, (640, 401))
+    (view,) = views(opens(DeepseekVLHybridAdapter, folder), (640, 401))
     assert view.shape == (24, 24)
     # 642 of 1024 pixels, behind 191 of border.
     assert view.extent[1] == pytest.approx(-191 * 401 / 642)
 
 
-HYBRID = {
-    **fields('high_res_size={"height":1024,"width":1024} resample=2'),
-    "high_res_image_mean": [0.48145466, 0.4578275, 0.40821073],
-    "high_res_image_std": [0.26862954, 0.26130258, 0.27577711],
-}
+HYBRID = fields("""high_res_size={"height":1024,"width":1024} resample=2
+    high_res_image_mean=[0.48145466,0.4578275,0.40821073]
+    high_res_image_std=[0.26862954,0.26130258,0.27577711]""")
 
 
 def loose(weights):
@@ -150,7 +137,6 @@ def loose(weights):
 )
 def test_published_files_give_the_same_rows(tmp_path, published, adapter, name, more):
     """The folder's config says nothing of the head: transformers would tie it."""
-
     large = {"large": 1024} if more else {}
     folder = (tiny_hybrid if more else tiny)(tmp_path / "m", side=384, layers=1, **large)
     stated = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))

@@ -47,13 +47,8 @@ def tiny_dots3_note(folder):
         audio_token_id=audio,
     )
     processor = qwen_processor(hf.Qwen2VLProcessor, tokenizer, chat=CHAT, temporal_patch_size=1)
-    return save(
-        hf.Dots3NoteForConditionalGeneration,
-        config,
-        processor,
-        folder,
-        scaled=(50.0, "q_b_proj.weight"),
-    )
+    kind, scaled = hf.Dots3NoteForConditionalGeneration, (50.0, "q_b_proj.weight")
+    return save(kind, config, processor, folder, scaled=scaled)
 
 
 TestDots3Note = contract(

@@ -10,8 +10,7 @@ from vg_engine.model_adapters.families.paddleocr_vl import PaddleOCRVLAdapter
 from vg_engine.testing.tiny_qwen import qwen_processor
 
 pytestmark = ARRAYS
-STOP, STOP_NEWLINE = 13, 256
-OPEN, UNKNOWN = "<|begin_of_sentence|>", "<unk>"
+OPEN, BARE = "<|begin_of_sentence|>", {"form": "bare"}
 NAMED = fields("""image_start=<|IMAGE_START|> image=<|IMAGE_PLACEHOLDER|>
         image_end=<|IMAGE_END|> video_start=<|VIDEO_START|> video=<|VIDEO_PLACEHOLDER|>
         video_end=<|VIDEO_END|>""")
@@ -30,39 +29,32 @@ ERNIE_CHAT = (
 # Looked up on a copy of PaddlePaddle/PaddleOCR-VL's template: pictures first, then the text.
 PADDLE_CHAT = (
     "{{ '<|begin_of_sentence|>' }}{% for message in messages %}"
-    "{% if message['role'] == 'user' %}{{ 'User: ' }}"
-    "{% for content in message['content'] %}{% if content['type'] == 'image' %}"
-    + PICTURE
-    + "{% endif %}{% endfor %}"
+    "{% if message['role'] == 'user' %}{{ 'User: ' }}{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' %}" + PICTURE + "{% endif %}{% endfor %}"
     "{% for content in message['content'] %}{% if content['type'] == 'text' %}"
     "{{ content['text'] }}{% endif %}{% endfor %}{{ '\n' }}"
     "{% elif message['role'] == 'system' %}{% for content in message['content'] %}"
     "{{ content['text'] + '\n' }}{% endfor %}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}"
 )
+NOW = {"template": "Find {expression} now", "system": "See."}
 THOUGHT = "\nAssistant: <think>\n\n</think>\n\n"
 
 
 def goldens(picture, answer, of_system):
     """The families' prompts differ in how a picture is announced and where answers begin."""
     return (
-        prompted(f"{OPEN}{VICUNA} {picture}\nthe cup.", form="bare"),
-        prompted(
-            f"{OPEN} {picture}\nwhich cup?", "which cup?", form="bare", system="", ids=of_system
-        ),
+        prompted(f"{OPEN}{VICUNA} {picture}\nthe cup.", **BARE),
+        prompted(f"{OPEN} {picture}\nwhich cup?", "which cup?", system="", ids=of_system, **BARE),
         # A full stop and the newline of the template behind it are one token.
-        prompted(f"{OPEN}User: {picture}the cup.{answer}", rows=(STOP_NEWLINE,)),
-        prompted(
-            f"{OPEN}See.\nUser: {picture}Find the cup. now{answer}",
-            template="Find {expression} now",
-            system="See.",
-        ),
+        prompted(f"{OPEN}User: {picture}the cup.{answer}", rows=(256,)),
+        prompted(f"{OPEN}See.\nUser: {picture}Find the cup. now{answer}", **NOW),
     )
 
 
 def tokenizer():
     named = {f"{name}_token": token for name, token in NAMED.items()}
-    return vocabulary(f"pad=unk={UNKNOWN} bos=<s> eos=</s> cls={OPEN}", named, merges=((".", "Ċ"),))
+    return vocabulary(f"pad=unk=<unk> bos=<s> eos=</s> cls={OPEN}", named, merges=((".", "Ċ"),))
 
 
 class _ErnieProcessor(hf.Ernie4_5_VLMoeProcessor):

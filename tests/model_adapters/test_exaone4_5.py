@@ -33,8 +33,7 @@ def tiny_exaone(folder, tokens=(1, 48), window=24):
             tokenizer, "model_type=exaone4 sliding_window_pattern=4", sliding_window=window
         ),
         vision_config=fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4
-                num_key_value_heads=2 out_hidden_size=64 window_size=56
-                fullatt_block_indexes=[1]"""),
+            num_key_value_heads=2 out_hidden_size=64 window_size=56 fullatt_block_indexes=[1]"""),
         image_token_id=tokenizer.convert_tokens_to_ids(pads[0]),
         video_token_id=tokenizer.convert_tokens_to_ids(pads[1]),
     )

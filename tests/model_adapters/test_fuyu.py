@@ -27,36 +27,21 @@ def tiny_fuyu(folder, *, widest=196, highest=112, patch=14):
     """A tiny checkpoint; sizes in pixels."""
     named = ("|SPEAKER|", "|NEWLINE|", "<s>", "<0x04>")
     # Its control words are pieces of the vocabulary, and a blank goes in front of every text.
-    tokenizer = vocabulary(
-        "|ENDOFTEXT|",
-        merges=[(name[:end], name[end]) for name in named for end in range(1, len(name))],
-    )
+    merges = [(name[:end], name[end]) for name in named for end in range(1, len(name))]
+    tokenizer = vocabulary("|ENDOFTEXT|", merges=merges)
     tokenizer.backend_tokenizer.normalizer = normalizers.Prepend(" ")
     tokenizer.chat_template = CHAT
-    images = hf.FuyuImageProcessorPil(
-        size={"height": highest, "width": widest}, patch_size=square(patch)
-    )
+    size = {"height": highest, "width": widest}
+    images = hf.FuyuImageProcessorPil(size=size, patch_size=square(patch))
     processor = hf.FuyuProcessor(images, tokenizer)
-    sizes = text_part(tokenizer)
-    config = hf.FuyuConfig(
-        patch_size=patch,
-        image_token_id=tokenizer.convert_tokens_to_ids("|SPEAKER|"),
-        text_config={
-            "model_type": "persimmon",
-            **{name: value for name, value in sizes.items() if not name.startswith("num_key")},
-            "qk_layernorm": True,
-            "bos_token_id": tokenizer.convert_tokens_to_ids("<s>"),
-            "eos_token_id": tokenizer.convert_tokens_to_ids("|ENDOFTEXT|"),
-        },
-    )
+    ids = tokenizer.convert_tokens_to_ids
+    text = text_part(tokenizer, "model_type=persimmon qk_layernorm=true")
+    del text["num_key_value_heads"]
+    text |= {"bos_token_id": ids("<s>"), "eos_token_id": ids("|ENDOFTEXT|")}
+    config = hf.FuyuConfig(patch_size=patch, image_token_id=ids("|SPEAKER|"), text_config=text)
     # Queries and keys are normed, so projections cannot sharpen.
-    return save(
-        hf.FuyuForCausalLM,
-        config,
-        processor,
-        folder,
-        scaled=(2.0, "q_layernorm.weight", "k_layernorm.weight"),
-    )
+    kind, scaled = hf.FuyuForCausalLM, (2.0, "q_layernorm.weight", "k_layernorm.weight")
+    return save(kind, config, processor, folder, scaled=scaled)
 
 
 # The processor pads on the left, whatever it is asked.

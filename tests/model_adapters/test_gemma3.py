@@ -1,12 +1,11 @@
 """Gemma 3 passes the public contract, with pan and scan and without."""
 
-import json
 from typing import Any, ClassVar
 
 import pytest
 import torch
 import transformers as hf
-from building import fields, siglip, square, text_part, vocabulary
+from building import edited, fields, siglip, square, text_part, vocabulary
 from families import RENAMED, VICUNA, checkpoint, contract, opens, prompted, refuses, shows, views
 
 from vg_engine.core.errors import InputError
@@ -28,15 +27,12 @@ CHAT = (
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
 PICTURE = "\n\n<start_of_image><image_soft_token><end_of_image>\n\n"
+TURN, ANSWER = "<start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n"
 GOLDEN = (
     prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
+    prompted(f"<bos>{TURN}{PICTURE}which cup?{ANSWER}", "which cup?"),
     prompted(
-        f"<bos><start_of_turn>user\n{PICTURE}which cup?<end_of_turn>\n<start_of_turn>model\n",
-        "which cup?",
-    ),
-    prompted(
-        f"<bos><start_of_turn>user\nLook.\n\n{PICTURE}the cup.<end_of_turn>\n"
-        "<start_of_turn>model\n",
+        f"<bos>{TURN}Look.\n\n{PICTURE}the cup.{ANSWER}",
         system="Look.",
         query_row="prompt_last",
         rows=(198,),
@@ -61,9 +57,9 @@ def tiny_gemma3(folder, *, side=112, layers=4, smallest: int | None = 40):
         ),
         vision_config=siglip(side),
         mm_tokens_per_image=tokens,
-        image_token_index=tokenizer.image_token_id,
-        boi_token_index=tokenizer.boi_token_id,
-        eoi_token_index=tokenizer.eoi_token_id,
+        **{
+            f"{n}_token_index": getattr(tokenizer, f"{n}_token_id") for n in ("image", "boi", "eoi")
+        },
     )
     torch.manual_seed(0)
     module = hf.Gemma3ForConditionalGeneration(config)
@@ -119,10 +115,9 @@ def test_published_files_give_the_same_rows(tmp_path, same_rows):
         del text["layer_types"]
 
     folder = tiny_gemma3(tmp_path / "m", side=448, layers=2, smallest=None)
-    stated = json.loads((folder / "config.json").read_text())
-    full = stated["text_config"]["rope_parameters"]["full_attention"]
-    full.update(rope_type="linear", factor=8.0)
-    (folder / "config.json").write_text(json.dumps(stated))
+    with edited(folder / "config.json") as stated:
+        full = stated["text_config"]["rope_parameters"]["full_attention"]
+        full.update(rope_type="linear", factor=8.0)
     images = fields("""do_convert_rgb=null do_normalize=true do_pan_and_scan=null do_rescale=true
         do_resize=true image_mean=[0.5,0.5,0.5] image_processor_type=Gemma3ImageProcessor
         image_seq_length=256 image_std=[0.5,0.5,0.5] pan_and_scan_max_num_crops=null

@@ -13,7 +13,6 @@ from vg_engine.model_adapters.families.glm_ocr import GlmOcrAdapter
 from vg_engine.testing.tiny_qwen import qwen_processor
 
 pytestmark = ARRAYS
-STOP, NEWLINE, STOP_NEWLINE = 13, 198, 256
 NAMED = {
     f"<|{words}|>": name
     for name, words in fields("""image_start=begin_of_image image_end=end_of_image image=image

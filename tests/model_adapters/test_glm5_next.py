@@ -37,33 +37,25 @@ def tiny_glm5(folder, tokens=(1, 48), topk=64):
     """28 pixels per token; a row sees up to `topk` tokens, and two layers share a selection."""
     tokenizer = vocabulary("pad=eos=<|endoftext|>", [*TURNS, *NAMED])
     config = hf.Glm5NextConfig(
-        text_config={
-            **text_part(tokenizer),
-            "num_key_value_heads": 4,
-            "layer_types": list(KINDS),
-            **fields("""mlp_layer_types=["dense","sparse","dense","sparse"]
-                indexer_types=["full","full","shared","full"] moe_intermediate_size=32
-                n_routed_experts=4 num_experts_per_tok=2 kv_lora_rank=16 q_lora_rank=32
-                qk_nope_head_dim=16 v_head_dim=16"""),
-            "index_topk": topk,
-            "index_kpool": 4,
-            "index_head_dim": 16,
-            # As few as 4 heads score groups of tokens zero, and equal scores may fall either way.
-            **fields("index_n_heads=32 linear_head_dim=16 linear_num_heads=4"),
-        },
+        # As few as 4 heads score groups of tokens zero, and equal scores may fall either way.
+        text_config=text_part(
+            tokenizer,
+            """num_key_value_heads=4 mlp_layer_types=["dense","sparse","dense","sparse"]
+            indexer_types=["full","full","shared","full"] moe_intermediate_size=32
+            n_routed_experts=4 num_experts_per_tok=2 kv_lora_rank=16 q_lora_rank=32
+            qk_nope_head_dim=16 v_head_dim=16 index_kpool=4 index_head_dim=16 index_n_heads=32
+            linear_head_dim=16 linear_num_heads=4""",
+            layer_types=list(KINDS),
+            index_topk=topk,
+        ),
         vision_config=fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4
                 out_hidden_size=64 projection_intermediate_size=64"""),
         **{f"{to}_token_id": tokenizer.convert_tokens_to_ids(name) for name, to in NAMED.items()},
     )
     images = hf.Glm5NextImageProcessorPil(min_image_tokens=tokens[0], max_image_tokens=tokens[1])
     processor = processor_of(hf.Glm5NextProcessor, images, tokenizer, chat_template=CHAT)
-    return save(
-        hf.Glm5NextForConditionalGeneration,
-        config,
-        processor,
-        folder,
-        scaled=(400.0, "q_b_proj.weight"),
-    )
+    kind, scaled = hf.Glm5NextForConditionalGeneration, (400.0, "q_b_proj.weight")
+    return save(kind, config, processor, folder, scaled=scaled)
 
 
 TestGlm5Next = contract(

@@ -5,7 +5,7 @@ from typing import ClassVar
 import pytest
 import torch
 import transformers as hf
-from building import chat, even_out, fields, square, text_part, vocabulary
+from building import by_default, chat, even_out, fields, square, text_part, vocabulary
 from families import ask, checkpoint, contract, opens, prompted, shows, tiled
 
 from vg_engine.core.errors import ModelError
@@ -15,27 +15,21 @@ from vg_engine.testing import paint
 from vg_engine.testing.tiny import save_tiny
 
 # Checkpoints have no chat template: this writes the prompt that the processor writes by itself.
-CHAT = chat(
-    "<|im_start|>ROLE\n", "<img><imgpad></img>\n", "<|im_end|>", answer="<|im_start|>assistant\n"
-)
+ANSWER, PICTURE = "<|im_start|>assistant\n", "<img><imgpad></img>\n"
+CHAT = chat("<|im_start|>ROLE\n", PICTURE, "<|im_end|>", answer=ANSWER)
+ASKED = f"<|im_start|>user\n{PICTURE}which cup?<|im_end|>{ANSWER}"
 GOLDEN = (
     prompted("Look. <img><imgpad></img>\nthe cup.", form="bare", system="Look."),
-    prompted(
-        "<|im_start|>user\n<img><imgpad></img>\nwhich cup?<|im_end|><|im_start|>assistant\n",
-        "which cup?",
-        query_row="prompt_last",
-        rows=(198,),
-    ),
+    prompted(ASKED, "which cup?", query_row="prompt_last", rows=(198,)),
 )
 
 
 def tiny(folder, *, image_size=256, layers=4, seed=0):
     """A tiny GOT-OCR2; 1024 pixels make the real 16 x 16 cells."""
-    special = ["<|im_start|>", "<|im_end|>", "<img>", "</img>", "<imgpad>"]
-    tokenizer = vocabulary("pad=<|endoftext|>", special)
+    named = ["<|im_start|>", "<|im_end|>", "<img>", "</img>", "<imgpad>"]
+    tokenizer = vocabulary("pad=<|endoftext|>", named)
     images = hf.GotOcr2ImageProcessorPil(size=square(image_size))
     processor = hf.GotOcr2Processor(images, tokenizer, chat_template=CHAT)
-    length = (image_size // 64) ** 2
     config = hf.GotOcr2Config(
         vision_config=hf.GotOcr2VisionConfig(
             **fields("""hidden_size=32 output_channels=16 num_hidden_layers=2 window_size=7
@@ -44,7 +38,7 @@ def tiny(folder, *, image_size=256, layers=4, seed=0):
         ),
         text_config=hf.Qwen2Config(**text_part(tokenizer, layers=layers)),
         image_token_index=tokenizer.convert_tokens_to_ids("<imgpad>"),
-        image_seq_length=length,
+        image_seq_length=(image_size // 64) ** 2,
     )
     torch.manual_seed(seed)
     return save_tiny(hf.GotOcr2ForConditionalGeneration(config), processor, folder)
@@ -61,11 +55,7 @@ class _GotContract(contract(GotOcr2Adapter, GOLDEN, tiny)):
         super().unmix(opened)
         even_out(opened.model.module)
 
-    def load_plain(self, folder, attention: str):
-        """With sdpa where there is one: asked for by name, it is asked for everywhere."""
-        if attention == "eager":
-            return super().load_plain(folder, attention)
-        return hf.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    load_plain = by_default
 
 
 class TestOnePage(_GotContract):

@@ -2,7 +2,7 @@
 
 import pytest
 import transformers as hf
-from building import chat, fields, save, square, text_part, vocabulary
+from building import chat, fields, save, square, text_part, vision_part, vocabulary
 from families import VICUNA, checkpoint, contract, image_tokens, opens, prompted, views
 
 from vg_engine.model_adapters.families.granite4_vision import Granite4VisionAdapter
@@ -17,33 +17,26 @@ LAYERS = 6
 
 def tiny_granite4(folder, *, tile=112, first=1, layers=LAYERS):
     """Windows of 4 x 4 patches become 2 x 2 cells; the picture enters at layer `first`."""
-    tokenizer = vocabulary(
-        "pad=bos=eos=<|end_of_text|> <|start_of_role|> <|end_of_role|>", ["<image>"]
-    )
+    special = "pad=bos=eos=<|end_of_text|> <|start_of_role|> <|end_of_role|>"
+    tokenizer = vocabulary(special, ["<image>"])
     points = [[rows * tile, cols * tile] for rows, cols in POINTS]
-    size = square(tile)
+    size, more = square(tile), {"vision_feature_select_strategy": "full", "downsample_rate": "2/4"}
+    images = hf.LlavaNextImageProcessorPil(size=size, crop_size=size, image_grid_pinpoints=points)
     processor = hf.Granite4VisionProcessor(
-        hf.LlavaNextImageProcessorPil(size=size, crop_size=size, image_grid_pinpoints=points),
-        tokenizer,
-        **fields("patch_size=14 vision_feature_select_strategy=full downsample_rate=2/4"),
-        chat_template=CHAT,
+        images, tokenizer, patch_size=14, **more, chat_template=CHAT
     )
     config = hf.Granite4VisionConfig(
         vision_config=hf.SiglipVisionConfig(
-            **fields("""hidden_size=64 intermediate_size=64 num_hidden_layers=3
-                num_attention_heads=4"""),
-            image_size=tile,
-            patch_size=14,
+            **vision_part("hidden_size=64 num_hidden_layers=3 patch_size=14", image_size=tile)
         ),
         text_config=text_part(
             tokenizer, "attention_multiplier=0.2 residual_multiplier=0.5", layers=layers
         ),
-        qformer_config={"model_type": "blip_2_qformer", "intermediate_size": 64}
-        | {"num_hidden_layers": 1, "cross_attention_frequency": 1, "vocab_size": 8},
+        qformer_config=fields("""model_type=blip_2_qformer intermediate_size=64 num_hidden_layers=1
+            cross_attention_frequency=1 vocab_size=8"""),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_grid_pinpoints=points,
-        vision_feature_select_strategy="full",
-        downsample_rate="2/4",
+        **more,
         deepstack_layer_map=[[-2, first]],
         spatial_target_layers=[2, 3, 4, 5],
     )

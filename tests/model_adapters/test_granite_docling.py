@@ -1,5 +1,7 @@
 """Granite-Docling passes the public contract, on its coarse and on its fine route."""
 
+from functools import partial
+
 import transformers as hf
 from building import save, square, text_part, vision_part, vocabulary
 from families import checkpoint, contract, opens, prompted, tiled, views
@@ -33,12 +35,9 @@ def tiny(folder, *, side=128, patch=8, layers=4, **images):
     named += [f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1, 5)]
     tokenizer = vocabulary("pad=<|end_of_text|>", named)
     settings = {"size": square(side), "max_patches": 4, **images}
-    processor = hf.GraniteDoclingProcessor(
-        hf.GraniteDoclingImageProcessorPil(**settings),
-        tokenizer,
-        image_seq_len=(side // patch // 4) ** 2,
-        chat_template=CHAT,
-    )
+    images = hf.GraniteDoclingImageProcessorPil(**settings)
+    more = {"image_seq_len": (side // patch // 4) ** 2, "chat_template": CHAT}
+    processor = hf.GraniteDoclingProcessor(images, tokenizer, **more)
     config = hf.GraniteDoclingConfig(
         vision_config=hf.GraniteDoclingVisionConfig(
             **vision_part("num_hidden_layers=3 out_hidden_size=64 deepstack_visual_indexes=[0,1]"),
@@ -57,11 +56,9 @@ def tiny(folder, *, side=128, patch=8, layers=4, **images):
 TestGraniteDocling = contract(
     GraniteDoclingAdapter, GOLDEN, tiny, foreign=("image_seq_len", 63, (16, 63))
 )
+SHAPES = ((240, 240), (333, 190), (187, 341), (97, 61), (500, 150))
 TestFineRoute = contract(
-    GraniteDoclingAdapter,
-    GOLDEN,
-    lambda folder: tiny(folder, fine_route=True),
-    shapes=((240, 240), (333, 190), (187, 341), (97, 61), (500, 150)),
+    GraniteDoclingAdapter, GOLDEN, partial(tiny, fine_route=True), shapes=SHAPES
 )
 real_tiles = checkpoint(tiny, side=512, patch=16, layers=1, max_patches=12)
 

@@ -1,10 +1,8 @@
 """HunYuan-VL passes the public contract: newlines, begin and end among the image tokens."""
 
-import json
-
 import numpy as np
 import transformers as hf
-from building import fields, save, text_part, vision_part, vocabulary
+from building import edited, fields, save, text_part, vision_part, vocabulary
 from families import FIND, VICUNA, ask, contract, loaded, opens, prompted, shows, views
 
 from vg_engine.core.contract.inputs import Expression
@@ -14,11 +12,9 @@ from vg_engine.testing.tiny_qwen import qwen_processor
 
 BEGIN, PAD = "<｜hy_begin▁of▁sentence｜>", "<｜hy_▁pad▁｜>"
 END_OF_SYSTEM, USER = "<｜hy_place▁holder▁no▁3｜>", "<｜hy_User｜>"
-NAMED = {
-    "image_start_token": "<｜hy_place▁holder▁no▁100｜>",
-    "image_end_token": "<｜hy_place▁holder▁no▁101｜>",
-    "image_token": "<｜hy_place▁holder▁no▁102｜>",
-}
+MARK = "<｜hy_place▁holder▁no▁{}｜>"
+NAMED = {"image_start_token": MARK.format(100), "image_end_token": MARK.format(101)}
+NAMED["image_token"] = MARK.format(102)
 PICTURE = NAMED["image_start_token"] + NAMED["image_token"] + NAMED["image_end_token"]
 # From prompts in public code that runs tencent/HunyuanOCR (vLLM among others).
 CHAT = (
@@ -30,6 +26,7 @@ CHAT = (
     "{% endfor %}"
 )
 IDS = (257, 259, 261, 263, 262, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30)
+ROPE = {"alpha": 1000.0, "factor": 1.0, "xdrope_section": [2, 2, 2, 2]}
 GOLDEN = (
     prompted(f"{BEGIN}{VICUNA}{END_OF_SYSTEM}{PICTURE}the cup.", form="bare"),
     prompted(
@@ -42,27 +39,20 @@ GOLDEN = (
 
 def tiny_hunyuan(folder, tokens=(1, 48)):
     """32 pixels per token and four axes of positions, as HunyuanOCR has them."""
-    tokenizer = vocabulary(
-        f"bos={BEGIN} pad={PAD} {END_OF_SYSTEM} {USER}", NAMED, merges=((".", "Ċ"),)
-    )
-    rope = {"rope_type": "xdrope", "alpha": 1000.0, "factor": 1.0, "rope_theta": 10000.0}
+    special = f"bos={BEGIN} pad={PAD} {END_OF_SYSTEM} {USER}"
+    tokenizer = vocabulary(special, NAMED, merges=((".", "Ċ"),))
+    rope = {**ROPE, "rope_theta": 10000.0, "rope_type": "xdrope"}
     config = hf.HunYuanVLConfig(
-        text_config=text_part(
-            tokenizer, "head_dim=16", rope_parameters={**rope, "xdrope_section": [2, 2, 2, 2]}
-        ),
+        text_config=text_part(tokenizer, "head_dim=16", rope_parameters=rope),
         vision_config=vision_part("max_image_size=256"),
         image_token_id=tokenizer.image_token_id,
     )
-    # Queries and keys are normed here, so projections cannot sharpen.
     images = {"image_class": hf.HunYuanVLImageProcessorPil, "patch_size": 16, "tokens": tokens}
     processor = qwen_processor(hf.HunYuanVLProcessor, tokenizer, chat=CHAT, **images)
-    return save(
-        hf.HunYuanVLForConditionalGeneration,
-        config,
-        processor,
-        folder,
-        scaled=(2.0, "query_layernorm.weight", "key_layernorm.weight"),
-    )
+    kind = hf.HunYuanVLForConditionalGeneration
+    # Queries and keys are normed here, so projections cannot sharpen.
+    scaled = (2.0, "query_layernorm.weight", "key_layernorm.weight")
+    return save(kind, config, processor, folder, scaled=scaled)
 
 
 TestHunYuanVL = contract(
@@ -114,8 +104,7 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
         text["attention_head_dim"] = text.pop("head_dim")
         text["org_vocab_size"] = text["vocab_size"]
         more = {"beta_fast": 32, "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0}
-        rope = {"type": "xdrope", "alpha": 1000.0, "factor": 1.0, **more}
-        text["rope_scaling"] = {**rope, "xdrope_section": [2, 2, 2, 2]}
+        text["rope_scaling"] = {"type": "xdrope", **ROPE, **more}
         stated |= text | {"rope_theta": 10000.0, "use_qk_norm": True}
 
     def rewrite(folder):
@@ -124,11 +113,9 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
             image_processor_type=HunYuanVLImageProcessor patch_size=16
             processor_class=HunYuanVLProcessor temporal_patch_size=1""")
         published(folder, images, config=config)
-        path = folder / "tokenizer_config.json"
-        stated = json.loads(path.read_text(encoding="utf-8"))
-        for name in NAMED:
-            del stated[name]
-        path.write_text(json.dumps(stated), encoding="utf-8")
+        with edited(folder / "tokenizer_config.json") as stated:
+            for name in NAMED:
+                del stated[name]
 
     folder = tiny_hunyuan(tmp_path / "m", tokens=(256, 4096))
     assert change_of_rows(HunYuanVLAdapter, folder, rewrite, "chat") < 1e-6

@@ -1,9 +1,7 @@
 """HyperCLOVA X SEED Think passes the public contract, under its new type and its old one."""
 
-import json
-
 import transformers as hf
-from building import fields, save, text_part
+from building import edited, fields, save, text_part
 from families import VICUNA, chatml, contract, prompted, rows_of
 
 from vg_engine.model_adapters.families.hyperclovax import HyperCLOVAXAdapter
@@ -38,23 +36,17 @@ def tiny_hyperclovax(folder):
     return save(hf.HyperCLOVAXVisionV2ForConditionalGeneration, config, processor, folder)
 
 
-TestHyperCLOVAX = contract(
-    HyperCLOVAXAdapter,
-    (
-        prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
-        prompted(chatml(f"{PICTURE}the cup.", answer=ANSWER)),
-    ),
-    tiny_hyperclovax,
-)
+BARE = prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare")
+ASKED = prompted(chatml(f"{PICTURE}the cup.", answer=ANSWER))
+TestHyperCLOVAX = contract(HyperCLOVAXAdapter, (BARE, ASKED), tiny_hyperclovax)
 
 
 def test_the_old_type_is_told_by_its_parts(tmp_path):
     folder = tiny_hyperclovax(tmp_path / "old")
     expected = rows_of(HyperCLOVAXAdapter, folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config["model_type"] = "vlm"
-    config["vision_config"]["model_type"] = "qwen2_5_vl"
+    with edited(folder / "config.json") as config:
+        config["model_type"] = "vlm"
+        config["vision_config"]["model_type"] = "qwen2_5_vl"
     assert HyperCLOVAXAdapter.claims(config)
     assert not HyperCLOVAXAdapter.claims({"model_type": "vlm", "text_config": None})
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     assert (rows_of(HyperCLOVAXAdapter, folder) - expected).abs().max() < 1e-6

@@ -1,5 +1,7 @@
 """Idefics3 passes the public contract: tiles named in the text, the whole picture last."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import transformers as hf
@@ -41,14 +43,10 @@ def tiny(folder, *, side=112, across=2, split=True):
     named += [f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1, 5)]
     more = {"eos_token": "<end_of_utterance>"}
     tokenizer = vocabulary("bos=<|begin_of_text|> pad=<pad>", named, **more)
-    images = hf.Idefics3ImageProcessorPil(
-        size={"longest_edge": across * side},
-        max_image_size={"longest_edge": side},
-        do_image_splitting=split,
-    )
-    processor = hf.Idefics3Processor(
-        images, tokenizer, image_seq_len=(side // 28) ** 2, chat_template=CHAT
-    )
+    sizes = {"size": {"longest_edge": across * side}, "max_image_size": {"longest_edge": side}}
+    images = hf.Idefics3ImageProcessorPil(**sizes, do_image_splitting=split)
+    length = (side // 28) ** 2
+    processor = hf.Idefics3Processor(images, tokenizer, image_seq_len=length, chat_template=CHAT)
     config = hf.Idefics3Config(
         vision_config=hf.Idefics3VisionConfig(**TOWER, image_size=side, patch_size=14),
         text_config=hf.LlamaConfig(**text_part(tokenizer)),
@@ -59,12 +57,10 @@ def tiny(folder, *, side=112, across=2, split=True):
     return save(hf.Idefics3ForConditionalGeneration, config, processor, folder)
 
 
+FOREIGN = ("image_seq_len", 15, (16, 15))
 TestIdefics3 = contract(Idefics3Adapter, golden(TILES), tiny)
 TestWithoutSplitting = contract(
-    Idefics3Adapter,
-    golden(WHOLE),
-    lambda folder: tiny(folder, split=False),
-    foreign=("image_seq_len", 15, (16, 15)),
+    Idefics3Adapter, golden(WHOLE), partial(tiny, split=False), foreign=FOREIGN
 )
 
 

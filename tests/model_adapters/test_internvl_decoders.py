@@ -1,15 +1,14 @@
 """InternVL's later language models pass the contract as well: Qwen3 and gpt-oss (InternVL 3.5)."""
 
+from functools import partial
 from typing import Any
 
-import torch
 import transformers as hf
-from building import save, text_part
+from building import by_default, save, text_part
 from families import chatml, contract, opens, prompted, sees_a_window
 
 from vg_engine.model_adapters.families.internvl import InternVLAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import AdapterContract
 from vg_engine.testing.tiny import INTERNVL_CHAT, tiny_internvl
 
 ASKED = chatml("<img><IMG_CONTEXT></img>\nwhich cup?")
@@ -57,20 +56,11 @@ TestQwen3Moe = contract(
 )
 
 
-class TestGptOss(AdapterContract):
-    adapter = InternVLAdapter
-    golden = GOLDEN
+SINKS = {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": WINDOW}
+GPT_OSS = partial(with_decoder, config_class=hf.GptOssConfig, sharpness=8.0, **SINKS)
 
-    def build(self, folder):
-        experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
-        with_decoder(folder, hf.GptOssConfig, sliding_window=WINDOW, sharpness=8.0, **experts)
 
-    def load_plain(self, folder, attention: str):
-        """With sdpa where there is one: asked for by name, it is asked for everywhere."""
-        if attention == "eager":
-            return super().load_plain(folder, attention)
-        return hf.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
-
+class TestGptOss(contract(InternVLAdapter, GOLDEN, GPT_OSS, load_plain=by_default)):
     def test_its_own_eager_attention_is_the_base(self, opened):
         """It has no sdpa: the sink of its heads is known to its own eager function alone."""
         assert not opened.model.module.get_decoder()._supports_sdpa

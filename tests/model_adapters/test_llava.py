@@ -1,11 +1,10 @@
 """LLaVA-1.5 passes the public contract, in both of its geometries."""
 
-import json
 from typing import ClassVar
 
 import numpy as np
 import pytest
-from building import fields
+from building import edited, fields
 from families import FIND, RENAMED, VICUNA, ask, checkpoint, contract, opens, prompted, shows, views
 
 from vg_engine.core.contract.inputs import Expression
@@ -132,8 +131,8 @@ def test_class_token_that_is_kept_is_no_cell(tmp_path):
 def test_llava_v1_says_where_a_picture_begins_and_ends(tmp_path):
     """Its config says so, as `vg-engine convert` writes it."""
     folder = tiny_llava(tmp_path / "v1", layers=1)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"mm_use_im_start_end": True}))
+    with edited(folder / "config.json") as config:
+        config["mm_use_im_start_end"] = True
     opened = opens(LlavaAdapter, folder)
     inputs = ask(opened, prompt=Prompt(system="Look."))
     text = inputs.rendered[0].replace("<image>" * 64, "<image>")

@@ -1,11 +1,10 @@
 """LLaVA-NeXT, and its video form for pictures, with the towers and decoders that are in use."""
 
-import json
-from typing import Any, Literal
+from functools import partial
 
 import pytest
 import transformers as hf
-from building import chat, fields, save, square, text_part, vision_part, vocabulary
+from building import chat, edited, fields, save, square, text_part, vision_part, vocabulary
 from families import (
     RENAMED,
     VICUNA,
@@ -34,21 +33,14 @@ MISTRAL_CHAT = (
     "{% for content in message['content'] %}{% if content['type'] == 'image' %}<image>\n"
     "{% else %}{{ content['text'] }}{% endif %}{% endfor %} [/INST]{% endif %}{% endfor %}"
 )
-GRANITE_CHAT = (
-    "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' }}"
-    "{% for content in message['content'] %}{% if content['type'] == 'image' %}<image>\n"
-    "{% else %}{{ content['text'] }}\n{% endif %}{% endfor %}{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
-)
-CHATS = {"vicuna": LLAVA_CHAT, "mistral": MISTRAL_CHAT, "granite": GRANITE_CHAT}
-CHATS["video"] = LLAVA_CHAT
-Decoder = Literal["vicuna", "mistral", "granite", "video"]
+GRANITE_CHAT = chat("<|ROLE|>\n", "<image>\n", "", after="\n", answer="<|assistant|>\n")
+CHATS = {"mistral": MISTRAL_CHAT, "granite": GRANITE_CHAT}
 # Height and width of canvases, in tiles; the first five are LLaVA-1.6's.
 POINTS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 SEEN = vision_part("num_hidden_layers=3 patch_size=14")
 
 
-def tiny_llava_next(folder, decoder: Decoder, *, tile=56, layers=4):
+def tiny_llava_next(folder, decoder, *, tile=56, layers=4):
     """With the CLIP tower of LLaVA-1.6, or SigLIP's and several of its layers as in Granite."""
     siglip = decoder == "granite"
     tokenizer = vocabulary("pad=<pad> bos=<s> eos=</s>", ["<image>"])
@@ -57,17 +49,22 @@ def tiny_llava_next(folder, decoder: Decoder, *, tile=56, layers=4):
         size={"shortest_edge": tile}, crop_size=square(tile), image_grid_pinpoints=points
     )
     # Older files say nothing about patches: the adapter takes them from the config.
-    processor = hf.LlavaNextProcessor(images, tokenizer, chat_template=CHATS[decoder])
+    processor = hf.LlavaNextProcessor(
+        images, tokenizer, chat_template=CHATS.get(decoder, LLAVA_CHAT)
+    )
     sizes = text_part(tokenizer, layers=layers)
-    text = {
-        "vicuna": hf.LlamaConfig(**sizes),
-        "video": hf.LlamaConfig(**sizes),
-        "mistral": hf.MistralConfig(**sizes, sliding_window=None),
-        "granite": hf.GraniteConfig(**sizes, attention_multiplier=0.2, residual_multiplier=0.5),
-    }[decoder]
+    text = hf.LlamaConfig(**sizes)
+    if decoder == "mistral":
+        text = hf.MistralConfig(**sizes, sliding_window=None)
+    if siglip:
+        text = hf.GraniteConfig(**sizes, attention_multiplier=0.2, residual_multiplier=0.5)
     tower = hf.SiglipVisionConfig if siglip else hf.CLIPVisionConfig
-    made: Any = hf.LlavaNextVideoConfig if decoder == "video" else hf.LlavaNextConfig
-    config = made(
+    config_class = hf.LlavaNextConfig
+    whole = hf.LlavaNextForConditionalGeneration
+    if decoder == "video":
+        config_class = hf.LlavaNextVideoConfig
+        whole = hf.LlavaNextVideoForConditionalGeneration
+    config = config_class(
         vision_config=tower(**SEEN, image_size=tile),
         text_config=text,
         image_grid_pinpoints=points,
@@ -75,19 +72,14 @@ def tiny_llava_next(folder, decoder: Decoder, *, tile=56, layers=4):
         vision_feature_select_strategy="full" if siglip else "default",
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
     )
-    whole = hf.LlavaNextForConditionalGeneration
-    if decoder == "video":
-        whole = hf.LlavaNextVideoForConditionalGeneration
     return save(whole, config, processor, folder)
 
 
+BARE = prompted(f"{VICUNA} <image>\nthe cup.", form="bare")
 TestVicuna = contract(
     LlavaNextAdapter,
-    (
-        prompted(f"{VICUNA} <image>\nthe cup.", form="bare"),
-        prompted("USER: <image>\nthe cup. ASSISTANT:"),
-    ),
-    lambda folder: tiny_llava_next(folder, "vicuna"),
+    (BARE, prompted("USER: <image>\nthe cup. ASSISTANT:")),
+    partial(tiny_llava_next, decoder="vicuna"),
     foreign=("num_additional_image_tokens", 0, (88, 87)),
 )
 TestMistral = contract(
@@ -97,7 +89,7 @@ TestMistral = contract(
         prompted("[INST] <image>\nthe cup. [/INST]"),
         prompted("<<SYS>>\nSee.\n<</SYS>>\n\n[INST] <image>\nthe cup. [/INST]", system="See."),
     ),
-    lambda folder: tiny_llava_next(folder, "mistral"),
+    partial(tiny_llava_next, decoder="mistral"),
 )
 
 
@@ -113,11 +105,8 @@ class TestVideo(TestVicuna):
 # A tile of 62 pixels has 4 whole patches, as 384 has 27: the rest is not seen.
 TestGraniteVision = contract(
     LlavaNextAdapter,
-    (
-        prompted(f"{VICUNA} <image>\nthe cup.", form="bare"),
-        prompted("<|user|>\n<image>\nthe cup.\n<|assistant|>\n"),
-    ),
-    lambda folder: tiny_llava_next(folder, "granite", tile=62),
+    (BARE, prompted("<|user|>\n<image>\nthe cup.\n<|assistant|>\n")),
+    partial(tiny_llava_next, decoder="granite", tile=62),
 )
 # Tiles of 336 pixels and patches of 14, as published; a small decoder.
 real = loaded(LlavaNextAdapter, tiny_llava_next, "mistral", tile=336, layers=1)
@@ -175,33 +164,26 @@ def as_published(folder, published, clip, settings=SETTINGS, **more):
     return published(folder, clip | stated, settings=settings, renamed=RENAMED, **more)
 
 
-def rows(folder):
-    return rows_of(LlavaNextAdapter, folder, "chat")
-
-
 @pytest.mark.parametrize("settings", [None, SETTINGS])
 def test_published_files_give_the_same_rows(tmp_path, published, clip, settings):
     folder = tiny_llava_next(tmp_path / "m", "mistral", tile=336, layers=1)
-    expected = rows(folder)
+    expected = rows_of(LlavaNextAdapter, folder, "chat")
     as_published(folder, published, clip, settings)
-    assert (rows(folder) - expected).abs().max() < 1e-6
+    assert (rows_of(LlavaNextAdapter, folder, "chat") - expected).abs().max() < 1e-6
 
 
 def test_a_head_that_is_the_embeddings_by_the_text_part_alone(tmp_path, published, clip):
     """Before transformers 5 the text part said so, and the head was left out of the file."""
     folder = tiny_llava_next(tmp_path / "m", "mistral", tile=336, layers=1)
-    expected = rows(folder)
+    expected = rows_of(LlavaNextAdapter, folder, "chat")
     as_published(folder, published, clip, add=lambda w: w.pop("language_model.lm_head.weight"))
     with pytest.raises(WeightsError, match=r"1 missing \(lm_head\.weight\)"):
         opens(LlavaNextAdapter, folder)
-    path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["text_config"]["tie_word_embeddings"] = True
-    path.write_text(json.dumps(config), encoding="utf-8")
-    opened = opens(LlavaNextAdapter, folder)
-    module = opened.model.module
+    with edited(folder / "config.json") as config:
+        config["text_config"]["tie_word_embeddings"] = True
+    module = opens(LlavaNextAdapter, folder).model.module
     assert module.get_output_embeddings().weight is module.get_input_embeddings().weight
-    assert (rows(folder) - expected).abs().max() < 1e-6
+    assert (rows_of(LlavaNextAdapter, folder, "chat") - expected).abs().max() < 1e-6
 
 
 # The template of llava-hf/llava-v1.6-34b-hf, by the script that wrote it (seen on a copy).
@@ -213,7 +195,6 @@ def test_the_prompt_of_the_largest_one(tmp_path):
     opened = opens(LlavaNextAdapter, tiny_llava_next(tmp_path / "m", "vicuna"))
     opened.model.processor.chat_template = YI_CHAT
     inputs = ask(opened, (56, 56), "the cup", Prompt("chat"))
-    text = inputs.rendered[0].replace("<image>", "")
-    assert text == chatml("\nthe cup.")
+    assert inputs.rendered[0].replace("<image>", "") == chatml("\nthe cup.")
     (row,) = inputs.queries[0].rows
     assert inputs.tensors["input_ids"][0, row] == 13

@@ -1,10 +1,12 @@
 """MiniCPM-V 4.6 and 4.7 pass the public contract: overview, slices, linear attention."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import transformers as hf
 from building import chat, fields, save, text_part, vision_part, vocabulary
-from families import FIND, VICUNA, ask, chatml, checkpoint, contract, opens, prompted, views
+from families import FIND, VICUNA, ask, chatml, contract, loaded, opens, prompted, views
 
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.minicpmv import MiniCPMV47Adapter, MiniCPMVAdapter
@@ -51,9 +53,9 @@ def tiny_minicpm(folder, version=6, *, mode="16x", patch=4, slices=4, resolution
         patch_size=patch, scale_resolution=resolution, max_slice_nums=slices
     )
     adapter = MiniCPMVAdapter if old else MiniCPMV47Adapter
-    whole = (
-        hf.MiniCPMV4_6ForConditionalGeneration if old else hf.MiniCPMV4_7ForConditionalGeneration
-    )
+    whole = hf.MiniCPMV4_7ForConditionalGeneration
+    if old:
+        whole = hf.MiniCPMV4_6ForConditionalGeneration
     processor = adapter.processor_class(images, tokenizer, chat_template=CHAT)
     return save(whole, config, processor, folder, norms=2.0)
 
@@ -63,45 +65,41 @@ TestMiniCPMV46 = contract(MiniCPMVAdapter, GOLDEN, tiny_minicpm)
 
 # Four times as many tokens; the image processor's own setting is another.
 TestMiniCPMV46MergedOnce = contract(
-    MiniCPMVAdapter, GOLDEN, lambda folder: tiny_minicpm(folder, mode="4x", slices=2)
+    MiniCPMVAdapter, GOLDEN, partial(tiny_minicpm, mode="4x", slices=2)
 )
 TestMiniCPMV46Overview = contract(MiniCPMVAdapter, GOLDEN, tiny_minicpm, options={"max_tiles": 1})
+FOREIGN = ("image_processor.patch_size", 7, (4, 16))
 TestMiniCPMV47 = contract(
-    MiniCPMV47Adapter,
-    GOLDEN,
-    lambda folder: tiny_minicpm(folder, 7, slices=3),
-    foreign=("image_processor.patch_size", 7, (4, 16)),
+    MiniCPMV47Adapter, GOLDEN, partial(tiny_minicpm, version=7, slices=3), foreign=FOREIGN
 )
 # Slices of 448 x 448 pixels in patches of 14, as the image processor's defaults are.
-real = checkpoint(tiny_minicpm, 7, patch=14, slices=9, resolution=448)
+real = loaded(MiniCPMV47Adapter, tiny_minicpm, 7, patch=14, slices=9, resolution=448)
 
 
 def test_a_photograph_becomes_an_overview_and_slices(real):
-    opened = opens(MiniCPMV47Adapter, real)
-    assert opened.model.statements == ("A picture becomes an overview and up to 9 slices.",)
-    found = views(opened, (1200, 800))
+    assert real.model.statements == ("A picture becomes an overview and up to 9 slices.",)
+    found = views(real, (1200, 800))
     tiles = [f"tile {row},{col}" for row in range(2) for col in range(3)]
     assert [view.name for view in found] == ["overview", *tiles]
-    assert found[0].shape == (7, 10)
-    assert {view.shape for view in found[1:]} == {(8, 8)}
+    assert [view.shape for view in found] == [(7, 10), *[(8, 8)] * 6]
     assert found[0].extent == pytest.approx((0.0, 0.0, 1200.0, 800.0))
     assert found[5].extent == pytest.approx((400.0, 400.0, 800.0, 800.0))
-    assert [view.name for view in views(opened, (448, 440))] == ["overview"]
+    assert [view.name for view in views(real, (448, 440))] == ["overview"]
 
 
-def test_slices_can_be_left_out(real):
-    opened = opens(MiniCPMV47Adapter, real, max_tiles=1)
+def test_slices_can_be_left_out(tmp_path):
+    folder = tiny_minicpm(tmp_path / "m", 7, patch=14, slices=9, resolution=448)
+    opened = opens(MiniCPMV47Adapter, folder, max_tiles=1)
     assert "without slices" in opened.model.statements[0]
     assert [view.name for view in views(opened, (1200, 800))] == ["overview"]
     with pytest.raises(InputError, match="give a number from 1 on"):
-        opens(MiniCPMV47Adapter, real, max_tiles=0)
+        opens(MiniCPMV47Adapter, folder, max_tiles=0)
 
 
 def test_slices_stand_where_they_lie_on_the_canvas_of_positions(real):
-    opened = opens(MiniCPMV47Adapter, real)
-    inputs = ask(opened, (1200, 800))
+    inputs = ask(real, (1200, 800))
     positions = inputs.tensors["position_ids"][:, 0].numpy()
-    found = opened.views(inputs)[0]
+    found = real.views(inputs)[0]
     origin = positions[0, found[1].positions[0, 0]]
     for index, view in enumerate(found[1:]):
         top, left = 8 * (index // 3), 8 * (index % 3)

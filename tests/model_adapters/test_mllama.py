@@ -1,10 +1,8 @@
 """Mllama passes the public contract: its picture is on the keys of cross-attention layers."""
 
-import json
-
 import torch
 import transformers as hf
-from building import fields, scale, square, text_part, vocabulary
+from building import edited, fields, scale, square, text_part, vocabulary
 from families import VICUNA, contract, opens, prompted, refuses, tiled
 
 from vg_engine.model_adapters.families.mllama import MllamaAdapter
@@ -36,12 +34,9 @@ def tiny_mllama(folder, *, tile=56, layers=6):
     tokenizer = vocabulary(special, named, extra_special_tokens=["<|image|>"])
     images = hf.MllamaImageProcessorPil(size=square(tile), max_image_tiles=4)
     processor = hf.MllamaProcessor(images, tokenizer, chat_template=CHAT)
+    cross = [layer for layer in CROSS if layer < layers]
     config = hf.MllamaConfig(
-        text_config=text_part(
-            tokenizer,
-            layers=layers,
-            cross_attention_layers=[layer for layer in CROSS if layer < layers],
-        ),
+        text_config=text_part(tokenizer, layers=layers, cross_attention_layers=cross),
         vision_config={
             "image_size": tile,
             **fields("""patch_size=14 hidden_size=32 intermediate_size=64 num_hidden_layers=3
@@ -94,7 +89,6 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
         published(folder, images, config=config)
 
     folder = tiny_mllama(tmp_path / "m", tile=560, layers=2)
-    stated = json.loads((folder / "config.json").read_text())
-    stated["text_config"]["rope_parameters"].update(rope)
-    (folder / "config.json").write_text(json.dumps(stated))
+    with edited(folder / "config.json") as stated:
+        stated["text_config"]["rope_parameters"].update(rope)
     assert change_of_rows(MllamaAdapter, folder, rewrite, "chat") < 1e-6

@@ -1,21 +1,19 @@
 """PaliGemma passes the public contract, with either of its decoders."""
 
-from typing import Any
+from functools import partial
 
 import building
 import pytest
 import torch
 import transformers as hf
 from building import chat, fields, save, siglip, square, text_part, vocabulary
-from families import RENAMED, ask, contract, loaded, opens, prompted, shows
+from families import ARRAYS, RENAMED, ask, contract, loaded, opens, prompted, shows
 
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.paligemma import PaliGemmaAdapter
 
-# transformers' own: its processor makes labels, which are dropped, in numpy's old way.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
+pytestmark = ARRAYS
 SIDE, PATCH = 112, 14
 HEAD = "language_model.lm_head.weight"
 # The family ships no template: this one is for the contract alone.
@@ -34,12 +32,10 @@ def tiny_paligemma(folder, decoder: str, *, side=SIDE, layers=4):
     # The processor adds 1,152 tokens for places and masks.
     processor = hf.PaliGemmaProcessor(images, tokenizer, chat_template=CHAT)
     sizes = text_part(tokenizer, "head_dim=16", layers=layers)
-    text = (
-        hf.GemmaConfig(**sizes)
-        if decoder == "gemma"
-        # Every other layer sees a window shorter than the picture.
-        else hf.Gemma2Config(**sizes, sliding_window=24, query_pre_attn_scalar=16)
-    )
+    if decoder == "gemma":
+        text = hf.GemmaConfig(**sizes)
+    else:  # Every other layer sees a window shorter than the picture.
+        text = hf.Gemma2Config(**sizes, sliding_window=24, query_pre_attn_scalar=16)
     config = hf.PaliGemmaConfig(
         vision_config=siglip(side, PATCH).to_dict(),
         text_config=text.to_dict(),
@@ -53,24 +49,20 @@ def tiny_paligemma(folder, decoder: str, *, side=SIDE, layers=4):
     return save(whole, config, processor, folder, sharpness=sharpness)
 
 
+FOREIGN = ("image_processor.size", square(448), (1024, 64))
 TestPaliGemma = contract(
-    PaliGemmaAdapter,
-    GOLDEN,
-    lambda folder: tiny_paligemma(folder, "gemma"),
-    foreign=("image_processor.size", square(448), (1024, 64)),
+    PaliGemmaAdapter, GOLDEN, partial(tiny_paligemma, decoder="gemma"), foreign=FOREIGN
 )
 
 
-class TestPaliGemma2(
-    contract(PaliGemmaAdapter, GOLDEN, lambda folder: tiny_paligemma(folder, "gemma2"))
-):
+class TestPaliGemma2(contract(PaliGemmaAdapter, GOLDEN, partial(tiny_paligemma, decoder="gemma2"))):
     def load_plain(self, folder, attention: str):
         # Gemma 2 has no sdpa: as transformers loads it when nothing is asked for.
         parts = {"": attention, "vision_config": attention, "text_config": "eager"}
-        auto_class: Any = hf.AutoModelForImageTextToText
-        return auto_class.from_pretrained(
+        made = hf.AutoModelForImageTextToText.from_pretrained(
             folder, attn_implementation=parts, dtype=torch.float32
-        ).eval()
+        )
+        return made.eval()
 
 
 real_size = loaded(PaliGemmaAdapter, tiny_paligemma, "gemma", side=224, layers=2)
@@ -110,9 +102,8 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
 
     folder = tiny_paligemma(tmp_path / "m", "gemma", side=224, layers=1)
     assert change_of_rows(PaliGemmaAdapter, folder, rewrite) < 1e-6
-    opened = opens(PaliGemmaAdapter, folder)
     with pytest.raises(InputError, match="does not have a chat template"):
-        ask(opened, prompt=Prompt("chat"))
+        ask(opens(PaliGemmaAdapter, folder), prompt=Prompt("chat"))
 
 
 def test_the_opening_token_stands_once_and_the_row_is_found(tmp_path, monkeypatch, gemma_tokenizer):

@@ -1,12 +1,11 @@
 """Pixtral and its kin (Mistral 3, LightOnOCR) pass the public contract in a picture's own shape."""
 
-import json
 from functools import partial
 from typing import Any
 
 import pytest
 import transformers as hf
-from building import chat, fields, save, square, text_part, vision_part, vocabulary
+from building import chat, edited, fields, save, square, text_part, vision_part, vocabulary
 from families import VICUNA, ask, chatml, contract, loaded, opens, prompted, rows_of, shows, views
 from transformers.integrations.mistral import tokenizer as mistral
 from transformers.models.auto import tokenization_auto
@@ -239,15 +238,15 @@ def test_the_tokenizers_own_file_is_read_beside_mistrals(tmp_path, published, fa
 def test_numbers_are_cut_as_mistrals_models_know_them(tmp_path, published, fast):
     """Repositories before transformers 5 cut by a wrong pattern, which transformers can mend."""
     folder = tiny_mistral3(tmp_path / "m", hf.MistralConfig, layers=1)
-    path = folder / "tokenizer.json"
-    stated = json.loads(path.read_text(encoding="utf-8"))
     pattern = {"type": "Split", "pattern": {"Regex": r"\p{N}{1,3}|\P{N}+"}, "invert": False}
     cut = {**pattern, "behavior": "Isolated"}
-    stated["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [cut, stated["pre_tokenizer"]]}
-    stated["model"]["merges"] = [["1", "2"]]
-    # As many words as theirs: transformers knows their tokenizers by it.
-    stated["model"]["vocab"] |= {"12": 1000, **{f"{n} {n}": n for n in range(1001, 101_500)}}
-    path.write_text(json.dumps(stated), encoding="utf-8")
+    with edited(folder / "tokenizer.json") as stated:
+        steps = [cut, stated["pre_tokenizer"]]
+        stated["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
+        stated["model"]["merges"] = [["1", "2"]]
+        # As many words as theirs: transformers knows their tokenizers by it.
+        many = {f"{n} {n}": n for n in range(1001, 101_500)}
+        stated["model"]["vocab"] |= {"12": 1000, **many}
     as_published(folder, published, fast, 700, 14)
     known = opens(Mistral3Adapter, folder).model.processor.tokenizer
     assert known.tokenize("12 cups")[:2] == ["1", "2"]

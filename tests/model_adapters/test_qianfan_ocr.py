@@ -1,14 +1,13 @@
 """Qianfan-OCR passes the public contract: InternVL's tiles behind another placeholder."""
 
 import pytest
-import torch
 import transformers as hf
-from building import TOWER, fields, square, text_part, vocabulary
+from building import TOWER, fields, save, square, text_part, vocabulary
 from families import ask, chatml, contract, opens, prompted, tiled
 
 from vg_engine.core.errors import ExpressionError
 from vg_engine.model_adapters.families.qianfan_ocr import QianfanOCRAdapter
-from vg_engine.testing.tiny import INTERNVL_CHAT, save_tiny
+from vg_engine.testing.tiny import INTERNVL_CHAT
 
 # InternVL's template, from memory, with the placeholder that the processor documents.
 CHAT = INTERNVL_CHAT.replace("<IMG_CONTEXT>", "<image>")
@@ -35,13 +34,8 @@ def tiny(folder, *, image_size=112, most=4, layers=4):
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=length,
     )
-    torch.manual_seed(0)
-    module = hf.QianfanOCRForConditionalGeneration(config)
-    for name, parameter in module.get_decoder().named_parameters():
-        # Queries and keys are normed, so projections cannot sharpen.
-        if ".q_norm." in name or ".k_norm." in name:
-            parameter.data.mul_(2.0)
-    return save_tiny(module, processor, folder)
+    # Queries and keys are normed, so projections cannot sharpen.
+    return save(hf.QianfanOCRForConditionalGeneration, config, processor, folder, norms=2.0)
 
 
 class TestQianfanOCR(

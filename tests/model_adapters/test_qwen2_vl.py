@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import transformers as hf
-from building import fields, save, text_part
+from building import edited, fields, save, text_part
 from families import (
     FIND,
     VICUNA,
@@ -116,15 +116,14 @@ def test_the_hubs_flat_config_gives_the_same_rows(tmp_path, adapter, build):
     folder = build(tmp_path / "flat")
 
     expected = rows_of(adapter, folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    text = config.pop("text_config")
-    for name in ("model_type", "rope_parameters", "layer_types"):
-        text.pop(name)
-    config["vision_config"].pop("model_type")
-    rope = {"type": "mrope", "mrope_section": ROPE["mrope_section"]}
-    flat = {**text, **config, "rope_scaling": rope, "rope_theta": 1000000.0}
-    (folder / "config.json").write_text(json.dumps(flat), encoding="utf-8")
-    assert adapter.claims(flat)
+    with edited(folder / "config.json") as config:
+        text = config.pop("text_config")
+        for name in ("model_type", "rope_parameters", "layer_types"):
+            text.pop(name)
+        config["vision_config"].pop("model_type")
+        config["rope_scaling"] = {"type": "mrope", "mrope_section": ROPE["mrope_section"]}
+        config |= {**text, **config, "rope_theta": 1000000.0}
+    assert adapter.claims(config)
     assert (rows_of(adapter, folder) - expected).abs().max() < 1e-6
 
 

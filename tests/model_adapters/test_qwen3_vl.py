@@ -30,7 +30,7 @@ GOLDEN = (
 DENSE = (hf.Qwen3VLConfig, hf.Qwen3VLForConditionalGeneration)
 SPARSE = (hf.Qwen3VLMoeConfig, hf.Qwen3VLMoeForConditionalGeneration)
 VISION = fields("""depth=3 hidden_size=32 intermediate_size=64 num_heads=4 out_hidden_size=64
-        num_position_embeddings=64 deepstack_visual_indexes=[0,1]""")
+    num_position_embeddings=64 deepstack_visual_indexes=[0,1]""")
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 
 
@@ -43,11 +43,9 @@ def tiny_qwen3_vl(folder, config_class, model_class, tokens=(1, 40), **text):
     return save(model_class, config, processor, folder, norms=1.8)
 
 
+FOREIGN = ("image_processor.patch_size", 14, (35, 30), (200, 150))
 TestQwen3VL = contract(
-    Qwen3VLAdapter,
-    GOLDEN,
-    lambda folder: tiny_qwen3_vl(folder, *DENSE),
-    foreign=("image_processor.patch_size", 14, (35, 30), (200, 150)),
+    Qwen3VLAdapter, GOLDEN, lambda folder: tiny_qwen3_vl(folder, *DENSE), foreign=FOREIGN
 )
 TestQwen3VLMoe = contract(
     Qwen3VLMoeAdapter, GOLDEN, lambda folder: tiny_qwen3_vl(folder, *SPARSE, **EXPERTS)
@@ -58,10 +56,9 @@ TestQwen3VLMoe = contract(
 def real(tmp_path_factory):
     """The limits of Qwen/Qwen3-VL-4B-Instruct's preprocessor_config.json."""
     folder = tiny_qwen3_vl(tmp_path_factory.mktemp("qwen3_vl") / "real", *DENSE)
-    stated = fields("""image_processor_type=Qwen2VLImageProcessorFast
-            processor_class=Qwen3VLProcessor
-            size={"longest_edge":16777216,"shortest_edge":65536} patch_size=16
-            temporal_patch_size=2 merge_size=2 image_mean=[0.5,0.5,0.5] image_std=[0.5,0.5,0.5]""")
+    stated = fields("""image_processor_type=Qwen2VLImageProcessorFast patch_size=16 merge_size=2
+        size={"longest_edge":16777216,"shortest_edge":65536} processor_class=Qwen3VLProcessor
+        temporal_patch_size=2 image_mean=[0.5,0.5,0.5] image_std=[0.5,0.5,0.5]""")
     (folder / "processor_config.json").unlink()
     (folder / "preprocessor_config.json").write_text(json.dumps(stated), encoding="utf-8")
     return folder

@@ -36,20 +36,14 @@ def tiny_qwen4_exp(folder):
                 out_hidden_size=64 num_position_embeddings=64"""),
         **token_ids(tokenizer),
     )
-    processor = qwen_processor(
-        hf.Qwen3VLProcessor, tokenizer, chat=TEMPLATE, patch_size=16, tokens=(1, 32)
-    )
+    images = {"patch_size": 16, "tokens": (1, 32)}
+    processor = qwen_processor(hf.Qwen3VLProcessor, tokenizer, chat=TEMPLATE, **images)
     return save(hf.Qwen4ExpForConditionalGeneration, config, processor, folder, norms=2.0)
 
 
-TestQwen4Exp = contract(
-    Qwen4ExpAdapter,
-    (
-        prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
-        prompted(chatml(f"{PICTURE}the cup.", answer=ANSWER)),
-    ),
-    tiny_qwen4_exp,
-)
+BARE = prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare")
+ASKED = prompted(chatml(f"{PICTURE}the cup.", answer=ANSWER))
+TestQwen4Exp = contract(Qwen4ExpAdapter, (BARE, ASKED), tiny_qwen4_exp)
 
 
 def test_a_row_has_as_many_keys_as_the_indexer_chose(tmp_path):

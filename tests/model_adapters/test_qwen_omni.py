@@ -1,11 +1,9 @@
 """The thinkers of Qwen2.5-Omni and Qwen3-Omni pass the public contract, with pictures alone."""
 
-import json
-
 import pytest
 import torch
 import transformers as hf
-from building import fields, save, text_part, vocabulary
+from building import edited, fields, save, text_part, vocabulary
 from families import VICUNA, chatml, contract, prompted, rows_of
 from safetensors.torch import load_file, save_file
 
@@ -56,49 +54,42 @@ def tiny_qwen2_5_omni(folder):
     config = hf.Qwen2_5OmniThinkerConfig(
         text_config=text_part(
             tokenizer,
-            """rope_parameters={"rope_type":"default","mrope_section":[2,3,3]}
-                tie_word_embeddings=false""",
+            "tie_word_embeddings=false",
+            rope_parameters={"rope_type": "default", "mrope_section": [2, 3, 3]},
         ),
         vision_config=fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4
                 out_hidden_size=64 window_size=56 fullatt_block_indexes=[1]"""),
         audio_config=AUDIO,
         **ids_of(tokenizer, "image_token_index"),
     )
-    template = CHAT_WITH_SYSTEM.replace("<|image_pad|>", "<|IMAGE|>")
-    template = template.replace("<|vision_start|>", "<|vision_bos|>")
-    template = template.replace("<|vision_end|>", "<|vision_eos|>")
+    template = CHAT_WITH_SYSTEM.replace("image_pad", "IMAGE").replace("vision_start", "vision_bos")
+    template = template.replace("vision_end", "vision_eos")
     processor = qwen_processor(hf.Qwen2VLProcessor, tokenizer, chat=template)
     return save(hf.Qwen2_5OmniThinkerForConditionalGeneration, config, processor, folder)
 
 
 def tiny_qwen3_omni(folder):
     tokenizer = vocabulary(SPECIAL, NAMED_3)
+    rope = {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True}
     config = hf.Qwen3OmniMoeThinkerConfig(
         text_config=text_part(
             tokenizer,
-            """head_dim=16 num_experts=4 num_experts_per_tok=2 moe_intermediate_size=32""",
-            rope_parameters=fields(
-                "rope_type=default mrope_section=[4,2,2] mrope_interleaved=true"
-            ),
+            "head_dim=16 num_experts=4 num_experts_per_tok=2 moe_intermediate_size=32",
+            rope_parameters=rope,
         ),
         vision_config=fields("""depth=3 hidden_size=32 intermediate_size=64 num_heads=4
                 out_hidden_size=64 num_position_embeddings=64 deepstack_visual_indexes=[0,1]"""),
         audio_config=AUDIO | {"downsample_hidden_size": 8},
         **ids_of(tokenizer),
     )
-    processor = qwen_processor(
-        hf.Qwen3VLProcessor, tokenizer, chat=CHAT, patch_size=16, tokens=(1, 40)
-    )
-    return save(
-        hf.Qwen3OmniMoeThinkerForConditionalGeneration, config, processor, folder, norms=1.8
-    )
+    images = {"patch_size": 16, "tokens": (1, 40)}
+    processor = qwen_processor(hf.Qwen3VLProcessor, tokenizer, chat=CHAT, **images)
+    whole = hf.Qwen3OmniMoeThinkerForConditionalGeneration
+    return save(whole, config, processor, folder, norms=1.8)
 
 
-TestQwen25Omni = contract(
-    Qwen25OmniAdapter,
-    golden(NAMED_2_5, "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"),
-    tiny_qwen2_5_omni,
-)
+SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+TestQwen25Omni = contract(Qwen25OmniAdapter, golden(NAMED_2_5, SYSTEM), tiny_qwen2_5_omni)
 TestQwen3Omni = contract(Qwen3OmniAdapter, golden(NAMED_3), tiny_qwen3_omni)
 CASES = [
     pytest.param(Qwen25OmniAdapter, tiny_qwen2_5_omni, "qwen2_5_omni", "token2wav", id="2.5"),
@@ -111,10 +102,12 @@ def test_a_whole_checkpoint_gives_its_thinker(tmp_path, adapter, build, model_ty
     """As the hub's checkpoints are laid out: a config of parts, and keys with their prefixes."""
     folder = build(tmp_path / "whole")
     expected = rows_of(adapter, folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    whole = {"model_type": model_type, "thinker_config": config, "enable_audio_output": True}
-    assert adapter.claims(whole)
-    (folder / "config.json").write_text(json.dumps(whole), encoding="utf-8")
+    with edited(folder / "config.json") as config:
+        thinker = dict(config)
+        config.clear()
+        config |= {"model_type": model_type, "thinker_config": thinker}
+        config["enable_audio_output"] = True
+    assert adapter.claims(config)
     weights = load_file(folder / "model.safetensors")
     weights = {f"thinker.{name}": weight for name, weight in weights.items()}
     weights["talker.model.norm.weight"] = torch.zeros(2)

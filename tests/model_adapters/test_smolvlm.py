@@ -1,11 +1,8 @@
 """SmolVLM passes the public contract, with tiles whose last pixels no patch holds."""
 
-import json
-
 import pytest
-import torch
 import transformers as hf
-from building import TOWER, text_part, vocabulary
+from building import TOWER, edited, save, text_part, vocabulary
 from families import ask, contract, opens, prompted, refuses, views
 from transformers.models.smolvlm.processing_smolvlm import (
     DEFAULT_CHAT_TEMPLATE,
@@ -14,7 +11,6 @@ from transformers.models.smolvlm.processing_smolvlm import (
 
 from vg_engine.model_adapters.families.idefics3 import Idefics3Adapter
 from vg_engine.model_adapters.families.smolvlm import SmolVLMAdapter
-from vg_engine.testing.tiny import save_tiny
 
 FAKE = "<fake_token_around_image>"
 WHOLE = f"{FAKE}<global-img><image>{FAKE}"
@@ -39,22 +35,17 @@ def tiny(folder, *, side=132, patch=14, merge=3, across: int = 2):
     named += [f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1, 5)]
     more = {"eos_token": "<end_of_utterance>"}
     tokenizer = vocabulary("bos=<|im_start|> pad=<pad>", named, **more)
-    images = hf.SmolVLMImageProcessorPil(
-        size={"longest_edge": across * side}, max_image_size={"longest_edge": side}
-    )
-    length = (side // patch // merge) ** 2
-    template = DEFAULT_CHAT_TEMPLATE
-    processor = hf.Idefics3Processor(
-        images, tokenizer, image_seq_len=length, chat_template=template
-    )
+    sizes = {"size": {"longest_edge": across * side}, "max_image_size": {"longest_edge": side}}
+    images = hf.SmolVLMImageProcessorPil(**sizes)
+    more = {"image_seq_len": (side // patch // merge) ** 2, "chat_template": DEFAULT_CHAT_TEMPLATE}
+    processor = hf.Idefics3Processor(images, tokenizer, **more)
     config = hf.SmolVLMConfig(
         vision_config=hf.SmolVLMVisionConfig(**TOWER, image_size=side, patch_size=patch),
         text_config=hf.LlamaConfig(**text_part(tokenizer)),
         scale_factor=merge,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
     )
-    torch.manual_seed(0)
-    save_tiny(hf.SmolVLMForConditionalGeneration(config), processor, folder)
+    save(hf.SmolVLMForConditionalGeneration, config, processor, folder)
     # Files name the class that a real checkpoint names.
     for name in ("processor_config.json", "tokenizer_config.json"):
         text = (folder / name).read_text(encoding="utf-8")
@@ -121,8 +112,7 @@ def test_published_files_give_the_same_rows(
         published(folder, stated, settings=settings, config=config)
 
     folder = tiny(tmp_path / "m", side=384, across=4)
-    stated = json.loads((folder / "config.json").read_text())
-    stated["model_type"] = adapter.name
-    stated["vision_config"]["model_type"] = f"{adapter.name}_vision"
-    (folder / "config.json").write_text(json.dumps(stated))
+    with edited(folder / "config.json") as stated:
+        stated["model_type"] = adapter.name
+        stated["vision_config"]["model_type"] = f"{adapter.name}_vision"
     assert change_of_rows(adapter, folder, rewrite, "chat") < 1e-6

@@ -1,10 +1,8 @@
 """T5Gemma 2 passes the public contract with the heads of its encoder."""
 
-from typing import Any
-
 import torch
 import transformers as hf
-from building import chat, fields, plain, siglip, square, text_part, vocabulary
+from building import chat, fields, reading, siglip, square, text_part, vocabulary
 from families import VICUNA, contract, opens, prompted, refuses, shows
 
 from vg_engine.model_adapters.families.t5gemma2 import T5Gemma2Adapter
@@ -20,35 +18,17 @@ GOLDEN = (
 )
 
 
-class Reading(hf.T5Gemma2ForConditionalGeneration):
-    """As transformers runs it, with the encoder's attentions where the kit looks for them."""
-
-    def forward(self, **tensors: Any):
-        answer = super().forward(**tensors)
-        answer.attentions = answer.encoder_attentions
-        return answer
-
-
 def tiny_t5gemma2(folder, *, side=112):
     """A tiny checkpoint: patches of 14 pixels, pooled 2 x 2."""
     named = fields("""image_token=<image_soft_token> boi_token=<start_of_image>
         eoi_token=<end_of_image>""")
     tokenizer = vocabulary("pad=<pad> eos=<eos> bos=<bos>", named)
     tokens = (side // 28) ** 2
-    processor = hf.Gemma3Processor(
-        hf.Gemma3ImageProcessorPil(size=square(side)),
-        tokenizer,
-        chat_template=CHAT,
-        image_seq_length=tokens,
-    )
-    text = {
-        **text_part(tokenizer),
-        "head_dim": 16,
-        "query_pre_attn_scalar": 16,
-        # A window that ends inside the picture.
-        "sliding_window": 24,
-        "layer_types": ["sliding_attention", "full_attention"] * 2,
-    }
+    images = hf.Gemma3ImageProcessorPil(size=square(side))
+    processor = hf.Gemma3Processor(images, tokenizer, chat_template=CHAT, image_seq_length=tokens)
+    # A window that ends inside the picture.
+    text = text_part(tokenizer, "head_dim=16 query_pre_attn_scalar=16 sliding_window=24")
+    text["layer_types"] = ["sliding_attention", "full_attention"] * 2
     config = hf.T5Gemma2Config(
         encoder={
             "text_config": text,
@@ -68,8 +48,8 @@ def tiny_t5gemma2(folder, *, side=112):
     return save_tiny(module, processor, folder, sharpness=1.0)
 
 
-class TestT5Gemma2(contract(T5Gemma2Adapter, GOLDEN, tiny_t5gemma2)):
-    load_plain = plain(Reading)
+READING = reading(hf.T5Gemma2ForConditionalGeneration)
+TestT5Gemma2 = contract(T5Gemma2Adapter, GOLDEN, tiny_t5gemma2, load_plain=READING)
 
 
 def test_a_photograph_is_squashed_to_a_square(tmp_path):

@@ -1,7 +1,5 @@
 """Video-LLaVA passes the public contract for pictures, in both geometries."""
 
-from typing import Any, ClassVar
-
 import pytest
 import transformers as hf
 from building import save, square, text_part, vision_part, vocabulary
@@ -13,11 +11,10 @@ from vg_engine.testing.tiny import LLAVA_CHAT
 
 def tiny_video_llava(folder, *, side=112):
     tokenizer = vocabulary("pad=<pad> bos=<s> eos=</s>", ["<image>", "<video>"])
-    size = {"shortest_edge": side}, square(side)
-    images = hf.VideoLlavaImageProcessor(size=size[0], crop_size=size[1])
     # The real one has a video part, which needs torchvision; of pictures it makes the same.
-    processor: Any = hf.LlavaProcessor
-    processor = processor(images, tokenizer, chat_template=LLAVA_CHAT)
+    size = {"shortest_edge": side}
+    images = hf.VideoLlavaImageProcessor(size=size, crop_size=square(side))
+    processor = hf.LlavaProcessor(images, tokenizer, chat_template=LLAVA_CHAT)
     config = hf.VideoLlavaConfig(
         vision_config=hf.CLIPVisionConfig(
             **vision_part("num_hidden_layers=3 patch_size=14", image_size=side)
@@ -30,18 +27,15 @@ def tiny_video_llava(folder, *, side=112):
     return save(hf.VideoLlavaForConditionalGeneration, config, processor, folder)
 
 
-TestVideoLlava = contract(
-    VideoLlavaAdapter,
-    (
-        prompted(f"{VICUNA} <image>\nthe cup.", form="bare"),
-        prompted("USER: <image>\nwhich cup? ASSISTANT:", "which cup?"),
-    ),
-    tiny_video_llava,
+GOLDEN = (
+    prompted(f"{VICUNA} <image>\nthe cup.", form="bare"),
+    prompted("USER: <image>\nwhich cup? ASSISTANT:", "which cup?"),
 )
+TestVideoLlava = contract(VideoLlavaAdapter, GOLDEN, tiny_video_llava)
 
 
-class TestPad(TestVideoLlava):
-    options: ClassVar = {"geometry": "pad"}
+PAD = {"geometry": "pad"}
+TestPad = contract(VideoLlavaAdapter, GOLDEN, tiny_video_llava, options=PAD)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """ViP-LLaVA passes the public contract in both geometries; its template is the model card's."""
 
-from typing import ClassVar
-
 import pytest
 import transformers as hf
 from building import save, square, text_part, vision_part, vocabulary
@@ -24,11 +22,10 @@ CHAT = (
 )
 
 
-def tiny_vipllava(folder, *, side=112, size: int | None = None):
+def tiny_vipllava(folder, *, side=112):
     tokenizer = vocabulary("pad=<pad> bos=<s> eos=</s>", ["<image>"])
-    shown = size or side
-    crop = square(shown)
-    images = hf.CLIPImageProcessorPil(size={"shortest_edge": shown}, crop_size=crop)
+    size = {"shortest_edge": side}
+    images = hf.CLIPImageProcessorPil(size=size, crop_size=square(side))
     # Older files say nothing about patches: the adapter takes them from the config.
     processor = hf.LlavaProcessor(images, tokenizer, chat_template=CHAT)
     config = hf.VipLlavaConfig(
@@ -43,20 +40,17 @@ def tiny_vipllava(folder, *, side=112, size: int | None = None):
     return save(hf.VipLlavaForConditionalGeneration, config, processor, folder)
 
 
-TestVipLlava = contract(
-    VipLlavaAdapter,
-    (
-        prompted(f"{SYSTEM}###Human: <image>\nthe cup.", form="bare"),
-        prompted("###Human: <image>\nthe cup.###Assistant:"),
-        prompted("See.See.###Human: <image>\nthe cup.###Assistant:", system="See."),
-    ),
-    tiny_vipllava,
-    foreign=("image_processor.crop_size", square(224), (256, 64)),
+FOREIGN = ("image_processor.crop_size", square(224), (256, 64))
+GOLDEN = (
+    prompted(f"{SYSTEM}###Human: <image>\nthe cup.", form="bare"),
+    prompted("###Human: <image>\nthe cup.###Assistant:"),
+    prompted("See.See.###Human: <image>\nthe cup.###Assistant:", system="See."),
 )
+TestVipLlava = contract(VipLlavaAdapter, GOLDEN, tiny_vipllava, foreign=FOREIGN)
 
 
-class TestPad(TestVipLlava):
-    options: ClassVar = {"geometry": "pad"}
+PAD = {"geometry": "pad"}
+TestPad = contract(VipLlavaAdapter, GOLDEN, tiny_vipllava, options=PAD, foreign=FOREIGN)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """Parts of tiny checkpoints: tokenizers, chat templates, and models that are made and saved."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from transformers import SiglipVisionConfig
+import transformers
 
 from vg_engine.model_adapters.shared.loading import without_video
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
@@ -68,12 +71,20 @@ def square(side: int) -> dict[str, int]:
 def siglip(side: int, patch: int = 14) -> Any:
     """A tower of SigLIP's."""
     sizes = {**TOWER, "image_size": side, "patch_size": patch}
-    return SiglipVisionConfig(**sizes, vision_use_head=False)
+    return transformers.SiglipVisionConfig(**sizes, vision_use_head=False)
 
 
 def processor_of(processor_class: Any, *parts: Any, **settings: Any) -> Any:
     """A processor of pictures and text, whatever else its class knows."""
     return without_video(processor_class)(*parts, **settings)
+
+
+@contextmanager
+def edited(path: Path) -> Iterator[dict[str, Any]]:
+    """What a JSON file states, written back as it is left."""
+    stated = json.loads(path.read_text(encoding="utf-8"))
+    yield stated
+    path.write_text(json.dumps(stated), encoding="utf-8")
 
 
 def scale(module: torch.nn.Module, factor: float, *endings: str) -> None:
@@ -146,6 +157,25 @@ def plain(model_class):
         ).eval()
 
     return load_plain
+
+
+def by_default(_, folder, attention):
+    """`load_plain` with sdpa where there is one: asked for by name, it is asked for everywhere."""
+    asked = {"attn_implementation": "eager"} if attention == "eager" else {}
+    kind = transformers.AutoModelForImageTextToText
+    return kind.from_pretrained(folder, **asked, dtype=torch.float32).eval()
+
+
+def reading(model_class):
+    """`load_plain` of an encoder: its attentions are put where the kit looks for them."""
+
+    class Reading(model_class):
+        def forward(self, **tensors):
+            answer = super().forward(**tensors)
+            answer.attentions = answer.encoder_attentions
+            return answer
+
+    return plain(Reading)
 
 
 def keep_own_pixels(part, *, fresh=True):

@@ -1,7 +1,7 @@
 """Command A Vision passes the public contract: tiles with breaks, layers that see a window."""
 
 import transformers as hf
-from building import fields, save, siglip, square, text_part, vocabulary
+from building import chat, fields, save, siglip, square, text_part, vocabulary
 from families import contract, opens, prompted, tiled
 
 from vg_engine.model_adapters.families.cohere2_vision import Cohere2VisionAdapter
@@ -14,14 +14,10 @@ NAMED = fields("""boi_token=<|START_OF_IMG|> eoi_token=<|END_OF_IMG|> image_toke
         img_line_break_token=<|IMG_LINE_BREAK|>""")
 ROLES = ("<|USER_TOKEN|>", "<|SYSTEM_TOKEN|>", "<|CHATBOT_TOKEN|>")
 # The turns of other templates of Cohere, from memory; what the real one adds is left out.
-CHAT = (
-    "{{ bos_token }}{% for message in messages %}" + TURN + ""
-    "{% if message['role'] == 'user' %}<|USER_TOKEN|>{% else %}<|SYSTEM_TOKEN|>{% endif %}"
-    "{% for content in message['content'] %}"
-    "{% if content['type'] == 'image' %}<|IMG_PATCH|>{% else %}{{ content['text'] }}{% endif %}"
-    "{% endfor %}" + END + "{% endfor %}"
-    "{% if add_generation_prompt %}" + TURN + "<|CHATBOT_TOKEN|>{% endif %}"
-)
+ROLE = "{% if message['role'] == 'user' %}<|USER_TOKEN|>{% else %}<|SYSTEM_TOKEN|>{% endif %}"
+ANSWER, OPENED = TURN + "<|CHATBOT_TOKEN|>", "{{ bos_token }}"
+CHAT = chat(TURN + ROLE, "<|IMG_PATCH|>", END, answer=ANSWER, opening=OPENED)
+SEE = f"{TURN}<|SYSTEM_TOKEN|>See.{END}{TURN}<|USER_TOKEN|>"
 TILE = "<|IMG_PATCH|><|IMG_LINE_BREAK|>"
 # 64 x 64 pixels are more than one tile of 56 pixels.
 PICTURE = f"<|START_OF_IMG|>{TILE * 5}<|END_OF_IMG|>"
@@ -31,26 +27,18 @@ ONE_TILE = f"<|START_OF_IMG|>{TILE}<|END_OF_IMG|>"
 def golden(picture: str) -> tuple[Golden, ...]:
     return (
         prompted(f"Look. {picture}\nthe cup.", form="bare", system="Look."),
-        prompted(
-            f"<BOS_TOKEN>{TURN}<|SYSTEM_TOKEN|>See.{END}{TURN}<|USER_TOKEN|>{picture}which cup?"
-            f"{END}{TURN}<|CHATBOT_TOKEN|>",
-            "which cup?",
-            system="See.",
-        ),
+        prompted(f"<BOS_TOKEN>{SEE}{picture}which cup?{END}{ANSWER}", "which cup?", system="See."),
     )
 
 
 def tiny(folder, *, side=56, patch=7, most=4, layers=4):
     """A tiny Command A Vision; 512 pixels and patches of 16 make the real 16 x 16 cells."""
-    tokenizer = vocabulary(
-        f"pad=<PAD> bos=<BOS_TOKEN> {TURN} eos={END}",
-        [*ROLES, *NAMED.values()],
-        extra_special_tokens={**NAMED, "turn_token": TURN},
-    )
+    special = f"pad=<PAD> bos=<BOS_TOKEN> {TURN} eos={END}"
+    named = {**NAMED, "turn_token": TURN}
+    tokenizer = vocabulary(special, [*ROLES, *NAMED.values()], extra_special_tokens=named)
     # What transformers calls the patch size here is how many cells a tile is wide.
-    images = hf.Cohere2VisionImageProcessor(
-        size=square(side), max_patches=most, patch_size=side // patch // 2
-    )
+    cells = side // patch // 2
+    images = hf.Cohere2VisionImageProcessor(size=square(side), max_patches=most, patch_size=cells)
     processor = hf.Cohere2VisionProcessor(images, tokenizer, chat_template=CHAT)
     config = hf.Cohere2VisionConfig(
         vision_config=siglip(side, patch),
@@ -62,8 +50,9 @@ def tiny(folder, *, side=56, patch=7, most=4, layers=4):
     return save(hf.Cohere2VisionForConditionalGeneration, config, processor, folder)
 
 
+FOREIGN = ("patch_size", 8, (80, 320))
 TestCohere2Vision = contract(
-    Cohere2VisionAdapter, golden(PICTURE), tiny, shapes=SHAPES, foreign=("patch_size", 8, (80, 320))
+    Cohere2VisionAdapter, golden(PICTURE), tiny, shapes=SHAPES, foreign=FOREIGN
 )
 ONE = {"max_tiles": 1}
 TestOneTile = contract(Cohere2VisionAdapter, golden(ONE_TILE), tiny, options=ONE, shapes=SHAPES)

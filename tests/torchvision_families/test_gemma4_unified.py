@@ -17,13 +17,10 @@ CHAT = (
     "{% if add_generation_prompt %}{{ '<|turn>model\n' }}{% endif %}"
 )
 PICTURE = "<|image><|image|><image|>"
+ASKED = f"<bos><|turn>system\nSee.<turn|>\n<|turn>user\n{PICTURE}which cup?<turn|>\n<|turn>model\n"
 GOLDEN = (
     prompted(f"Look. {PICTURE}\nthe cup.", form="bare", system="Look."),
-    prompted(
-        f"<bos><|turn>system\nSee.<turn|>\n<|turn>user\n{PICTURE}which cup?<turn|>\n<|turn>model\n",
-        "which cup?",
-        system="See.",
-    ),
+    prompted(ASKED, "which cup?", system="See."),
 )
 KINDS = ("image", "boi", "eoi", "audio")
 NAMED = fields("""image_token=<|image|> boi_token=<|image> eoi_token=<image|>
@@ -62,9 +59,7 @@ def tiny(folder, *, patch=4, budget=70, layers=4):
     return save_tiny(module, processor, folder)
 
 
-class TestGemma4Unified(contract(Gemma4UnifiedAdapter, GOLDEN, tiny)):
-    shapes = SHAPES
-
+class TestGemma4Unified(contract(Gemma4UnifiedAdapter, GOLDEN, tiny, shapes=SHAPES)):
     def unmix(self, opened):
         """Nothing mixes patches before the decoder does."""
 

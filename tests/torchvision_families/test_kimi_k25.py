@@ -1,7 +1,7 @@
 """Kimi K2.5 passes the public contract: padding to whole cells, latent attention."""
 
 import transformers as hf
-from building import chat, fields, processor_of, save, text_part, vision_part, vocabulary
+from building import chat, processor_of, save, text_part, vision_part, vocabulary
 from families import contract, grids, prompted
 
 from vg_engine.model_adapters.families.kimi_k25 import KimiK25Adapter
@@ -31,37 +31,27 @@ def tiny(folder, *, patch=7, most=400, layers=3):
     tokenizer = vocabulary("pad=[PAD] eos=[EOS]", SPECIAL)
     images = hf.Kimi_K25ImageProcessor(patch_size=patch, max_patches=most)
     processor = processor_of(hf.Kimi_K25Processor, images, tokenizer, chat_template=CHAT)
-    sizes = text_part(tokenizer, layers=layers)
     config = hf.Kimi_K25Config(
-        text_config={
-            **sizes,
-            "model_type": "deepseek_v3",
-            "num_key_value_heads": sizes["num_attention_heads"],
-            **fields("""moe_intermediate_size=64 n_routed_experts=4 num_experts_per_tok=2
-                n_group=1 topk_group=1 first_k_dense_replace=1 q_lora_rank=32 kv_lora_rank=32
-                qk_rope_head_dim=8 qk_nope_head_dim=8 v_head_dim=16"""),
-        },
+        text_config=text_part(
+            tokenizer,
+            """model_type=deepseek_v3 num_key_value_heads=4 moe_intermediate_size=64
+            n_routed_experts=4 num_experts_per_tok=2 n_group=1 topk_group=1
+            first_k_dense_replace=1 q_lora_rank=32 kv_lora_rank=32 qk_rope_head_dim=8
+            qk_nope_head_dim=8 v_head_dim=16""",
+            layers=layers,
+        ),
         vision_config=vision_part("pos_emb_height=16 pos_emb_width=16", patch_size=patch),
         projection_hidden_size=32,
         image_token_id=tokenizer.convert_tokens_to_ids("<|media_pad|>"),
         tie_word_embeddings=False,
     )
-    return save(
-        hf.Kimi_K25ForConditionalGeneration,
-        config,
-        processor,
-        folder,
-        scaled=(150.0, "q_b_proj.weight"),
-    )
+    kind, scaled = hf.Kimi_K25ForConditionalGeneration, (150.0, "q_b_proj.weight")
+    return save(kind, config, processor, folder, scaled=scaled)
 
 
 FOREIGN = ("image_processor.merge_size", 1, (100, 25))
 TestKimiK25 = contract(KimiK25Adapter, GOLDEN, tiny, shapes=SHAPES, foreign=FOREIGN)
+REAL, KNOWN = {"patch": 14, "most": 16384, "layers": 1}, ((18, 23), (0.0, 0.0, 644.0, 504.0))
 test_a_photograph_keeps_its_pixels_and_is_padded = grids(
-    KimiK25Adapter,
-    tiny,
-    ((640, 480), (18, 23), (0.0, 0.0, 644.0, 504.0)),
-    patch=14,
-    most=16384,
-    layers=1,
+    KimiK25Adapter, tiny, ((640, 480), *KNOWN), **REAL
 )

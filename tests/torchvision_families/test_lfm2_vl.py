@@ -29,32 +29,21 @@ def tiny(folder, *, patch=4, tokens: tuple[int, int] = (16, 64), tile=32):
     special = f"pad=<|pad|> bos={START} <|im_start|> eos=<|im_end|>"
     words = [*NAMED.values(), *TILES]
     tokenizer = vocabulary(special, words, extra_special_tokens=NAMED)
-    images = hf.Lfm2VlImageProcessor(
-        encoder_patch_size=patch,
-        min_image_tokens=tokens[0],
-        max_image_tokens=tokens[1],
-        tile_size=tile,
-        max_tiles=10 if tile == 512 else 4,
-    )
+    tiles = {"tile_size": tile, "max_tiles": 10 if tile == 512 else 4}
+    tiles |= {"min_image_tokens": tokens[0], "max_image_tokens": tokens[1]}
+    images = hf.Lfm2VlImageProcessor(encoder_patch_size=patch, **tiles)
     processor = hf.Lfm2VlProcessor(images, tokenizer, chat_template=CHAT)
     config = hf.Lfm2VlConfig(
-        text_config=text_part(
-            tokenizer, "model_type=lfm2", layers=len(KINDS), layer_types=list(KINDS)
-        ),
+        text_config=text_part(tokenizer, "model_type=lfm2", layers=4, layer_types=list(KINDS)),
         vision_config=vision_part(
-            """model_type=siglip2_vision_model num_patches=64 vision_use_head=false""",
-            patch_size=patch,
+            "model_type=siglip2_vision_model num_patches=64 vision_use_head=false", patch_size=patch
         ),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         projector_hidden_size=64,
     )
-    return save(
-        hf.Lfm2VlForConditionalGeneration,
-        config,
-        processor,
-        folder,
-        scaled=(2.2, "q_layernorm.weight", "k_layernorm.weight"),
-    )
+    kind = hf.Lfm2VlForConditionalGeneration
+    scaled = (2.2, "q_layernorm.weight", "k_layernorm.weight")
+    return save(kind, config, processor, folder, scaled=scaled)
 
 
 TestLfm2Vl = contract(Lfm2VlAdapter, GOLDEN, tiny, shapes=SHAPES)

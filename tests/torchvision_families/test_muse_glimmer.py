@@ -7,10 +7,7 @@ from families import contract, grids, prompted
 from vg_engine.model_adapters.families.muse_glimmer import MuseGlimmerAdapter
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
-PARTS = (
-    *("<|header_start|>", "<|header_end|>", "<|patch|>", "<|image_start|>", "<|image_end|>"),
-    "<|video|>",
-)
+PARTS = ("<|header_start|>", "<|header_end|>", "<|patch|>", "<|image_start|>", "<|image_end|>")
 PICTURE = "<|image_start|><|patch|><|image_end|>"
 # The turns are Llama 4's, whose marks it shares; from memory: its own could not be looked up.
 TURN, END, OPENED = "<|header_start|>ROLE<|header_end|>\n\n", "<|eot|>", "{{ bos_token }}"
@@ -30,17 +27,15 @@ GOLDEN = (
 
 def tiny(folder, *, patch=7, most=60, layers=4):
     """A tiny Muse Glimmer; patches of 14 and 4,096 tokens are the real numbers."""
-    named = {token.strip("<|>"): token for token in PARTS}
+    named = {token.strip("<|>"): token for token in (*PARTS, "<|video|>")}
     tokenizer = vocabulary("bos=<|begin_of_text|> pad=eos=<|eot|>", named)
     images = hf.MuseGlimmerImageProcessor(patch_size=patch, max_image_tokens=most)
     processor = processor_of(hf.MuseGlimmerProcessor, images, None, tokenizer, chat_template=CHAT)
     config = hf.MuseGlimmerConfig(
-        text_config={
-            **text_part(tokenizer, layers=layers),
-            "head_dim": 16,
-            "sliding_window": 24,
-            "qk_scale_factor": 2.5,  # queries and keys have norms without weights
-        },
+        # Queries and keys have norms without weights.
+        text_config=text_part(
+            tokenizer, "head_dim=16 sliding_window=24 qk_scale_factor=2.5", layers=layers
+        ),
         vision_config=vision_part(
             "num_attention_heads=2 pos_emb_height=16 pos_emb_width=16", patch_size=patch
         ),

@@ -27,26 +27,23 @@ def tiny(folder, *, patch=8, patches: tuple[int, int] = (16, 200)):
     images = hf.NemotronH_Omni_Reasoning_V3ImageProcessor(
         patch_size=patch, min_num_patches=patches[0], max_num_patches=patches[1]
     )
-    processor = processor_of(
-        hf.NemotronH_Omni_Reasoning_V3Processor, images, None, tokenizer, chat_template=CHAT
-    )
+    kind = hf.NemotronH_Omni_Reasoning_V3Processor
+    processor = processor_of(kind, images, None, tokenizer, chat_template=CHAT)
     sizes = text_part(tokenizer, layers=len(KINDS))
     del sizes["num_hidden_layers"]
     config = hf.NemotronH_Omni_Reasoning_V3_Config(
         text_config={
             **sizes,
-            "model_type": "nemotron_h",
+            **fields("""model_type=nemotron_h head_dim=16 ssm_state_size=16 mamba_num_heads=4
+                mamba_head_dim=16 n_groups=2 chunk_size=16 n_routed_experts=4
+                moe_intermediate_size=32 moe_shared_expert_intermediate_size=32"""),
             "layers_block_type": list(KINDS),
-            **fields("""head_dim=16 ssm_state_size=16 mamba_num_heads=4 mamba_head_dim=16
-                n_groups=2 chunk_size=16 n_routed_experts=4 moe_intermediate_size=32
-                moe_shared_expert_intermediate_size=32"""),
         },
         vision_config={
-            **fields("""model_type=radio hidden_size=32 num_hidden_layers=2
-                num_attention_heads=4"""),
+            **fields("""model_type=radio hidden_size=32 num_hidden_layers=2 num_attention_heads=4
+                video_temporal_patch_size=2"""),
             "patch_size": patch,
             "max_img_size": 32 * patch,
-            "video_temporal_patch_size": 2,
         },
         **fields("audio_config=null vision_hidden_size=32 projector_hidden_size=64"),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
@@ -59,9 +56,9 @@ def tiny(folder, *, patch=8, patches: tuple[int, int] = (16, 200)):
 FOREIGN = ("image_processor.downsample_ratio", 1.0, (64, 16))
 
 
-class TestNemotronHOmni(contract(NemotronHOmniAdapter, GOLDEN, tiny, foreign=FOREIGN)):
-    shapes = SHAPES
-
+class TestNemotronHOmni(
+    contract(NemotronHOmniAdapter, GOLDEN, tiny, shapes=SHAPES, foreign=FOREIGN)
+):
     def test_only_layers_that_attend_have_heads(self, opened):
         assert {head.layer for head in opened.model.all_heads} == {1, 4}
 

@@ -36,21 +36,11 @@ def tiny(folder, *, side=56, patch=7, most=4, layers=3):
     named = NAMED | {"start": "<|start_header_id|>", "end": "<|end_header_id|>"}
     tokenizer = vocabulary(f"{special} eos=<|eot_id|>", NAMED, extra_special_tokens=named)
     images = hf.PerceptionLMImageProcessor(tile_size=side, max_num_tiles=most)
-    processor = processor_of(
-        hf.PerceptionLMProcessor,
-        None,
-        images,
-        tokenizer,
-        patch_size=patch,
-        pooling_ratio=2,
-        chat_template=CHAT,
-    )
-    vision = hf.CLIPVisionConfig(
-        **TOWER,
-        image_size=side,
-        patch_size=patch,
-        model_args={"embed_dim": 32},  # where the projector looks, as timm's have it
-    )
+    more = {"patch_size": patch, "pooling_ratio": 2, "chat_template": CHAT}
+    processor = processor_of(hf.PerceptionLMProcessor, None, images, tokenizer, **more)
+    # The projector looks there, as timm's have it.
+    args = {"model_args": {"embed_dim": 32}}
+    vision = hf.CLIPVisionConfig(**TOWER, image_size=side, patch_size=patch, **args)
     config = hf.PerceptionLMConfig(
         vision_config=vision,
         text_config=hf.LlamaConfig(**text_part(tokenizer, layers=layers)),

@@ -14,17 +14,13 @@ NAMED = {"image_token": "<|image|>", "audio_token": "<|audio|>"}
 TURNS = ("<|user|>", "<|assistant|>", "<|system|>")
 # The marks of turns are from memory.
 CHAT = chat("<|ROLE|>", "<|image|>", "<|end|>", answer="<|assistant|>")
+ASKED = "<|system|>See.<|end|><|user|><|image|>which cup?<|end|><|assistant|>"
 GOLDEN = (
     prompted("Look. <|image|>the cup.", form="bare", system="Look."),
-    prompted(
-        "<|system|>See.<|end|><|user|><|image|>which cup?<|end|><|assistant|>",
-        "which cup?",
-        system="See.",
-    ),
+    prompted(ASKED, "which cup?", system="See."),
 )
 AUDIO = fields("""hidden_size=16 intermediate_size=16 num_blocks=1 num_attention_heads=1
-        ext_pw_out_channel=16 depthwise_separable_out_channel=16 nemo_conv_channels=16
-        input_size=8""")
+    ext_pw_out_channel=16 depthwise_separable_out_channel=16 nemo_conv_channels=16 input_size=8""")
 
 
 def tiny(folder, *, side=64, patch=2, most=2, layers=2):
@@ -33,17 +29,15 @@ def tiny(folder, *, side=64, patch=2, most=2, layers=2):
     special = "pad=<|endoftext|> <|user|> <|assistant|> <|system|> eos=<|end|>"
     tokenizer = vocabulary(special, NAMED, extra_special_tokens=named)
     images = hf.Phi4MultimodalImageProcessor(size=square(side), patch_size=patch, dynamic_hd=most)
-    processor = processor_of(
-        hf.Phi4MultimodalProcessor, images, None, tokenizer, chat_template=CHAT
-    )
+    kind = hf.Phi4MultimodalProcessor
+    processor = processor_of(kind, images, None, tokenizer, chat_template=CHAT)
     named = {name: tokenizer.convert_tokens_to_ids(token) for name, token in NAMED.items()}
     config = hf.Phi4MultimodalConfig(
         **text_part(tokenizer, layers=layers),
         vision_config={
-            **fields("hidden_size=16 intermediate_size=32 num_hidden_layers=1"),
             # The real one takes what comes before its last layer, which then runs for nothing.
-            "feature_layer": -1,
-            "num_attention_heads": 1,
+            **fields("""hidden_size=16 intermediate_size=32 num_hidden_layers=1 feature_layer=-1
+                num_attention_heads=1"""),
             "image_size": side,
             "crop_size": side,
             "patch_size": patch,
@@ -64,10 +58,8 @@ def tiny(folder, *, side=64, patch=2, most=2, layers=2):
 FOREIGN = ("image_processor.patch_size", 28, (5, 545))
 
 
-class TestPhi4Multimodal(
-    contract(Phi4MultimodalAdapter, GOLDEN, tiny, shapes=SHAPES, foreign=FOREIGN)
-):
-    load_plain = plain(hf.Phi4MultimodalForCausalLM)
+MEMBERS = {"shapes": SHAPES, "load_plain": plain(hf.Phi4MultimodalForCausalLM)}
+TestPhi4Multimodal = contract(Phi4MultimodalAdapter, GOLDEN, tiny, foreign=FOREIGN, **MEMBERS)
 
 
 def test_a_photograph_is_padded_below_and_seen_again_as_a_whole(tmp_path):
