@@ -34,6 +34,11 @@ def plain(folder, attention="sdpa", dtype=torch.float32):
     ).eval()
 
 
+def around(module, folder):
+    processor = opens(LlavaAdapter, folder).model.processor
+    return open_adapter(LlavaAdapter(), "", module=module, processor=processor)
+
+
 def test_registration_is_idempotent_and_covers_the_mask():
     capture.register()
     capture.register()
@@ -87,8 +92,7 @@ def test_flash_attention_is_replaced_while_open_and_put_back(folder):
     module = plain(folder)
     text = module.model.language_model.config
     text._attn_implementation_internal = "flash_attention_2"
-    processor = opens(LlavaAdapter, folder).model.processor
-    opened = open_adapter(LlavaAdapter(), "", module=module, processor=processor)
+    opened = around(module, folder)
     assert any("flash_attention_2" in said for said in opened.model.statements)
     inputs = parity.batch(opened, Prompt())
     parity.compare(opened, plain(folder, "eager"), inputs)
@@ -98,8 +102,7 @@ def test_flash_attention_is_replaced_while_open_and_put_back(folder):
 
 def test_half_precision_rows_are_float32(folder):
     module = plain(folder, dtype=torch.bfloat16)
-    processor = opens(LlavaAdapter, folder).model.processor
-    opened = open_adapter(LlavaAdapter(), "", module=module, processor=processor)
+    opened = around(module, folder)
     assert opened.model.dtype == torch.bfloat16
     rows = opened.rows(parity.batch(opened, Prompt()))
     assert {row.dtype for row in rows} == {torch.float32}
@@ -204,13 +207,16 @@ def test_models_that_do_not_dispatch_are_refused_and_left_alone():
 
 
 def test_the_last_of_several_users_restores():
-    module = llama()
+    """The implementation, and training: until then it stays in evaluation."""
+    module = llama().train()
     closers = [capture.install(module)[1] for _ in range(3)]
     for close in (closers[1], closers[1], closers[0]):
         close()
         assert module.config._attn_implementation == capture.OVER_FUSED
+        assert not any(part.training for part in module.modules())
     closers[2]()
     assert module.config._attn_implementation == "sdpa"
+    assert all(part.training for part in module.modules())
     capture.install(module)[1]()
     assert module.config._attn_implementation == "sdpa"
 
@@ -240,13 +246,3 @@ def test_a_recorder_belongs_to_its_thread():
         assert capture._RECORDER.get() is recorder
     assert seen == [None]
     assert capture._RECORDER.get() is None
-
-
-def test_a_model_in_training_stays_in_evaluation_until_its_last_user_closes():
-    module = llama().train()
-    first, second = (capture.install(module)[1] for _ in range(2))
-    assert not any(part.training for part in module.modules())
-    first()
-    assert not any(part.training for part in module.modules())
-    second()
-    assert all(part.training for part in module.modules())

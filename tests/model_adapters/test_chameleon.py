@@ -1,8 +1,9 @@
 """Chameleon passes the public contract: a grid of discrete tokens."""
 
+import numpy as np
 import torch
 import transformers as hf
-from building import chat, fields, keep_own_pixels, save, square, text_part, vocabulary
+from building import chat, embed_codes, fields, keep_own_pixels, save, square, text_part, vocabulary
 from families import VICUNA, ask, contract, opens, prompted, shows
 
 from vg_engine.core.contract.inputs import Expression
@@ -25,7 +26,8 @@ def tiny_chameleon(folder, *, side=64, steps: tuple[int, ...] = (1, 1, 1, 1), la
     special = "pad=<pad> bos=<s> eos=</s> <racm3:break> <eoss> <image> sep=<reserved08706>"
     tokenizer = vocabulary(special, extra_special_tokens=["<image>"])
     tokenizer.chat_template = CHAT
-    images = hf.ChameleonImageProcessorPil(size={"shortest_edge": side}, crop_size=square(side))
+    size = {"shortest_edge": side}
+    images = hf.ChameleonImageProcessorPil(size=size, crop_size=square(side))
     tokens = (side // 2 ** (len(steps) - 1)) ** 2
     processor = hf.ChameleonProcessor(images, tokenizer, image_seq_length=tokens)
     # A code's digits are spelt with letters: IMGIMGBCZ is code 12.
@@ -45,11 +47,10 @@ def tiny_chameleon(folder, *, side=64, steps: tuple[int, ...] = (1, 1, 1, 1), la
     return save(hf.ChameleonForConditionalGeneration, config, processor, folder, norms=2.0)
 
 
-class TestChameleon(
-    contract(
-        ChameleonAdapter, GOLDEN, tiny_chameleon, foreign=("image_seq_length", 1023, (64, 1023))
-    )
-):
+FOREIGN = ("image_seq_length", 1023, (64, 1023))
+
+
+class TestChameleon(contract(ChameleonAdapter, GOLDEN, tiny_chameleon, foreign=FOREIGN)):
     strips = False  # a code changes only if much of its cell does
 
     def vision_tower(self, module):
@@ -61,29 +62,22 @@ class TestChameleon(
         torch.manual_seed(0)
         for name, part in list(tower.encoder.named_modules()):
             if isinstance(part, torch.nn.GroupNorm):
-                owner, _, last = name.rpartition(".")
-                setattr(tower.encoder.get_submodule(owner), last, torch.nn.Identity())
+                tower.encoder.set_submodule(name, torch.nn.Identity())
             elif name.endswith("proj_out"):
                 torch.nn.init.zeros_(part.weight)
             elif isinstance(part, torch.nn.Conv2d):
                 keep_own_pixels(part)
         # Codes that these other features use: of noise, and of plain colours.
         pictures = [noise((64, 64), seed) for seed in range(3)]
-        red = noise((64, 64)).pixels.copy()
-        red[:] = (255, 0, 0)
+        red = Picture(np.full((64, 64, 3), (255, 0, 0), dtype=np.uint8))
         asked = [Expression(index, "it") for index in range(4)]
-        inputs = opened.prepare([*pictures, Picture(red)], asked)
+        inputs = opened.prepare([*pictures, red], asked)
         with torch.no_grad():
             seen = tower.quant_conv(tower.encoder(inputs.tensors["pixel_values"]))
             seen = seen.permute(0, 2, 3, 1).reshape(-1, seen.shape[1])
-            codebook = tower.quantize.embedding.weight
-            codebook.copy_(seen[torch.randperm(len(seen))[:CODES]])
-        # Like codes get like embeddings: a neighbour's change of code then is a small one.
-        module = opened.model.module
-        words = module.get_input_embeddings().weight.data
-        for code, token in module.model.vocabulary_mapping.img2bpe.items():
-            words[token] = 0
-            words[token, : codebook.shape[1]] = codebook[code].detach()
+            seen = seen[torch.randperm(len(seen))[:CODES]]
+            tower.quantize.embedding.weight.copy_(seen)
+        embed_codes(opened.model.module)
 
     def test_vision_tower_keeps_its_attention(self, folder, opened):
         """Here the whole model shares one config with its decoder, so the tower is asked itself."""

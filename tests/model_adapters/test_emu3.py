@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from building import fields, keep_own_pixels, plain, text_part, vocabulary
+from building import embed_codes, fields, keep_own_pixels, plain, text_part, vocabulary
 from families import VICUNA, ask, contract, opens, prompted, shows, views
 
 from vg_engine.core.contract.inputs import Expression
@@ -18,13 +18,8 @@ from vg_engine.testing import noise, paint
 from vg_engine.testing.tiny import LLAVA_CHAT, save_tiny
 
 CODES = 256
-NAMED = {
-    "image_token": "<image>",
-    "boi_token": "<|image start|>",
-    "eoi_token": "<|image end|>",
-    "image_wrapper_token": "<|image token|>",
-    "eof_token": "<|extra_201|>",
-}
+NAMED = {"image_token": "<image>", "boi_token": "<|image start|>", "eoi_token": "<|image end|>"}
+NAMED |= {"image_wrapper_token": "<|image token|>", "eof_token": "<|extra_201|>"}
 # Of the golden prompts' picture of 64 x 64 pixels.
 PICTURE = "<|image start|>8*8<|image token|><image><|extra_201|><|image end|>"
 GOLDEN = (
@@ -36,24 +31,17 @@ GOLDEN = (
 
 def tiny_emu3(folder, *, least=48, most=80, reads=16384):
     """A tiny checkpoint; `least` and `most` are sides of squares, in pixels."""
-    tokenizer = vocabulary(
-        "pad=<|endoftext|> bos=<|extra_203|> eos=<|extra_204|> <|extra_200|>", NAMED
-    )
+    special = "pad=<|endoftext|> bos=<|extra_203|> eos=<|extra_204|> <|extra_200|>"
+    tokenizer = vocabulary(special, NAMED)
     images = hf.Emu3ImageProcessor(min_pixels=least**2, max_pixels=most**2)
     processor = hf.Emu3Processor(images, tokenizer, chat_template=LLAVA_CHAT)
     known = ("<image>", "<|extra_200|>")
-    codes = {f"<|visual token {code:06d}|>": len(tokenizer) + code for code in range(CODES)}
-    text = text_part(tokenizer, vocab_size=len(tokenizer) + CODES)
-    config = hf.Emu3Config(
-        text_config={**text, "max_position_embeddings": reads},
-        vq_config=fields("""base_channels=32 channel_multiplier=[1,1,1,1] num_res_blocks=1
-            hidden_size=32""")
-        | {"codebook_size": CODES},
-        vocabulary_map={
-            **dict(zip(known, tokenizer.convert_tokens_to_ids(list(known)), strict=True)),
-            **codes,
-        },
-    )
+    codes = dict(zip(known, tokenizer.convert_tokens_to_ids(list(known)), strict=True))
+    codes |= {f"<|visual token {code:06d}|>": len(tokenizer) + code for code in range(CODES)}
+    text = text_part(tokenizer, vocab_size=len(tokenizer) + CODES, max_position_embeddings=reads)
+    vision = fields("base_channels=32 channel_multiplier=[1,1,1,1] num_res_blocks=1 hidden_size=32")
+    vision["codebook_size"] = CODES
+    config = hf.Emu3Config(text_config=text, vq_config=vision, vocabulary_map=codes)
     torch.manual_seed(0)
     module = hf.Emu3ForConditionalGeneration(config)
     use_codes(module.model.vqmodel, torch.rand(4, 3, 80, 80) * 4 - 2)
@@ -115,16 +103,7 @@ class TestEmu3(contract(Emu3Adapter, GOLDEN, tiny_emu3)):
         asked = [Expression(index, "it") for index in range(4)]
         inputs = opened.prepare([*pictures, red], asked)
         use_codes(tower, inputs.tensors["pixel_values"])
-        _embed_codes_as_they_are(opened.model.module)
-
-
-def _embed_codes_as_they_are(module):
-    """Like codes get like embeddings: a neighbour's change of code then is a small one."""
-    known = module.model.vocabulary_mapping.img2bpe
-    codebook, words = module.model.vqmodel.quantize.embedding.weight, module.get_input_embeddings()
-    for code, token in known.items():
-        words.weight.data[token] = 0
-        words.weight.data[token, : codebook.shape[1]] = codebook[code]
+        embed_codes(opened.model.module)
 
 
 def test_rows_end_in_a_token_of_their_own(tmp_path):

@@ -10,6 +10,7 @@ import torch
 import transformers as hf
 from building import edited
 from families import ask, checkpoint, opens
+from safetensors.torch import load_file, save_file
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.model import ModelSpec
@@ -50,11 +51,6 @@ def test_hub_id_that_cannot_be_had_and_folder_without_config(tmp_path):
     refused(ModelNotFoundError, r"no config\.json", tmp_path)
 
 
-def test_pickled_weights_are_refused_and_convert_is_named(tmp_path):
-    folder = tiny_llava(tmp_path / "old", layers=1, hidden=32, safe=False)
-    refused(WeightsError, "vg-engine convert", folder)
-
-
 INDEX = "model.safetensors.index.json"
 
 
@@ -77,16 +73,12 @@ def test_missing_weights_and_broken_indexes(copy, name, text, match):
     refused(WeightsError, match, copy)
 
 
-def test_truncated_weights(copy):
+def test_truncated_weights_and_missing_and_unexpected_keys(copy):
     weights = copy / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:1000])
     refused(WeightsError, "broken safetensors", copy)
-
-
-def test_missing_and_unexpected_keys_are_listed(copy):
-    from safetensors.torch import load_file, save_file
-
-    weights = copy / "model.safetensors"
+    weights.write_bytes(whole)
     tensors = load_file(weights)
     name = next(key for key in tensors if "q_proj" in key and "language" in key)
     tensors["something.else"] = tensors.pop(name)
@@ -197,29 +189,25 @@ def test_of_several_chat_templates_the_default_is_taken(good, copy, where):
         (copy / where).mkdir()
         (copy / where / "tool_use.jinja").write_text("{{ 1 }}")
     rendered = []
-    module = hf.LlavaForConditionalGeneration.from_pretrained(copy)
-    whole = hf.LlavaProcessor.from_pretrained(copy)
-    for source, options in (good, {}), (copy, {}), ("", {"module": module, "processor": whole}):
+    parts = {"module": hf.LlavaForConditionalGeneration.from_pretrained(copy)}
+    parts["processor"] = hf.LlavaProcessor.from_pretrained(copy)
+    for source, options in (good, {}), (copy, {}), ("", parts):
         opened = open_adapter(LlavaAdapter(), str(source), **options)
         rendered.append(ask(opened, prompt=Prompt("chat")).rendered)
     assert rendered[0] == rendered[1] == rendered[2]
 
 
-def test_a_slow_tokenizer_is_refused(good):
-    module = hf.LlavaForConditionalGeneration.from_pretrained(good)
-    processor = opens(LlavaAdapter, good).model.processor
-
-    processor.tokenizer = SimpleNamespace(is_fast=False)
-    with pytest.raises(Unsupported, match=r"tokenizer\.json"):
-        open_adapter(LlavaAdapter(), "", module=module, processor=processor)
-
-
-def test_without_padding_token_one_expression_at_a_time(good):
+def test_tokenizers_without_offsets_or_padding(good):
+    """Without a padding token, one expression at a time can be asked about."""
     opened = opens(LlavaAdapter, good)
-    opened.model.processor.tokenizer.pad_token = None
+    processor = opened.model.processor
+    processor.tokenizer.pad_token = None
     ask(opened)
     with pytest.raises(ModelError, match="no padding token"):
         opened.prepare([noise((64, 64))], [Expression(0, "it"), Expression(0, "all")])
+    processor.tokenizer = SimpleNamespace(is_fast=False)
+    with pytest.raises(Unsupported, match=r"tokenizer\.json"):
+        open_adapter(LlavaAdapter(), "", module=opened.model.module, processor=processor)
 
 
 def test_pillows_image_processor_takes_the_place_of_torchvisions(good):
@@ -269,21 +257,13 @@ def test_parts_that_stand_between_the_others_are_left_out(good):
     assert loading.without_video(hf.LlavaProcessor)._order == ("image_processor", "tokenizer")
 
 
-def test_processor_is_built_without_its_video_part(tmp_path):
-    folder = tiny_internvl(tmp_path / "m", layers=1, hidden=32)
-    model = InternVLAdapter().vg_load_model(ModelSpec(str(folder), device="cpu"))
-    assert type(model.processor).get_attributes() == ["image_processor", "tokenizer"]
-    assert model.processor.image_processor.backend == "pil"
-    assert isinstance(model.processor.tokenizer, type(hf.AutoTokenizer.from_pretrained(folder)))
-
-
-def test_an_index_that_names_pickles_is_refused_before_they_are_read(copy, monkeypatch):
-    (copy / "model.safetensors").unlink()
-    torch.save({"a": torch.zeros(1)}, copy / "shard.bin")
-    index = {"metadata": {}, "weight_map": {"a": "shard.bin"}}
-    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+def test_pickles_are_refused_before_they_are_read_and_convert_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a pickle was read"))
-    refused(WeightsError, "vg-engine convert", copy)
+    folder = tiny_llava(tmp_path / "old", layers=1, hidden=32, safe=False)
+    refused(WeightsError, "vg-engine convert", folder)
+    (folder / "pytorch_model.bin").rename(folder / "shard.bin")
+    (folder / INDEX).write_text('{"metadata": {}, "weight_map": {"a": "shard.bin"}}')
+    refused(WeightsError, "vg-engine convert", folder)
 
 
 def test_no_service_converts_pickles(copy, monkeypatch):
@@ -309,28 +289,27 @@ def test_no_service_converts_pickles(copy, monkeypatch):
     assert "DISABLE_SAFETENSORS_CONVERSION" not in os.environ
 
 
-def test_the_adapter_of_another_family_leaves_the_model_alone(tmp_path):
+def test_internvl_has_no_video_part_and_is_left_alone_by_the_adapter_of_another_family(tmp_path):
     folder = tiny_internvl(tmp_path / "other", layers=1, hidden=32)
-    module = loading.load_model(ModelSpec(str(folder), device="cpu"), InternVLAdapter.auto_class)
-    module.train()
+    spec = ModelSpec(str(folder), device="cpu")
+    processor = InternVLAdapter().vg_load_model(spec).processor
+    assert type(processor).get_attributes() == ["image_processor", "tokenizer"]
+    assert processor.image_processor.backend == "pil"
+    assert isinstance(processor.tokenizer, type(hf.AutoTokenizer.from_pretrained(folder)))
+    module = loading.load_model(spec, InternVLAdapter.auto_class).train()
     before = module.config.text_config._attn_implementation
     refused(Unsupported, "for models of type 'internvl'", folder, module=module)
     assert module.config.text_config._attn_implementation == before
     assert module.training
 
 
-def test_what_the_model_refuses_is_one_line(copy):
+def test_what_the_model_refuses_is_one_line_and_memory_says_what_to_do(copy, monkeypatch):
     with edited(copy / "processor_config.json") as settings:
         settings["image_processor"]["crop_size"] = {"height": 98, "width": 98}
     opened = opens(LlavaAdapter, copy)
     inputs = ask(opened)
     with pytest.raises(ModelError, match=r"^[^\n]*98[^\n]*do not belong together[^\n]*$"):
         opened.rows(inputs)
-
-
-def test_out_of_memory_says_what_to_do(good, monkeypatch):
-    opened = opens(LlavaAdapter, good)
-    inputs = ask(opened)
 
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")

@@ -84,11 +84,8 @@ def tiny_lighton(folder, *, step=14, most=280):
     named = fields("""image_token=<|image_pad|> image_break_token=<|vision_pad|>
         image_end_token=<|vision_end|>""")
     tokenizer = vocabulary("pad=<|endoftext|> <|im_start|> eos=<|im_end|>", named)
-    processor = hf.LightOnOcrProcessor(
-        hf.PixtralImageProcessorPil(size={"longest_edge": most}, patch_size=step),
-        tokenizer,
-        chat_template=LIGHTON_CHAT,
-    )
+    images = hf.PixtralImageProcessorPil(size={"longest_edge": most}, patch_size=step)
+    processor = hf.LightOnOcrProcessor(images, tokenizer, chat_template=LIGHTON_CHAT)
     config = hf.LightOnOcrConfig(
         vision_config=tower(14, most),
         text_config=hf.Qwen3Config(**text_part(tokenizer), head_dim=16),
@@ -103,26 +100,20 @@ def cells_of(cells: int) -> str:
     return "[IMG][IMG_BREAK]" * (cells - 1) + "[IMG][IMG_END]"
 
 
-TestPixtral = contract(
-    PixtralAdapter,
-    (
-        prompted(f"{VICUNA} {cells_of(4)}\nthe cup.", form="bare"),
-        prompted(f"<s>[INST]{cells_of(4)}which cup?[/INST]", "which cup?"),
-    ),
-    tiny_pixtral,
-    foreign=("patch_size", 20, (30, 48), (120, 90)),
+FOREIGN = ("patch_size", 20, (30, 48), (120, 90))
+GOLDEN = (
+    prompted(f"{VICUNA} {cells_of(4)}\nthe cup.", form="bare"),
+    prompted(f"<s>[INST]{cells_of(4)}which cup?[/INST]", "which cup?"),
 )
+TestPixtral = contract(PixtralAdapter, GOLDEN, tiny_pixtral, foreign=FOREIGN)
+CUT = cells_of(3)
 TestMistral3 = contract(
     Mistral3Adapter,
     (
-        prompted(f"{VICUNA} {cells_of(3)}\nthe cup.", form="bare"),
+        prompted(f"{VICUNA} {CUT}\nthe cup.", form="bare"),
+        prompted(f"<s>{SYSTEM}See.[/SYSTEM_PROMPT][INST]{CUT}the cup.[/INST]", system="See."),
         prompted(
-            f"<s>[SYSTEM_PROMPT]See.[/SYSTEM_PROMPT][INST]{cells_of(3)}the cup.[/INST]",
-            system="See.",
-        ),
-        prompted(
-            f"<s>{SYSTEM}You are Mistral.[/SYSTEM_PROMPT][INST]{cells_of(3)}which cup?[/INST]",
-            "which cup?",
+            f"<s>{SYSTEM}You are Mistral.[/SYSTEM_PROMPT][INST]{CUT}which cup?[/INST]", "which cup?"
         ),
     ),
     lambda folder: tiny_mistral3(folder, hf.MistralConfig),

@@ -87,32 +87,53 @@ def test_a_system_sentence_may_be_empty(opened):
     assert prepared(opened, "it", Prompt(system="")).rendered[0].startswith("<image>")
 
 
-@pytest.mark.parametrize("text", ["the <image> cup", "</s>", "<pad><pad>"])
-def test_control_words_are_refused(opened, text):
-    refused(opened, text, match="leave it out")
+BEFORE = "stands before the picture and cannot"
+SAYS_NOT = "does not say.* name words of the prompt"
+WHERE = "Where is {expression}?"
 
 
-def test_a_model_without_chat_template_says_so(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "prompt", "match"),
+    [
+        ("the <image> cup", Prompt(), "leave it out"),
+        ("</s>", Prompt(), "leave it out"),
+        ("<pad><pad>", Prompt(), "leave it out"),
+        ("image>", Prompt(template="<{expression}"), "makes a second <image>"),
+        ("the cup", Prompt(query_row="span:artificial intelligence"), BEFORE),
+        ("the cup", Prompt("chat", query_row="span:USER"), BEFORE),
+        ("it", Prompt("chat", system="Look.", query_row="span:Look"), BEFORE),
+        ("the cup", Prompt("chat", template=WHERE, query_row="span:the dog"), SAYS_NOT),
+        ("the cup", Prompt("chat", template=WHERE, query_row="span:where IS"), SAYS_NOT),
+        ("the cup", Prompt("chat", template=WHERE, query_row="span:<image>"), SAYS_NOT),
+        ("the cup", Prompt("chat", template=WHERE, query_row="span:e <image>"), SAYS_NOT),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(opened, text, prompt, match):
+    refused(opened, text, prompt, match)
+
+
+@pytest.mark.parametrize("template", [None, "{{ raise_exception('no system') }}", "{{ broken"])
+def test_a_model_without_a_chat_template_that_works_says_so(tmp_path, template):
     folder = tiny_llava(tmp_path / "m", layers=1, hidden=32)
     (folder / "chat_template.jinja").unlink()
-    plain = opens(LlavaAdapter, folder)
-    refused(plain, "it", Prompt("chat"), "use the bare prompt form", InputError)
-    prepared(plain, "it")
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template)
+    refusing = opens(LlavaAdapter, folder)
+    refused(refusing, "it", Prompt("chat"), "use the bare prompt form", InputError)
+    prepared(refusing, "it")
 
 
-def test_a_template_that_drops_the_picture_is_refused(opened, monkeypatch):
-    dropping = "{{ messages[0]['content'][1]['text'] }}"
-    monkeypatch.setattr(opened.model.processor, "chat_template", dropping)
-    refused(opened, "it", Prompt("chat"), "once each", UnsupportedModelError)
-
-
-def test_an_opening_token_in_the_template_is_not_doubled(opened, monkeypatch):
+def test_templates_that_drop_the_picture_or_write_the_opening_token(opened, monkeypatch):
+    """The first is refused; the token is not doubled."""
     processor = opened.model.processor
     monkeypatch.setattr(processor, "chat_template", "<s>" + processor.chat_template)
     ids = prepared(opened, "it", Prompt("chat")).tensors["input_ids"][0].tolist()
     bos = processor.tokenizer.bos_token_id
     assert ids[0] == bos
     assert ids.count(bos) == 1
+    dropping = "{{ messages[0]['content'][1]['text'] }}"
+    monkeypatch.setattr(processor, "chat_template", dropping)
+    refused(opened, "it", Prompt("chat"), "once each", UnsupportedModelError)
 
 
 OFFSETS = np.array([[0, 0], [0, 3], [4, 7], [7, 9], [9, 10], [9, 10], [0, 0]])
@@ -151,18 +172,6 @@ def test_a_processor_that_rewrites_the_prompt_is_refused():
     assert before.moved("<i>", "the cup. <i><i>").start == 0
 
 
-@pytest.mark.parametrize("template", ["{{ raise_exception('no system role') }}", "{{ broken"])
-def test_a_chat_template_that_refuses_is_one_line(tmp_path, template):
-    folder = tiny_llava(tmp_path / "m", layers=1, hidden=32)
-    (folder / "chat_template.jinja").write_text(template)
-    refusing = opens(LlavaAdapter, folder)
-    refused(refusing, "it", Prompt("chat"), "use the bare prompt form", InputError)
-
-
-def test_no_second_picture_is_made_between_template_and_expression(opened):
-    refused(opened, "image>", Prompt(template="<{expression}"), "makes a second <image>")
-
-
 def test_more_than_the_model_reads_is_refused(opened):
     fits = 4096 - prepared(opened, "a").tensors["input_ids"].shape[1]
     assert prepared(opened, "a" * (fits + 1)).tensors["input_ids"].shape[1] == 4096
@@ -195,22 +204,10 @@ def test_a_span_is_any_words_of_the_rendered_prompt(opened, said):
     assert "".join(inputs.queries[0].tokens) == said
 
 
-def test_a_span_that_the_prompt_does_not_say_is_one_line(opened):
-    for words in ("the dog", "where IS", "<image>", "e <image>"):
-        prompt = Prompt("chat", template="Where is {expression}?", query_row=f"span:{words}")
-        refused(opened, "the cup", prompt, "does not say.* name words of the prompt")
+def test_a_span_has_words_and_its_last_place_counts(opened):
     with pytest.raises(InputError, match="choose expression_last"):
         Prompt(query_row="span:")
-
-
-def test_words_before_the_picture_are_refused(opened):
-    for prompt in (
-        Prompt(query_row="span:artificial intelligence"),
-        Prompt("chat", query_row="span:USER"),
-        Prompt("chat", system="Look.", query_row="span:Look"),
-    ):
-        refused(opened, "the cup", prompt, "stands before the picture and cannot")
-    # The last place counts: the same words behind the picture are read there.
+    # The same words before the picture could not be read.
     prompt = Prompt("chat", template="USER {expression}", query_row="span:USER")
     assert read(opened, prepared(opened, "the cup", prompt)) == "USER"
 

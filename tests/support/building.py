@@ -197,3 +197,12 @@ def even_out(module):
     for part in module.modules():
         if isinstance(part, torch.nn.Conv2d) and part.kernel_size == (3, 3):
             part.weight.data[:] = part.weight.data.mean((-2, -1), keepdim=True)
+
+
+def embed_codes(module):
+    """Like codes get like embeddings: a neighbour's change of code then is a small one."""
+    codebook = module.model.vqmodel.quantize.embedding.weight.data
+    words = module.get_input_embeddings().weight.data
+    for code, token in module.model.vocabulary_mapping.img2bpe.items():
+        words[token] = 0
+        words[token, : codebook.shape[1]] = codebook[code]
