@@ -43,7 +43,6 @@ def tiny_chameleon(folder, *, side=64, steps: tuple[int, ...] = (1, 1, 1, 1), la
             "channel_multiplier": list(steps),
         },
     )
-    # Queries and keys are normed, so projections cannot sharpen.
     return save(hf.ChameleonForConditionalGeneration, config, processor, folder, norms=2.0)
 
 

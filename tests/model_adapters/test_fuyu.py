@@ -39,7 +39,6 @@ def tiny_fuyu(folder, *, widest=196, highest=112, patch=14):
     del text["num_key_value_heads"]
     text |= {"bos_token_id": ids("<s>"), "eos_token_id": ids("|ENDOFTEXT|")}
     config = hf.FuyuConfig(patch_size=patch, image_token_id=ids("|SPEAKER|"), text_config=text)
-    # Queries and keys are normed, so projections cannot sharpen.
     kind, scaled = hf.FuyuForCausalLM, (2.0, "q_layernorm.weight", "k_layernorm.weight")
     return save(kind, config, processor, folder, scaled=scaled)
 

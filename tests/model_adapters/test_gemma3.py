@@ -28,6 +28,7 @@ CHAT = (
 )
 PICTURE = "\n\n<start_of_image><image_soft_token><end_of_image>\n\n"
 TURN, ANSWER = "<start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n"
+KINDS = ("image", "boi", "eoi")
 GOLDEN = (
     prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
     prompted(f"<bos>{TURN}{PICTURE}which cup?{ANSWER}", "which cup?"),
@@ -57,9 +58,7 @@ def tiny_gemma3(folder, *, side=112, layers=4, smallest: int | None = 40):
         ),
         vision_config=siglip(side),
         mm_tokens_per_image=tokens,
-        **{
-            f"{n}_token_index": getattr(tokenizer, f"{n}_token_id") for n in ("image", "boi", "eoi")
-        },
+        **{f"{n}_token_index": getattr(tokenizer, f"{n}_token_id") for n in KINDS},
     )
     torch.manual_seed(0)
     module = hf.Gemma3ForConditionalGeneration(config)

@@ -50,7 +50,6 @@ def tiny_hunyuan(folder, tokens=(1, 48)):
     images = {"image_class": hf.HunYuanVLImageProcessorPil, "patch_size": 16, "tokens": tokens}
     processor = qwen_processor(hf.HunYuanVLProcessor, tokenizer, chat=CHAT, **images)
     kind = hf.HunYuanVLForConditionalGeneration
-    # Queries and keys are normed here, so projections cannot sharpen.
     scaled = (2.0, "query_layernorm.weight", "key_layernorm.weight")
     return save(kind, config, processor, folder, scaled=scaled)
 

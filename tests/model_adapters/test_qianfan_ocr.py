@@ -34,7 +34,6 @@ def tiny(folder, *, image_size=112, most=4, layers=4):
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=length,
     )
-    # Queries and keys are normed, so projections cannot sharpen.
     return save(hf.QianfanOCRForConditionalGeneration, config, processor, folder, norms=2.0)
 
 

@@ -107,8 +107,8 @@ def save(
     """Write a tiny checkpoint with random weights, always the same.
 
     Args:
-        norms: see `sharpen_norms`; None where queries and keys are not normed.
-        scaled: what `scale` does to the decoder.
+        norms: see `sharpen_norms`; where queries and keys are normed, projections sharpen nothing.
+        scaled: what `scale` does to the decoder, for the same reason.
         sharp: see `save_tiny`.
     """
     torch.manual_seed(0)
