@@ -5,20 +5,11 @@ import json
 import re
 
 import pytest
-from families import fields
+from building import fields
+from families import rows_of
 from safetensors.torch import load_file, save_file
 from transformers import GemmaTokenizer
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
-from vg_engine.testing import noise, open_adapter
-
-CLIP = {
-    "image_mean": [0.48145466, 0.4578275, 0.40821073],
-    "image_std": [0.26862954, 0.26130258, 0.27577711],
-}
-# What the torchvision-backed image processors of 2025 wrote, most of it empty (seen on copies).
-EMPTY = dict.fromkeys(("crop_size", "device", "do_center_crop", "input_data_format"))
 NAMES = {"image_token_id": "image_token_index", "video_token_id": "video_token_index"}
 
 
@@ -86,20 +77,18 @@ def _published():
 @pytest.fixture
 def clip():
     """Settings of CLIP's image processor, as LLaVA's repositories state them."""
-    return {
-        **CLIP,
-        **fields("""crop_size={"height":336,"width":336} do_center_crop=true
-            do_convert_rgb=true do_normalize=true do_rescale=true do_resize=true
-            image_processor_type=CLIPImageProcessor processor_class=LlavaProcessor resample=3
-            rescale_factor=0.00392156862745098 size={"shortest_edge":336}"""),
-    }
+    return fields("""crop_size={"height":336,"width":336} do_center_crop=true do_convert_rgb=true
+        do_normalize=true do_rescale=true do_resize=true image_processor_type=CLIPImageProcessor
+        image_mean=[0.48145466,0.4578275,0.40821073] image_std=[0.26862954,0.26130258,0.27577711]
+        processor_class=LlavaProcessor resample=3 rescale_factor=0.00392156862745098
+        size={"shortest_edge":336}""")
 
 
 @pytest.fixture
 def fast():
-    """What the torchvision-backed image processors of 2025 add to their settings."""
-    more = {"data_format": "channels_first", "default_to_square": True, "return_tensors": None}
-    return {**EMPTY, **more}
+    """What the torchvision-backed image processors of 2025 add, mostly empty (seen on copies)."""
+    return fields("""crop_size=null device=null do_center_crop=null input_data_format=null
+        data_format=channels_first default_to_square=true return_tensors=null""")
 
 
 @pytest.fixture
@@ -107,9 +96,9 @@ def change_of_rows():
     """The largest change of any row that rewriting a checkpoint's files makes; it should be 0."""
 
     def change(adapter, folder, rewrite, form="bare"):
-        before = _rows(adapter, folder, form)
+        before = rows_of(adapter, folder, form)
         rewrite(folder)
-        return float((_rows(adapter, folder, form) - before).abs().max())
+        return float((rows_of(adapter, folder, form) - before).abs().max())
 
     return change
 
@@ -118,20 +107,11 @@ def change_of_rows():
 def same_rows(change_of_rows):
     """Refuses a change of rows by files that are rewritten as `published` does."""
 
-    def check(adapter, folder, images, *, form="bare", **more):
+    def check(adapter, folder, images, *, form="chat", **more):
         rewritten = functools.partial(published, images=images, **more)
         assert change_of_rows(adapter, folder, rewritten, form) < 1e-6
 
     return check
-
-
-def _rows(adapter, folder, form):
-    opened = open_adapter(adapter(), str(folder))
-    inputs = opened.prepare([noise((640, 480))], [Expression(0, "the cup")], Prompt(form))
-    opened.views(inputs)
-    rows = opened.rows(inputs)[0]
-    opened.model.close()
-    return rows
 
 
 @pytest.fixture

@@ -5,26 +5,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from families import ask, contract, prompted
+import transformers as hf
+from building import square
+from families import VICUNA, ask, checkpoint, contract, opens, prompted, views
 from PIL import Image
-from transformers import AutoModelForImageTextToText
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
-from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.errors import InputError, PictureError, TokenCountError, UnsupportedModelError
 from vg_engine.model_adapters.families.auto import AutoAdapter
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.shared import probe_geometry
-from vg_engine.testing import noise, open_adapter
+from vg_engine.testing import open_adapter
 from vg_engine.testing.tiny import tiny_internvl, tiny_llava
 
-BARE = (
-    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
-    "helpful, detailed, and polite answers to the user's questions. <image>\nthe cup."
+GOLDEN = (
+    prompted(f"{VICUNA} <image>\nthe cup.", form="bare"),
+    prompted("USER: <image>\nit. ASSISTANT:", "it"),
 )
-GOLDEN = (prompted(BARE, form="bare"), prompted("USER: <image>\nit. ASSISTANT:", "it"))
 
 
 class FromMemory(AutoAdapter):
@@ -35,9 +31,10 @@ class FromMemory(AutoAdapter):
         return config.get("model_type") == "llava"
 
 
+folder = checkpoint(tiny_llava)
 TestCrop = contract(FromMemory, GOLDEN, tiny_llava)
 TestPad = contract(FromMemory, GOLDEN, lambda folder: tiny_llava(folder, geometry="pad"))
-SIZE = {"height": 56, "width": 56}
+SIZE = square(56)
 
 
 def process(images):
@@ -66,28 +63,23 @@ def fitted(image, canvas=(56, 56), at=(0.5, 0.5), least=1):
     scale = min(canvas[0] / image.width, canvas[1] / image.height)
     size = [max(least, round(side * scale)) for side in image.size]
     whole = Image.new("RGB", canvas, (9, 9, 9))
-    left, top = (
-        (room - side) // 2 if at[0] == 0.5 else 0 for room, side in zip(canvas, size, strict=True)
-    )
+    rooms = [room - side for room, side in zip(canvas, size, strict=True)]
+    left, top = (room // 2 if at[0] == 0.5 else 0 for room in rooms)
     whole.paste(image.resize(size, Image.Resampling.BICUBIC), (left, top))
     return whole
 
 
-def rotated(image):
-    return image.resize((56, 56)).transpose(Image.Transpose.ROTATE_90)
-
-
-SIDES = {"height": 336, "width": 336}
+SIDES = square(336)
 
 
 @pytest.mark.parametrize(
     ("images", "expected"),
     [
-        (CLIPImageProcessorPil(size={"shortest_edge": 56}, crop_size=SIZE), "crop"),
-        (CLIPImageProcessorPil(size={"shortest_edge": 336}, crop_size=SIDES), "crop"),
-        (LlavaImageProcessorPil(do_pad=True, size={"shortest_edge": 56}, crop_size=SIZE), "pad"),
-        (SiglipImageProcessorPil(size=SIZE), "squash"),
-        (SiglipImageProcessorPil(size={"height": 40, "width": 90}), "squash"),
+        (hf.CLIPImageProcessorPil(size={"shortest_edge": 56}, crop_size=SIZE), "crop"),
+        (hf.CLIPImageProcessorPil(size={"shortest_edge": 336}, crop_size=SIDES), "crop"),
+        (hf.LlavaImageProcessorPil(do_pad=True, size={"shortest_edge": 56}, crop_size=SIZE), "pad"),
+        (hf.SiglipImageProcessorPil(size=SIZE), "squash"),
+        (hf.SiglipImageProcessorPil(size={"height": 40, "width": 90}), "squash"),
         (Laying(fitted), "pad"),
         (Laying(lambda image: fitted(image, at=(0, 0))), "pad_end"),
     ],
@@ -100,14 +92,14 @@ def test_geometry_is_measured(images, expected):
     "images",
     [
         # Enlarged first, and the middle cut out of that: more is lost than by a centre crop.
-        CLIPImageProcessorPil(size={"shortest_edge": 80}, crop_size=SIZE),
-        CLIPImageProcessorPil(size={"shortest_edge": 340}, crop_size=SIDES),
-        CLIPImageProcessorPil(size={"shortest_edge": 400}, crop_size=SIZE),
+        hf.CLIPImageProcessorPil(size={"shortest_edge": 80}, crop_size=SIZE),
+        hf.CLIPImageProcessorPil(size={"shortest_edge": 340}, crop_size=SIDES),
+        hf.CLIPImageProcessorPil(size={"shortest_edge": 400}, crop_size=SIZE),
         # A border around what was squashed, and canvases that are no square.
-        CLIPImageProcessorPil(size={"height": 50, "width": 50}, crop_size=SIZE),
+        hf.CLIPImageProcessorPil(size=square(50), crop_size=SIZE),
         Laying(lambda image: fitted(image, canvas=(90, 40))),
         Laying(lambda image: fitted(image, canvas=(90, 40), at=(0, 0))),
-        Laying(rotated),
+        Laying(lambda image: image.resize((56, 56)).transpose(Image.Transpose.ROTATE_90)),
         Laying(lambda image: image.resize((56, 56)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
     ],
 )
@@ -116,13 +108,10 @@ def test_a_geometry_that_is_none_of_the_usual_is_refused(images):
         probe_geometry.geometry_of(process(images), flat=False)
 
 
-@pytest.mark.parametrize(
-    "images",
-    [
-        SiglipImageProcessorPil(do_resize=False),
-        Laying(lambda image: image.resize([max(8, side // 8 * 8) for side in image.size])),
-    ],
-)
+STEPS = Laying(lambda image: image.resize([max(8, side // 8 * 8) for side in image.size]))
+
+
+@pytest.mark.parametrize("images", [hf.SiglipImageProcessorPil(do_resize=False), STEPS])
 def test_canvases_of_several_shapes_are_refused(images):
     """Their tokens may make a square by chance."""
     with pytest.raises(UnsupportedModelError, match="canvases of several shapes"):
@@ -130,21 +119,17 @@ def test_canvases_of_several_shapes_are_refused(images):
     assert probe_geometry.geometry_of(process(images), flat=True) == "squash"
 
 
-def test_sizes_are_looked_at_when_they_are_met(tmp_path, monkeypatch):
+def test_sizes_are_looked_at_when_they_are_met(folder, monkeypatch):
     """This processor, like DeepSeek-VL's, keeps strips wider than their share."""
-    folder = str(tiny_llava(tmp_path / "tiny"))
-    opened = open_adapter(AutoAdapter(), folder)
+    opened = opens(AutoAdapter, folder)
     processor = opened.model.processor
     processor.image_processor = Strips(processor.image_processor)
-    opened = open_adapter(
-        AutoAdapter(), "", module=AutoModelForImageTextToText.from_pretrained(folder),
-        processor=processor,
-    )  # fmt: skip
-    asked = [Expression(0, "it")]
+    module = hf.AutoModelForImageTextToText.from_pretrained(folder)
+    opened = open_adapter(AutoAdapter(), "", module=module, processor=processor)
     for size in ((300, 170), (56, 56), (170, 300)):
-        opened.views(opened.prepare([noise(size)], asked))
+        views(opened, size)
     with pytest.raises(PictureError, match=r"400 x 4 is not padded .* resize or cut it"):
-        opened.views(opened.prepare([noise((400, 4))], asked))
+        views(opened, (400, 4))
 
 
 class Strips(Laying):
@@ -156,7 +141,7 @@ class Strips(Laying):
         self.fetch_images = list
 
 
-def test_patches_that_are_filled_up_are_refused():
+def test_patches_that_are_filled_up_or_cut_are_refused():
     """Patches come flat and in no known order, but border is border."""
 
     def flat(width):
@@ -169,39 +154,43 @@ def test_patches_that_are_filled_up_are_refused():
 
         return made
 
-    assert probe_geometry.geometry_of(flat(56), flat=True) == "squash"
-    with pytest.raises(UnsupportedModelError, match="patches that are 80% picture"):
-        probe_geometry.geometry_of(flat(70), flat=True)
-
-
-def test_cut_patches_are_refused():
     def cut(picture):
         image = Image.fromarray(picture.pixels).resize((60, 60)).crop((2, 0, 58, 60))
         return torch.from_numpy(np.array(image, np.float32)).reshape(-1, 14 * 3)
 
     with pytest.raises(UnsupportedModelError, match="geometry is none of"):
         probe_geometry.geometry_of(cut, flat=True)
+    assert probe_geometry.geometry_of(flat(56), flat=True) == "squash"
+    with pytest.raises(UnsupportedModelError, match="patches that are 80% picture"):
+        probe_geometry.geometry_of(flat(70), flat=True)
 
 
-def test_a_geometry_that_is_told_and_not_so_is_said(tmp_path):
-    folder = str(tiny_llava(tmp_path / "tiny"))
-    opened = open_adapter(AutoAdapter(), folder, options={"geometry": "squash"})
+def test_what_was_measured_told_and_assumed_is_said(folder):
+    """The option is `geometry`; one that is not so is taken, and said."""
+    said = " ".join(opens(AutoAdapter, folder).model.statements)
+    assert "cut to a square around its centre" in said
+    assert "(measured)" in said
+    assert "8 x 8 tokens are read row by row from the top; no contract was run" in said
+    opened = opens(AutoAdapter, folder, geometry="squash")
     assert "(as told, though it measures as crop)" in " ".join(opened.model.statements)
+    with pytest.raises(InputError, match="did you mean squash"):
+        opens(AutoAdapter, folder, geometry="squashed")
 
 
 def test_tiles_whose_tokens_make_a_square_are_refused(tmp_path):
     """A picture three times as wide as high becomes four tiles, whose tokens make one square."""
-    folder = str(tiny_internvl(tmp_path / "tiny", max_tiles=3))
+    folder = tiny_internvl(tmp_path / "tiny", max_tiles=3)
     with pytest.raises(UnsupportedModelError, match="3 pictures out of one"):
-        open_adapter(AutoAdapter(), folder)
-    told = open_adapter(AutoAdapter(), folder, options={"geometry": "squash"})
-    inputs = ask(told, (600, 200))
+        opens(AutoAdapter, folder)
+    with pytest.raises(UnsupportedModelError, match="7 pictures out of one"):
+        opens(AutoAdapter, tiny_internvl(tmp_path / "more"))
+    told = opens(AutoAdapter, folder, geometry="squash")
     with pytest.raises(TokenCountError, match="64 image tokens for one picture and 16"):
-        told.views(inputs)
+        views(told, (600, 200))
 
 
-def test_another_number_of_tokens_than_before_is_refused(tmp_path):
-    opened = open_adapter(AutoAdapter(), str(tiny_llava(tmp_path / "tiny")))
+def test_another_number_of_tokens_than_before_is_refused(folder):
+    opened = opens(AutoAdapter, folder)
     inputs = ask(opened)
     ids = inputs.tensors["input_ids"].clone()
     ids[0, :36] = ids[0, -1]
@@ -212,32 +201,21 @@ def test_another_number_of_tokens_than_before_is_refused(tmp_path):
         opened.views(changed)
 
 
-def test_what_a_model_raises_is_one_line(tmp_path, monkeypatch):
-    folder = str(tiny_llava(tmp_path / "tiny"))
+def test_what_a_model_raises_is_one_line(folder, monkeypatch):
 
     def broken(*_):
         raise TypeError("unsupported operand\ntype(s)")
 
     monkeypatch.setattr(AutoAdapter, "position_ids", broken)
     with pytest.raises(UnsupportedModelError, match=r"auto cannot use .* \(TypeError: unsupported"):
-        open_adapter(AutoAdapter(), folder)
+        opens(AutoAdapter, folder)
 
 
-def test_what_was_measured_and_assumed_is_said(tmp_path):
-    opened = open_adapter(AutoAdapter(), str(tiny_llava(tmp_path / "tiny")))
-    said = " ".join(opened.model.statements)
-    assert "cut to a square around its centre" in said
-    assert "(measured)" in said
-    assert "8 x 8 tokens are read row by row from the top; no contract was run" in said
-
-
-def test_maps_are_those_of_the_adapter_that_knows_the_family(tmp_path):
-    folder = str(tiny_llava(tmp_path / "tiny"))
-    pictures, asked = [noise((300, 170))], [Expression(0, "the cup")]
+def test_maps_are_those_of_the_adapter_that_knows_the_family(folder):
     found = []
-    for adapter in (AutoAdapter(), LlavaAdapter()):
-        opened = open_adapter(adapter, folder)
-        inputs = opened.prepare(pictures, asked)
+    for adapter in (AutoAdapter, LlavaAdapter):
+        opened = opens(adapter, folder)
+        inputs = ask(opened, (300, 170), "the cup")
         (view,) = opened.views(inputs)[0]
         found.append((view, opened.rows(inputs)[0]))
     (auto, rows), (known, expected) = found
@@ -246,42 +224,23 @@ def test_maps_are_those_of_the_adapter_that_knows_the_family(tmp_path):
     assert torch.equal(rows, expected)
 
 
-def test_tiles_are_refused(tmp_path):
-    """InternVL's processor makes several pictures out of one."""
-    folder = tiny_internvl(tmp_path / "tiny")
-    with pytest.raises(UnsupportedModelError, match="7 pictures out of one"):
-        open_adapter(AutoAdapter(), str(folder))
-
-
-def test_token_counts_that_form_no_square_are_refused_and_may_be_declared(tmp_path):
-    folder = str(tiny_llava(tmp_path / "tiny"))
-    plain = AutoModelForImageTextToText.from_pretrained(folder)
-    opened = open_adapter(AutoAdapter(), folder)
+def test_token_counts_that_form_no_square_are_refused_and_may_be_declared(folder):
+    plain = hf.AutoModelForImageTextToText.from_pretrained(folder)
+    opened = opens(AutoAdapter, folder)
     inputs = ask(opened)
     short = AutoAdapter()
     short.image_positions = lambda *_: AutoAdapter.image_positions(short, *_)[:32]
     with pytest.raises(TokenCountError, match=r"32 image tokens form no square.*rows=\.\.\., cols"):
-        open_adapter(short, folder)
-    declared = open_adapter(AutoAdapter(), folder, options={"rows": 4, "cols": 16})
+        open_adapter(short, str(folder))
+    declared = opens(AutoAdapter, folder, rows=4, cols=16)
     assert declared.views(inputs)[0][0].shape == (4, 16)
     with pytest.raises(TokenCountError, match="expected 35 image tokens"):
-        open_adapter(AutoAdapter(), folder, options={"rows": 5, "cols": 7})
+        opens(AutoAdapter, folder, rows=5, cols=7)
+    more = {"options": {"rows": 5, "cols": 7}, "processor": opened.model.processor}
     # What failed gave the model back.
     with pytest.raises(TokenCountError):
-        open_adapter(
-            AutoAdapter(),
-            "",
-            options={"rows": 5, "cols": 7},
-            module=plain,
-            processor=opened.model.processor,
-        )
+        open_adapter(AutoAdapter(), "", module=plain, **more)
     assert plain.model.language_model.config._attn_implementation == "sdpa"
-
-
-def test_an_unknown_geometry_is_refused(tmp_path):
-    folder = str(tiny_llava(tmp_path / "tiny"))
-    with pytest.raises(InputError, match="did you mean squash"):
-        open_adapter(AutoAdapter(), folder, options={"geometry": "squashed"})
 
 
 def test_a_model_type_without_a_processor_is_refused(tmp_path):
@@ -289,4 +248,4 @@ def test_a_model_type_without_a_processor_is_refused(tmp_path):
     config = (folder / "config.json").read_text().replace('"llava"', '"llama"')
     (folder / "config.json").write_text(config)
     with pytest.raises(UnsupportedModelError, match="no processor for models of type 'llama'"):
-        open_adapter(AutoAdapter(), str(folder))
+        opens(AutoAdapter, folder)

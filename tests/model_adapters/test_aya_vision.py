@@ -1,36 +1,26 @@
 """Aya Vision passes the public contract: named tiles, and layers that see a window."""
 
-import pytest
-import torch
 import transformers as hf
-from families import TOWER, chat, checkpoint, contract, fields, prompted, sees_a_window, views
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from building import chat, fields, save, siglip, square, text_part, vocabulary
+from families import RENAMED, contract, opens, prompted, sees_a_window, tiled
 
 from vg_engine.model_adapters.families.aya_vision import AyaVisionAdapter
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 # Shorter than most sequences here, so that three of four layers do not see the first tiles.
 WINDOW = 40
-TURN, USER, BOT = "<|START_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>"
+PARTS = ("<|SYSTEM_TOKEN|>", "<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>")
+TURN, END = "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>"
+USER, BOT = "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>"
 # The turns are those of public prompts for aya-vision-8b; the system turn is from memory.
-CHAT = chat(
-    TURN + "{{ {'user': '<|USER_TOKEN|>', 'system': '<|SYSTEM_TOKEN|>'}[message['role']] }}",
-    "<image>",
-    "<|END_OF_TURN_TOKEN|>",
-    answer="<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
-    opening="{{ bos_token }}",
-)
+ROLES = "{{ {'user': '<|USER_TOKEN|>', 'system': '<|SYSTEM_TOKEN|>'}[message['role']] }}"
+OPENED = "{{ bos_token }}"
+CHAT = chat(TURN + ROLES, "<image>", END, answer="<|START_OF_TURN_TOKEN|>" + BOT, opening=OPENED)
+PICTURE = "<|START_OF_IMG|>TILE_GLOBAL<|IMG_PATCH|><|END_OF_IMG|>"
 GOLDEN = (
-    prompted(
-        "Look. <|START_OF_IMG|>TILE_GLOBAL<|IMG_PATCH|><|END_OF_IMG|>\nthe cup.",
-        form="bare",
-        system="Look.",
-    ),
+    prompted(f"Look. {PICTURE}\nthe cup.", form="bare", system="Look."),
     prompted(
         "<BOS_TOKEN><|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>See.<|END_OF_TURN_TOKEN|>"
-        "<|START_OF_TURN_TOKEN|><|USER_TOKEN|><|START_OF_IMG|>TILE_GLOBAL<|IMG_PATCH|>"
-        "<|END_OF_IMG|>which cup?<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+        f"{TURN}{USER}{PICTURE}which cup?{END}{TURN}{BOT}",
         "which cup?",
         system="See.",
     ),
@@ -39,40 +29,19 @@ GOLDEN = (
 
 def tiny(folder, *, image_size=112, most=4, layers=4):
     """A tiny Aya Vision; 364 pixels make the real 13 x 13 cells of a tile."""
-    special = [
-        *("<PAD>", "<UNK>", "<BOS_TOKEN>", "<|END_OF_TURN_TOKEN|>", TURN, USER, BOT),
-        *("<|SYSTEM_TOKEN|>", "<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>"),
-    ]
-    tokenizer = byte_tokenizer(
-        special,
-        **fields("""pad_token=<PAD> unk_token=<UNK> bos_token=<BOS_TOKEN>
-            eos_token=<|END_OF_TURN_TOKEN|>"""),
-        extra_special_tokens=special[4:],
-        padding_side="left",
+    tokenizer = vocabulary(
+        f"pad=<PAD> unk=<UNK> bos=<BOS_TOKEN> eos={END}", [TURN, USER, BOT, *PARTS]
     )
-    images = GotOcr2ImageProcessorPil(
-        size={"height": image_size, "width": image_size}, max_patches=most
-    )
-    processor = hf.AyaVisionProcessor(
-        images,
-        tokenizer,
-        patch_size=14,
-        img_size=image_size,
-        downsample_factor=2,
-        chat_template=CHAT,
-    )
+    images = hf.GotOcr2ImageProcessorPil(size=square(image_size), max_patches=most)
+    sizes = {"patch_size": 14, "img_size": image_size, "downsample_factor": 2}
+    processor = hf.AyaVisionProcessor(images, tokenizer, chat_template=CHAT, **sizes)
     config = hf.AyaVisionConfig(
-        vision_config=hf.SiglipVisionConfig(
-            **TOWER, image_size=image_size, patch_size=14, vision_use_head=False
-        ),
-        text_config=hf.Cohere2Config(**text_sizes(tokenizer, layers=layers), sliding_window=WINDOW),
+        vision_config=siglip(image_size),
+        text_config=hf.Cohere2Config(**text_part(tokenizer, layers=layers), sliding_window=WINDOW),
         downsample_factor=2,
         image_token_index=tokenizer.convert_tokens_to_ids("<|IMG_PATCH|>"),
     )
-    torch.manual_seed(0)
-    return save_tiny(
-        hf.AyaVisionForConditionalGeneration(config), processor, folder, sharpness=10.0
-    )
+    return save(hf.AyaVisionForConditionalGeneration, config, processor, folder, sharpness=10.0)
 
 
 class TestAyaVision(contract(AyaVisionAdapter, GOLDEN, tiny)):
@@ -83,37 +52,22 @@ class TestAyaVision(contract(AyaVisionAdapter, GOLDEN, tiny)):
 TestOneTile = contract(
     AyaVisionAdapter, GOLDEN, tiny, options={"max_tiles": 1}, foreign=("patch_size", 14, (16, 64))
 )
-real_tiles = checkpoint(tiny, image_size=364, most=12, layers=1)
 
 
-def test_a_photograph_has_thirteen_by_thirteen_cells_a_tile(real_tiles):
-    opened = open_adapter(AyaVisionAdapter(), str(real_tiles))
-    found = views(opened, (640, 480))
-    names = [f"tile {row},{col}" for row in range(3) for col in range(4)]
-    assert [view.name for view in found] == [*names, "thumbnail"]
-    assert {view.shape for view in found} == {(13, 13)}
-    assert found[5].extent == pytest.approx((160.0, 160.0, 320.0, 320.0))
-    assert found[-1].extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+def test_a_photograph_has_thirteen_by_thirteen_cells_a_tile(tmp_path):
+    opened = opens(AyaVisionAdapter, tiny(tmp_path / "m", image_size=364, most=12, layers=1))
+    known = {5: (160.0, 160.0, 320.0, 320.0), -1: (0.0, 0.0, 640.0, 480.0)}
+    tiled(opened, (640, 480), (3, 4), (13, 13), known, last=["thumbnail"])
 
 
-def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows):
+def test_published_files_give_the_same_rows(tmp_path, same_rows):
     """CohereLabs/aya-vision-8b: a patch of merged patches, and the old names of the tower.
 
     From memory, and from the defaults of transformers' processor.
     """
-
-    def rewrite(folder):
-        images = GotOcr2ImageProcessorPil(size={"height": 364, "width": 364}).to_dict()
-        published(
-            folder,
-            images | {"image_processor_type": "GotOcr2ImageProcessorFast", "crop_to_patches": True},
-            settings={
-                "downsample_factor": 1,
-                "image_token": "<image>",
-                **fields("img_size=364 patch_size=28 processor_class=AyaVisionProcessor"),
-            },
-            renamed=[(r"^vision_tower\.", "vision_tower.vision_model.")],
-        )
-
+    images = hf.GotOcr2ImageProcessorPil(size=square(364)).to_dict()
+    images |= {"image_processor_type": "GotOcr2ImageProcessorFast", "crop_to_patches": True}
+    settings = fields("""downsample_factor=1 image_token=<image> img_size=364 patch_size=28
+        processor_class=AyaVisionProcessor""")
     folder = tiny(tmp_path / "m", image_size=364, most=12, layers=1)
-    assert change_of_rows(AyaVisionAdapter, folder, rewrite, "chat") < 1e-6
+    same_rows(AyaVisionAdapter, folder, images, settings=settings, renamed=RENAMED)

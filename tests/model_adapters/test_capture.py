@@ -7,78 +7,66 @@ from unittest import mock
 
 import pytest
 import torch
-from families import fields
-from transformers import (
-    AttentionInterface,
-    AutoModelForImageTextToText,
-    Gemma2Config,
-    Gemma2Model,
-    GptOssConfig,
-    GptOssModel,
-    LlamaConfig,
-    LlamaModel,
-)
+import transformers as hf
+from building import fields
+from families import ask, checkpoint, opens
 from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask
 
-from vg_engine.core.contract.inputs import AttentionRequest, Expression
+from vg_engine.core.contract.inputs import AttentionRequest
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import CaptureError, UnsupportedModelError
 from vg_engine.core.heads import Head
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.shared import capture
-from vg_engine.testing import conduct, noise, open_adapter, parity
+from vg_engine.testing import conduct, open_adapter, parity
 from vg_engine.testing.tiny import sharpen, tiny_llava
 
 SMALL = fields("""vocab_size=50 hidden_size=32 intermediate_size=64 num_hidden_layers=3
         num_attention_heads=4 num_key_value_heads=2 head_dim=8""")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny_llava(tmp_path_factory.mktemp("capture") / "llava")
+folder = checkpoint(tiny_llava)
 
 
 def plain(folder, attention="sdpa", dtype=torch.float32):
-    return AutoModelForImageTextToText.from_pretrained(
+    return hf.AutoModelForImageTextToText.from_pretrained(
         folder, attn_implementation=attention, dtype=dtype
     ).eval()
+
+
+def around(module, folder):
+    processor = opens(LlavaAdapter, folder).model.processor
+    return open_adapter(LlavaAdapter(), "", module=module, processor=processor)
 
 
 def test_registration_is_idempotent_and_covers_the_mask():
     capture.register()
     capture.register()
-    keys = list(AttentionInterface().valid_keys())
+    keys = list(hf.AttentionInterface().valid_keys())
     assert keys.count(capture.OVER_FUSED) == keys.count(capture.OVER_PLAIN) == 1
     assert AttentionMaskInterface()[capture.OVER_FUSED] is sdpa_mask
     assert AttentionMaskInterface()[capture.OVER_PLAIN] is eager_mask
 
 
-def test_installed_but_not_recording_is_exactly_sdpa(folder):
-    opened = open_adapter(LlavaAdapter(), str(folder))
+def test_recording_or_not_the_model_says_exactly_what_it_says_with_sdpa(folder):
+    opened = opens(LlavaAdapter, folder)
     inputs = parity.batch(opened, Prompt())
-    with torch.no_grad():
-        expected = plain(folder)(**inputs.tensors, use_cache=False).logits
-        actual = opened.model.module(**inputs.tensors, use_cache=False).logits
-        recorder = capture.Recorder({}, {}, torch.zeros((4, 1), dtype=torch.int64))
-        with capture.recording(recorder):
-            recorded = opened.model.module(**inputs.tensors, use_cache=False).logits
-    assert torch.equal(actual, expected)
-    assert torch.equal(recorded, expected)
 
+    @torch.no_grad()
+    def said(module):
+        return module(**inputs.tensors, use_cache=False).logits
 
-def test_recording_does_not_change_what_the_model_says(folder):
-    opened = open_adapter(LlavaAdapter(), str(folder))
-    inputs = parity.batch(opened, Prompt())
-    with torch.no_grad():
-        before = opened.model.module(**inputs.tensors, use_cache=False).logits
-        opened.rows(inputs)
-        after = opened.model.module(**inputs.tensors, use_cache=False).logits
-    assert torch.equal(before, after)
+    expected = said(plain(folder))
+    assert torch.equal(said(opened.model.module), expected)
+    with capture.recording(capture.Recorder({}, {}, torch.zeros((4, 1), dtype=torch.int64))):
+        assert torch.equal(said(opened.model.module), expected)
+    opened.rows(inputs)
+    assert torch.equal(said(opened.model.module), expected)
 
 
 def test_only_wanted_heads_and_rows_are_computed(folder):
-    opened = open_adapter(LlavaAdapter(), str(folder))
-    inputs = opened.prepare([noise((64, 64))], [Expression(0, "the cup")])
+    opened = opens(LlavaAdapter, folder)
+    inputs = ask(opened, text="the cup")
     request = AttentionRequest((Head(2, 3), Head(1, 0), Head(2, 1)))
     with mock.patch.object(capture, "attention_rows", wraps=capture.attention_rows) as called:
         rows = opened.rows(inputs, request)[0]
@@ -90,7 +78,7 @@ def test_only_wanted_heads_and_rows_are_computed(folder):
 
 
 def test_attentions_are_never_asked_for(folder):
-    opened = open_adapter(LlavaAdapter(), str(folder))
+    opened = opens(LlavaAdapter, folder)
     inputs = parity.batch(opened, Prompt())
     base = type(opened.model.module.model)
     with mock.patch.object(base, "forward", autospec=True, side_effect=base.forward) as called:
@@ -104,8 +92,7 @@ def test_flash_attention_is_replaced_while_open_and_put_back(folder):
     module = plain(folder)
     text = module.model.language_model.config
     text._attn_implementation_internal = "flash_attention_2"
-    processor = open_adapter(LlavaAdapter(), str(folder)).model.processor
-    opened = open_adapter(LlavaAdapter(), "", module=module, processor=processor)
+    opened = around(module, folder)
     assert any("flash_attention_2" in said for said in opened.model.statements)
     inputs = parity.batch(opened, Prompt())
     parity.compare(opened, plain(folder, "eager"), inputs)
@@ -115,8 +102,7 @@ def test_flash_attention_is_replaced_while_open_and_put_back(folder):
 
 def test_half_precision_rows_are_float32(folder):
     module = plain(folder, dtype=torch.bfloat16)
-    processor = open_adapter(LlavaAdapter(), str(folder)).model.processor
-    opened = open_adapter(LlavaAdapter(), "", module=module, processor=processor)
+    opened = around(module, folder)
     assert opened.model.dtype == torch.bfloat16
     rows = opened.rows(parity.batch(opened, Prompt()))
     assert {row.dtype for row in rows} == {torch.float32}
@@ -130,26 +116,25 @@ def language_model(config_class, model_class, **more):
     return module
 
 
+def llama():
+    return language_model(hf.LlamaConfig, hf.LlamaModel)
+
+
+SOFTCAP = (hf.Gemma2Config, hf.Gemma2Model, {"attn_logit_softcapping": 5.0})
+SINKS = (hf.GptOssConfig, hf.GptOssModel, {"num_local_experts": 2, "num_experts_per_tok": 1})
+
+
 @pytest.mark.parametrize(
-    ("make", "name"),
+    ("config", "model", "more", "name"),
     [
-        (lambda: language_model(LlamaConfig, LlamaModel), capture.OVER_FUSED),
-        (
-            lambda: language_model(Gemma2Config, Gemma2Model, attn_logit_softcapping=5.0),
-            capture.OVER_PLAIN,
-        ),
-        (
-            lambda: language_model(
-                GptOssConfig, GptOssModel, num_local_experts=2, num_experts_per_tok=1
-            ),
-            capture.OVER_PLAIN,
-        ),
+        pytest.param(hf.LlamaConfig, hf.LlamaModel, {}, capture.OVER_FUSED, id="llama"),
+        pytest.param(*SOFTCAP, capture.OVER_PLAIN, id="softcap and sliding layers"),
+        pytest.param(*SINKS, capture.OVER_PLAIN, id="sinks and sliding layers"),
     ],
-    ids=["llama", "softcap and sliding layers", "sinks and sliding layers"],
 )
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_language_models_of_several_kinds_agree_with_eager(make, name, side):
-    module = make()
+def test_language_models_of_several_kinds_agree_with_eager(config, model, more, name, side):
+    module = language_model(config, model, **more)
     ids = torch.randint(3, 50, (2, 13))
     mask = torch.ones_like(ids)
     pads = slice(0, 4) if side == "left" else slice(9, 13)
@@ -161,9 +146,8 @@ def test_language_models_of_several_kinds_agree_with_eager(make, name, side):
     before, close = capture.install(module)
     assert before == "eager"
     assert module.config._attn_implementation == name
-    recorder = capture.Recorder(
-        capture.layer_index(module.layers), dict.fromkeys(range(3), (0, 1, 2, 3)), rows
-    )
+    layers = capture.layer_index(module.layers)
+    recorder = capture.Recorder(layers, dict.fromkeys(range(3), (0, 1, 2, 3)), rows)
     with torch.no_grad(), capture.recording(recorder):
         module(ids, attention_mask=mask, use_cache=False)
     for layer, taken in recorder.require().items():
@@ -177,10 +161,8 @@ def test_language_models_of_several_kinds_agree_with_eager(make, name, side):
 
 def test_packed_expressions_are_kept_apart_by_a_block_mask(folder):
     """Two queries in one sequence, told apart by an explicit mask of four dimensions."""
-    opened = open_adapter(LlavaAdapter(), str(folder))
-    first, second = (
-        opened.prepare([noise((90, 90))], [Expression(0, text)]) for text in ("the cup", "it here")
-    )
+    opened = opens(LlavaAdapter, folder)
+    first, second = (ask(opened, (90, 90), text) for text in ("the cup", "it here"))
     ids = [inputs.tensors["input_ids"][0] for inputs in (first, second)]
     shared = int((ids[0][: len(ids[1])] != ids[1][: len(ids[0])]).nonzero()[0])
     tails = [one[shared:] for one in ids]
@@ -190,16 +172,8 @@ def test_packed_expressions_are_kept_apart_by_a_block_mask(folder):
     mask[cut:, shared:cut] = False
     where = torch.cat((torch.arange(cut), torch.arange(shared, len(ids[1]))))[None]
     queries = (replace(first.queries[0]), replace(second.queries[0], rows=(length - 1,)))
-    together = replace(
-        first,
-        tensors={
-            **first.tensors,
-            "input_ids": packed,
-            "attention_mask": mask[None, None],
-            "position_ids": where,
-        },
-        queries=queries,
-    )
+    packing = {"input_ids": packed, "attention_mask": mask[None, None], "position_ids": where}
+    together = replace(first, tensors={**first.tensors, **packing}, queries=queries)
     apart, packed_rows = opened.rows(first)[0], opened.rows(together)
     torch.testing.assert_close(packed_rows[0][..., :cut], apart, atol=1e-5, rtol=0)
     expected = opened.rows(second)[0]
@@ -208,34 +182,24 @@ def test_packed_expressions_are_kept_apart_by_a_block_mask(folder):
     assert packed_rows[1][..., shared:cut].max() == 0
 
 
-def test_rows_that_never_came_are_missed():
-    recorder = capture.Recorder({}, {3: (0,), 1: (2,)}, torch.zeros((1, 1), dtype=torch.int64))
+def test_what_a_recorder_refuses():
+    asked = torch.zeros((1, 1), dtype=torch.int64)
     with pytest.raises(CaptureError, match=r"layers \[1, 3\]"):
-        recorder.require()
-
-
-def test_a_layer_that_attends_twice_is_refused():
-    module = torch.nn.Identity()
-    recorder = capture.Recorder({id(module): 0}, {0: (0,)}, torch.zeros((1, 1), dtype=torch.int64))
-    tensor = torch.randn(1, 2, 4, 8)
+        capture.Recorder({}, {3: (0,), 1: (2,)}, asked).require()
+    module, tensor = torch.nn.Identity(), torch.randn(1, 2, 4, 8)
+    recorder = capture.Recorder({id(module): 0}, {0: (0,)}, asked)
+    with pytest.raises(CaptureError, match="4 dimensions"):
+        recorder.take(module, tensor, tensor, torch.ones(1, 4), {})
     recorder.take(module, tensor, tensor, None, {})
     with pytest.raises(CaptureError, match="attends twice"):
         recorder.take(module, tensor, tensor, None, {})
 
 
-def test_masks_of_another_kind_are_refused():
-    module = torch.nn.Identity()
-    recorder = capture.Recorder({id(module): 0}, {0: (0,)}, torch.zeros((1, 1), dtype=torch.int64))
-    tensor = torch.randn(1, 2, 4, 8)
-    with pytest.raises(CaptureError, match="4 dimensions"):
-        recorder.take(module, tensor, tensor, torch.ones(1, 4), {})
-
-
 def test_models_that_do_not_dispatch_are_refused_and_left_alone():
-    module = language_model(LlamaConfig, LlamaModel)
+    module = llama()
     found = conduct.implementations(module)
     with (
-        mock.patch.object(LlamaModel, "set_attn_implementation", return_value=None),
+        mock.patch.object(hf.LlamaModel, "set_attn_implementation", return_value=None),
         pytest.raises(UnsupportedModelError, match="does not let its attention be chosen"),
     ):
         capture.install(module)
@@ -243,19 +207,22 @@ def test_models_that_do_not_dispatch_are_refused_and_left_alone():
 
 
 def test_the_last_of_several_users_restores():
-    module = language_model(LlamaConfig, LlamaModel)
+    """The implementation, and training: until then it stays in evaluation."""
+    module = llama().train()
     closers = [capture.install(module)[1] for _ in range(3)]
     for close in (closers[1], closers[1], closers[0]):
         close()
         assert module.config._attn_implementation == capture.OVER_FUSED
+        assert not any(part.training for part in module.modules())
     closers[2]()
     assert module.config._attn_implementation == "sdpa"
+    assert all(part.training for part in module.modules())
     capture.install(module)[1]()
     assert module.config._attn_implementation == "sdpa"
 
 
 def test_a_deep_copy_of_an_open_model_is_given_back_on_its_own():
-    module = language_model(LlamaConfig, LlamaModel).train()
+    module = llama().train()
     _, close = capture.install(module)
     copied = copy.deepcopy(module)
     capture.install(copied)[1]()
@@ -279,13 +246,3 @@ def test_a_recorder_belongs_to_its_thread():
         assert capture._RECORDER.get() is recorder
     assert seen == [None]
     assert capture._RECORDER.get() is None
-
-
-def test_a_model_in_training_stays_in_evaluation_until_its_last_user_closes():
-    module = language_model(LlamaConfig, LlamaModel).train()
-    first, second = (capture.install(module)[1] for _ in range(2))
-    assert not any(part.training for part in module.modules())
-    first()
-    assert not any(part.training for part in module.modules())
-    second()
-    assert all(part.training for part in module.modules())

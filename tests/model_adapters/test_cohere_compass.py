@@ -1,31 +1,21 @@
 """Cohere's Compass passes the public contract: features of several tower layers, windows."""
 
-import torch
 import transformers as hf
-from families import FIND, contract, fields, loaded, prompted, shows
-from transformers.models.cohere_compass.image_processing_pil_cohere_compass import (
-    CohereCompassImageProcessorPil,
-)
+from building import chat, fields, save, text_part, vocabulary
+from families import FIND, VICUNA, contract, grids, prompted
 
 from vg_engine.model_adapters.families.cohere_compass import CohereCompassAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor
 
-STOP, STOP_NEWLINE = 13, 256
 TURN, END = "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>"
 ROLES = {"system": "SYSTEM", "user": "USER", "assistant": "CHATBOT"}
 NAMED = fields("""vision_start=<|VISION_START|> vision_end=<|VISION_END|> image=<|IMAGE_PAD|>
         video=<|VIDEO_PAD|>""")
 PICTURE = "<|VISION_START|><|IMAGE_PAD|><|VISION_END|>"
 # The turns of Cohere's other templates, from memory: this family's could not be looked up.
-CHAT = (
-    "{{ bos_token }}{% for message in messages %}" + TURN + ""
-    "{% if message['role'] == 'user' %}<|USER_TOKEN|>{% else %}<|SYSTEM_TOKEN|>{% endif %}"
-    "{% for content in message['content'] %}{% if content['type'] == 'image' %}" + PICTURE + ""
-    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}" + END + ""
-    "{% endfor %}{% if add_generation_prompt %}" + TURN + "<|CHATBOT_TOKEN|>{% endif %}"
-)
+ROLE = "{% if message['role'] == 'user' %}<|USER_TOKEN|>{% else %}<|SYSTEM_TOKEN|>{% endif %}"
+BOT, OPENED = TURN + "<|CHATBOT_TOKEN|>", "{{ bos_token }}"
+CHAT = chat(TURN + ROLE, PICTURE, END, answer=BOT, opening=OPENED)
 OPEN = f"<BOS_TOKEN>{TURN}<|USER_TOKEN|>{PICTURE}"
 ANSWER = f"{END}{TURN}<|CHATBOT_TOKEN|>"
 GOLDEN = (
@@ -41,48 +31,35 @@ GOLDEN = (
         **FIND,
     ),
 )
-KINDS = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
 
 
 def tiny_compass(folder, tokens=(1, 48)):
     """32 pixels per token; windows of 24 tokens, and full layers without positions."""
     roles = [f"<|{role}_TOKEN|>" for role in ROLES.values()]
-    tokenizer = byte_tokenizer(
-        ["<PAD>", "<BOS_TOKEN>", TURN, END, *roles, *NAMED.values()],
-        merges=((".", "Ċ"),),
-        **fields("pad_token=<PAD> bos_token=<BOS_TOKEN> padding_side=left"),
-        eos_token=END,
-        extra_special_tokens=[TURN, *roles, *NAMED.values()],
-    )
+    special = f"pad=<PAD> bos=<BOS_TOKEN> {TURN} eos={END}"
+    named = [*roles, *NAMED.values()]
+    more = {"merges": ((".", "Ċ"),), "extra_special_tokens": [TURN, *named]}
+    tokenizer = vocabulary(special, named, **more)
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}
     config = hf.CohereCompassConfig(
-        text_config={
-            **text_sizes(tokenizer),
-            "sliding_window": 24,
-            "layer_types": list(KINDS),
-            "rope_parameters": {"sliding_attention": rope, "full_attention": None},
-        },
+        text_config=text_part(
+            tokenizer,
+            "sliding_window=24",
+            layer_types=["sliding_attention", "full_attention"] * 2,
+            rope_parameters={"sliding_attention": rope, "full_attention": None},
+        ),
         vision_config=fields("""depth=3 hidden_size=32 intermediate_size=64 num_heads=4
-                out_hidden_size=64 num_position_embeddings=64 deepstack_visual_indexes=[0,1]"""),
+            out_hidden_size=64 num_position_embeddings=64 deepstack_visual_indexes=[0,1]"""),
         **{f"{n}_token_id": tokenizer.convert_tokens_to_ids(token) for n, token in NAMED.items()},
     )
-    torch.manual_seed(0)
-    processor = qwen_processor(
-        hf.CohereCompassProcessor,
-        tokenizer,
-        chat=CHAT,
-        patch_size=16,
-        tokens=tokens,
-        image_class=CohereCompassImageProcessorPil,
-    )
-    return save_tiny(hf.CohereCompassForConditionalGeneration(config), processor, folder)
+    images = {"image_class": hf.CohereCompassImageProcessorPil, "patch_size": 16, "tokens": tokens}
+    processor = qwen_processor(hf.CohereCompassProcessor, tokenizer, chat=CHAT, **images)
+    return save(hf.CohereCompassForConditionalGeneration, config, processor, folder)
 
 
 TestCohereCompass = contract(
     CohereCompassAdapter, GOLDEN, tiny_compass, foreign=("image_processor.merge_size", 1, (16, 4))
 )
-opened = loaded(CohereCompassAdapter, tiny_compass, tokens=(4, 1024))
-
-
-def test_a_photograph_is_squashed_to_whole_tokens(opened):
-    shows(opened, (640, 470), (15, 20), (0.0, 0.0, 640.0, 470.0))
+test_a_photograph_is_squashed_to_whole_tokens = grids(
+    CohereCompassAdapter, tiny_compass, ((640, 470), (15, 20)), tokens=(4, 1024)
+)

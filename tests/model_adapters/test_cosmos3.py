@@ -1,68 +1,51 @@
 """Cosmos 3's two reasoners pass the public contract."""
 
-import pytest
 import torch
 import transformers as hf
-from families import TOWER, ask, contract, fields, prompted
+from building import fields, save, text_part, vision_part
+from families import VICUNA, chatml, contract, grids, opens, prompted
 from safetensors.torch import load_file, save_file
-from transformers.models.cosmos3_edge.image_processing_pil_cosmos3_edge import (
-    Cosmos3EdgeImageProcessorPil,
-)
 
 from vg_engine.model_adapters.families.cosmos3 import Cosmos3EdgeAdapter, Cosmos3OmniAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, sharpen_norms, token_ids
+from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, token_ids
 
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 # ChatML, from memory of the models that these are made of.
-ASKED = f"<|im_start|>user\n{PICTURE}the cup.<|im_end|>\n<|im_start|>assistant\n"
-GOLDEN = (prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"), prompted(ASKED))
+GOLDEN = (
+    prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
+    prompted(chatml(f"{PICTURE}the cup.")),
+)
 
 
 def tiny_omni(folder):
     tokenizer = qwen_tokenizer()
     rope = {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True}
     config = hf.Cosmos3OmniConfig(
-        text_config={
-            "model_type": "qwen3_vl_text",
-            **text_sizes(tokenizer),
-            "head_dim": 16,
-            "rope_parameters": rope,
-        },
+        text_config=text_part(
+            tokenizer, "model_type=qwen3_vl_text head_dim=16", rope_parameters=rope
+        ),
         vision_config=fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4
                 out_hidden_size=64 num_position_embeddings=64 deepstack_visual_indexes=[0]"""),
         **token_ids(tokenizer),
     )
-    torch.manual_seed(0)
-    module = hf.Cosmos3OmniForConditionalGeneration(config)
-    sharpen_norms(module.get_decoder(), 1.8)
     processor = qwen_processor(hf.Qwen3VLProcessor, tokenizer, patch_size=16, tokens=(1, 40))
-    return save_tiny(module, processor, folder)
+    return save(hf.Cosmos3OmniForConditionalGeneration, config, processor, folder, norms=1.8)
 
 
 def tiny_edge(folder, tokens=(1, 40)):
     tokenizer = qwen_tokenizer()
     config = hf.Cosmos3EdgeConfig(
-        text_config={
-            **text_sizes(tokenizer),
-            "head_dim": 16,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [4, 2, 2]},
-        },
-        vision_config={**TOWER, "num_patches": 64},
+        text_config=text_part(
+            tokenizer,
+            """head_dim=16 rope_parameters={"rope_type":"default","mrope_section":[4,2,2]}""",
+        ),
+        vision_config=vision_part("num_patches=64"),
         projector_hidden_size=64,
         **token_ids(tokenizer),
     )
-    torch.manual_seed(0)
-    processor = qwen_processor(
-        hf.Cosmos3EdgeProcessor,
-        tokenizer,
-        patch_size=16,
-        tokens=tokens,
-        image_class=Cosmos3EdgeImageProcessorPil,
-    )
-    return save_tiny(hf.Cosmos3EdgeForConditionalGeneration(config), processor, folder)
+    images = {"image_class": hf.Cosmos3EdgeImageProcessorPil, "patch_size": 16, "tokens": tokens}
+    processor = qwen_processor(hf.Cosmos3EdgeProcessor, tokenizer, **images)
+    return save(hf.Cosmos3EdgeForConditionalGeneration, config, processor, folder)
 
 
 TestCosmos3Omni = contract(Cosmos3OmniAdapter, GOLDEN, tiny_omni)
@@ -75,16 +58,15 @@ def test_the_generator_is_left_out(tmp_path):
     weights = load_file(folder / "model.safetensors")
     weights["proj_out.weight"] = torch.zeros(2)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    assert open_adapter(Cosmos3OmniAdapter(), str(folder)).model.layers == 4
+    assert opens(Cosmos3OmniAdapter, folder).model.layers == 4
 
 
-def test_real_limits_of_edge_make_the_known_number_of_tokens(tmp_path):
-    """The defaults of the family's image processor: from 64 tokens up to 16384."""
-    opened = open_adapter(Cosmos3EdgeAdapter(), str(tiny_edge(tmp_path / "edge", (64, 16384))))
-    assert opened.model.statements == ("A picture becomes up to 16384 tokens of 32 x 32 pixels.",)
-    # A strip of 300 x 3 is first enlarged to 3200 x 32: one row of tokens.
-    for size, shape in (((640, 480), (15, 20)), ((300, 3), (1, 100))):
-        inputs = ask(opened, size)
-        (view,) = opened.views(inputs)[0]
-        assert view.shape == shape
-        assert view.extent == pytest.approx((0.0, 0.0, *map(float, size)))
+# The defaults of the family's image processor. A strip is first enlarged to 3200 x 32: one row.
+test_real_limits_of_edge_make_the_known_number_of_tokens = grids(
+    Cosmos3EdgeAdapter,
+    tiny_edge,
+    ((640, 480), (15, 20)),
+    ((300, 3), (1, 100)),
+    says=("A picture becomes up to 16384 tokens of 32 x 32 pixels.",),
+    tokens=(64, 16384),
+)

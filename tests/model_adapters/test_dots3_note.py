@@ -1,38 +1,29 @@
 """dots3 note passes the public contract, with fewer keys per query than there are tokens."""
 
-import torch
 import transformers as hf
-from families import TOWER, ask, chat, contract, fields, prompted, scale
+from building import chat, fields, save, text_part, vision_part, vocabulary
+from families import VICUNA, ask, contract, opens, prompted
 
 from vg_engine.model_adapters.families.dots3_note import Dots3NoteAdapter
 from vg_engine.model_adapters.shared.capture import OVER_FUSED, OVER_PLAIN
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor
 
 TURNS = ("<|system|>", "<|endofsystem|>", "<|user|>", "<|endofuser|>", "<|assistant|>")
 PARTS = ("<|img|>", "<|endofimg|>", "<|imgpad|>", "<|video_pad|>", "<|audio_comp_pad|>")
 PICTURE = "<|img|><|imgpad|><|endofimg|>"
 # The picture's tokens were looked up; the turns are from memory of dots.ocr.
-CHAT = chat("<|ROLE|>", "<|img|><|imgpad|><|endofimg|>", "<|endofROLE|>", answer="<|assistant|>")
+CHAT = chat("<|ROLE|>", PICTURE, "<|endofROLE|>", answer="<|assistant|>")
 KEYS, WINDOW = 40, 48
 
 
 def tiny_dots3_note(folder):
-    special = [END_OF_TEXT, *TURNS, *PARTS]
-    tokenizer = byte_tokenizer(
-        special,
-        pad_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
-        extra_special_tokens=special[1:],
-        padding_side="left",
-    )
+    special = [*TURNS, *PARTS]
+    tokenizer = vocabulary("pad=eos=<|endoftext|>", special)
     image, video, audio = tokenizer.convert_tokens_to_ids(PARTS[2:])
     latent = {"q_lora_rank": 32, "kv_lora_rank": 32, "qk_nope_head_dim": 8, "v_head_dim": 16}
     config = hf.Dots3NoteConfig(
         text_config={
-            **text_sizes(tokenizer),
+            **text_part(tokenizer),
             "num_key_value_heads": 4,
             **latent,
             "qk_rope_head_dim": 8,
@@ -46,11 +37,8 @@ def tiny_dots3_note(folder):
             **fields("""index_n_heads=32 n_routed_experts=4 num_experts_per_tok=2
                 moe_intermediate_size=32 moe_shared_expert_intermediate_size=32"""),
         },
-        vision_config={
-            **TOWER,
-            **fields("""pyramid_num_routed=[-1,4] moe_intermediate_size=32 adapter_in_dim=32
-                adapter_out_dim=64"""),
-        },
+        vision_config=vision_part("""pyramid_num_routed=[-1,4] moe_intermediate_size=32
+            adapter_in_dim=32 adapter_out_dim=64"""),
         audio_config=fields("""hidden_size=16 intermediate_size=16 num_hidden_layers=1
                 num_attention_heads=2 downsample_hidden_size=8 adapter_input_size=16
                 adapter_out_dim=64"""),
@@ -58,11 +46,9 @@ def tiny_dots3_note(folder):
         video_token_id=video,
         audio_token_id=audio,
     )
-    torch.manual_seed(0)
-    module = hf.Dots3NoteForConditionalGeneration(config)
-    scale(module.get_decoder(), 50.0, "q_b_proj.weight")
     processor = qwen_processor(hf.Qwen2VLProcessor, tokenizer, chat=CHAT, temporal_patch_size=1)
-    return save_tiny(module, processor, folder)
+    kind, scaled = hf.Dots3NoteForConditionalGeneration, (50.0, "q_b_proj.weight")
+    return save(kind, config, processor, folder, scaled=scaled)
 
 
 TestDots3Note = contract(
@@ -79,7 +65,7 @@ TestDots3Note = contract(
 
 
 def test_a_row_has_as_many_keys_as_the_indexer_chose(tmp_path):
-    opened = open_adapter(Dots3NoteAdapter(), str(tiny_dots3_note(tmp_path / "tiny")))
+    opened = opens(Dots3NoteAdapter, tiny_dots3_note(tmp_path / "tiny"))
     inputs = ask(opened, (120, 90))
     rows = opened.rows(inputs)[0]
     assert sorted({head.layer for head in opened.model.all_heads}) == [0, 1]
@@ -93,7 +79,7 @@ def test_the_choice_holds_without_sdpa(tmp_path, monkeypatch):
     found = []
     for supported, over in ((True, OVER_FUSED), (False, OVER_PLAIN)):
         monkeypatch.setattr(hf.Dots3NotePreTrainedModel, "_supports_sdpa", supported)
-        opened = open_adapter(Dots3NoteAdapter(), str(folder))
+        opened = opens(Dots3NoteAdapter, folder)
         assert opened.model.module.get_decoder().config._attn_implementation == over
         found.append(opened.rows(ask(opened, (120, 90)))[0])
         opened.model.close()

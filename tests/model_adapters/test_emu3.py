@@ -6,25 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import ask, contract, fields, keep_own_pixels, prompted
-from transformers import Emu3Config, Emu3ForConditionalGeneration, Emu3ImageProcessor, Emu3Processor
+import transformers as hf
+from building import embed_codes, fields, keep_own_pixels, plain, text_part, vocabulary
+from families import VICUNA, ask, contract, opens, prompted, shows, views
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.emu3 import Emu3Adapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import noise, open_adapter, paint
-from vg_engine.testing.tiny import LLAVA_CHAT, byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing import noise, paint
+from vg_engine.testing.tiny import LLAVA_CHAT, save_tiny
 
 CODES = 256
-NAMED = {
-    "image_token": "<image>",
-    "boi_token": "<|image start|>",
-    "eoi_token": "<|image end|>",
-    "image_wrapper_token": "<|image token|>",
-    "eof_token": "<|extra_201|>",
-}
+NAMED = {"image_token": "<image>", "boi_token": "<|image start|>", "eoi_token": "<|image end|>"}
+NAMED |= {"image_wrapper_token": "<|image token|>", "eof_token": "<|extra_201|>"}
 # Of the golden prompts' picture of 64 x 64 pixels.
 PICTURE = "<|image start|>8*8<|image token|><image><|extra_201|><|image end|>"
 GOLDEN = (
@@ -36,31 +31,19 @@ GOLDEN = (
 
 def tiny_emu3(folder, *, least=48, most=80, reads=16384):
     """A tiny checkpoint; `least` and `most` are sides of squares, in pixels."""
-    tokenizer = byte_tokenizer(
-        ["<|endoftext|>", "<|extra_203|>", "<|extra_204|>", "<|extra_200|>", *NAMED.values()],
-        **fields("pad_token=<|endoftext|> bos_token=<|extra_203|> eos_token=<|extra_204|>"),
-        extra_special_tokens=NAMED,
-        padding_side="left",
-    )
-    images = Emu3ImageProcessor(min_pixels=least**2, max_pixels=most**2)
-    processor = Emu3Processor(images, tokenizer, chat_template=LLAVA_CHAT)
+    special = "pad=<|endoftext|> bos=<|extra_203|> eos=<|extra_204|> <|extra_200|>"
+    tokenizer = vocabulary(special, NAMED)
+    images = hf.Emu3ImageProcessor(min_pixels=least**2, max_pixels=most**2)
+    processor = hf.Emu3Processor(images, tokenizer, chat_template=LLAVA_CHAT)
     known = ("<image>", "<|extra_200|>")
-    codes = {f"<|visual token {code:06d}|>": len(tokenizer) + code for code in range(CODES)}
-    text = {**text_sizes(tokenizer), "vocab_size": len(tokenizer) + CODES}
-    config = Emu3Config(
-        text_config={**text, "max_position_embeddings": reads},
-        vq_config={
-            "codebook_size": CODES,
-            **fields("""base_channels=32 channel_multiplier=[1,1,1,1] num_res_blocks=1
-                hidden_size=32"""),
-        },
-        vocabulary_map={
-            **dict(zip(known, tokenizer.convert_tokens_to_ids(list(known)), strict=True)),
-            **codes,
-        },
-    )
+    codes = dict(zip(known, tokenizer.convert_tokens_to_ids(list(known)), strict=True))
+    codes |= {f"<|visual token {code:06d}|>": len(tokenizer) + code for code in range(CODES)}
+    text = text_part(tokenizer, vocab_size=len(tokenizer) + CODES, max_position_embeddings=reads)
+    vision = fields("base_channels=32 channel_multiplier=[1,1,1,1] num_res_blocks=1 hidden_size=32")
+    vision["codebook_size"] = CODES
+    config = hf.Emu3Config(text_config=text, vq_config=vision, vocabulary_map=codes)
     torch.manual_seed(0)
-    module = Emu3ForConditionalGeneration(config)
+    module = hf.Emu3ForConditionalGeneration(config)
     use_codes(module.model.vqmodel, torch.rand(4, 3, 80, 80) * 4 - 2)
     return save_tiny(module, processor, folder)
 
@@ -73,7 +56,7 @@ def use_codes(tower, pixels: torch.Tensor):
         tower.quantize.embedding.weight.copy_(found[torch.randperm(len(found))[:CODES]])
 
 
-class Alone(Emu3ForConditionalGeneration):
+class Alone(hf.Emu3ForConditionalGeneration):
     """As transformers runs one picture: the canvas of another is no business of its codes."""
 
     def forward(self, **tensors: Any):
@@ -99,10 +82,8 @@ class TestEmu3(contract(Emu3Adapter, GOLDEN, tiny_emu3)):
     strips = False  # a code changes only if much of its cell does
 
     def load_plain(self, folder, attention: str):
-        kind = Alone if attention == "eager" else Emu3ForConditionalGeneration
-        return kind.from_pretrained(
-            folder, attn_implementation=attention, dtype=torch.float32
-        ).eval()
+        kind = Alone if attention == "eager" else hf.Emu3ForConditionalGeneration
+        return plain(kind)(self, folder, attention)
 
     def vision_tower(self, module):
         return module.model.vqmodel
@@ -114,8 +95,7 @@ class TestEmu3(contract(Emu3Adapter, GOLDEN, tiny_emu3)):
         torch.manual_seed(0)
         for name, part in list(tower.encoder.named_modules()):
             if isinstance(part, torch.nn.GroupNorm):
-                owner, _, last = name.rpartition(".")
-                setattr(tower.encoder.get_submodule(owner), last, _Plain())
+                tower.encoder.set_submodule(name, _Plain())
             elif isinstance(part, torch.nn.Conv2d | torch.nn.Conv3d):
                 keep_own_pixels(part)
         pictures = [noise((64, 64), seed) for seed in range(3)]
@@ -123,38 +103,23 @@ class TestEmu3(contract(Emu3Adapter, GOLDEN, tiny_emu3)):
         asked = [Expression(index, "it") for index in range(4)]
         inputs = opened.prepare([*pictures, red], asked)
         use_codes(tower, inputs.tensors["pixel_values"])
-        _embed_codes_as_they_are(opened.model.module)
-
-
-def _embed_codes_as_they_are(module):
-    """Like codes get like embeddings: a neighbour's change of code then is a small one."""
-    known = module.model.vocabulary_mapping.img2bpe
-    codebook, words = module.model.vqmodel.quantize.embedding.weight, module.get_input_embeddings()
-    for code, token in known.items():
-        words.weight.data[token] = 0
-        words.weight.data[token, : codebook.shape[1]] = codebook[code]
+        embed_codes(opened.model.module)
 
 
 def test_rows_end_in_a_token_of_their_own(tmp_path):
-    opened = open_adapter(Emu3Adapter(), str(tiny_emu3(tmp_path / "tiny", least=512, most=1024)))
+    opened = opens(Emu3Adapter, tiny_emu3(tmp_path / "tiny", least=512, most=1024))
+    view = shows(opened, (640, 480), (60, 80))
     inputs = ask(opened, (640, 480))
-    ((view,),) = opened.views(inputs)
-    assert view.shape == (60, 80)
-    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
     assert np.diff(view.positions[:, 0]).tolist() == [81] * 59
     assert "60*80<|image token|>" in inputs.rendered[0]
     images = opened.model.processor.image_processor
     images.min_pixels = images.max_pixels = 512**2
     with pytest.raises(TokenCountError, match=r"expected 4070 image tokens .* made 4860"):
         opened.views(inputs)
-    opened.model.close()
 
 
 def test_a_picture_becomes_no_more_tokens_than_the_model_reads(tmp_path):
-    folder = tiny_emu3(tmp_path / "tiny", least=512, most=1024, reads=9216)
-    opened = open_adapter(Emu3Adapter(), str(folder))
+    opened = opens(Emu3Adapter, tiny_emu3(tmp_path / "tiny", least=512, most=1024, reads=9216))
     assert opened.model.statements == ("Pictures are shown with at most 524288 pixels.",)
-    inputs = ask(opened, (2000, 1500))
-    assert inputs.tensors["input_ids"].shape[1] < 9216
-    assert opened.views(inputs)[0][0].shape == (78, 104)
-    opened.model.close()
+    assert ask(opened, (2000, 1500)).tensors["input_ids"].shape[1] < 9216
+    assert views(opened, (2000, 1500))[0].shape == (78, 104)

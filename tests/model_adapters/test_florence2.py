@@ -1,62 +1,41 @@
 """Florence-2 passes the public contract with the heads of its encoder."""
 
-from typing import Any
-
-import pytest
 import torch
 import transformers as hf
-from families import ask, chat, contract, fields, keep_own_pixels, plain
+from building import chat, fields, keep_own_pixels, reading, save, square, text_part, vocabulary
+from families import contract, opens, shows
 from tokenizers import processors
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.model_adapters.families.florence2 import Florence2Adapter
-from vg_engine.testing import Golden, open_adapter, paint
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing import Golden, paint
 
 # The family ships no template: this one is for the contract alone.
 CHAT = chat("", "<image>", "")
 TASK = "Locate {expression} in the image with mask"
 IDS = (259, 256, 83, 71, 68, 220, 66, 84, 79, 13, 258)
+ALL = Prompt("chat", template=TASK, query_row="expression_all")
 GOLDEN = (
     Golden("the cup", Prompt(), "<image><s>the cup.</s>", IDS, rows=(13,)),
     Golden("which cup?", Prompt(system="Look. "), "<image><s>Look. which cup?</s>", rows=(30,)),
-    Golden(
-        "the cup",
-        Prompt("chat", template=TASK, query_row="expression_all"),
-        "<image><s>Locate the cup. in the image with mask</s>",
-        rows=(83, 71, 68, 220, 66, 84, 79),
-    ),
+    Golden("the cup", ALL, "<image><s>Locate the cup. in the image with mask</s>", rows=IDS[2:9]),
     Golden("it", Prompt(query_row="prompt_last"), "<image><s>it.</s>", rows=(258,)),
 )
 
 
-class Reading(hf.Florence2ForConditionalGeneration):
-    """As transformers runs it, with the encoder's attentions where the kit looks for them."""
-
-    def forward(self, **tensors: Any):
-        answer = super().forward(**tensors)
-        answer.attentions = answer.encoder_attentions
-        return answer
-
-
 def tiny_florence2(folder, *, side=192, layers=4):
     """A tiny checkpoint: four stages make cells of 32 x 32 pixels."""
-    special = ["<s>", "<pad>", "</s>", "<image>"]
-    tokenizer = byte_tokenizer(
-        special,
-        **fields("""pad_token=<pad> bos_token=<s> eos_token=</s>
-            extra_special_tokens={"image_token":"<image>"}"""),
-    )
+    named = {"image_token": "<image>"}
+    tokenizer = vocabulary("bos=<s> pad=<pad> eos=</s>", named, padding_side="right")
     # BART's tokenizer would open and close the text once more, and is told not to.
     tokenizer.backend_tokenizer.post_processor = processors.RobertaProcessing(
         ("</s>", tokenizer.eos_token_id), ("<s>", tokenizer.bos_token_id)
     )
     tokenizer.chat_template = CHAT
-    images = CLIPImageProcessorPil(size={"height": side, "width": side}, do_center_crop=False)
+    images = hf.CLIPImageProcessorPil(size=square(side), do_center_crop=False)
     images.image_seq_length = 1 + (side // 32) ** 2
     processor = hf.Florence2Processor(images, tokenizer)
-    sizes = text_sizes(tokenizer)
+    sizes = text_part(tokenizer)
     config = hf.Florence2Config(
         text_config=hf.BartConfig(
             **{name: sizes[name] for name in sizes if name.endswith(("_id", "vocab_size"))},
@@ -70,19 +49,15 @@ def tiny_florence2(folder, *, side=192, layers=4):
                 num_groups=[2,2,2,2] window_size=6 projection_dim=64 initializer_range=0.2"""),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
     )
-    torch.manual_seed(0)
-    module = hf.Florence2ForConditionalGeneration(config)
-    return save_tiny(module, processor, folder)
+    return save(hf.Florence2ForConditionalGeneration, config, processor, folder)
 
 
-class TestFlorence2(
-    contract(Florence2Adapter, GOLDEN, tiny_florence2, foreign=("num_image_tokens", 576, (37, 576)))
-):
-    # Positions are learned: there is one side only that padding can be on.
-    padding = ({},)
+FOREIGN = ("num_image_tokens", 576, (37, 576))
+# Positions are learned: there is one side only that padding can be on.
+MEMBERS = {"padding": ({},), "load_plain": reading(hf.Florence2ForConditionalGeneration)}
 
-    load_plain = plain(Reading)
 
+class TestFlorence2(contract(Florence2Adapter, GOLDEN, tiny_florence2, foreign=FOREIGN, **MEMBERS)):
     def unmix(self, opened):
         tower = self.vision_tower(opened.model.module)
         paint.unmix(tower)
@@ -91,18 +66,8 @@ class TestFlorence2(
                 keep_own_pixels(part, fresh=False)
 
 
-@pytest.fixture(scope="module")
-def real_size(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("florence2") / "768"
-    opened = open_adapter(Florence2Adapter(), str(tiny_florence2(folder, side=768, layers=2)))
-    yield opened
-    opened.model.close()
-
-
-def test_a_photograph_is_squashed_to_24_by_24_cells(real_size):
-    inputs = ask(real_size, (640, 480))
-    ((view,),) = real_size.views(inputs)
-    assert view.shape == (24, 24)
+def test_a_photograph_is_squashed_to_24_by_24_cells(tmp_path):
+    opened = opens(Florence2Adapter, tiny_florence2(tmp_path / "768", side=768, layers=2))
+    view = shows(opened, (640, 480), (24, 24))
     # The first of 577 tokens is the average.
     assert int(view.positions[0, 0]) == 1
-    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))

@@ -1,40 +1,25 @@
 """Fuyu passes the public contract: patches in the sequence, rows ended by a newline token."""
 
 import pytest
-import torch
-from families import ask, chat, contract, fields, scale
+import transformers as hf
+from building import chat, fields, save, square, text_part, vocabulary
+from families import contract, opens, refuses, shows, views
 from tokenizers import normalizers
-from transformers import FuyuConfig, FuyuForCausalLM, FuyuProcessor
-from transformers.models.fuyu.image_processing_pil_fuyu import FuyuImageProcessorPil
 
 from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.fuyu import FuyuAdapter
-from vg_engine.testing import Golden, open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing import Golden
 
 # The family ships no template: this one is for the contract alone.
 CHAT = chat("", "|SPEAKER|", "")
 # A picture of 64 x 64 pixels is five rows; the text behind it begins with a blank of its own.
 ROWS, IDS = "|SPEAKER||NEWLINE|" * 5 + "<s>", (263, 271) * 5 + (273, 220)
+CUP, IT = (83, 71, 68, 220, 66, 84, 79, 13, 278), (72, 83, 13, 278)
+ALL = Prompt("chat", query_row="expression_all")
 GOLDEN = (
-    Golden(
-        "the cup",
-        Prompt(),
-        f"{ROWS}the cup.<0x04>",
-        (*IDS, 83, 71, 68, 220, 66, 84, 79, 13, 278),
-        (13,),
-    ),
-    Golden(
-        "it?",
-        Prompt("chat", query_row="expression_all"),
-        f"{ROWS}it?<0x04>",
-        (*IDS, 72, 83, 30, 278),
-        (220, 72, 83, 30),
-    ),
-    Golden(
-        "it", Prompt(query_row="prompt_last"), f"{ROWS}it.<0x04>", (*IDS, 72, 83, 13, 278), (278,)
-    ),
+    Golden("the cup", Prompt(), f"{ROWS}the cup.<0x04>", (*IDS, *CUP), (13,)),
+    Golden("it?", ALL, f"{ROWS}it?<0x04>", (*IDS, 72, 83, 30, 278), (220, 72, 83, 30)),
+    Golden("it", Prompt(query_row="prompt_last"), f"{ROWS}it.<0x04>", (*IDS, *IT), (278,)),
 )
 
 
@@ -42,60 +27,35 @@ def tiny_fuyu(folder, *, widest=196, highest=112, patch=14):
     """A tiny checkpoint; sizes in pixels."""
     named = ("|SPEAKER|", "|NEWLINE|", "<s>", "<0x04>")
     # Its control words are pieces of the vocabulary, and a blank goes in front of every text.
-    tokenizer = byte_tokenizer(
-        ["|ENDOFTEXT|"],
-        merges=[(name[:end], name[end]) for name in named for end in range(1, len(name))],
-        padding_side="left",
-    )
+    merges = [(name[:end], name[end]) for name in named for end in range(1, len(name))]
+    tokenizer = vocabulary("|ENDOFTEXT|", merges=merges)
     tokenizer.backend_tokenizer.normalizer = normalizers.Prepend(" ")
     tokenizer.chat_template = CHAT
-    images = FuyuImageProcessorPil(
-        size={"height": highest, "width": widest}, patch_size={"height": patch, "width": patch}
-    )
-    processor = FuyuProcessor(images, tokenizer)
-    sizes = text_sizes(tokenizer)
-    config = FuyuConfig(
-        patch_size=patch,
-        image_token_id=tokenizer.convert_tokens_to_ids("|SPEAKER|"),
-        text_config={
-            "model_type": "persimmon",
-            **{name: value for name, value in sizes.items() if not name.startswith("num_key")},
-            "qk_layernorm": True,
-            "bos_token_id": tokenizer.convert_tokens_to_ids("<s>"),
-            "eos_token_id": tokenizer.convert_tokens_to_ids("|ENDOFTEXT|"),
-        },
-    )
-    torch.manual_seed(0)
-    module = FuyuForCausalLM(config)
-    # Queries and keys are normed, so projections cannot sharpen.
-    scale(module.get_decoder(), 2.0, "q_layernorm.weight", "k_layernorm.weight")
-    return save_tiny(module, processor, folder)
+    size = {"height": highest, "width": widest}
+    images = hf.FuyuImageProcessorPil(size=size, patch_size=square(patch))
+    processor = hf.FuyuProcessor(images, tokenizer)
+    ids = tokenizer.convert_tokens_to_ids
+    text = text_part(tokenizer, "model_type=persimmon qk_layernorm=true")
+    del text["num_key_value_heads"]
+    text |= {"bos_token_id": ids("<s>"), "eos_token_id": ids("|ENDOFTEXT|")}
+    config = hf.FuyuConfig(patch_size=patch, image_token_id=ids("|SPEAKER|"), text_config=text)
+    kind, scaled = hf.FuyuForCausalLM, (2.0, "q_layernorm.weight", "k_layernorm.weight")
+    return save(kind, config, processor, folder, scaled=scaled)
 
 
-TestFuyu = contract(
-    FuyuAdapter,
-    GOLDEN,
-    tiny_fuyu,
-    # The processor pads on the left, whatever it is asked.
-    padding=({},),
-)
+# The processor pads on the left, whatever it is asked.
+TestFuyu = contract(FuyuAdapter, GOLDEN, tiny_fuyu, padding=({},))
 
 
 def test_a_photograph_is_filled_up_to_whole_patches(tmp_path):
     folder = tiny_fuyu(tmp_path / "tiny", widest=1920, highest=1080, patch=30)
-    opened = open_adapter(FuyuAdapter(), str(folder))
-    inputs = ask(opened, (640, 480))
-    ((view,),) = opened.views(inputs)
-    assert view.shape == (16, 22)
-    assert view.extent == pytest.approx((0.0, 0.0, 660.0, 480.0))
+    opened = opens(FuyuAdapter, folder)
+    view = shows(opened, (640, 480), (16, 22), (0.0, 0.0, 660.0, 480.0))
     # A newline token stands behind each row.
     assert view.positions[:2, 0].tolist() == [0, 23]
-    large = ask(opened, (4000, 3000))
-    assert opened.views(large)[0][0].extent == pytest.approx((0.0, 0.0, 4000.0, 3000.0))
-    opened.model.processor.image_processor.size = {"height": 300, "width": 300}
-    with pytest.raises(TokenCountError, match=r"expected 80 image tokens .* made 352"):
-        opened.views(inputs)
-    opened.model.close()
+    assert views(opened, (4000, 3000))[0].extent == pytest.approx((0.0, 0.0, 4000.0, 3000.0))
+    size = square(300)
+    refuses(opened, "image_processor.size", size, (80, 352), (640, 480))
 
 
 @pytest.mark.parametrize(
@@ -118,9 +78,9 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows,
         stated |= text | {"rope_scaling": None, "rope_theta": rope["rope_theta"]}
 
     def rewrite(folder):
-        named = {"image_processor_type": "FuyuImageProcessor", "processor_class": "FuyuProcessor"}
-        padding = {"padding_mode": "constant", "padding_value": 1.0}
-        published(folder, {**named, **padding, **images}, config=config)
+        more = fields("""image_processor_type=FuyuImageProcessor processor_class=FuyuProcessor
+            padding_mode=constant padding_value=1.0""")
+        published(folder, {**more, **images}, config=config)
         (folder / "chat_template.json").unlink()
 
     folder = tiny_fuyu(tmp_path / "m", widest=1920, highest=1080, patch=30)

@@ -1,19 +1,17 @@
 """Gemma 3 passes the public contract, with pan and scan and without."""
 
-import json
 from typing import Any, ClassVar
 
 import pytest
 import torch
 import transformers as hf
-from families import TOWER, checkpoint, contract, fields, prompted, shows, views
-from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+from building import edited, fields, siglip, square, text_part, vocabulary
+from families import RENAMED, VICUNA, checkpoint, contract, opens, prompted, refuses, shows, views
 
-from vg_engine.core.errors import InputError, TokenCountError
+from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.gemma3 import Gemma3Adapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny
+from vg_engine.testing.tiny_qwen import sharpen_norms
 
 # What Google's template writes for a question about one picture: a system sentence stands in
 # front of the user's words, and every text is stripped.
@@ -29,15 +27,13 @@ CHAT = (
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
 PICTURE = "\n\n<start_of_image><image_soft_token><end_of_image>\n\n"
+TURN, ANSWER = "<start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n"
+KINDS = ("image", "boi", "eoi")
 GOLDEN = (
     prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
+    prompted(f"<bos>{TURN}{PICTURE}which cup?{ANSWER}", "which cup?"),
     prompted(
-        f"<bos><start_of_turn>user\n{PICTURE}which cup?<end_of_turn>\n<start_of_turn>model\n",
-        "which cup?",
-    ),
-    prompted(
-        f"<bos><start_of_turn>user\nLook.\n\n{PICTURE}the cup.<end_of_turn>\n"
-        "<start_of_turn>model\n",
+        f"<bos>{TURN}Look.\n\n{PICTURE}the cup.{ANSWER}",
         system="Look.",
         query_row="prompt_last",
         rows=(198,),
@@ -47,44 +43,27 @@ GOLDEN = (
 
 def tiny_gemma3(folder, *, side=112, layers=4, smallest: int | None = 40):
     """A tiny checkpoint: patches of 14 pixels, pooled 2 x 2."""
-    named = {
-        "image_token": "<image_soft_token>",
-        "boi_token": "<start_of_image>",
-        "eoi_token": "<end_of_image>",
-    }
-    tokenizer = byte_tokenizer(
-        ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>", *named.values()],
-        **fields("pad_token=<pad> eos_token=<eos> bos_token=<bos>"),
-        extra_special_tokens=named,
-        padding_side="left",
-    )
+    named = fields("""image_token=<image_soft_token> boi_token=<start_of_image>
+        eoi_token=<end_of_image>""")
+    tokenizer = vocabulary("pad=<pad> eos=<eos> bos=<bos> <start_of_turn> <end_of_turn>", named)
     tokens = (side // 28) ** 2
-    images = Gemma3ImageProcessorPil(
-        size={"height": side, "width": side}, pan_and_scan_min_crop_size=smallest
-    )
+    images = hf.Gemma3ImageProcessorPil(size=square(side), pan_and_scan_min_crop_size=smallest)
     processor = hf.Gemma3Processor(images, tokenizer, chat_template=CHAT, image_seq_length=tokens)
     config = hf.Gemma3Config(
         text_config=hf.Gemma3TextConfig(
-            **text_sizes(tokenizer, layers=layers),
+            **text_part(tokenizer, layers=layers),
             **fields("head_dim=16 query_pre_attn_scalar=16 sliding_window_pattern=2"),
             # Every other layer sees a window that ends inside the picture.
             sliding_window=24,
         ),
-        vision_config=hf.SiglipVisionConfig(
-            **TOWER, image_size=side, patch_size=14, vision_use_head=False
-        ),
+        vision_config=siglip(side),
         mm_tokens_per_image=tokens,
-        image_token_index=tokenizer.image_token_id,
-        boi_token_index=tokenizer.boi_token_id,
-        eoi_token_index=tokenizer.eoi_token_id,
+        **{f"{n}_token_index": getattr(tokenizer, f"{n}_token_id") for n in KINDS},
     )
     torch.manual_seed(0)
     module = hf.Gemma3ForConditionalGeneration(config)
     torch.nn.init.normal_(module.model.multi_modal_projector.mm_input_projection_weight, std=0.1)
-    for name, parameter in module.get_decoder().named_parameters():
-        # Queries and keys are normed, so projections cannot sharpen; their norms are 1 + weight.
-        if name.endswith(("q_norm.weight", "k_norm.weight")):
-            torch.nn.init.constant_(parameter, 0.7)
+    sharpen_norms(module.get_decoder(), 1.7)
     return save_tiny(module, processor, folder)
 
 
@@ -100,34 +79,26 @@ real_size = checkpoint(tiny_gemma3, side=448, layers=2, smallest=None)
 
 
 def test_a_photograph_is_squashed_to_16_by_16_cells(real_size):
-    opened = open_adapter(Gemma3Adapter(), str(real_size))
-    shows(opened, (640, 480), (16, 16), (0.0, 0.0, 640.0, 480.0))
+    opened = opens(Gemma3Adapter, real_size)
+    shows(opened, (640, 480), (16, 16))
     assert opened.model.statements == ("Pictures are squashed to a square.",)
 
 
 def test_crops_of_a_long_picture_stand_behind_it(real_size):
-    opened = open_adapter(Gemma3Adapter(), str(real_size), options={"pan_and_scan": True})
+    opened = opens(Gemma3Adapter, real_size, pan_and_scan=True)
     # 1001 pixels in 3 crops: two of 334 pixels, and what is left.
+    crops = [("picture", 0, 1001), ("crop 0", 0, 334), ("crop 1", 334, 668), ("crop 2", 668, 1001)]
     assert {view.name: view.extent for view in views(opened, (1001, 334))} == {
-        "picture": pytest.approx((0.0, 0.0, 1001.0, 334.0)),
-        "crop 0": pytest.approx((0.0, 0.0, 334.0, 334.0)),
-        "crop 1": pytest.approx((334.0, 0.0, 668.0, 334.0)),
-        "crop 2": pytest.approx((668.0, 0.0, 1001.0, 334.0)),
+        name: pytest.approx((left, 0.0, right, 334.0)) for name, left, right in crops
     }
     assert len(views(opened, (500, 490))) == 1
 
 
 def test_the_option_is_true_or_false(real_size):
     with pytest.raises(InputError, match="give true or false"):
-        open_adapter(Gemma3Adapter(), str(real_size), options={"pan_and_scan": "yes"})
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real_size):
-    opened = open_adapter(Gemma3Adapter(), str(real_size))
-    module = opened.model.module
-    module.config.mm_tokens_per_image = 64
-    with pytest.raises(TokenCountError, match=r"expected 64 image tokens .* made 256"):
-        views(opened, (64, 64))
+        opens(Gemma3Adapter, real_size, pan_and_scan="yes")
+    opened = opens(Gemma3Adapter, real_size)
+    refuses(opened, "module.config.mm_tokens_per_image", 64, (64, 256))
 
 
 def test_published_files_give_the_same_rows(tmp_path, same_rows):
@@ -143,22 +114,14 @@ def test_published_files_give_the_same_rows(tmp_path, same_rows):
         del text["layer_types"]
 
     folder = tiny_gemma3(tmp_path / "m", side=448, layers=2, smallest=None)
-    stated = json.loads((folder / "config.json").read_text())
-    full = stated["text_config"]["rope_parameters"]["full_attention"]
-    full.update(rope_type="linear", factor=8.0)
-    (folder / "config.json").write_text(json.dumps(stated))
-    same_rows(
-        Gemma3Adapter,
-        folder,
-        fields("""do_convert_rgb=null do_normalize=true do_pan_and_scan=null
-                    do_rescale=true do_resize=true image_mean=[0.5,0.5,0.5]
-                    image_processor_type=Gemma3ImageProcessor image_seq_length=256
-                    image_std=[0.5,0.5,0.5] pan_and_scan_max_num_crops=null
-                    pan_and_scan_min_crop_size=null pan_and_scan_min_ratio_to_activate=null
-                    processor_class=Gemma3Processor resample=2
-                    rescale_factor=0.00392156862745098 size={"height":448,"width":448}"""),
-        settings={"image_seq_length": 256, "processor_class": "Gemma3Processor"},
-        renamed=[(r"^vision_tower\.", "vision_tower.vision_model.")],
-        config=config,
-        form="chat",
-    )
+    with edited(folder / "config.json") as stated:
+        full = stated["text_config"]["rope_parameters"]["full_attention"]
+        full.update(rope_type="linear", factor=8.0)
+    images = fields("""do_convert_rgb=null do_normalize=true do_pan_and_scan=null do_rescale=true
+        do_resize=true image_mean=[0.5,0.5,0.5] image_processor_type=Gemma3ImageProcessor
+        image_seq_length=256 image_std=[0.5,0.5,0.5] pan_and_scan_max_num_crops=null
+        pan_and_scan_min_crop_size=null pan_and_scan_min_ratio_to_activate=null
+        processor_class=Gemma3Processor resample=2 rescale_factor=0.00392156862745098
+        size={"height":448,"width":448}""")
+    settings = {"image_seq_length": 256, "processor_class": "Gemma3Processor"}
+    same_rows(Gemma3Adapter, folder, images, settings=settings, renamed=RENAMED, config=config)

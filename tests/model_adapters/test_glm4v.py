@@ -1,33 +1,22 @@
 """GLM-4.1V, 4.5V, 4.6V and GLM-OCR pass the public contract: limits that count frames."""
 
-import pytest
-import torch
 import transformers as hf
-from families import ask, checkpoint, contract, fields, prompted, shows, views
+from building import fields, save, text_part, vocabulary
+from families import ARRAYS, FIND, VICUNA, ask, checkpoint, contract, opens, prompted, shows, views
 from tokenizers.processors import TemplateProcessing
-from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProcessorPil
-from transformers.models.glm46v.image_processing_pil_glm46v import Glm46VImageProcessorPil
 
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.model_adapters.families.glm4v import Glm4vAdapter
 from vg_engine.model_adapters.families.glm4v_moe import Glm4vMoeAdapter
 from vg_engine.model_adapters.families.glm46v import Glm46VAdapter
 from vg_engine.model_adapters.families.glm_ocr import GlmOcrAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, open_adapter
-from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor
 
-# transformers' own processor hands PyTorch's tensors to numpy in a way that numpy 2 warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-STOP, NEWLINE, STOP_NEWLINE = 13, 198, 256
+pytestmark = ARRAYS
 NAMED = {
-    "<|begin_of_image|>": "image_start",
-    "<|end_of_image|>": "image_end",
-    "<|image|>": "image",
-    "<|begin_of_video|>": "video_start",
-    "<|end_of_video|>": "video_end",
-    "<|video|>": "video",
+    f"<|{words}|>": name
+    for name, words in fields("""image_start=begin_of_image image_end=end_of_image image=image
+        video_start=begin_of_video video_end=end_of_video video=video""").items()
 }
 PICTURE = "<|begin_of_image|><|image|><|end_of_image|>"
 # What zai-org/GLM-4.1V-9B-Thinking's template renders (looked up on a copy of the hub's file).
@@ -45,11 +34,7 @@ GOLDEN = (
     prompted(f"[gMASK]<sop>{VICUNA} {PICTURE}\nthe cup.", form="bare"),
     prompted(f"[gMASK]<sop>Look. {PICTURE}\nwhich cup?", "which cup?", form="bare", system="Look."),
     prompted(f"[gMASK]<sop>{TURN}the cup.<|assistant|>\n", ids=CHAT_IDS),
-    prompted(
-        f"[gMASK]<sop>{TURN}Find the cup.\nNow<|assistant|>\n",
-        template="Find {expression}\nNow",
-        rows=(STOP_NEWLINE,),
-    ),
+    prompted(f"[gMASK]<sop>{TURN}Find the cup.\nNow<|assistant|>\n", **FIND | {"system": None}),
 )
 ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
 VISION = fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4 out_hidden_size=64
@@ -58,14 +43,7 @@ VISION = fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4 out_h
 
 def tokenizer():
     turns = ["[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>"]
-    return byte_tokenizer(
-        [END_OF_TEXT, *turns, *NAMED],
-        merges=((".", "Ċ"),),
-        pad_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
-        extra_special_tokens=[*turns, *NAMED],
-        padding_side="left",
-    )
+    return vocabulary("pad=eos=<|endoftext|>", [*turns, *NAMED], merges=((".", "Ċ"),))
 
 
 def tiny_glm(folder, config_class, model_class, *, tokens=(2, 96), partial=0.5, old=None, **text):
@@ -78,64 +56,45 @@ def tiny_glm(folder, config_class, model_class, *, tokens=(2, 96), partial=0.5, 
         old = model_class in (hf.Glm4vForConditionalGeneration, hf.Glm4vMoeForConditionalGeneration)
     config = config_class(
         text_config={
-            **text_sizes(letters),
+            **text_part(letters),
             "rope_parameters": {**ROPE, "partial_rotary_factor": partial},
             **text,
         },
         vision_config=dict(VISION),
         **{f"{to}_token_id": letters.convert_tokens_to_ids(name) for name, to in NAMED.items()},
     )
-    torch.manual_seed(0)
-    processor = qwen_processor(
-        hf.Glm4vProcessor if old else hf.Glm46VProcessor,
-        letters,
-        chat=CHAT,
-        tokens=tokens,
-        image_class=Glm4vImageProcessorPil if old else Glm46VImageProcessorPil,
-    )
-    return save_tiny(model_class(config), processor, folder)
+    images = hf.Glm4vImageProcessorPil if old else hf.Glm46VImageProcessorPil
+    kind = hf.Glm4vProcessor if old else hf.Glm46VProcessor
+    processor = qwen_processor(kind, letters, chat=CHAT, tokens=tokens, image_class=images)
+    return save(model_class, config, processor, folder)
 
 
+FLASH = (hf.Glm4vConfig, hf.Glm4vForConditionalGeneration)
+NEXT = (hf.Glm46VConfig, hf.Glm46VForConditionalGeneration)
+OCR = (hf.GlmOcrConfig, hf.GlmOcrForConditionalGeneration)
+MOE = (hf.Glm4vMoeConfig, hf.Glm4vMoeForConditionalGeneration)
+# The first layer is dense, the others route each token to two of four experts.
+EXPERTS = fields("""moe_intermediate_size=32 n_routed_experts=4 num_experts_per_tok=2
+    first_k_dense_replace=1""")
 TestGlm4v = contract(
     Glm4vAdapter,
     GOLDEN,
-    lambda folder: tiny_glm(folder, hf.Glm4vConfig, hf.Glm4vForConditionalGeneration),
+    lambda folder: tiny_glm(folder, *FLASH),
     foreign=("image_processor.merge_size", 1, (25, 4)),
 )
-TestGlm46V = contract(
-    Glm46VAdapter,
-    GOLDEN,
-    lambda folder: tiny_glm(folder, hf.Glm46VConfig, hf.Glm46VForConditionalGeneration),
-)
-
-
-class TestGlm4vMoe(AdapterContract):
-    """The first layer is dense, the others route each token to two of four experts."""
-
-    adapter = Glm4vMoeAdapter
-    golden = GOLDEN
-
-    def build(self, folder):
-        experts = fields("""moe_intermediate_size=32 n_routed_experts=4 num_experts_per_tok=2
-                first_k_dense_replace=1""")
-        tiny_glm(folder, hf.Glm4vMoeConfig, hf.Glm4vMoeForConditionalGeneration, **experts)
-
-
-TestGlmOcr = contract(
-    GlmOcrAdapter,
-    GOLDEN,
-    lambda folder: tiny_glm(folder, hf.GlmOcrConfig, hf.GlmOcrForConditionalGeneration),
-)
+TestGlm46V = contract(Glm46VAdapter, GOLDEN, lambda folder: tiny_glm(folder, *NEXT))
+TestGlm4vMoe = contract(Glm4vMoeAdapter, GOLDEN, lambda folder: tiny_glm(folder, *MOE, **EXPERTS))
+TestGlmOcr = contract(GlmOcrAdapter, GOLDEN, lambda folder: tiny_glm(folder, *OCR))
 # The limits of GLM-4.1V's image processor: 112 x 112 and 28 x 28 x 15000 pixels.
-real = checkpoint(tiny_glm, hf.Glm4vConfig, hf.Glm4vForConditionalGeneration, tokens=(16, 15000))
+real = checkpoint(tiny_glm, *FLASH, tokens=(16, 15000))
 
 
 def test_limits_count_both_frames(real):
-    opened = open_adapter(Glm4vAdapter(), str(real))
+    opened = opens(Glm4vAdapter, real)
     # 15000 tokens' worth of pixels, and each token takes them twice.
     assert opened.model.statements == ("A picture becomes up to 7500 tokens of 28 x 28 pixels.",)
-    shows(opened, (640, 480), (17, 23), (0.0, 0.0, 640.0, 480.0))
-    few = open_adapter(Glm4vAdapter(), str(real), options={"max_pixels": 200 * 784})
+    shows(opened, (640, 480), (17, 23))
+    few = opens(Glm4vAdapter, real, max_pixels=200 * 784)
     assert "up to 100 tokens" in few.model.statements[0]
     rows, cols = views(few, (640, 480))[0].shape
     assert 80 < rows * cols <= 100
@@ -143,39 +102,26 @@ def test_limits_count_both_frames(real):
 
 def test_the_flash_models_of_a_later_release_bring_its_processor(tmp_path):
     """GLM-4.6V-Flash is of type `glm4v`, its processor GLM-4.6V's (looked up)."""
-    folder = tmp_path / "flash"
-    tiny_glm(
-        folder, hf.Glm4vConfig, hf.Glm4vForConditionalGeneration, tokens=(16, 15000), old=False
-    )
+    folder = tiny_glm(tmp_path / "flash", *FLASH, tokens=(16, 15000), old=False)
     assert '"Glm46VImageProcessor"' in (folder / "processor_config.json").read_text("utf-8")
-    opened = open_adapter(Glm4vAdapter(), str(folder))
-    assert type(opened.model.processor.image_processor) is Glm46VImageProcessorPil
+    opened = opens(Glm4vAdapter, folder)
+    assert type(opened.model.processor.image_processor) is hf.Glm46VImageProcessorPil
     assert views(opened, (640, 480))[0].shape == (17, 23)
 
 
-def test_a_system_sentence_of_the_chat_form_is_plain_text(real):
-    opened = open_adapter(Glm4vAdapter(), str(real))
-    asked = Prompt("chat", system="See.")
-    inputs = ask(opened, (64, 64), prompt=asked)
-    assert inputs.rendered[0].startswith("[gMASK]<sop><|system|>\nSee.<|user|>")
-
-
-def test_opening_tokens_are_never_doubled(real):
+def test_a_system_sentence_is_plain_text_and_opening_tokens_are_never_doubled(real):
     """Also by a tokenizer that would write them itself."""
-    opened = open_adapter(Glm4vAdapter(), str(real))
-    opened.model.processor.tokenizer.backend_tokenizer.post_processor = _opening(opened)
-    for prompt in (Prompt(), Prompt("chat")):
-        inputs = ask(opened, (64, 64), prompt=prompt)
-        text = opened.model.processor.tokenizer.decode(inputs.tensors["input_ids"][0])
-        assert text.count("[gMASK]") == text.count("<sop>") == 1
-
-
-def _opening(opened):
-    ids = opened.model.processor.tokenizer.convert_tokens_to_ids
-    return TemplateProcessing(
-        single="[gMASK] <sop> $A",
-        special_tokens=[(name, ids(name)) for name in ("[gMASK]", "<sop>")],
+    opened = opens(Glm4vAdapter, real)
+    inputs = ask(opened, prompt=Prompt("chat", system="See."))
+    assert inputs.rendered[0].startswith("[gMASK]<sop><|system|>\nSee.<|user|>")
+    known = opened.model.processor.tokenizer
+    opens_with = [(name, known.convert_tokens_to_ids(name)) for name in ("[gMASK]", "<sop>")]
+    known.backend_tokenizer.post_processor = TemplateProcessing(
+        single="[gMASK] <sop> $A", special_tokens=opens_with
     )
+    for prompt in (Prompt(), Prompt("chat")):
+        text = known.decode(ask(opened, prompt=prompt).tensors["input_ids"][0])
+        assert text.count("[gMASK]") == text.count("<sop>") == 1
 
 
 def test_published_files_give_the_same_rows(tmp_path, same_rows):
@@ -191,17 +137,9 @@ def test_published_files_give_the_same_rows(tmp_path, same_rows):
         text |= {name: rope[name] for name in ("rope_theta", "partial_rotary_factor")}
         stated["vision_config"].pop("rope_parameters")
 
-    folder = tiny_glm(
-        tmp_path / "m", hf.Glm4vConfig, hf.Glm4vForConditionalGeneration, tokens=(16, 12288)
-    )
-    same_rows(
-        Glm4vAdapter,
-        folder,
-        fields("""do_rescale=true image_mean=[0.48145466,0.4578275,0.40821073]
-                    image_processor_type=Glm4vImageProcessor
-                    image_std=[0.26862954,0.26130258,0.27577711] merge_size=2
-                    patch_expand_factor=1 patch_size=14 processor_class=Glm4vProcessor
-                    size={"longest_edge":9633792,"shortest_edge":12544} temporal_patch_size=2"""),
-        config=config,
-        form="chat",
-    )
+    images = fields("""do_rescale=true image_mean=[0.48145466,0.4578275,0.40821073] merge_size=2
+        image_std=[0.26862954,0.26130258,0.27577711] image_processor_type=Glm4vImageProcessor
+        patch_expand_factor=1 patch_size=14 processor_class=Glm4vProcessor temporal_patch_size=2
+        size={"longest_edge":9633792,"shortest_edge":12544}""")
+    folder = tiny_glm(tmp_path / "m", *FLASH, tokens=(16, 12288))
+    same_rows(Glm4vAdapter, folder, images, config=config)

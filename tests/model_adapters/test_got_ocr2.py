@@ -5,51 +5,40 @@ from typing import ClassVar
 import pytest
 import torch
 import transformers as hf
-from families import ask, chat, checkpoint, contract, even_out, fields, prompted, shows, views
-from transformers.models.got_ocr2.configuration_got_ocr2 import GotOcr2VisionConfig
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from building import by_default, chat, even_out, fields, square, text_part, vocabulary
+from families import ask, checkpoint, contract, opens, prompted, shows, tiled
 
 from vg_engine.core.errors import ModelError
 from vg_engine.model_adapters.families import got_ocr2
 from vg_engine.model_adapters.families.got_ocr2 import GotOcr2Adapter
-from vg_engine.testing import open_adapter, paint
-from vg_engine.testing.tiny import END_OF_TEXT, byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing import paint
+from vg_engine.testing.tiny import save_tiny
 
 # Checkpoints have no chat template: this writes the prompt that the processor writes by itself.
-CHAT = chat(
-    "<|im_start|>ROLE\n", "<img><imgpad></img>\n", "<|im_end|>", answer="<|im_start|>assistant\n"
-)
+ANSWER, PICTURE = "<|im_start|>assistant\n", "<img><imgpad></img>\n"
+CHAT = chat("<|im_start|>ROLE\n", PICTURE, "<|im_end|>", answer=ANSWER)
+ASKED = f"<|im_start|>user\n{PICTURE}which cup?<|im_end|>{ANSWER}"
 GOLDEN = (
     prompted("Look. <img><imgpad></img>\nthe cup.", form="bare", system="Look."),
-    prompted(
-        "<|im_start|>user\n<img><imgpad></img>\nwhich cup?<|im_end|><|im_start|>assistant\n",
-        "which cup?",
-        query_row="prompt_last",
-        rows=(198,),
-    ),
+    prompted(ASKED, "which cup?", query_row="prompt_last", rows=(198,)),
 )
 
 
 def tiny(folder, *, image_size=256, layers=4, seed=0):
     """A tiny GOT-OCR2; 1024 pixels make the real 16 x 16 cells."""
-    special = [END_OF_TEXT, "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<imgpad>"]
-    tokenizer = byte_tokenizer(
-        special, pad_token=END_OF_TEXT, extra_special_tokens=special[1:], padding_side="left"
-    )
-    images = GotOcr2ImageProcessorPil(size={"height": image_size, "width": image_size})
+    named = ["<|im_start|>", "<|im_end|>", "<img>", "</img>", "<imgpad>"]
+    tokenizer = vocabulary("pad=<|endoftext|>", named)
+    images = hf.GotOcr2ImageProcessorPil(size=square(image_size))
     processor = hf.GotOcr2Processor(images, tokenizer, chat_template=CHAT)
-    length = (image_size // 64) ** 2
     config = hf.GotOcr2Config(
-        vision_config=GotOcr2VisionConfig(
-            **fields("""hidden_size=32 output_channels=16 num_hidden_layers=2
-                num_attention_heads=4"""),
+        vision_config=hf.GotOcr2VisionConfig(
+            **fields("""hidden_size=32 output_channels=16 num_hidden_layers=2 window_size=7
+                num_attention_heads=4 global_attn_indexes=[1] mlp_dim=64 initializer_range=0.02"""),
             image_size=image_size,
-            **fields("""window_size=7 global_attn_indexes=[1] mlp_dim=64
-                initializer_range=0.02"""),
         ),
-        text_config=hf.Qwen2Config(**text_sizes(tokenizer, layers=layers)),
+        text_config=hf.Qwen2Config(**text_part(tokenizer, layers=layers)),
         image_token_index=tokenizer.convert_tokens_to_ids("<imgpad>"),
-        image_seq_length=length,
+        image_seq_length=(image_size // 64) ** 2,
     )
     torch.manual_seed(seed)
     return save_tiny(hf.GotOcr2ForConditionalGeneration(config), processor, folder)
@@ -66,11 +55,7 @@ class _GotContract(contract(GotOcr2Adapter, GOLDEN, tiny)):
         super().unmix(opened)
         even_out(opened.model.module)
 
-    def load_plain(self, folder, attention: str):
-        """With sdpa where there is one: asked for by name, it is asked for everywhere."""
-        if attention == "eager":
-            return super().load_plain(folder, attention)
-        return hf.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    load_plain = by_default
 
 
 class TestOnePage(_GotContract):
@@ -87,35 +72,30 @@ real_page = checkpoint(tiny, image_size=1024, layers=1)
 
 
 def test_a_page_has_sixteen_by_sixteen_tokens_before_their_even_places(real_page):
-    opened = open_adapter(GotOcr2Adapter(), str(real_page))
+    opened = opens(GotOcr2Adapter, real_page)
     # 3/8 of a cell of 40 x 30 pixels.
     shows(opened, (640, 480), (16, 16), (-15.0, -11.25, 625.0, 468.75))
 
 
 def test_multi_crop_has_tiles_and_a_thumbnail_last(real_page):
-    opened = open_adapter(GotOcr2Adapter(), str(real_page), options={"max_tiles": 6})
-    names = [view.name for view in views(opened, (600, 400))]
-    assert names == [f"tile {row},{col}" for row in range(2) for col in range(3)] + ["thumbnail"]
+    opened = opens(GotOcr2Adapter, real_page, max_tiles=6)
+    tiled(opened, (600, 400), (2, 3), (16, 16), {}, last=["thumbnail"])
 
 
 @pytest.mark.parametrize(("shift", "right"), [(0.375, True), (0.25, False), (0.0, False)])
 def test_an_even_division_of_the_page_would_be_wrong(tmp_path, monkeypatch, shift, right):
     """Where a token lies is not where the sixteenth of the page lies: the probe has teeth."""
     monkeypatch.setattr(got_ocr2, "_SHIFT", shift)
-    folder = tiny(tmp_path / "m", image_size=512, layers=1, seed=1)
-    opened = open_adapter(GotOcr2Adapter(), str(folder))
+    opened = opens(GotOcr2Adapter, tiny(tmp_path / "m", image_size=512, layers=1, seed=1))
     paint.unmix(opened.model.module.base_model.vision_tower)
     even_out(opened.model.module)
     report = paint.probe(opened, paint.embeddings, [(512, 512), (700, 400), (300, 777)])
-    opened.model.close()
-    print(f"shifted by {shift}: {len(report.wrong)} of {report.planned} cells are wrong")
     assert (not report.wrong) == right
 
 
 def test_pages_of_another_size_than_the_tower_takes_are_refused(real_page):
-    opened = open_adapter(GotOcr2Adapter(), str(real_page))
+    opened = opens(GotOcr2Adapter, real_page)
     images = opened.model.processor.image_processor
     images.size = type(images.size)(height=512, width=512)
-    inputs = ask(opened)
     with pytest.raises(ModelError, match="do not belong together"):
-        opened.rows(inputs)
+        opened.rows(ask(opened))

@@ -2,63 +2,41 @@
 
 import pytest
 import transformers as hf
-from families import ask, chat, checkpoint, contract, fields, prompted, save
-from transformers.models.llava_next.image_processing_pil_llava_next import (
-    LlavaNextImageProcessorPil,
-)
+from building import chat, fields, save, square, text_part, vision_part, vocabulary
+from families import VICUNA, checkpoint, contract, image_tokens, opens, prompted, views
 
 from vg_engine.model_adapters.families.granite4_vision import Granite4VisionAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, text_sizes
 
 # From memory.
-CHAT = chat(
-    "<|start_of_role|>ROLE<|end_of_role|>",
-    "<image>\n",
-    "<|end_of_text|>\n",
-    answer="<|start_of_role|>assistant<|end_of_role|>",
-)
+ANSWER = "<|start_of_role|>assistant<|end_of_role|>"
+TURN, END = "<|start_of_role|>ROLE<|end_of_role|>", "<|end_of_text|>\n"
+CHAT = chat(TURN, "<image>\n", END, answer=ANSWER)
 POINTS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 LAYERS = 6
 
 
 def tiny_granite4(folder, *, tile=112, first=1, layers=LAYERS):
     """Windows of 4 x 4 patches become 2 x 2 cells; the picture enters at layer `first`."""
-    tokenizer = byte_tokenizer(
-        ["<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>", "<image>"],
-        **fields("""pad_token=<|end_of_text|> bos_token=<|end_of_text|>
-            eos_token=<|end_of_text|> extra_special_tokens=["<image>"] padding_side=left"""),
-    )
+    special = "pad=bos=eos=<|end_of_text|> <|start_of_role|> <|end_of_role|>"
+    tokenizer = vocabulary(special, ["<image>"])
     points = [[rows * tile, cols * tile] for rows, cols in POINTS]
+    size, more = square(tile), {"vision_feature_select_strategy": "full", "downsample_rate": "2/4"}
+    images = hf.LlavaNextImageProcessorPil(size=size, crop_size=size, image_grid_pinpoints=points)
     processor = hf.Granite4VisionProcessor(
-        LlavaNextImageProcessorPil(
-            size={"height": tile, "width": tile},
-            crop_size={"height": tile, "width": tile},
-            image_grid_pinpoints=points,
-        ),
-        tokenizer,
-        **fields("patch_size=14 vision_feature_select_strategy=full downsample_rate=2/4"),
-        chat_template=CHAT,
+        images, tokenizer, patch_size=14, **more, chat_template=CHAT
     )
     config = hf.Granite4VisionConfig(
         vision_config=hf.SiglipVisionConfig(
-            **fields("""hidden_size=64 intermediate_size=64 num_hidden_layers=3
-                num_attention_heads=4"""),
-            image_size=tile,
-            patch_size=14,
+            **vision_part("hidden_size=64 num_hidden_layers=3 patch_size=14", image_size=tile)
         ),
-        text_config={
-            **text_sizes(tokenizer, layers=layers),
-            "attention_multiplier": 0.2,
-            "residual_multiplier": 0.5,
-        },
-        qformer_config={"model_type": "blip_2_qformer", "intermediate_size": 64}
-        | {"num_hidden_layers": 1, "cross_attention_frequency": 1, "vocab_size": 8},
+        text_config=text_part(
+            tokenizer, "attention_multiplier=0.2 residual_multiplier=0.5", layers=layers
+        ),
+        qformer_config=fields("""model_type=blip_2_qformer intermediate_size=64 num_hidden_layers=1
+            cross_attention_frequency=1 vocab_size=8"""),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_grid_pinpoints=points,
-        vision_feature_select_strategy="full",
-        downsample_rate="2/4",
+        **more,
         deepstack_layer_map=[[-2, first]],
         spatial_target_layers=[2, 3, 4, 5],
     )
@@ -83,17 +61,15 @@ real = checkpoint(tiny_granite4, tile=336, first=0)
 
 
 def test_real_sizes(real):
-    opened = open_adapter(Granite4VisionAdapter(), str(real))
-    inputs = ask(opened, (640, 480))
-    image = opened.model.processor.image_token_id
-    assert int((inputs.tensors["input_ids"] == image).sum()) == 12 * 12 + 18 * 25
-    thumbnail, tiles = opened.views(inputs)[0]
+    opened = opens(Granite4VisionAdapter, real)
+    assert image_tokens(opened, (640, 480)) == 12 * 12 + 18 * 25
+    thumbnail, tiles = views(opened, (640, 480))
     assert (thumbnail.shape, tiles.shape) == ((12, 12), (18, 24))
     assert tiles.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
     assert "window of 2 x 2 cells (4 x 4 patches)" in opened.model.statements[1]
 
 
 def test_layers_before_the_picture_have_no_map(real, tmp_path):
-    assert open_adapter(Granite4VisionAdapter(), str(real)).model.map_layers is None
-    later = open_adapter(Granite4VisionAdapter(), str(tiny_granite4(tmp_path / "m", first=1)))
+    assert opens(Granite4VisionAdapter, real).model.map_layers is None
+    later = opens(Granite4VisionAdapter, tiny_granite4(tmp_path / "m", first=1))
     assert later.model.map_layers == (1, 2, 3, 4, 5)

@@ -1,31 +1,20 @@
 """HunYuan-VL passes the public contract: newlines, begin and end among the image tokens."""
 
-import json
-
 import numpy as np
-import pytest
-import torch
-from families import FIND, TOWER, ask, contract, fields, loaded, prompted, views
-from transformers import HunYuanVLConfig, HunYuanVLForConditionalGeneration, HunYuanVLProcessor
-from transformers.models.hunyuan_vl.image_processing_pil_hunyuan_vl import (
-    HunYuanVLImageProcessorPil,
-)
+import transformers as hf
+from building import edited, fields, save, text_part, vision_part, vocabulary
+from families import FIND, VICUNA, ask, contract, loaded, opens, prompted, shows, views
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.model_adapters.families.hunyuan_vl import HunYuanVLAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import noise, open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing import noise
 from vg_engine.testing.tiny_qwen import qwen_processor
 
-STOP, STOP_NEWLINE = 13, 256
 BEGIN, PAD = "<｜hy_begin▁of▁sentence｜>", "<｜hy_▁pad▁｜>"
 END_OF_SYSTEM, USER = "<｜hy_place▁holder▁no▁3｜>", "<｜hy_User｜>"
-NAMED = {
-    "image_start_token": "<｜hy_place▁holder▁no▁100｜>",
-    "image_end_token": "<｜hy_place▁holder▁no▁101｜>",
-    "image_token": "<｜hy_place▁holder▁no▁102｜>",
-}
+MARK = "<｜hy_place▁holder▁no▁{}｜>"
+NAMED = {"image_start_token": MARK.format(100), "image_end_token": MARK.format(101)}
+NAMED["image_token"] = MARK.format(102)
 PICTURE = NAMED["image_start_token"] + NAMED["image_token"] + NAMED["image_end_token"]
 # From prompts in public code that runs tencent/HunyuanOCR (vLLM among others).
 CHAT = (
@@ -36,14 +25,12 @@ CHAT = (
     "{% if message['role'] == 'system' %}" + END_OF_SYSTEM + "{% else %}" + USER + "{% endif %}"
     "{% endfor %}"
 )
+IDS = (257, 259, 261, 263, 262, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30)
+ROPE = {"alpha": 1000.0, "factor": 1.0, "xdrope_section": [2, 2, 2, 2]}
 GOLDEN = (
     prompted(f"{BEGIN}{VICUNA}{END_OF_SYSTEM}{PICTURE}the cup.", form="bare"),
     prompted(
-        f"{BEGIN}{END_OF_SYSTEM}{PICTURE}which cup?",
-        "which cup?",
-        form="bare",
-        system="",
-        ids=(257, 259, 261, 263, 262, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30),
+        f"{BEGIN}{END_OF_SYSTEM}{PICTURE}which cup?", "which cup?", form="bare", system="", ids=IDS
     ),
     prompted(f"{BEGIN}{PICTURE}the cup.{USER}"),
     prompted(f"{BEGIN}See.{END_OF_SYSTEM}{PICTURE}Find the cup.\nNow{USER}", **FIND),
@@ -52,39 +39,19 @@ GOLDEN = (
 
 def tiny_hunyuan(folder, tokens=(1, 48)):
     """32 pixels per token and four axes of positions, as HunyuanOCR has them."""
-    tokenizer = byte_tokenizer(
-        [BEGIN, PAD, END_OF_SYSTEM, USER, *NAMED.values()],
-        merges=((".", "Ċ"),),
-        bos_token=BEGIN,
-        pad_token=PAD,
-        extra_special_tokens=dict(NAMED),
-        padding_side="left",
-    )
-    rope = {"rope_type": "xdrope", "alpha": 1000.0, "factor": 1.0, "rope_theta": 10000.0}
-    config = HunYuanVLConfig(
-        text_config={
-            **text_sizes(tokenizer),
-            "head_dim": 16,
-            "rope_parameters": {**rope, "xdrope_section": [2, 2, 2, 2]},
-        },
-        vision_config={**TOWER, "max_image_size": 256},
+    special = f"bos={BEGIN} pad={PAD} {END_OF_SYSTEM} {USER}"
+    tokenizer = vocabulary(special, NAMED, merges=((".", "Ċ"),))
+    rope = {**ROPE, "rope_theta": 10000.0, "rope_type": "xdrope"}
+    config = hf.HunYuanVLConfig(
+        text_config=text_part(tokenizer, "head_dim=16", rope_parameters=rope),
+        vision_config=vision_part("max_image_size=256"),
         image_token_id=tokenizer.image_token_id,
     )
-    torch.manual_seed(0)
-    module = HunYuanVLForConditionalGeneration(config)
-    for name, parameter in module.get_decoder().named_parameters():
-        # Queries and keys are normed here, so projections cannot sharpen.
-        if "query_layernorm" in name or "key_layernorm" in name:
-            parameter.data.mul_(2.0)
-    processor = qwen_processor(
-        HunYuanVLProcessor,
-        tokenizer,
-        chat=CHAT,
-        patch_size=16,
-        tokens=tokens,
-        image_class=HunYuanVLImageProcessorPil,
-    )
-    return save_tiny(module, processor, folder)
+    images = {"image_class": hf.HunYuanVLImageProcessorPil, "patch_size": 16, "tokens": tokens}
+    processor = qwen_processor(hf.HunYuanVLProcessor, tokenizer, chat=CHAT, **images)
+    kind = hf.HunYuanVLForConditionalGeneration
+    scaled = (2.0, "query_layernorm.weight", "key_layernorm.weight")
+    return save(kind, config, processor, folder, scaled=scaled)
 
 
 TestHunYuanVL = contract(
@@ -97,20 +64,14 @@ opened = loaded(HunYuanVLAdapter, tiny_hunyuan, tokens=(256, 4096))
 def test_tokens_that_are_no_cells_are_left_out(opened):
     assert opened.model.statements == ("A picture becomes up to 4096 tokens of 32 x 32 pixels.",)
     inputs = ask(opened, (640, 480))
-    (view,) = opened.views(inputs)[0]
-    assert view.shape == (15, 20)
-    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+    view = shows(opened, (640, 480), (15, 20))
     ids = inputs.tensors["input_ids"][0].numpy()
     pictured = np.flatnonzero(ids == opened.model.processor.image_token_id)
     assert len(pictured) == 15 * 21 + 2
+    assert views(opened, (100, 100))[0].shape == (16, 16)
     newlines = set(pictured) - set(view.positions.ravel())
     behind = {int(row[-1]) + 1 for row in view.positions}
     assert newlines == {pictured[0], pictured[-1], *behind}
-
-
-def test_small_pictures_grow_to_the_least_number_of_pixels(opened):
-    (view,) = views(opened, (100, 100))
-    assert view.shape == (16, 16)
 
 
 def test_positions_name_column_row_and_picture(opened):
@@ -142,24 +103,20 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
         text["attention_head_dim"] = text.pop("head_dim")
         text["org_vocab_size"] = text["vocab_size"]
         more = {"beta_fast": 32, "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0}
-        rope = {"type": "xdrope", "alpha": 1000.0, "factor": 1.0, **more}
-        text["rope_scaling"] = {**rope, "xdrope_section": [2, 2, 2, 2]}
+        text["rope_scaling"] = {"type": "xdrope", **ROPE, **more}
         stated |= text | {"rope_theta": 10000.0, "use_qk_norm": True}
 
     def rewrite(folder):
-        images = fields("""image_mean=[0.48145466,0.4578275,0.40821073]
-                image_processor_type=HunYuanVLImageProcessor
-                image_std=[0.26862954,0.26130258,0.27577711] max_pixels=4194304 merge_size=2
-                min_pixels=262144 patch_size=16 processor_class=HunYuanVLProcessor
-                temporal_patch_size=1""")
+        images = fields("""image_mean=[0.48145466,0.4578275,0.40821073] merge_size=2
+            image_std=[0.26862954,0.26130258,0.27577711] max_pixels=4194304 min_pixels=262144
+            image_processor_type=HunYuanVLImageProcessor patch_size=16
+            processor_class=HunYuanVLProcessor temporal_patch_size=1""")
         published(folder, images, config=config)
-        path = folder / "tokenizer_config.json"
-        stated = json.loads(path.read_text(encoding="utf-8"))
-        for name in NAMED:
-            del stated[name]
-        path.write_text(json.dumps(stated), encoding="utf-8")
+        with edited(folder / "tokenizer_config.json") as stated:
+            for name in NAMED:
+                del stated[name]
 
     folder = tiny_hunyuan(tmp_path / "m", tokens=(256, 4096))
     assert change_of_rows(HunYuanVLAdapter, folder, rewrite, "chat") < 1e-6
     (folder / "processor_config.json").write_text('{"cat_extra_token": false}', encoding="utf-8")
-    assert not open_adapter(HunYuanVLAdapter(), str(folder)).model.processor.cat_extra_token
+    assert not opens(HunYuanVLAdapter, folder).model.processor.cat_extra_token

@@ -1,15 +1,15 @@
 """Idefics3 passes the public contract: tiles named in the text, the whole picture last."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import transformers as hf
-from families import TOWER, contract, fields, loaded, prompted, refuses, save, views
-from transformers.models.idefics3.configuration_idefics3 import Idefics3VisionConfig
-from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+from building import TOWER, save, text_part, vocabulary
+from families import contract, opens, prompted, tiled, views
 
 from vg_engine.model_adapters.families.idefics3 import Idefics3Adapter
-from vg_engine.testing import Golden, open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, text_sizes
+from vg_engine.testing import Golden
 
 # What transformers' own tests show of the Idefics3-8B template.
 CHAT = (
@@ -39,25 +39,17 @@ def golden(picture: str) -> tuple[Golden, ...]:
 
 def tiny(folder, *, side=112, across=2, split=True):
     """A tiny Idefics3; sides of 364 pixels, four across, are the real ones."""
-    special = ["<|begin_of_text|>", "<pad>", FAKE, "<image>", "<end_of_utterance>", "<global-img>"]
-    special += [f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1, 5)]
-    tokenizer = byte_tokenizer(
-        special,
-        bos_token=special[0],
-        **fields("pad_token=<pad> eos_token=<end_of_utterance> padding_side=left"),
-        extra_special_tokens=special[2:],
-    )
-    images = Idefics3ImageProcessorPil(
-        size={"longest_edge": across * side},
-        max_image_size={"longest_edge": side},
-        do_image_splitting=split,
-    )
-    processor = hf.Idefics3Processor(
-        images, tokenizer, image_seq_len=(side // 28) ** 2, chat_template=CHAT
-    )
+    named = [FAKE, "<image>", "<end_of_utterance>", "<global-img>"]
+    named += [f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1, 5)]
+    more = {"eos_token": "<end_of_utterance>"}
+    tokenizer = vocabulary("bos=<|begin_of_text|> pad=<pad>", named, **more)
+    sizes = {"size": {"longest_edge": across * side}, "max_image_size": {"longest_edge": side}}
+    images = hf.Idefics3ImageProcessorPil(**sizes, do_image_splitting=split)
+    length = (side // 28) ** 2
+    processor = hf.Idefics3Processor(images, tokenizer, image_seq_len=length, chat_template=CHAT)
     config = hf.Idefics3Config(
-        vision_config=Idefics3VisionConfig(**TOWER, image_size=side, patch_size=14),
-        text_config=hf.LlamaConfig(**text_sizes(tokenizer)),
+        vision_config=hf.Idefics3VisionConfig(**TOWER, image_size=side, patch_size=14),
+        text_config=hf.LlamaConfig(**text_part(tokenizer)),
         scale_factor=2,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         pad_token_id=tokenizer.pad_token_id,
@@ -65,26 +57,23 @@ def tiny(folder, *, side=112, across=2, split=True):
     return save(hf.Idefics3ForConditionalGeneration, config, processor, folder)
 
 
+FOREIGN = ("image_seq_len", 15, (16, 15))
 TestIdefics3 = contract(Idefics3Adapter, golden(TILES), tiny)
 TestWithoutSplitting = contract(
-    Idefics3Adapter, golden(WHOLE), lambda folder: tiny(folder, split=False)
+    Idefics3Adapter, golden(WHOLE), partial(tiny, split=False), foreign=FOREIGN
 )
-opened = loaded(Idefics3Adapter, tiny, side=364, across=4)
 
 
-def test_a_photograph_is_enlarged_to_four_tiles_across(opened):
-    found = views(opened, (640, 480))
-    names = [f"tile {row},{col}" for row in range(3) for col in range(4)]
-    assert [view.name for view in found] == [*names, "thumbnail"]
-    assert {view.shape for view in found} == {(13, 13)}
-    assert found[5].extent == pytest.approx((160.0, 160.0, 320.0, 320.0))
-    assert found[-1].extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+def test_a_photograph_is_enlarged_to_four_tiles_across(tmp_path):
+    opened = opens(Idefics3Adapter, tiny(tmp_path / "m", side=364, across=4))
+    known = {5: (160.0, 160.0, 320.0, 320.0), -1: (0.0, 0.0, 640.0, 480.0)}
+    tiled(opened, (640, 480), (3, 4), (13, 13), known, last=["thumbnail"])
 
 
 @pytest.mark.parametrize("resized", [True, False])
 def test_every_shape_has_the_tiles_that_the_processor_makes(tmp_path, resized):
     """Shapes on either side of a further row: the rounding is the image processor's."""
-    opened = open_adapter(Idefics3Adapter(), str(tiny(tmp_path / "m", side=56, across=4)))
+    opened = opens(Idefics3Adapter, tiny(tmp_path / "m", side=56, across=4))
     opened.model.processor.image_processor.do_resize = resized
     generator = np.random.default_rng(0)
     seen = set()
@@ -93,8 +82,3 @@ def test_every_shape_has_the_tiles_that_the_processor_makes(tmp_path, resized):
         found = views(opened, (width, height))
         seen.add(found[-2].name if len(found) > 1 else "one")
     assert len(seen) >= 7
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):
-    opened = open_adapter(Idefics3Adapter(), str(tiny(tmp_path / "m", split=False)))
-    refuses(opened, "image_seq_len", 15, (16, 15))

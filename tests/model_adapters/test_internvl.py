@@ -2,35 +2,36 @@
 
 import pytest
 import torch
-from families import FIND, checkpoint, contract, fields, prompted, views
+from building import fields
+from families import (
+    FIND,
+    VICUNA,
+    chatml,
+    checkpoint,
+    contract,
+    opens,
+    prompted,
+    rows_of,
+    tiled,
+    views,
+)
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.internvl import InternVLAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import noise, open_adapter
 from vg_engine.testing.tiny import tiny_internvl
 
 # With ".", newline merged into one token (256), as the tokenizers of large models have it.
 MERGES = ((".", "Ċ"),)
+PICTURE = "<img><IMG_CONTEXT></img>"
+IDS = (
+    *(258, 84, 82, 68, 81, 198, 260, 262, 261, 198, 83, 71, 68, 220, 66, 84, 79, 13, 259),
+    *(198, 258, 64, 82, 82, 72, 82, 83, 64, 77, 83, 198),
+)
 GOLDEN = (
-    prompted(f"{VICUNA} <img><IMG_CONTEXT></img>\nthe cup.", form="bare"),
-    prompted(
-        "Look. <img><IMG_CONTEXT></img>\nwhich cup?", "which cup?", form="bare", system="Look."
-    ),
-    prompted(
-        "<|im_start|>user\n<img><IMG_CONTEXT></img>\nthe cup.<|im_end|>\n<|im_start|>assistant\n",
-        ids=(
-            *(258, 84, 82, 68, 81, 198, 260, 262, 261, 198, 83, 71, 68, 220, 66, 84, 79, 13, 259),
-            *(198, 258, 64, 82, 82, 72, 82, 83, 64, 77, 83, 198),
-        ),
-    ),
-    prompted(
-        "<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n<img><IMG_CONTEXT></img>\nFind"
-        " the cup.\nNow<|im_end|>\n<|im_start|>assistant\n",
-        **FIND,
-    ),
+    prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
+    prompted(f"Look. {PICTURE}\nwhich cup?", "which cup?", form="bare", system="Look."),
+    prompted(chatml(f"{PICTURE}\nthe cup."), ids=IDS),
+    prompted(chatml(f"{PICTURE}\nFind the cup.\nNow", "See."), **FIND),
 )
 
 
@@ -44,41 +45,21 @@ real_tiles = checkpoint(tiny_internvl, image_size=448, max_tiles=12, layers=2, h
 
 
 def test_a_wide_photograph_becomes_tiles_row_by_row_and_a_thumbnail_last(real_tiles):
-    opened = open_adapter(InternVLAdapter(), str(real_tiles))
-    found = views(opened, (1200, 800))
-    assert [view.name for view in found] == [
-        "tile 0,0",
-        "tile 0,1",
-        "tile 0,2",
-        "tile 1,0",
-        "tile 1,1",
-        "tile 1,2",
-        "thumbnail",
-    ]
-    assert {view.shape for view in found} == {(16, 16)}
-    assert found[4].extent == pytest.approx((400.0, 400.0, 800.0, 800.0))
-    assert found[-1].extent == pytest.approx((0.0, 0.0, 1200.0, 800.0))
+    known = {4: (400.0, 400.0, 800.0, 800.0), -1: (0.0, 0.0, 1200.0, 800.0)}
+    opened = opens(InternVLAdapter, real_tiles)
+    tiled(opened, (1200, 800), (2, 3), (16, 16), known, last=["thumbnail"])
 
 
 def test_one_tile_has_no_thumbnail(real_tiles):
-    opened = open_adapter(InternVLAdapter(), str(real_tiles), options={"max_tiles": 1})
+    opened = opens(InternVLAdapter, real_tiles, max_tiles=1)
     assert [view.name for view in views(opened, (1200, 800))] == ["tile 0,0"]
     assert "up to 1 tile" in opened.model.statements[0]
-
-
-def test_wrong_numbers_of_tiles_are_refused(real_tiles):
     with pytest.raises(InputError, match="give a number from 1 on"):
-        open_adapter(InternVLAdapter(), str(real_tiles), options={"max_tiles": 0})
+        opens(InternVLAdapter, real_tiles, max_tiles=0)
 
 
 def test_published_files_give_the_same_rows(tmp_path, published, fast):
     """OpenGVLab/InternVL3-*-hf: its image processor's settings as an issue printed them."""
-
-    def rows():
-        opened = open_adapter(InternVLAdapter(), str(folder))
-        inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")], Prompt("chat"))
-        assert len(opened.views(inputs)[0]) == 4 * 3 + 1
-        return opened.rows(inputs)[0]
 
     def config(stated):
         text = stated["text_config"]
@@ -86,7 +67,8 @@ def test_published_files_give_the_same_rows(tmp_path, published, fast):
         text["rope_scaling"] = {"factor": 2.0, "rope_type": "dynamic", "type": "dynamic"}
 
     folder = tiny_internvl(tmp_path / "m", image_size=448, max_tiles=12, layers=1)
-    expected = rows()
+    before = rows_of(InternVLAdapter, folder, "chat")
+    assert len(views(opens(InternVLAdapter, folder), (640, 480))) == 4 * 3 + 1
     images = {
         **fast,
         **fields("""crop_to_patches=false do_convert_rgb=true do_normalize=true do_pad=null
@@ -100,6 +82,6 @@ def test_published_files_give_the_same_rows(tmp_path, published, fast):
     }
     stated = {"image_seq_length": 256, "processor_class": "InternVLProcessor"}
     published(folder, images, settings=stated, config=config)
-    found = rows()
-    assert found.shape == expected.shape
+    found = rows_of(InternVLAdapter, folder, "chat")
+    assert found.shape == before.shape
     assert torch.isfinite(found).all()

@@ -1,24 +1,20 @@
 """InternVL's later language models pass the contract as well: Qwen3 and gpt-oss (InternVL 3.5)."""
 
+from functools import partial
 from typing import Any
 
-import torch
 import transformers as hf
-from families import contract, prompted, sees_a_window
+from building import by_default, save, text_part
+from families import chatml, contract, opens, prompted, sees_a_window
 
 from vg_engine.model_adapters.families.internvl import InternVLAdapter
 from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import AdapterContract, open_adapter
-from vg_engine.testing.tiny import INTERNVL_CHAT, save_tiny, text_sizes, tiny_internvl
+from vg_engine.testing.tiny import INTERNVL_CHAT, tiny_internvl
 
+ASKED = chatml("<img><IMG_CONTEXT></img>\nwhich cup?")
 GOLDEN = (
     prompted("Look. <img><IMG_CONTEXT></img>\nthe cup.", form="bare", system="Look."),
-    prompted(
-        "<|im_start|>user\n<img><IMG_CONTEXT></img>\nwhich cup?<|im_end|>\n<|im_start|>assistant\n",
-        "which cup?",
-        query_row="prompt_last",
-        rows=(198,),
-    ),
+    prompted(ASKED, "which cup?", query_row="prompt_last", rows=(198,)),
 )
 # Shorter than the tiles of most pictures, so that some layers cannot see all of them.
 WINDOW = 24
@@ -27,10 +23,10 @@ WINDOW = 24
 def with_decoder(folder, config_class: Any, *, norms=1.0, sharpness=12.0, **settings: Any):
     """A tiny InternVL whose language model is another one."""
     tiny_internvl(folder)
-    adapter = open_adapter(InternVLAdapter(), str(folder))
+    adapter = opens(InternVLAdapter, folder)
     processor = adapter.model.processor
     adapter.model.close()
-    sizes = {**text_sizes(processor.tokenizer), "head_dim": 16, **settings}
+    sizes = {**text_part(processor.tokenizer), "head_dim": 16, **settings}
     made: Any = hf.InternVLConfig.from_pretrained(folder)
     config = hf.InternVLConfig(
         vision_config=made.vision_config,
@@ -39,19 +35,12 @@ def with_decoder(folder, config_class: Any, *, norms=1.0, sharpness=12.0, **sett
         image_seq_length=made.image_seq_length,
         tie_word_embeddings=False,
     )
-    torch.manual_seed(0)
-    module = hf.InternVLForConditionalGeneration(config)
-    for name, parameter in module.get_decoder().named_parameters():
-        if ".q_norm." in name or ".k_norm." in name:
-            parameter.data.mul_(norms)
     built: Any = without_video(hf.InternVLProcessor)
-    processor = built(
-        processor.image_processor,
-        processor.tokenizer,
-        image_seq_length=processor.image_seq_length,
-        chat_template=INTERNVL_CHAT,
-    )
-    save_tiny(module, processor, folder, sharpness=sharpness)
+    length = processor.image_seq_length
+    parts = (processor.image_processor, processor.tokenizer)
+    processor = built(*parts, image_seq_length=length, chat_template=INTERNVL_CHAT)
+    whole = hf.InternVLForConditionalGeneration
+    save(whole, config, processor, folder, norms=norms, sharpness=sharpness)
 
 
 TestQwen3 = contract(
@@ -59,29 +48,19 @@ TestQwen3 = contract(
 )
 
 
-class TestQwen3Moe(AdapterContract):
-    adapter = InternVLAdapter
-    golden = GOLDEN
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+TestQwen3Moe = contract(
+    InternVLAdapter,
+    GOLDEN,
+    lambda folder: with_decoder(folder, hf.Qwen3MoeConfig, norms=2.0, **EXPERTS),
+)
 
-    def build(self, folder):
-        experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
-        with_decoder(folder, hf.Qwen3MoeConfig, norms=2.0, **experts)
+
+SINKS = {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": WINDOW}
+GPT_OSS = partial(with_decoder, config_class=hf.GptOssConfig, sharpness=8.0, **SINKS)
 
 
-class TestGptOss(AdapterContract):
-    adapter = InternVLAdapter
-    golden = GOLDEN
-
-    def build(self, folder):
-        experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
-        with_decoder(folder, hf.GptOssConfig, sliding_window=WINDOW, sharpness=8.0, **experts)
-
-    def load_plain(self, folder, attention: str):
-        """With sdpa where there is one: asked for by name, it is asked for everywhere."""
-        if attention == "eager":
-            return super().load_plain(folder, attention)
-        return hf.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
-
+class TestGptOss(contract(InternVLAdapter, GOLDEN, GPT_OSS, load_plain=by_default)):
     def test_its_own_eager_attention_is_the_base(self, opened):
         """It has no sdpa: the sink of its heads is known to its own eager function alone."""
         assert not opened.model.module.get_decoder()._supports_sdpa

@@ -1,16 +1,16 @@
 """Janus passes the public contract where it looks at pictures; its drawing tower plays no part."""
 
 import json
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 import transformers as hf
-from families import ask, contract, fields, prompted, refuses, save, shows
-from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
+from building import fields, save, square, text_part, vocabulary
+from families import ask, contract, opens, prompted, refuses, shows
 
 from vg_engine.model_adapters.families.janus import JanusAdapter
-from vg_engine.testing import Golden, open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, text_sizes
 
 IMAGE, BEGIN, STOP = "<image_placeholder>", "<begin_of_image>", "<end_of_image>"
 # Renders what the template in transformers' converter does (compared).
@@ -45,33 +45,24 @@ GOLDEN = (
 def tiny(folder, *, side=96, layers=4, spoken=True):
     """A tiny Janus; 384 pixels make the real 24 x 24 cells."""
     named = {"image_token": IMAGE, "boi_token": BEGIN, "eoi_token": STOP}
-    special = ["<bos>", "<eos>", "<pad>", "<|User|>", "<|Assistant|>", *named.values()]
-    tokenizer = byte_tokenizer(
-        special,
-        **fields("bos_token=<bos> eos_token=<eos> pad_token=<pad>"),
-        extra_special_tokens=named,
-        padding_side="left",
-    )
-    processor = hf.JanusProcessor(
-        JanusImageProcessorPil(size={"height": side, "width": side}),
-        tokenizer,
-        chat_template=CHAT,
-        use_default_system_prompt=spoken,
-        num_image_tokens=(side // 16) ** 2,
-    )
+    tokenizer = vocabulary("bos=<bos> eos=<eos> pad=<pad> <|User|> <|Assistant|>", named)
+    length = (side // 16) ** 2
+    images = hf.JanusImageProcessorPil(size=square(side))
+    more = {"use_default_system_prompt": spoken, "num_image_tokens": length}
+    processor = hf.JanusProcessor(images, tokenizer, chat_template=CHAT, **more)
     config = hf.JanusConfig(
         vision_config=hf.JanusVisionConfig(
             **fields("hidden_size=32 num_hidden_layers=2 num_attention_heads=4"),
             image_size=side,
             projection_dim=64,
-            num_image_tokens=(side // 16) ** 2,
+            num_image_tokens=length,
         ),
         vq_config=hf.JanusVQVAEConfig(
             **fields("""num_embeddings=16 latent_channels=32 base_channels=32
                 channel_multiplier=[1,1] num_res_blocks=1 projection_dim=64
                 image_token_embed_dim=64""")
         ),
-        text_config=hf.LlamaConfig(**text_sizes(tokenizer, layers=layers)),
+        text_config=hf.LlamaConfig(**text_part(tokenizer, layers=layers)),
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
     )
     return save(hf.JanusForConditionalGeneration, config, processor, folder)
@@ -91,38 +82,18 @@ class TestJanus(contract(JanusAdapter, GOLDEN, tiny)):
         assert torch.equal(before, after)
 
 
-TestWithoutSystemSentence = contract(
-    JanusAdapter,
-    tuple(
-        Golden(each.expression, each.prompt, each.text.removeprefix(SYSTEM), rows=each.rows)
-        for each in GOLDEN
-    ),
-    lambda folder: tiny(folder, spoken=False),
-)
+UNSPOKEN = [replace(each, text=each.text.removeprefix(SYSTEM)) for each in GOLDEN]
+TestWithoutSystemSentence = contract(JanusAdapter, UNSPOKEN, partial(tiny, spoken=False))
 
 
 def test_a_photograph_lies_in_the_middle_of_a_square(tmp_path):
-    opened = open_adapter(JanusAdapter(), str(tiny(tmp_path / "m", side=384, layers=1)))
+    opened = opens(JanusAdapter, tiny(tmp_path / "m", side=384, layers=1))
     shows(opened, (480, 640), (24, 24), (-80.0, 0.0, 560.0, 640.0))
+    refuses(opened, "num_image_tokens", 35, (576, 35))
 
 
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):
-    opened = open_adapter(JanusAdapter(), str(tiny(tmp_path / "m", layers=1)))
-    refuses(opened, "num_image_tokens", 35, (36, 35))
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"processor_class": "JanusProcessor", "use_default_system_prompt": True},
-        {
-            "num_image_tokens": 576,
-            "processor_class": "JanusProcessor",
-            "use_default_system_prompt": True,
-        },
-    ],
-)
-def test_published_files_give_the_same_rows(tmp_path, same_rows, settings):
+@pytest.mark.parametrize("more", [{}, {"num_image_tokens": 576}])
+def test_published_files_give_the_same_rows(tmp_path, same_rows, more):
     """As transformers' converter of 2025 wrote Janus-Pro: a head of its own beside the config."""
 
     def loose(weights):
@@ -132,12 +103,10 @@ def test_published_files_give_the_same_rows(tmp_path, same_rows, settings):
     stated = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
     images = {**stated["image_processor"], "image_processor_type": "JanusImageProcessor"}
     del images["do_pad"]
-    same_rows(
-        JanusAdapter,
-        folder,
-        images,
-        settings=settings,
-        config=lambda config: config.pop("tie_word_embeddings", None),
-        add=loose,
-        form="chat",
-    )
+    spoken = {"processor_class": "JanusProcessor", "use_default_system_prompt": True}
+
+    def config(stated):
+        stated.pop("tie_word_embeddings", None)
+
+    settings = spoken | more
+    same_rows(JanusAdapter, folder, images, settings=settings, config=config, add=loose)

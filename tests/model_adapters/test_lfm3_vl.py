@@ -1,42 +1,28 @@
 """LFM3-VL passes the public contract: convolutions in tower and decoder, windows among layers."""
 
 import torch
-from families import FIND, TOWER, contract, fields, loaded, prompted, shows
-from transformers import Lfm3VlConfig, Lfm3VlForConditionalGeneration, Lfm3VlProcessor
+import transformers as hf
+from building import save, text_part, vision_part
+from families import FIND, VICUNA, chatml, contract, grids, prompted
 
 from vg_engine.model_adapters.families.lfm3_vl import Lfm3VlAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
 from vg_engine.testing import paint
-from vg_engine.testing.tiny import save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import (
-    CHAT,
-    qwen_processor,
-    qwen_tokenizer,
-    sharpen_norms,
-    token_ids,
-)
+from vg_engine.testing.tiny_qwen import CHAT, qwen_processor, qwen_tokenizer, token_ids
 
-STOP, STOP_NEWLINE = 13, 256
 START = "<|startoftext|>"
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 # The turns of the LFM2 templates, from memory: no template of this family could be looked up.
 TEMPLATE = "{{ bos_token }}" + CHAT
+IDS = (
+    *(264, 259, 84, 82, 68, 81, 198, 260, 262, 261, 83, 71, 68, 220, 66, 84, 79, 13, 258),
+    *(198, 259, 64, 82, 82, 72, 82, 83, 64, 77, 83, 198),
+)
 GOLDEN = (
     # The tokenizer writes the opening token where the prompt does not.
     prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
     prompted(f"{PICTURE}\nwhich cup?", "which cup?", form="bare", system=""),
-    prompted(
-        f"{START}<|im_start|>user\n{PICTURE}the cup.<|im_end|>\n<|im_start|>assistant\n",
-        ids=(
-            *(264, 259, 84, 82, 68, 81, 198, 260, 262, 261, 83, 71, 68, 220, 66, 84, 79, 13, 258),
-            *(198, 259, 64, 82, 82, 72, 82, 83, 64, 77, 83, 198),
-        ),
-    ),
-    prompted(
-        f"{START}<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}Find the cup.\n"
-        "Now<|im_end|>\n<|im_start|>assistant\n",
-        **FIND,
-    ),
+    prompted(START + chatml(f"{PICTURE}the cup."), ids=IDS),
+    prompted(START + chatml(f"{PICTURE}Find the cup.\nNow", "See."), **FIND),
 )
 KINDS = ["conv", "full_attention", "conv", "sliding_attention", "full_attention"]
 
@@ -44,28 +30,22 @@ KINDS = ["conv", "full_attention", "conv", "sliding_attention", "full_attention"
 def tiny_lfm3(folder, tokens=(1, 48)):
     """32 pixels per token, as the real one has."""
     tokenizer = qwen_tokenizer((START,), bos_token=START)
-    config = Lfm3VlConfig(
-        text_config={
-            **text_sizes(tokenizer, layers=len(KINDS)),
-            **fields("model_type=lfm3 head_dim=16 sliding_window=24"),
-            "layer_types": list(KINDS),
-        },
-        vision_config={
-            **TOWER,
-            "num_hidden_layers": 3,
-            "num_key_value_heads": 2,
-            "layer_types": ["conv", "full_attention", "full_attention"],
-        },
+    config = hf.Lfm3VlConfig(
+        text_config=text_part(
+            tokenizer,
+            "model_type=lfm3 head_dim=16 sliding_window=24",
+            layers=len(KINDS),
+            layer_types=list(KINDS),
+        ),
+        vision_config=vision_part("""num_hidden_layers=3 num_key_value_heads=2
+                layer_types=["conv","full_attention","full_attention"]"""),
         projector_hidden_size=64,
         **token_ids(tokenizer),
     )
-    torch.manual_seed(0)
-    module = Lfm3VlForConditionalGeneration(config)
-    sharpen_norms(module.get_decoder(), 1.7)
     processor = qwen_processor(
-        Lfm3VlProcessor, tokenizer, chat=TEMPLATE, patch_size=16, tokens=tokens
+        hf.Lfm3VlProcessor, tokenizer, chat=TEMPLATE, patch_size=16, tokens=tokens
     )
-    return save_tiny(module, processor, folder)
+    return save(hf.Lfm3VlForConditionalGeneration, config, processor, folder, norms=1.7)
 
 
 class TestLfm3Vl(
@@ -79,13 +59,10 @@ class TestLfm3Vl(
             if not layer.is_attention_layer:
                 torch.nn.init.zeros_(layer.conv.out_proj.weight)
 
-
-opened = loaded(Lfm3VlAdapter, tiny_lfm3, tokens=(4, 1024))
-
-
-def test_only_layers_that_attend_have_heads(opened):
-    assert {head.layer for head in opened.model.all_heads} == {1, 3, 4}
+    def test_only_layers_that_attend_have_heads(self, opened):
+        assert {head.layer for head in opened.model.all_heads} == {1, 3, 4}
 
 
-def test_a_photograph_is_squashed_to_whole_tokens(opened):
-    shows(opened, (640, 470), (15, 20), (0.0, 0.0, 640.0, 470.0))
+test_a_photograph_is_squashed_to_whole_tokens = grids(
+    Lfm3VlAdapter, tiny_lfm3, ((640, 470), (15, 20)), tokens=(4, 1024)
+)

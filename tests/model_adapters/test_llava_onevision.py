@@ -1,17 +1,11 @@
 """LLaVA-OneVision passes the public contract, with grids that are shrunk and grids that are not."""
 
 import pytest
-import torch
 import transformers as hf
-from families import TOWER, ask, contract, fields, loaded, prompted
-from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
-    LlavaOnevisionImageProcessorPil,
-)
+from building import fields, processor_of, save, siglip, square, text_part, vocabulary
+from families import RENAMED, VICUNA, contract, image_tokens, loaded, prompted, views
 
 from vg_engine.model_adapters.families.llava_onevision import LlavaOnevisionAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, byte_tokenizer, save_tiny, text_sizes
 
 # As published: a blank behind the role, the text on a line of its own (looked up on copies).
 CHAT = (
@@ -24,38 +18,24 @@ CHAT = (
 
 def tiny_onevision(folder, *, tile=62, most=9, across=3, layers: int = 4):
     """Canvases of up to `across` x `across` tiles, shrunk to the cells of `most`."""
-    tokenizer = byte_tokenizer(
-        [END_OF_TEXT, "<|im_start|>", END_OF_TURN, "<image>", "<video>"],
-        pad_token=END_OF_TEXT,
-        eos_token=END_OF_TURN,
-        extra_special_tokens=["<image>", "<video>"],
-        padding_side="left",
-    )
-    points = [
-        [rows * tile, cols * tile] for rows in range(1, across + 1) for cols in range(1, across + 1)
-    ]
-    processor = without_video(hf.LlavaOnevisionProcessor)(
-        LlavaOnevisionImageProcessorPil(
-            size={"height": tile, "width": tile}, image_grid_pinpoints=points
-        ),
-        tokenizer,
-        num_image_tokens=(tile // 14) ** 2,
-        vision_feature_select_strategy="full",
-        chat_template=CHAT,
+    tokenizer = vocabulary("pad=<|endoftext|> <|im_start|> eos=<|im_end|>", ["<image>", "<video>"])
+    counts = range(1, across + 1)
+    points = [[rows * tile, cols * tile] for rows in counts for cols in counts]
+    images = hf.LlavaOnevisionImageProcessorPil(size=square(tile), image_grid_pinpoints=points)
+    more = {"num_image_tokens": (tile // 14) ** 2, "vision_feature_select_strategy": "full"}
+    processor = processor_of(
+        hf.LlavaOnevisionProcessor, images, tokenizer, chat_template=CHAT, **more
     )
     config = hf.LlavaOnevisionConfig(
-        vision_config=hf.SiglipVisionConfig(
-            **TOWER, image_size=tile, patch_size=14, vision_use_head=False
-        ),
-        text_config=hf.Qwen2Config(**text_sizes(tokenizer, layers=layers)),
+        vision_config=siglip(tile),
+        text_config=hf.Qwen2Config(**text_part(tokenizer, layers=layers)),
         image_grid_pinpoints=points,
         vision_aspect_ratio=f"anyres_max_{most}",
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
     )
-    torch.manual_seed(0)
-    model = hf.LlavaOnevisionForConditionalGeneration(config)
-    return save_tiny(model, processor, folder, sharpness=10.0)
+    whole = hf.LlavaOnevisionForConditionalGeneration
+    return save(whole, config, processor, folder, sharpness=10.0)
 
 
 TestOnevision = contract(
@@ -89,30 +69,23 @@ class TestShrunk(TestOnevision):
 opened = loaded(LlavaOnevisionAdapter, tiny_onevision, tile=384, across=6, layers=1)
 
 
-def image_tokens(opened, inputs):
-    return int((inputs.tensors["input_ids"] == opened.model.processor.image_token_id).sum())
-
-
 def test_real_sizes(opened):
     """A picture of 640 x 480 on 2 x 2 tiles: 40.5 of 54 rows of cells show it, 40 are kept."""
-    inputs = ask(opened, (640, 480))
-    found = opened.views(inputs)[0]
+    found = views(opened, (640, 480))
     names = ["thumbnail", "tile 0,0", "tile 0,1", "tile 1,0", "tile 1,1"]
     assert [view.name for view in found] == names
-    assert image_tokens(opened, inputs) == 27 * 27 + 40 * 55
+    assert image_tokens(opened, (640, 480)) == 27 * 27 + 40 * 55
     assert [view.shape for view in found[1:]] == [(20, 27)] * 4
     # 96 pixels of border above, 7 rows of 14 pixels dropped; 378 of a tile's 384 pixels are seen.
     scale = 640 / 768
-    expected = (0, 2 * scale, 378 * scale, 282 * scale)
-    assert found[1].extent == pytest.approx(expected)
+    assert found[1].extent == pytest.approx((0, 2 * scale, 378 * scale, 282 * scale))
 
 
 def test_real_sizes_of_a_large_picture_are_shrunk(opened):
     """A square of 2304 pixels on 6 x 6 tiles: 162 x 162 cells, shrunk to those of nine tiles."""
-    inputs = ask(opened, (2304, 2304))
-    thumbnail, tiles = opened.views(inputs)[0]
+    thumbnail, tiles = views(opened, (2304, 2304))
     assert (thumbnail.shape, tiles.shape) == ((27, 27), (81, 81))
-    assert image_tokens(opened, inputs) == 27 * 27 + 81 * 82
+    assert image_tokens(opened, (2304, 2304)) == 27 * 27 + 81 * 82
     assert tiles.extent == pytest.approx((-3.0, -3.0, 2301.0, 2301.0))
 
 
@@ -124,18 +97,12 @@ SETTINGS = fields("""image_token=<image> num_image_tokens=729
 @pytest.mark.parametrize("settings", [None, SETTINGS])
 def test_published_files_give_the_same_rows(tmp_path, same_rows, settings):
     """llava-hf/llava-onevision-qwen2-*-ov-hf, as their converter wrote them."""
-
+    images = fields("""aspect_ratio_setting=anyres do_convert_rgb=true do_normalize=true do_pad=true
+        do_rescale=true do_resize=true image_mean=[0.48145466,0.4578275,0.40821073]
+        image_processor_type=LlavaOnevisionImageProcessor processor_class=LlavaOnevisionProcessor
+        image_std=[0.26862954,0.26130258,0.27577711] resample=3
+        rescale_factor=0.00392156862745098 size={"height":384,"width":384}""")
+    sides = range(384, 2305, 384)
+    images["image_grid_pinpoints"] = [[height, width] for height in sides for width in sides]
     folder = tiny_onevision(tmp_path / "m", tile=384, across=6, layers=1)
-    images = {
-        **fields("""aspect_ratio_setting=anyres do_convert_rgb=true do_normalize=true
-            do_pad=true do_rescale=true do_resize=true"""),
-        "image_grid_pinpoints": [[384 * r, 384 * c] for r in range(1, 7) for c in range(1, 7)],
-        **fields("""image_mean=[0.48145466,0.4578275,0.40821073]
-            image_processor_type=LlavaOnevisionImageProcessor
-            image_std=[0.26862954,0.26130258,0.27577711] processor_class=LlavaOnevisionProcessor
-            resample=3 rescale_factor=0.00392156862745098 size={"height":384,"width":384}"""),
-    }
-    renamed = [(r"^vision_tower\.", "vision_tower.vision_model.")]
-    same_rows(
-        LlavaOnevisionAdapter, folder, images, settings=settings, renamed=renamed, form="chat"
-    )
+    same_rows(LlavaOnevisionAdapter, folder, images, settings=settings, renamed=RENAMED)

@@ -1,17 +1,12 @@
 """Mllama passes the public contract: its picture is on the keys of cross-attention layers."""
 
-import json
-
-import pytest
 import torch
-from families import ask, contract, fields, prompted, refuses
-from transformers import MllamaConfig, MllamaForConditionalGeneration, MllamaProcessor
-from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
+import transformers as hf
+from building import edited, fields, scale, square, text_part, vocabulary
+from families import VICUNA, contract, opens, prompted, refuses, tiled
 
 from vg_engine.model_adapters.families.mllama import MllamaAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny
 
 CROSS = (1, 3, 5)
 # What Meta's template writes for a question about one picture; it refuses a system sentence.
@@ -34,23 +29,14 @@ GOLDEN = (
 
 def tiny_mllama(folder, *, tile=56, layers=6):
     """A tiny checkpoint with patches of 14 pixels and up to four tiles."""
-    special = ["<|begin_of_text|>", "<|eot_id|>", "<|finetune_right_pad_id|>"]
     named = ["<|start_header_id|>", "<|end_header_id|>", "<|python_tag|>", "<|image|>"]
-    tokenizer = byte_tokenizer(
-        [*special, *named],
-        bos_token=special[0],
-        eos_token=special[1],
-        pad_token=special[2],
-        extra_special_tokens=["<|image|>"],
-        padding_side="left",
-    )
-    images = MllamaImageProcessorPil(size={"height": tile, "width": tile}, max_image_tiles=4)
-    processor = MllamaProcessor(images, tokenizer, chat_template=CHAT)
-    config = MllamaConfig(
-        text_config={
-            **text_sizes(tokenizer, layers=layers),
-            "cross_attention_layers": [layer for layer in CROSS if layer < layers],
-        },
+    special = "bos=<|begin_of_text|> eos=<|eot_id|> pad=<|finetune_right_pad_id|>"
+    tokenizer = vocabulary(special, named, extra_special_tokens=["<|image|>"])
+    images = hf.MllamaImageProcessorPil(size=square(tile), max_image_tiles=4)
+    processor = hf.MllamaProcessor(images, tokenizer, chat_template=CHAT)
+    cross = [layer for layer in CROSS if layer < layers]
+    config = hf.MllamaConfig(
+        text_config=text_part(tokenizer, layers=layers, cross_attention_layers=cross),
         vision_config={
             "image_size": tile,
             **fields("""patch_size=14 hidden_size=32 intermediate_size=64 num_hidden_layers=3
@@ -60,11 +46,10 @@ def tiny_mllama(folder, *, tile=56, layers=6):
         image_token_index=tokenizer.convert_tokens_to_ids("<|image|>"),
     )
     torch.manual_seed(0)
-    module = MllamaForConditionalGeneration(config)
+    module = hf.MllamaForConditionalGeneration(config)
+    # Queries and keys are normed here, so projections cannot sharpen; gates open at zero.
+    scale(module, 3.5, "cross_attn.q_norm.weight", "cross_attn.k_norm.weight")
     for name, parameter in module.named_parameters():
-        # Queries and keys are normed here, so projections cannot sharpen; gates open at zero.
-        if "cross_attn.q_norm" in name or "cross_attn.k_norm" in name:
-            parameter.data.mul_(3.5)
         if "gate" in name and parameter.numel() == 1:
             parameter.data.fill_(0.5)
     return save_tiny(module, processor, folder, sharpness=4.0)
@@ -73,27 +58,15 @@ def tiny_mllama(folder, *, tile=56, layers=6):
 TestMllama = contract(MllamaAdapter, GOLDEN, tiny_mllama)
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mllama") / "tiny"
-    return open_adapter(MllamaAdapter(), str(tiny_mllama(folder, tile=560, layers=2)))
-
-
-def test_a_photograph_becomes_tiles_of_40_by_40_cells(opened):
-    inputs = ask(opened, (640, 480))
-    views = opened.views(inputs)[0]
+def test_a_photograph_becomes_tiles_of_40_by_40_cells(tmp_path):
+    opened = opens(MllamaAdapter, tiny_mllama(tmp_path / "tiny", tile=560, layers=2))
     assert opened.model.map_layers == (1,)
-    assert [view.name for view in views] == ["tile 0,0", "tile 0,1"]
-    assert {view.shape for view in views} == {(40, 40)}
-    # Each tile begins with its class token.
-    assert [int(view.positions[0, 0]) for view in views] == [1, 1602]
     # It is not resized, but filled up on the right and below.
-    assert views[0].extent == pytest.approx((0.0, 0.0, 560.0, 560.0))
-    assert views[1].extent == pytest.approx((560.0, 0.0, 1120.0, 560.0))
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(opened):
-    refuses(opened, "image_processor.size", {"height": 16, "width": 16}, (6404, 1601))
+    known = {0: (0.0, 0.0, 560.0, 560.0), 1: (560.0, 0.0, 1120.0, 560.0)}
+    found = tiled(opened, (640, 480), (1, 2), (40, 40), known)
+    # Each tile begins with its class token.
+    assert [int(view.positions[0, 0]) for view in found] == [1, 1602]
+    refuses(opened, "image_processor.size", square(16), (6404, 1601))
 
 
 def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows):
@@ -111,12 +84,11 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
         text |= {"rope_scaling": rope, "rope_theta": 500000.0}
 
     def rewrite(folder):
-        images = MllamaImageProcessorPil(size={"height": 560, "width": 560}).to_dict()
+        images = hf.MllamaImageProcessorPil(size=square(560)).to_dict()
         images["image_processor_type"] = "MllamaImageProcessor"
         published(folder, images, config=config)
 
     folder = tiny_mllama(tmp_path / "m", tile=560, layers=2)
-    stated = json.loads((folder / "config.json").read_text())
-    stated["text_config"]["rope_parameters"].update(rope)
-    (folder / "config.json").write_text(json.dumps(stated))
+    with edited(folder / "config.json") as stated:
+        stated["text_config"]["rope_parameters"].update(rope)
     assert change_of_rows(MllamaAdapter, folder, rewrite, "chat") < 1e-6

@@ -1,23 +1,19 @@
 """PaliGemma passes the public contract, with either of its decoders."""
 
-from typing import Any
+from functools import partial
 
+import building
 import pytest
 import torch
 import transformers as hf
-from families import TOWER, ask, chat, contract, fields, prompted
-from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from building import chat, fields, save, siglip, square, text_part, vocabulary
+from families import ARRAYS, RENAMED, ask, contract, loaded, opens, prompted, shows
 
-from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.paligemma import PaliGemmaAdapter
-from vg_engine.testing import noise, open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
-# transformers' own: its processor makes labels, which are dropped, in numpy's old way.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
+pytestmark = ARRAYS
 SIDE, PATCH = 112, 14
 HEAD = "language_model.lm_head.weight"
 # The family ships no template: this one is for the contract alone.
@@ -30,74 +26,50 @@ GOLDEN = (
 
 
 def tiny_paligemma(folder, decoder: str, *, side=SIDE, layers=4):
-    tokenizer = byte_tokenizer(
-        ["<pad>", "<eos>", "<bos>", "<image>"],
-        **fields("""pad_token=<pad> eos_token=<eos> bos_token=<bos>
-            extra_special_tokens={"image_token":"<image>"} padding_side=left"""),
-    )
-    images = SiglipImageProcessorPil(size={"height": side, "width": side})
+    tokenizer = vocabulary("pad=<pad> eos=<eos> bos=<bos>", {"image_token": "<image>"})
+    images = hf.SiglipImageProcessorPil(size=square(side))
     images.image_seq_length = (side // PATCH) ** 2
-    made: Any = hf.PaliGemmaProcessor
     # The processor adds 1,152 tokens for places and masks.
-    processor = made(images, tokenizer, chat_template=CHAT)
-    sizes = {**text_sizes(tokenizer, layers=layers), "head_dim": 16}
-    text = (
-        hf.GemmaConfig(**sizes)
-        if decoder == "gemma"
-        # Every other layer sees a window shorter than the picture.
-        else hf.Gemma2Config(**sizes, sliding_window=24, query_pre_attn_scalar=16)
-    )
+    processor = hf.PaliGemmaProcessor(images, tokenizer, chat_template=CHAT)
+    sizes = text_part(tokenizer, "head_dim=16", layers=layers)
+    if decoder == "gemma":
+        text = hf.GemmaConfig(**sizes)
+    else:  # Every other layer sees a window shorter than the picture.
+        text = hf.Gemma2Config(**sizes, sliding_window=24, query_pre_attn_scalar=16)
     config = hf.PaliGemmaConfig(
-        vision_config=hf.SiglipVisionConfig(
-            **TOWER, image_size=side, patch_size=PATCH, vision_use_head=False
-        ).to_dict(),
+        vision_config=siglip(side, PATCH).to_dict(),
         text_config=text.to_dict(),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         projection_dim=64,
         hidden_size=64,
         vocab_size=len(tokenizer),
     )
-    torch.manual_seed(0)
-    module = hf.PaliGemmaForConditionalGeneration(config)
-    return save_tiny(module, processor, folder, sharpness=12.0 if decoder == "gemma" else 10.0)
+    sharpness = 12.0 if decoder == "gemma" else 10.0
+    whole = hf.PaliGemmaForConditionalGeneration
+    return save(whole, config, processor, folder, sharpness=sharpness)
 
 
+FOREIGN = ("image_processor.size", square(448), (1024, 64))
 TestPaliGemma = contract(
-    PaliGemmaAdapter,
-    GOLDEN,
-    lambda folder: tiny_paligemma(folder, "gemma"),
-    foreign=("image_processor.size", {"height": 448, "width": 448}, (1024, 64)),
+    PaliGemmaAdapter, GOLDEN, partial(tiny_paligemma, decoder="gemma"), foreign=FOREIGN
 )
 
 
-class TestPaliGemma2(
-    contract(PaliGemmaAdapter, GOLDEN, lambda folder: tiny_paligemma(folder, "gemma2"))
-):
+class TestPaliGemma2(contract(PaliGemmaAdapter, GOLDEN, partial(tiny_paligemma, decoder="gemma2"))):
     def load_plain(self, folder, attention: str):
         # Gemma 2 has no sdpa: as transformers loads it when nothing is asked for.
         parts = {"": attention, "vision_config": attention, "text_config": "eager"}
-        auto_class: Any = hf.AutoModelForImageTextToText
-        return auto_class.from_pretrained(
+        made = hf.AutoModelForImageTextToText.from_pretrained(
             folder, attn_implementation=parts, dtype=torch.float32
-        ).eval()
+        )
+        return made.eval()
 
 
-@pytest.fixture(scope="module")
-def real_size(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("paligemma") / "224"
-    opened = open_adapter(
-        PaliGemmaAdapter(), str(tiny_paligemma(folder, "gemma", side=224, layers=2))
-    )
-    yield opened
-    opened.model.close()
+real_size = loaded(PaliGemmaAdapter, tiny_paligemma, "gemma", side=224, layers=2)
 
 
 def test_a_photograph_is_squashed_to_16_by_16_cells(real_size):
-    inputs = ask(real_size, (640, 480))
-    ((view,),) = real_size.views(inputs)
-    assert view.shape == (16, 16)
-    assert view.positions[0, 0] == 0
-    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+    assert shows(real_size, (640, 480), (16, 16)).positions[0, 0] == 0
 
 
 def test_the_prompt_is_seen_in_both_directions(real_size):
@@ -116,30 +88,28 @@ def test_published_files_give_the_same_rows(tmp_path, published, change_of_rows)
     That converter's files say: no template, no processor_config.json, the head written out.
     """
 
+    images = fields("""do_convert_rgb=null do_normalize=true do_rescale=true do_resize=true
+        image_mean=[0.5,0.5,0.5] image_processor_type=SiglipImageProcessor image_seq_length=256
+        image_std=[0.5,0.5,0.5] processor_class=PaliGemmaProcessor resample=3
+        rescale_factor=0.00392156862745098 size={"height":224,"width":224}""")
+
+    def head(weights):
+        weights[HEAD] = weights["language_model.model.embed_tokens.weight"].clone()
+
     def rewrite(folder):
-        published(
-            folder,
-            fields("""do_convert_rgb=null do_normalize=true do_rescale=true
-                    do_resize=true image_mean=[0.5,0.5,0.5]
-                    image_processor_type=SiglipImageProcessor image_seq_length=256
-                    image_std=[0.5,0.5,0.5] processor_class=PaliGemmaProcessor resample=3
-                    rescale_factor=0.00392156862745098 size={"height":224,"width":224}"""),
-            renamed=[(r"^vision_tower\.", "vision_tower.vision_model.")],
-            add=lambda w: w.update({HEAD: w["language_model.model.embed_tokens.weight"].clone()}),
-        )
+        published(folder, images, renamed=RENAMED, add=head)
         (folder / "chat_template.json").unlink()
 
     folder = tiny_paligemma(tmp_path / "m", "gemma", side=224, layers=1)
     assert change_of_rows(PaliGemmaAdapter, folder, rewrite) < 1e-6
-    opened = open_adapter(PaliGemmaAdapter(), str(folder))
     with pytest.raises(InputError, match="does not have a chat template"):
-        opened.prepare([noise((64, 64))], [Expression(0, "it")], Prompt("chat"))
+        ask(opens(PaliGemmaAdapter, folder), prompt=Prompt("chat"))
 
 
 def test_the_opening_token_stands_once_and_the_row_is_found(tmp_path, monkeypatch, gemma_tokenizer):
     """Gemma's tokenizer opens every text by itself; the processor tells it not to."""
-    monkeypatch.setitem(globals(), "byte_tokenizer", gemma_tokenizer)
-    opened = open_adapter(PaliGemmaAdapter(), str(tiny_paligemma(tmp_path / "m", "gemma")))
+    monkeypatch.setattr(building, "byte_tokenizer", gemma_tokenizer)
+    opened = opens(PaliGemmaAdapter, tiny_paligemma(tmp_path / "m", "gemma"))
     inputs = ask(opened, text="see the cup")
     ids = inputs.tensors["input_ids"][0]
     tokens = opened.model.processor.tokenizer.convert_ids_to_tokens(ids)

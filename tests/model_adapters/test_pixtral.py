@@ -1,35 +1,21 @@
 """Pixtral and its kin (Mistral 3, LightOnOCR) pass the public contract in a picture's own shape."""
 
-import json
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any
 
 import pytest
-import torch
 import transformers as hf
-from families import TOWER, ask, chat, checkpoint, contract, fields, prompted, save, views
+from building import chat, edited, fields, save, square, text_part, vision_part, vocabulary
+from families import VICUNA, ask, chatml, contract, loaded, opens, prompted, rows_of, shows, views
 from transformers.integrations.mistral import tokenizer as mistral
 from transformers.models.auto import tokenization_auto
-from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 
-from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import PictureError
 from vg_engine.model_adapters.families.lighton_ocr import LightOnOcrAdapter
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.families.mistral3 import Mistral3Adapter
 from vg_engine.model_adapters.families.pixtral import PixtralAdapter, PixtralProcessor
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import AdapterContract, conduct, noise, open_adapter
-from vg_engine.testing.tiny import (
-    BOS,
-    END_OF_TEXT,
-    END_OF_TURN,
-    EOS,
-    PAD,
-    byte_tokenizer,
-    save_tiny,
-    text_sizes,
-)
+from vg_engine.testing import conduct
 
 # Render what the published ones do (looked up on copies). Pixtral's knows no role of a system: it
 # takes the sentence as plain text, into the user's turn. Mistral Small's has a sentence of its own,
@@ -53,45 +39,29 @@ LIGHTON_CHAT = (
     "{% else %}{{ content['text'] + '\n' }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+SYSTEM = "[SYSTEM_PROMPT]"
 WORDS = ["[IMG]", "[IMG_BREAK]", "[IMG_END]", "[INST]", "[/INST]"]
 
 
-def tower(patch: int, most: int) -> hf.PixtralVisionConfig:
-    made: Any = hf.PixtralVisionConfig
-    return made(**TOWER, image_size=most, patch_size=patch)
+def tower(patch: int, most: int) -> Any:
+    return hf.PixtralVisionConfig(**vision_part(image_size=most, patch_size=patch))
 
 
 def parts(patch: int, most: int, merge: int) -> tuple[Any, Any]:
     """Tokenizer and processor of Pixtral and Mistral 3, saved under transformers' name for it."""
-    tokenizer = byte_tokenizer(
-        [PAD, BOS, EOS, *WORDS],
-        pad_token=PAD,
-        bos_token=BOS,
-        eos_token=EOS,
-        extra_special_tokens=WORDS,
-        padding_side="left",
-    )
-    processor = PixtralProcessor(
-        PixtralImageProcessorPil(
-            size={"longest_edge": most}, patch_size={"height": patch, "width": patch}
-        ),
-        tokenizer,
-        patch_size=patch,
-        spatial_merge_size=merge,
-        chat_template=MISTRAL_CHAT if merge > 1 else PIXTRAL_CHAT,
-    )
-    return tokenizer, processor
+    tokenizer = vocabulary("pad=<pad> bos=<s> eos=</s>", WORDS)
+    images = hf.PixtralImageProcessorPil(size={"longest_edge": most}, patch_size=square(patch))
+    template = MISTRAL_CHAT if merge > 1 else PIXTRAL_CHAT
+    more = {"patch_size": patch, "spatial_merge_size": merge, "chat_template": template}
+    return tokenizer, PixtralProcessor(images, tokenizer, **more)
 
 
 def tiny_pixtral(folder, *, most=160, layers=4):
     tokenizer, processor = parts(16, most, 1)
-    text = hf.MistralConfig
     config = hf.LlavaConfig(
         vision_config=tower(16, most),
-        text_config=text(**text_sizes(tokenizer, layers=layers), sliding_window=None),
-        vision_feature_layer=-1,
-        vision_feature_select_strategy="full",
-        image_seq_length=1,
+        text_config=hf.MistralConfig(**text_part(tokenizer, layers=layers), sliding_window=None),
+        **fields("vision_feature_layer=-1 vision_feature_select_strategy=full image_seq_length=1"),
         image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
     )
     return save(hf.LlavaForConditionalGeneration, config, processor, folder)
@@ -101,7 +71,7 @@ def tiny_mistral3(folder, text, *, most=700, layers=4):
     tokenizer, processor = parts(14, most, 2)
     config = hf.Mistral3Config(
         vision_config=tower(14, most),
-        text_config=text(**text_sizes(tokenizer, layers=layers), sliding_window=None),
+        text_config=text(**text_part(tokenizer, layers=layers), sliding_window=None),
         image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
         spatial_merge_size=2,
         tie_word_embeddings=False,
@@ -111,66 +81,39 @@ def tiny_mistral3(folder, text, *, most=700, layers=4):
 
 def tiny_lighton(folder, *, step=14, most=280):
     """Pictures of whole steps: of a patch as published (a bare number), or of a merged cell."""
-    named = {
-        "image_token": "<|image_pad|>",
-        "image_break_token": "<|vision_pad|>",
-        "image_end_token": "<|vision_end|>",
-    }
-    tokenizer = byte_tokenizer(
-        [END_OF_TEXT, "<|im_start|>", END_OF_TURN, *named.values()],
-        pad_token=END_OF_TEXT,
-        eos_token=END_OF_TURN,
-        extra_special_tokens=named,
-        padding_side="left",
-    )
-    processor = hf.LightOnOcrProcessor(
-        PixtralImageProcessorPil(size={"longest_edge": most}, patch_size=step),
-        tokenizer,
-        chat_template=LIGHTON_CHAT,
-    )
-    made: Any = hf.LightOnOcrConfig
-    text = hf.Qwen3Config
-    config = made(
+    named = fields("""image_token=<|image_pad|> image_break_token=<|vision_pad|>
+        image_end_token=<|vision_end|>""")
+    tokenizer = vocabulary("pad=<|endoftext|> <|im_start|> eos=<|im_end|>", named)
+    images = hf.PixtralImageProcessorPil(size={"longest_edge": most}, patch_size=step)
+    processor = hf.LightOnOcrProcessor(images, tokenizer, chat_template=LIGHTON_CHAT)
+    config = hf.LightOnOcrConfig(
         vision_config=tower(14, most),
-        text_config=text(**text_sizes(tokenizer), head_dim=16),
+        text_config=hf.Qwen3Config(**text_part(tokenizer), head_dim=16),
         image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
         tie_word_embeddings=False,
     )
-    torch.manual_seed(0)
-    module = hf.LightOnOcrForConditionalGeneration(config)
-    for name, parameter in module.get_decoder().named_parameters():
-        # Queries and keys are normed here, so projections cannot sharpen.
-        if "q_norm" in name or "k_norm" in name:
-            parameter.data.mul_(2.0)
-    return save_tiny(module, processor, folder)
+    return save(hf.LightOnOcrForConditionalGeneration, config, processor, folder, norms=2.0)
 
 
-def rows_of(cells: int) -> str:
+def cells_of(cells: int) -> str:
     """A square picture of so many rows, with every run of cells written once."""
     return "[IMG][IMG_BREAK]" * (cells - 1) + "[IMG][IMG_END]"
 
 
-TestPixtral = contract(
-    PixtralAdapter,
-    (
-        prompted(f"{VICUNA} {rows_of(4)}\nthe cup.", form="bare"),
-        prompted(f"<s>[INST]{rows_of(4)}which cup?[/INST]", "which cup?"),
-    ),
-    tiny_pixtral,
-    foreign=("patch_size", 20, (30, 48), (120, 90)),
+FOREIGN = ("patch_size", 20, (30, 48), (120, 90))
+GOLDEN = (
+    prompted(f"{VICUNA} {cells_of(4)}\nthe cup.", form="bare"),
+    prompted(f"<s>[INST]{cells_of(4)}which cup?[/INST]", "which cup?"),
 )
+TestPixtral = contract(PixtralAdapter, GOLDEN, tiny_pixtral, foreign=FOREIGN)
+CUT = cells_of(3)
 TestMistral3 = contract(
     Mistral3Adapter,
     (
-        prompted(f"{VICUNA} {rows_of(3)}\nthe cup.", form="bare"),
+        prompted(f"{VICUNA} {CUT}\nthe cup.", form="bare"),
+        prompted(f"<s>{SYSTEM}See.[/SYSTEM_PROMPT][INST]{CUT}the cup.[/INST]", system="See."),
         prompted(
-            f"<s>[SYSTEM_PROMPT]See.[/SYSTEM_PROMPT][INST]{rows_of(3)}the cup.[/INST]",
-            system="See.",
-        ),
-        prompted(
-            "<s>[SYSTEM_PROMPT]You are Mistral.[/SYSTEM_PROMPT]"
-            f"[INST]{rows_of(3)}which cup?[/INST]",
-            "which cup?",
+            f"<s>{SYSTEM}You are Mistral.[/SYSTEM_PROMPT][INST]{CUT}which cup?[/INST]", "which cup?"
         ),
     ),
     lambda folder: tiny_mistral3(folder, hf.MistralConfig),
@@ -184,20 +127,13 @@ class TestMinistral3(TestMistral3):
         tiny_mistral3(folder, hf.Ministral3Config)
 
 
-class TestLightOnWholeCells(AdapterContract):
-    adapter = LightOnOcrAdapter
-    golden = (
-        prompted(f"{VICUNA} <|image_pad|>\nthe cup.", form="bare"),
-        prompted(
-            "<|im_start|>system<|im_end|>\n<|im_start|>user\n<|image_pad|>the cup.\n<|im_end|>\n"
-            "<|im_start|>assistant\n"
-        ),
-    )
-    step: ClassVar[int] = 28
+GOLDEN = (
+    prompted(f"{VICUNA} <|image_pad|>\nthe cup.", form="bare"),
+    prompted("<|im_start|>system<|im_end|>\n" + chatml("<|image_pad|>the cup.\n")),
+)
 
-    def build(self, folder):
-        tiny_lighton(folder, step=self.step)
 
+class TestLightOnWholeCells(contract(LightOnOcrAdapter, GOLDEN, partial(tiny_lighton, step=28))):
     def vision_tower(self, module):
         return module.base_model.vision_encoder
 
@@ -205,7 +141,8 @@ class TestLightOnWholeCells(AdapterContract):
 class TestLightOn(TestLightOnWholeCells):
     """As published: pictures are whole patches, and the last of an odd number is in no cell."""
 
-    step: ClassVar[int] = 14
+    def build(self, folder):
+        tiny_lighton(folder)
 
     def test_every_token_is_located(self, opened):
         """Narrower than a merged cell, a picture has no cell: most of the kit's odd sizes."""
@@ -218,12 +155,7 @@ class TestLightOn(TestLightOnWholeCells):
 
 
 # Patches of 16 and a longest side of 1024 pixels, as published.
-real = checkpoint(tiny_pixtral, most=1024, layers=1)
-
-
-def located(opened, size):
-    (view,) = views(opened, size)
-    return view
+real = loaded(PixtralAdapter, tiny_pixtral, most=1024, layers=1)
 
 
 @pytest.mark.parametrize(
@@ -232,24 +164,20 @@ def located(opened, size):
 )
 def test_real_sizes(real, size, shape):
     """Never enlarged, but for the last patch."""
-    opened = open_adapter(PixtralAdapter(), str(real))
-    view = located(opened, size)
-    assert view.shape == shape
-    assert view.extent == pytest.approx((0.0, 0.0, *size))
+    shows(real, size, shape)
 
 
 def test_row_ends_are_no_image_tokens(real):
-    opened = open_adapter(PixtralAdapter(), str(real))
-    inputs = ask(opened, (640, 480))
-    ids, known = inputs.tensors["input_ids"][0], opened.model.processor.tokenizer
+    inputs = ask(real, (640, 480))
+    ids, known = inputs.tensors["input_ids"][0], real.model.processor.tokenizer
     counts = [int((ids == known.convert_tokens_to_ids(word)).sum()) for word in WORDS[:3]]
     assert counts == [30 * 40, 29, 1]
-    (view,) = opened.views(inputs)[0]
+    (view,) = real.views(inputs)[0]
     assert (view.positions[1:, 0] - view.positions[:-1, 0] == 41).all()
 
 
 def test_the_tower_tells_pixtral_from_llava(real):
-    config = open_adapter(PixtralAdapter(), str(real)).model.module.config.to_dict()
+    config = real.model.module.config.to_dict()
     assert PixtralAdapter.claims(config)
     assert not LlavaAdapter.claims(config)
     assert not PixtralAdapter.claims({"model_type": "llava"})
@@ -257,28 +185,21 @@ def test_the_tower_tells_pixtral_from_llava(real):
 
 
 def test_too_small_a_picture_is_refused(tmp_path):
-    opened = open_adapter(Mistral3Adapter(), str(tiny_mistral3(tmp_path / "m", hf.MistralConfig)))
-    with pytest.raises(
-        PictureError, match=r"20 x 28 is too small .* 1 x 1 cells; enlarge it or cut it"
-    ):
-        located(opened, (20, 28))
+    opened = opens(Mistral3Adapter, tiny_mistral3(tmp_path / "m", hf.MistralConfig))
+    told = r"20 x 28 is too small .* 1 x 1 cells; enlarge it or cut it"
+    with pytest.raises(PictureError, match=told):
+        views(opened, (20, 28))
     opened.rows(ask(opened, (20, 29)))
 
 
 def as_published(folder, published, fast, edge: int, patch: int, **settings):
     """Its image processor's settings as Magistral's repository states them (seen on a copy)."""
-    images = {
-        **fast,
-        **fields("""do_convert_rgb=true do_normalize=true do_rescale=true do_resize=true
-            image_mean=[0.48145466,0.4578275,0.40821073]
-            image_processor_type=PixtralImageProcessorFast
-            image_std=[0.26862954,0.26130258,0.27577711]"""),
-        "patch_size": {"height": patch, "width": patch},
-        "processor_class": "PixtralProcessor",
-        "resample": 3,
-        "rescale_factor": 0.00392156862745098,
-        "size": {"longest_edge": edge},
-    }
+    images = fast | fields("""do_convert_rgb=true do_normalize=true do_rescale=true do_resize=true
+        image_mean=[0.48145466,0.4578275,0.40821073] image_std=[0.26862954,0.26130258,0.27577711]
+        image_processor_type=PixtralImageProcessorFast processor_class=PixtralProcessor resample=3
+        rescale_factor=0.00392156862745098""")
+    images["patch_size"] = square(patch)
+    images["size"] = {"longest_edge": edge}
     return published(folder, images, settings={"processor_class": "PixtralProcessor", **settings})
 
 
@@ -286,16 +207,11 @@ def as_published(folder, published, fast, edge: int, patch: int, **settings):
 def test_published_files_give_the_same_rows(tmp_path, published, fast, settings):
     """Early ones say nothing about patches and their merging: those are the config's."""
 
-    def rows():
-        opened = open_adapter(Mistral3Adapter(), str(folder))
-        inputs = opened.prepare([noise((640, 480))], [Expression(0, "it")], Prompt("chat"))
-        assert opened.views(inputs)[0][0].shape == (18, 23)
-        return opened.rows(inputs)[0]
-
     folder = tiny_mistral3(tmp_path / "m", hf.MistralConfig, most=1540, layers=1)
-    expected = rows()
+    expected = rows_of(Mistral3Adapter, folder, "chat")
     as_published(folder, published, fast, 1540, 14, **settings)
-    assert (rows() - expected).abs().max() < 1e-6
+    shows(opens(Mistral3Adapter, folder), (640, 480), (18, 23))
+    assert (rows_of(Mistral3Adapter, folder, "chat") - expected).abs().max() < 1e-6
 
 
 def test_the_tokenizers_own_file_is_read_beside_mistrals(tmp_path, published, fast, monkeypatch):
@@ -303,26 +219,25 @@ def test_the_tokenizers_own_file_is_read_beside_mistrals(tmp_path, published, fa
     folder = tiny_mistral3(tmp_path / "m", hf.MistralConfig, layers=1)
     as_published(folder, published, fast, 700, 14)
     (folder / "tekken.json").write_text("{}", encoding="utf-8")
-    monkeypatch.setitem(
-        tokenization_auto.TOKENIZER_MAPPING_NAMES, "mistral3", "MistralCommonBackend"
-    )
+    known = tokenization_auto.TOKENIZER_MAPPING_NAMES
+    monkeypatch.setitem(known, "mistral3", "MistralCommonBackend")
     monkeypatch.setattr(mistral, "resolve_mistral_format", lambda *_, **__: (True, "tekken.json"))
-    opened = open_adapter(Mistral3Adapter(), str(folder))
+    opened = opens(Mistral3Adapter, folder)
     opened.rows(ask(opened))
 
 
 def test_numbers_are_cut_as_mistrals_models_know_them(tmp_path, published, fast):
     """Repositories before transformers 5 cut by a wrong pattern, which transformers can mend."""
     folder = tiny_mistral3(tmp_path / "m", hf.MistralConfig, layers=1)
-    path = folder / "tokenizer.json"
-    stated = json.loads(path.read_text(encoding="utf-8"))
     pattern = {"type": "Split", "pattern": {"Regex": r"\p{N}{1,3}|\P{N}+"}, "invert": False}
     cut = {**pattern, "behavior": "Isolated"}
-    stated["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [cut, stated["pre_tokenizer"]]}
-    stated["model"]["merges"] = [["1", "2"]]
-    # As many words as theirs: transformers knows their tokenizers by it.
-    stated["model"]["vocab"] |= {"12": 1000, **{f"{n} {n}": n for n in range(1001, 101_500)}}
-    path.write_text(json.dumps(stated), encoding="utf-8")
+    with edited(folder / "tokenizer.json") as stated:
+        steps = [cut, stated["pre_tokenizer"]]
+        stated["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
+        stated["model"]["merges"] = [["1", "2"]]
+        # As many words as theirs: transformers knows their tokenizers by it.
+        many = {f"{n} {n}": n for n in range(1001, 101_500)}
+        stated["model"]["vocab"] |= {"12": 1000, **many}
     as_published(folder, published, fast, 700, 14)
-    known = open_adapter(Mistral3Adapter(), str(folder)).model.processor.tokenizer
+    known = opens(Mistral3Adapter, folder).model.processor.tokenizer
     assert known.tokenize("12 cups")[:2] == ["1", "2"]

@@ -2,26 +2,28 @@
 
 import numpy as np
 import pytest
+from families import ask, loaded, opens
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import ExpressionError, InputError, UnsupportedModelError
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.shared import prompts
-from vg_engine.testing import noise, open_adapter
+from vg_engine.testing import noise
 from vg_engine.testing.tiny import tiny_llava
 
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("prompts") / "llava"
-    return open_adapter(
-        LlavaAdapter(), str(tiny_llava(folder, layers=1, hidden=32, merges=[(".", "Ċ")]))
-    )
+MERGES = [(".", "Ċ")]
+opened = loaded(LlavaAdapter, tiny_llava, layers=1, hidden=32, merges=MERGES)
 
 
 def prepared(opened, text, prompt=None):
-    return opened.prepare([noise((64, 64))], [Expression(0, text)], prompt)
+    return ask(opened, text=text, prompt=prompt)
+
+
+def refused(opened, text, prompt=None, match="", error=ExpressionError):
+    with pytest.raises(error, match=match) as raised:
+        prepared(opened, text, prompt)
+    assert "\n" not in str(raised.value)
 
 
 def read(opened, inputs):
@@ -64,13 +66,10 @@ def test_a_template_goes_around_the_expression(opened, template, user, row):
     assert read(opened, inputs) == row
 
 
-def test_expression_all_is_the_expression_alone(opened):
+def test_expression_all_is_the_expression_alone_and_prompt_last_behind_the_template(opened):
     for form in ("bare", "chat"):
         prompt = Prompt(form, template="Is it {expression} or not", query_row="expression_all")
         assert read(opened, prepared(opened, "the red cup", prompt)) == "the red cup"
-
-
-def test_prompt_last_stands_behind_the_template(opened):
     inputs = prepared(opened, "the cup", Prompt("chat", query_row="prompt_last"))
     assert inputs.queries[0].rows == (inputs.tensors["input_ids"].shape[1] - 1,)
     assert read(opened, inputs) == ":"
@@ -88,59 +87,72 @@ def test_a_system_sentence_may_be_empty(opened):
     assert prepared(opened, "it", Prompt(system="")).rendered[0].startswith("<image>")
 
 
-def test_control_words_are_refused(opened):
-    for text in ("the <image> cup", "</s>", "<pad><pad>"):
-        with pytest.raises(ExpressionError, match="leave it out"):
-            prepared(opened, text)
+BEFORE = "stands before the picture and cannot"
+SAYS_NOT = "does not say.* name words of the prompt"
+WHERE = "Where is {expression}?"
 
 
-def test_a_model_without_chat_template_says_so(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "prompt", "match"),
+    [
+        ("the <image> cup", Prompt(), "leave it out"),
+        ("</s>", Prompt(), "leave it out"),
+        ("<pad><pad>", Prompt(), "leave it out"),
+        ("image>", Prompt(template="<{expression}"), "makes a second <image>"),
+        ("the cup", Prompt(query_row="span:artificial intelligence"), BEFORE),
+        ("the cup", Prompt("chat", query_row="span:USER"), BEFORE),
+        ("it", Prompt("chat", system="Look.", query_row="span:Look"), BEFORE),
+        ("the cup", Prompt("chat", template=WHERE, query_row="span:the dog"), SAYS_NOT),
+        ("the cup", Prompt("chat", template=WHERE, query_row="span:where IS"), SAYS_NOT),
+        ("the cup", Prompt("chat", template=WHERE, query_row="span:<image>"), SAYS_NOT),
+        ("the cup", Prompt("chat", template=WHERE, query_row="span:e <image>"), SAYS_NOT),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(opened, text, prompt, match):
+    refused(opened, text, prompt, match)
+
+
+@pytest.mark.parametrize("template", [None, "{{ raise_exception('no system') }}", "{{ broken"])
+def test_a_model_without_a_chat_template_that_works_says_so(tmp_path, template):
     folder = tiny_llava(tmp_path / "m", layers=1, hidden=32)
     (folder / "chat_template.jinja").unlink()
-    plain = open_adapter(LlavaAdapter(), str(folder))
-    with pytest.raises(InputError, match="use the bare prompt form"):
-        prepared(plain, "it", Prompt("chat"))
-    prepared(plain, "it")
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template)
+    refusing = opens(LlavaAdapter, folder)
+    refused(refusing, "it", Prompt("chat"), "use the bare prompt form", InputError)
+    prepared(refusing, "it")
 
 
-def test_a_template_that_drops_the_picture_is_refused(opened):
+def test_templates_that_drop_the_picture_or_write_the_opening_token(opened, monkeypatch):
+    """The first is refused; the token is not doubled."""
     processor = opened.model.processor
-    kept = processor.chat_template
-    processor.chat_template = "{{ messages[0]['content'][1]['text'] }}"
-    try:
-        with pytest.raises(UnsupportedModelError, match="once each"):
-            prepared(opened, "it", Prompt("chat"))
-    finally:
-        processor.chat_template = kept
-
-
-def test_an_opening_token_in_the_template_is_not_doubled(opened):
-    processor = opened.model.processor
-    kept = processor.chat_template
-    processor.chat_template = "<s>" + kept
-    try:
-        ids = prepared(opened, "it", Prompt("chat")).tensors["input_ids"][0].tolist()
-    finally:
-        processor.chat_template = kept
+    monkeypatch.setattr(processor, "chat_template", "<s>" + processor.chat_template)
+    ids = prepared(opened, "it", Prompt("chat")).tensors["input_ids"][0].tolist()
     bos = processor.tokenizer.bos_token_id
     assert ids[0] == bos
     assert ids.count(bos) == 1
+    dropping = "{{ messages[0]['content'][1]['text'] }}"
+    monkeypatch.setattr(processor, "chat_template", dropping)
+    refused(opened, "it", Prompt("chat"), "once each", UnsupportedModelError)
 
 
 OFFSETS = np.array([[0, 0], [0, 3], [4, 7], [7, 9], [9, 10], [9, 10], [0, 0]])
 PLACE = prompts.Rendered("the cup..  x", 4, 7, 7)
 
 
-def test_rows_by_offsets_with_merged_split_and_dropped_stops():
-    assert prompts.rows_of("expression_last", PLACE, OFFSETS, 5) == (3,)
-    assert prompts.rows_of("expression_all", PLACE, OFFSETS, 5) == (2,)
-    assert prompts.rows_of("prompt_last", PLACE, OFFSETS, 5) == (5,)
-    split = prompts.Rendered("", 4, 9, 9)
-    assert prompts.rows_of("expression_last", split, OFFSETS, 5) == (5,)
-    dropped = prompts.Rendered("", 0, 7, 11)
-    assert prompts.rows_of("expression_last", dropped, OFFSETS, 5) == (5,)
-    nothing = prompts.Rendered("", 20, 22, 22)
-    assert prompts.rows_of("expression_last", nothing, OFFSETS, 5) == ()
+@pytest.mark.parametrize(
+    ("row", "place", "rows"),
+    [
+        ("expression_last", PLACE, (3,)),
+        ("expression_all", PLACE, (2,)),
+        ("prompt_last", PLACE, (5,)),
+        ("expression_last", prompts.Rendered("", 4, 9, 9), (5,)),
+        ("expression_last", prompts.Rendered("", 0, 7, 11), (5,)),
+        ("expression_last", prompts.Rendered("", 20, 22, 22), ()),
+    ],
+)
+def test_rows_by_offsets_with_merged_split_and_dropped_stops(row, place, rows):
+    assert prompts.rows_of(row, place, OFFSETS, 5) == rows
 
 
 def test_unknown_words_are_named_once():
@@ -158,21 +170,6 @@ def test_a_processor_that_rewrites_the_prompt_is_refused():
         place.moved("<i>", "<i><i> THE CUP.")
     before = prompts.Rendered("the cup. <i>", 0, 7, 7)
     assert before.moved("<i>", "the cup. <i><i>").start == 0
-
-
-@pytest.mark.parametrize("template", ["{{ raise_exception('no system role') }}", "{{ broken"])
-def test_a_chat_template_that_refuses_is_one_line(tmp_path, template):
-    folder = tiny_llava(tmp_path / "m", layers=1, hidden=32)
-    (folder / "chat_template.jinja").write_text(template)
-    refusing = open_adapter(LlavaAdapter(), str(folder))
-    with pytest.raises(InputError, match="use the bare prompt form") as raised:
-        prepared(refusing, "it", Prompt("chat"))
-    assert len(str(raised.value).splitlines()) == 1
-
-
-def test_no_second_picture_is_made_between_template_and_expression(opened):
-    with pytest.raises(ExpressionError, match="makes a second <image>"):
-        prepared(opened, "image>", Prompt(template="<{expression}"))
 
 
 def test_more_than_the_model_reads_is_refused(opened):
@@ -194,49 +191,23 @@ def test_a_system_sentence_is_handed_over_as_the_template_takes_it(tmp_path, spo
         "{% else %}<image>{{ m['content'][1]['text'] }}{% endif %}{% endfor %}"
     )
     (folder / "chat_template.jinja").write_text(template)
-    opened = open_adapter(LlavaAdapter(), str(folder))
-    asked = Prompt("chat", system="Look.")
-    inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")], asked)
+    inputs = prepared(opens(LlavaAdapter, folder), "it", Prompt("chat", system="Look."))
     assert inputs.rendered[0].replace("<image>" * 64, "<image>") == "Look. <image>it."
 
 
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        ("span:Where is", "Where is"),
-        ("span:please?", "please?"),
-        ("span:the cup", "the cup"),
-        ("span:ASSISTANT", "ASSISTANT"),
-        ("span:is", "is"),
-    ],
-)
-def test_a_span_is_any_words_of_the_rendered_prompt(opened, row, said):
-    prompt = Prompt("chat", template="Where is {expression}, please?", query_row=row)
+@pytest.mark.parametrize("said", ["Where is", "please?", "the cup", "ASSISTANT", "is"])
+def test_a_span_is_any_words_of_the_rendered_prompt(opened, said):
+    asked = "Where is {expression}, please?"
+    prompt = Prompt("chat", template=asked, query_row=f"span:{said}")
     inputs = prepared(opened, "the cup", prompt)
     assert read(opened, inputs) == said
     assert "".join(inputs.queries[0].tokens) == said
 
 
-def test_a_span_that_the_prompt_does_not_say_is_one_line(opened):
-    for words in ("the dog", "where IS", "<image>", "e <image>"):
-        prompt = Prompt("chat", template="Where is {expression}?", query_row=f"span:{words}")
-        with pytest.raises(ExpressionError, match="does not say") as told:
-            prepared(opened, "the cup", prompt)
-        assert "name words of the prompt" in str(told.value)
+def test_a_span_has_words_and_its_last_place_counts(opened):
     with pytest.raises(InputError, match="choose expression_last"):
         Prompt(query_row="span:")
-
-
-def test_words_before_the_picture_are_refused(opened):
-    for prompt in (
-        Prompt(query_row="span:artificial intelligence"),
-        Prompt("chat", query_row="span:USER"),
-        Prompt("chat", system="Look.", query_row="span:Look"),
-    ):
-        with pytest.raises(ExpressionError, match="stands before the picture and cannot") as told:
-            prepared(opened, "the cup", prompt)
-        assert str(told.value).count("\n") == 0
-    # The last place counts: the same words behind the picture are read there.
+    # The same words before the picture could not be read.
     prompt = Prompt("chat", template="USER {expression}", query_row="span:USER")
     assert read(opened, prepared(opened, "the cup", prompt)) == "USER"
 
@@ -270,9 +241,9 @@ def test_an_answer_that_cannot_begin_is_one_line(tmp_path):
     class Silent(LlavaAdapter):
         answer = ""
 
-    silent = open_adapter(Silent(), str(tiny_llava(tmp_path / "llava", layers=1, hidden=32)))
-    with pytest.raises(InputError, match="not known, so there is no row answer_first; give one"):
-        prepared(silent, "it", Prompt("chat", query_row="answer_first"))
+    silent = opens(Silent, tiny_llava(tmp_path / "llava", layers=1, hidden=32))
+    match = "not known, so there is no row answer_first; give one"
+    refused(silent, "it", Prompt("chat", query_row="answer_first"), match, InputError)
     asked = Prompt("chat", query_row="answer_first", answer="Here")
     assert prepared(silent, "it", asked).rendered[0].endswith("Here")
     for wrong in ({"query_row": "answer_first"}, {"answer": "At"}, {"form": "chat", "answer": " "}):

@@ -1,70 +1,40 @@
 """Qianfan-OCR passes the public contract: InternVL's tiles behind another placeholder."""
 
 import pytest
-import torch
 import transformers as hf
-from families import TOWER, ask, checkpoint, contract, prompted
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from building import TOWER, fields, save, square, text_part, vocabulary
+from families import ask, chatml, contract, opens, prompted, tiled
 
 from vg_engine.core.errors import ExpressionError
 from vg_engine.model_adapters.families.qianfan_ocr import QianfanOCRAdapter
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import (
-    END_OF_TEXT,
-    END_OF_TURN,
-    INTERNVL_CHAT,
-    byte_tokenizer,
-    save_tiny,
-    text_sizes,
-)
+from vg_engine.testing.tiny import INTERNVL_CHAT
 
 # InternVL's template, from memory, with the placeholder that the processor documents.
 CHAT = INTERNVL_CHAT.replace("<IMG_CONTEXT>", "<image>")
+ASKED = chatml("<img><IMG_CONTEXT></img>\nwhich cup?")
 GOLDEN = (
     prompted("Look. <img><IMG_CONTEXT></img>\nthe cup.", form="bare", system="Look."),
-    prompted(
-        "<|im_start|>user\n<img><IMG_CONTEXT></img>\nwhich cup?<|im_end|>\n<|im_start|>assistant\n",
-        "which cup?",
-        query_row="prompt_last",
-        rows=(198,),
-    ),
+    prompted(ASKED, "which cup?", query_row="prompt_last", rows=(198,)),
 )
 
 
 def tiny(folder, *, image_size=112, most=4, layers=4):
     """A tiny Qianfan-OCR, whose tokenizer does not know the placeholder `<image>`."""
-    named = {
-        "start_image_token": "<img>",
-        "end_image_token": "</img>",
-        "context_image_token": "<IMG_CONTEXT>",
-    }
-    tokenizer = byte_tokenizer(
-        [END_OF_TEXT, "<|im_start|>", END_OF_TURN, *named.values()],
-        pad_token=END_OF_TEXT,
-        eos_token=END_OF_TURN,
-        extra_special_tokens=named,
-        padding_side="left",
-    )
+    named = fields("""start_image_token=<img> end_image_token=</img>
+        context_image_token=<IMG_CONTEXT>""")
+    tokenizer = vocabulary("pad=<|endoftext|> <|im_start|> eos=<|im_end|>", named)
     length = (image_size // 28) ** 2
-    images = GotOcr2ImageProcessorPil(
-        size={"height": image_size, "width": image_size}, max_patches=most
-    )
+    images = hf.GotOcr2ImageProcessorPil(size=square(image_size), max_patches=most)
     processor = hf.QianfanOCRProcessor(
         images, tokenizer, image_seq_length=length, chat_template=CHAT
     )
     config = hf.QianfanOCRConfig(
         vision_config=hf.QianfanOCRVisionConfig(**TOWER, image_size=(image_size, image_size)),
-        text_config=hf.Qwen3Config(**text_sizes(tokenizer, layers=layers), head_dim=16),
+        text_config=hf.Qwen3Config(**text_part(tokenizer, layers=layers), head_dim=16),
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=length,
     )
-    torch.manual_seed(0)
-    module = hf.QianfanOCRForConditionalGeneration(config)
-    for name, parameter in module.get_decoder().named_parameters():
-        # Queries and keys are normed, so projections cannot sharpen.
-        if ".q_norm." in name or ".k_norm." in name:
-            parameter.data.mul_(2.0)
-    return save_tiny(module, processor, folder)
+    return save(hf.QianfanOCRForConditionalGeneration, config, processor, folder, norms=2.0)
 
 
 class TestQianfanOCR(
@@ -80,13 +50,7 @@ class TestQianfanOCR(
             ask(opened, text="the <image> cup")
 
 
-real_tiles = checkpoint(tiny, image_size=448, most=12, layers=1)
-
-
-def test_a_page_becomes_tiles_and_a_thumbnail_last(real_tiles):
-    opened = open_adapter(QianfanOCRAdapter(), str(real_tiles))
-    (found,) = opened.views(ask(opened, (640, 480)))
-    names = [f"tile {row},{col}" for row in range(3) for col in range(4)]
-    assert [view.name for view in found] == [*names, "thumbnail"]
-    assert {view.shape for view in found} == {(16, 16)}
-    assert found[-1].extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+def test_a_page_becomes_tiles_and_a_thumbnail_last(tmp_path):
+    opened = opens(QianfanOCRAdapter, tiny(tmp_path / "m", image_size=448, most=12, layers=1))
+    known = {-1: (0.0, 0.0, 640.0, 480.0)}
+    tiled(opened, (640, 480), (3, 4), (16, 16), known, last=["thumbnail"])

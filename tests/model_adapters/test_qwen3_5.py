@@ -3,28 +3,20 @@
 import pytest
 import torch
 import transformers as hf
-from families import FIND, ask, contract, fields, prompted
+from building import fields, save, text_part
+from families import FIND, VICUNA, ask, chatml, contract, loaded, opens, prompted
 from safetensors.torch import load_file, save_file
 
 from vg_engine.core.contract.inputs import AttentionRequest, Expression
 from vg_engine.core.errors import CaptureError
 from vg_engine.core.heads import Head
 from vg_engine.model_adapters.families.qwen3_5 import Qwen35Adapter, Qwen35MoeAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import noise, open_adapter
-from vg_engine.testing.tiny import save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import (
-    CHAT,
-    qwen_processor,
-    qwen_tokenizer,
-    sharpen_norms,
-    token_ids,
-)
+from vg_engine.testing import noise
+from vg_engine.testing.tiny_qwen import CHAT, qwen_processor, qwen_tokenizer, token_ids
 
-STOP, NEWLINE, STOP_NEWLINE = 13, 198, 256
 THINK = "<think>"
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
-ASKED = f"<|im_start|>user\n{PICTURE}the cup.<|im_end|>\n<|im_start|>assistant\n<think>\n"
+ANSWER = "<|im_start|>assistant\n<think>\n"
 # The template (looked up on a copy) opens the thinking unless it is told not to.
 THINKING = (
     CHAT + "{% if add_generation_prompt %}{{ '<think>\n' }}"
@@ -33,12 +25,8 @@ THINKING = (
 )
 GOLDEN = (
     prompted(f"{VICUNA} {PICTURE}\nthe cup.", form="bare"),
-    prompted(ASKED),
-    prompted(
-        f"<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}Find the cup.\nNow"
-        "<|im_end|>\n<|im_start|>assistant\n<think>\n",
-        **FIND,
-    ),
+    prompted(chatml(f"{PICTURE}the cup.", answer=ANSWER)),
+    prompted(chatml(f"{PICTURE}Find the cup.\nNow", "See.", ANSWER), **FIND),
 )
 VISION = fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4 out_hidden_size=64
         num_position_embeddings=64""")
@@ -49,43 +37,30 @@ EXPERTS = fields("""num_experts=4 num_experts_per_tok=2 moe_intermediate_size=32
 FULL = (3, 7)
 
 
+DENSE = (hf.Qwen3_5Config, hf.Qwen3_5ForConditionalGeneration)
+SPARSE = (hf.Qwen3_5MoeConfig, hf.Qwen3_5MoeForConditionalGeneration)
+
+
 def tiny_qwen3_5(folder, config_class, model_class, tokens=(1, 32), **text):
     """Eight layers, so that the first half of them holds one with a map."""
     tokenizer = qwen_tokenizer((THINK, "</think>"))
     rope = fields("""rope_type=default mrope_section=[2,1,1] mrope_interleaved=true
             partial_rotary_factor=0.25""")
-    sizes = {**text_sizes(tokenizer, layers=8), "head_dim": 32, "rope_parameters": rope}
+    sizes = text_part(tokenizer, "head_dim=32", layers=8, rope_parameters=rope)
     config = config_class(
         text_config={**sizes, **LINEAR, **text}, vision_config=dict(VISION), **token_ids(tokenizer)
     )
-    torch.manual_seed(0)
-    module = model_class(config)
-    sharpen_norms(module.get_decoder(), 2.0)
     processor = qwen_processor(
         hf.Qwen3VLProcessor, tokenizer, chat=THINKING, patch_size=16, tokens=tokens
     )
-    return save_tiny(module, processor, folder)
+    return save(model_class, config, processor, folder, norms=2.0)
 
 
-TestQwen35 = contract(
-    Qwen35Adapter,
-    GOLDEN,
-    lambda folder: tiny_qwen3_5(folder, hf.Qwen3_5Config, hf.Qwen3_5ForConditionalGeneration),
-)
+TestQwen35 = contract(Qwen35Adapter, GOLDEN, lambda folder: tiny_qwen3_5(folder, *DENSE))
 TestQwen35Moe = contract(
-    Qwen35MoeAdapter,
-    GOLDEN,
-    lambda folder: tiny_qwen3_5(
-        folder, hf.Qwen3_5MoeConfig, hf.Qwen3_5MoeForConditionalGeneration, **EXPERTS
-    ),
+    Qwen35MoeAdapter, GOLDEN, lambda folder: tiny_qwen3_5(folder, *SPARSE, **EXPERTS)
 )
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("qwen3_5") / "tiny"
-    tiny_qwen3_5(folder, hf.Qwen3_5Config, hf.Qwen3_5ForConditionalGeneration)
-    return open_adapter(Qwen35Adapter(), str(folder))
+opened = loaded(Qwen35Adapter, tiny_qwen3_5, *DENSE)
 
 
 def test_only_layers_of_full_attention_have_heads(opened):
@@ -110,8 +85,7 @@ def test_padding_does_not_flow_through_the_running_state(opened):
 
 def test_layers_for_drafting_are_left_out(tmp_path):
     """Real checkpoints hold further layers that predict several tokens at once (`mtp.`)."""
-    folder = tmp_path / "drafting"
-    tiny_qwen3_5(folder, hf.Qwen3_5Config, hf.Qwen3_5ForConditionalGeneration)
+    folder = tiny_qwen3_5(tmp_path / "drafting", *DENSE)
     weights = {**load_file(folder / "model.safetensors"), "mtp.norm.weight": torch.ones(64)}
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    assert open_adapter(Qwen35Adapter(), str(folder)).model.layers == 8
+    assert opens(Qwen35Adapter, folder).model.layers == 8

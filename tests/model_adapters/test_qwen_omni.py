@@ -1,19 +1,15 @@
 """The thinkers of Qwen2.5-Omni and Qwen3-Omni pass the public contract, with pictures alone."""
 
-import json
-
 import pytest
 import torch
 import transformers as hf
-from families import ask, contract, fields, prompted
+from building import edited, fields, save, text_part, vocabulary
+from families import VICUNA, chatml, contract, prompted, rows_of
 from safetensors.torch import load_file, save_file
 
 from vg_engine.model_adapters.families.qwen2_5_omni import Qwen25OmniAdapter
 from vg_engine.model_adapters.families.qwen3_omni import Qwen3OmniAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, byte_tokenizer, save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import CHAT, CHAT_WITH_SYSTEM, qwen_processor, sharpen_norms
+from vg_engine.testing.tiny_qwen import CHAT, CHAT_WITH_SYSTEM, qwen_processor
 
 # As tokenizer_config.json of the two names them (the second from memory).
 NAMED_2_5 = fields("""image_token=<|IMAGE|> audio_token=<|AUDIO|> video_token=<|VIDEO|>
@@ -24,110 +20,76 @@ NAMED_3 = fields("""image_token=<|image_pad|> audio_token=<|audio_pad|> video_to
         audio_bos_token=<|audio_start|> audio_eos_token=<|audio_end|>""")
 
 
+SPECIAL = "pad=<|endoftext|> <|im_start|> eos=<|im_end|>"
+
+
 def picture(named):
     return named["vision_bos_token"] + named["image_token"] + named["vision_eos_token"]
 
 
 def golden(named, system=""):
-    asked = f"<|im_start|>user\n{picture(named)}the cup.<|im_end|>\n<|im_start|>assistant\n"
+    asked = f"{picture(named)}the cup."
     return (
         prompted(f"{VICUNA} {picture(named)}\nthe cup.", form="bare"),
-        prompted(system + asked),
-        prompted(
-            "<|im_start|>system\nSee.<|im_end|>\n" + asked,
-            system="See.",
-            query_row="prompt_last",
-            rows=(198,),
-        ),
+        prompted(system + chatml(asked)),
+        prompted(chatml(asked, "See."), system="See.", query_row="prompt_last", rows=(198,)),
     )
 
 
-def tokenizer_of(named):
-    special = [END_OF_TEXT, "<|im_start|>", END_OF_TURN, *named.values()]
-    return byte_tokenizer(
-        special,
-        pad_token=END_OF_TEXT,
-        eos_token=END_OF_TURN,
-        extra_special_tokens=named,
-        padding_side="left",
-    )
-
-
-def ids_of(tokenizer, image="image_token_id", **more):
+def ids_of(tokenizer, image="image_token_id"):
     """Ids as a thinker's config has them; the start of a vision part is no field of its class."""
-    return {
-        image: tokenizer.image_token_id,
-        image.replace("image", "video"): tokenizer.video_token_id,
-        image.replace("image", "audio"): tokenizer.audio_token_id,
-        "vision_start_token_id": tokenizer.vision_bos_token_id,
-        "vision_end_token_id": tokenizer.vision_eos_token_id,
-        "audio_start_token_id": tokenizer.audio_bos_token_id,
-        "audio_end_token_id": tokenizer.audio_eos_token_id,
-        **more,
-    }
+    names = {image.replace("image", n): f"{n}_token" for n in ("image", "video", "audio")}
+    for part in ("vision", "audio"):
+        names |= {f"{part}_start_token_id": f"{part}_bos_token"}
+        names |= {f"{part}_end_token_id": f"{part}_eos_token"}
+    return {name: getattr(tokenizer, f"{token}_id") for name, token in names.items()}
 
 
-def audio(**sizes):
-    return {
-        **fields("""d_model=16 encoder_layers=1 encoder_attention_heads=2 encoder_ffn_dim=16
-            output_dim=64"""),
-        **sizes,
-    }
+AUDIO = fields("""d_model=16 encoder_layers=1 encoder_attention_heads=2 encoder_ffn_dim=16
+    output_dim=64""")
 
 
 def tiny_qwen2_5_omni(folder):
-    tokenizer = tokenizer_of(NAMED_2_5)
+    tokenizer = vocabulary(SPECIAL, NAMED_2_5)
     config = hf.Qwen2_5OmniThinkerConfig(
-        text_config={
-            **text_sizes(tokenizer),
-            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3]},
-            "tie_word_embeddings": False,
-        },
+        text_config=text_part(
+            tokenizer,
+            "tie_word_embeddings=false",
+            rope_parameters={"rope_type": "default", "mrope_section": [2, 3, 3]},
+        ),
         vision_config=fields("""depth=2 hidden_size=32 intermediate_size=64 num_heads=4
                 out_hidden_size=64 window_size=56 fullatt_block_indexes=[1]"""),
-        audio_config=audio(),
+        audio_config=AUDIO,
         **ids_of(tokenizer, "image_token_index"),
     )
-    torch.manual_seed(0)
-    template = (
-        CHAT_WITH_SYSTEM.replace("<|image_pad|>", "<|IMAGE|>")
-        .replace("<|vision_start|>", "<|vision_bos|>")
-        .replace("<|vision_end|>", "<|vision_eos|>")
-    )
+    template = CHAT_WITH_SYSTEM.replace("image_pad", "IMAGE").replace("vision_start", "vision_bos")
+    template = template.replace("vision_end", "vision_eos")
     processor = qwen_processor(hf.Qwen2VLProcessor, tokenizer, chat=template)
-    return save_tiny(hf.Qwen2_5OmniThinkerForConditionalGeneration(config), processor, folder)
+    return save(hf.Qwen2_5OmniThinkerForConditionalGeneration, config, processor, folder)
 
 
 def tiny_qwen3_omni(folder):
-    tokenizer = tokenizer_of(NAMED_3)
+    tokenizer = vocabulary(SPECIAL, NAMED_3)
+    rope = {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True}
     config = hf.Qwen3OmniMoeThinkerConfig(
-        text_config={
-            **text_sizes(tokenizer),
-            "head_dim": 16,
-            "rope_parameters": fields(
-                "rope_type=default mrope_section=[4,2,2] mrope_interleaved=true"
-            ),
-            **fields("num_experts=4 num_experts_per_tok=2 moe_intermediate_size=32"),
-        },
+        text_config=text_part(
+            tokenizer,
+            "head_dim=16 num_experts=4 num_experts_per_tok=2 moe_intermediate_size=32",
+            rope_parameters=rope,
+        ),
         vision_config=fields("""depth=3 hidden_size=32 intermediate_size=64 num_heads=4
                 out_hidden_size=64 num_position_embeddings=64 deepstack_visual_indexes=[0,1]"""),
-        audio_config=audio(downsample_hidden_size=8),
+        audio_config=AUDIO | {"downsample_hidden_size": 8},
         **ids_of(tokenizer),
     )
-    torch.manual_seed(0)
-    module = hf.Qwen3OmniMoeThinkerForConditionalGeneration(config)
-    sharpen_norms(module.get_decoder(), 1.8)
-    processor = qwen_processor(
-        hf.Qwen3VLProcessor, tokenizer, chat=CHAT, patch_size=16, tokens=(1, 40)
-    )
-    return save_tiny(module, processor, folder)
+    images = {"patch_size": 16, "tokens": (1, 40)}
+    processor = qwen_processor(hf.Qwen3VLProcessor, tokenizer, chat=CHAT, **images)
+    whole = hf.Qwen3OmniMoeThinkerForConditionalGeneration
+    return save(whole, config, processor, folder, norms=1.8)
 
 
-TestQwen25Omni = contract(
-    Qwen25OmniAdapter,
-    golden(NAMED_2_5, "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"),
-    tiny_qwen2_5_omni,
-)
+SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+TestQwen25Omni = contract(Qwen25OmniAdapter, golden(NAMED_2_5, SYSTEM), tiny_qwen2_5_omni)
 TestQwen3Omni = contract(Qwen3OmniAdapter, golden(NAMED_3), tiny_qwen3_omni)
 CASES = [
     pytest.param(Qwen25OmniAdapter, tiny_qwen2_5_omni, "qwen2_5_omni", "token2wav", id="2.5"),
@@ -139,17 +101,16 @@ CASES = [
 def test_a_whole_checkpoint_gives_its_thinker(tmp_path, adapter, build, model_type, vocoder):
     """As the hub's checkpoints are laid out: a config of parts, and keys with their prefixes."""
     folder = build(tmp_path / "whole")
-    alone = open_adapter(adapter(), str(folder))
-    inputs = ask(alone, (120, 90))
-    expected = alone.rows(inputs)[0]
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    whole = {"model_type": model_type, "thinker_config": config, "enable_audio_output": True}
-    assert adapter.claims(whole)
-    (folder / "config.json").write_text(json.dumps(whole), encoding="utf-8")
+    expected = rows_of(adapter, folder)
+    with edited(folder / "config.json") as config:
+        thinker = dict(config)
+        config.clear()
+        config |= {"model_type": model_type, "thinker_config": thinker}
+        config["enable_audio_output"] = True
+    assert adapter.claims(config)
     weights = load_file(folder / "model.safetensors")
     weights = {f"thinker.{name}": weight for name, weight in weights.items()}
     weights["talker.model.norm.weight"] = torch.zeros(2)
     weights[f"{vocoder}.x.weight"] = torch.zeros(2)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    found = open_adapter(adapter(), str(folder))
-    assert (found.rows(inputs)[0] - expected).abs().max() < 1e-6
+    assert (rows_of(adapter, folder) - expected).abs().max() < 1e-6

@@ -1,14 +1,9 @@
 """SmolVLM passes the public contract, with tiles whose last pixels no patch holds."""
 
-import json
-from typing import Any
-
 import pytest
-import torch
 import transformers as hf
-from families import TOWER, ask, contract, fields, prompted, refuses, views
-from transformers.models.smolvlm.configuration_smolvlm import SmolVLMVisionConfig
-from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+from building import TOWER, edited, save, text_part, vocabulary
+from families import ask, contract, opens, prompted, refuses, views
 from transformers.models.smolvlm.processing_smolvlm import (
     DEFAULT_CHAT_TEMPLATE,
     get_image_prompt_string,
@@ -16,8 +11,6 @@ from transformers.models.smolvlm.processing_smolvlm import (
 
 from vg_engine.model_adapters.families.idefics3 import Idefics3Adapter
 from vg_engine.model_adapters.families.smolvlm import SmolVLMAdapter
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 FAKE = "<fake_token_around_image>"
 WHOLE = f"{FAKE}<global-img><image>{FAKE}"
@@ -38,29 +31,21 @@ GOLDEN = (
 
 def tiny(folder, *, side=132, patch=14, merge=3, across: int = 2):
     """A tiny SmolVLM: as in SmolVLM-Instruct (384, 14, 3), six pixels are left over."""
-    special = ["<|im_start|>", "<pad>", FAKE, "<image>", "<end_of_utterance>", "<global-img>"]
-    special += [f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1, 5)]
-    tokenizer = byte_tokenizer(
-        special,
-        bos_token=special[0],
-        **fields("pad_token=<pad> eos_token=<end_of_utterance> padding_side=left"),
-        extra_special_tokens=special[2:],
-    )
-    images = SmolVLMImageProcessorPil(
-        size={"longest_edge": across * side}, max_image_size={"longest_edge": side}
-    )
-    made: Any = hf.Idefics3Processor
-    length = (side // patch // merge) ** 2
-    template = DEFAULT_CHAT_TEMPLATE
-    processor = made(images, tokenizer, image_seq_len=length, chat_template=template)
+    named = [FAKE, "<image>", "<end_of_utterance>", "<global-img>"]
+    named += [f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1, 5)]
+    more = {"eos_token": "<end_of_utterance>"}
+    tokenizer = vocabulary("bos=<|im_start|> pad=<pad>", named, **more)
+    sizes = {"size": {"longest_edge": across * side}, "max_image_size": {"longest_edge": side}}
+    images = hf.SmolVLMImageProcessorPil(**sizes)
+    more = {"image_seq_len": (side // patch // merge) ** 2, "chat_template": DEFAULT_CHAT_TEMPLATE}
+    processor = hf.Idefics3Processor(images, tokenizer, **more)
     config = hf.SmolVLMConfig(
-        vision_config=SmolVLMVisionConfig(**TOWER, image_size=side, patch_size=patch),
-        text_config=hf.LlamaConfig(**text_sizes(tokenizer)),
+        vision_config=hf.SmolVLMVisionConfig(**TOWER, image_size=side, patch_size=patch),
+        text_config=hf.LlamaConfig(**text_part(tokenizer)),
         scale_factor=merge,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
     )
-    torch.manual_seed(0)
-    save_tiny(hf.SmolVLMForConditionalGeneration(config), processor, folder)
+    save(hf.SmolVLMForConditionalGeneration, config, processor, folder)
     # Files name the class that a real checkpoint names.
     for name in ("processor_config.json", "tokenizer_config.json"):
         text = (folder / name).read_text(encoding="utf-8")
@@ -72,14 +57,8 @@ class TestSmolVLM(contract(SmolVLMAdapter, GOLDEN, tiny)):
     def test_the_picture_becomes_what_its_own_processor_makes_of_it(self, opened):
         """That one needs the package num2words; its function for pictures does not."""
         rendered = ask(opened, (300, 140)).rendered[0]
-        expected = get_image_prompt_string(
-            1,
-            2,
-            9,
-            fake_token_around_image=FAKE,
-            image_token="<image>",
-            global_image_token="<global-img>",
-        )
+        marks = {"fake_token_around_image": FAKE, "image_token": "<image>"}
+        expected = get_image_prompt_string(1, 2, 9, global_image_token="<global-img>", **marks)
         assert f" {expected}\n" in rendered
 
     def test_the_last_pixels_of_a_tile_are_in_no_cell(self, opened):
@@ -95,13 +74,13 @@ class TestSmolVLM(contract(SmolVLMAdapter, GOLDEN, tiny)):
 def test_real_tiles(tmp_path, side, patch, merge, cells):
     """SmolVLM-Instruct, and the 256M and 500M models."""
     folder = tiny(tmp_path / "m", side=side, patch=patch, merge=merge, across=4)
-    found = views(open_adapter(SmolVLMAdapter(), str(folder)), (640, 480))
+    found = views(opens(SmolVLMAdapter, folder), (640, 480))
     assert len(found) == 13
     assert {view.shape for view in found} == {cells}
 
 
 def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):
-    opened = open_adapter(SmolVLMAdapter(), str(tiny(tmp_path / "m", across=1)))
+    opened = opens(SmolVLMAdapter, tiny(tmp_path / "m", across=1))
     refuses(opened, "image_seq_len", 8, (9, 8))
 
 
@@ -124,7 +103,7 @@ def test_published_files_give_the_same_rows(
         stated["vision_config"] |= {"model_type": kind, "size": {"longest_edge": 1536}}
 
     def rewrite(folder):
-        stated = SmolVLMImageProcessorPil(
+        stated = hf.SmolVLMImageProcessorPil(
             size={"longest_edge": 1536}, max_image_size={"longest_edge": 384}
         ).to_dict()
         stated["image_processor_type"] = f"{images}ImageProcessor"
@@ -132,12 +111,8 @@ def test_published_files_give_the_same_rows(
         settings = {"image_seq_len": 81, "processor_class": f"{images}Processor"}
         published(folder, stated, settings=settings, config=config)
 
-    def type_first(folder):
-        stated = json.loads((folder / "config.json").read_text())
+    folder = tiny(tmp_path / "m", side=384, across=4)
+    with edited(folder / "config.json") as stated:
         stated["model_type"] = adapter.name
         stated["vision_config"]["model_type"] = f"{adapter.name}_vision"
-        (folder / "config.json").write_text(json.dumps(stated))
-        return folder
-
-    folder = type_first(tiny(tmp_path / "m", side=384, across=4))
     assert change_of_rows(adapter, folder, rewrite, "chat") < 1e-6

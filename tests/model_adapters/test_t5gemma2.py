@@ -1,18 +1,13 @@
 """T5Gemma 2 passes the public contract with the heads of its encoder."""
 
-from typing import Any
-
-import pytest
 import torch
 import transformers as hf
-from families import TOWER, ask, chat, contract, fields, plain, prompted
-from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+from building import chat, fields, reading, siglip, square, text_part, vocabulary
+from families import VICUNA, contract, opens, prompted, refuses, shows
 
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.t5gemma2 import T5Gemma2Adapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny
+from vg_engine.testing.tiny_qwen import sharpen_norms
 
 # The published models are pretrained only and have no template: this one is for the contract.
 CHAT = chat("", "<start_of_image>", "", opening="{{ bos_token }}")
@@ -23,49 +18,21 @@ GOLDEN = (
 )
 
 
-class Reading(hf.T5Gemma2ForConditionalGeneration):
-    """As transformers runs it, with the encoder's attentions where the kit looks for them."""
-
-    def forward(self, **tensors: Any):
-        answer = super().forward(**tensors)
-        answer.attentions = answer.encoder_attentions
-        return answer
-
-
 def tiny_t5gemma2(folder, *, side=112):
     """A tiny checkpoint: patches of 14 pixels, pooled 2 x 2."""
-    named = {
-        "image_token": "<image_soft_token>",
-        "boi_token": "<start_of_image>",
-        "eoi_token": "<end_of_image>",
-    }
-    tokenizer = byte_tokenizer(
-        ["<pad>", "<eos>", "<bos>", *named.values()],
-        **fields("pad_token=<pad> eos_token=<eos> bos_token=<bos>"),
-        extra_special_tokens=named,
-        padding_side="left",
-    )
+    named = fields("""image_token=<image_soft_token> boi_token=<start_of_image>
+        eoi_token=<end_of_image>""")
+    tokenizer = vocabulary("pad=<pad> eos=<eos> bos=<bos>", named)
     tokens = (side // 28) ** 2
-    processor = hf.Gemma3Processor(
-        Gemma3ImageProcessorPil(size={"height": side, "width": side}),
-        tokenizer,
-        chat_template=CHAT,
-        image_seq_length=tokens,
-    )
-    text = {
-        **text_sizes(tokenizer),
-        "head_dim": 16,
-        "query_pre_attn_scalar": 16,
-        # A window that ends inside the picture.
-        "sliding_window": 24,
-        "layer_types": ["sliding_attention", "full_attention"] * 2,
-    }
+    images = hf.Gemma3ImageProcessorPil(size=square(side))
+    processor = hf.Gemma3Processor(images, tokenizer, chat_template=CHAT, image_seq_length=tokens)
+    # A window that ends inside the picture.
+    text = text_part(tokenizer, "head_dim=16 query_pre_attn_scalar=16 sliding_window=24")
+    text["layer_types"] = ["sliding_attention", "full_attention"] * 2
     config = hf.T5Gemma2Config(
         encoder={
             "text_config": text,
-            "vision_config": hf.SiglipVisionConfig(
-                **TOWER, image_size=side, patch_size=14, vision_use_head=False
-            ).to_dict(),
+            "vision_config": siglip(side).to_dict(),
             "mm_tokens_per_image": tokens,
             "boi_token_index": tokenizer.boi_token_id,
             "eoi_token_index": tokenizer.eoi_token_id,
@@ -77,25 +44,16 @@ def tiny_t5gemma2(folder, *, side=112):
     module = hf.T5Gemma2ForConditionalGeneration(config)
     encoder = module.model.encoder
     torch.nn.init.normal_(encoder.multi_modal_projector.mm_input_projection_weight, std=0.1)
-    for name, parameter in encoder.text_model.named_parameters():
-        # Queries and keys are normed, so projections cannot sharpen; their norms are 1 + weight.
-        if name.endswith(("q_norm.weight", "k_norm.weight")):
-            torch.nn.init.constant_(parameter, 0.7)
+    sharpen_norms(encoder.text_model, 1.7)
     return save_tiny(module, processor, folder, sharpness=1.0)
 
 
-class TestT5Gemma2(contract(T5Gemma2Adapter, GOLDEN, tiny_t5gemma2)):
-    load_plain = plain(Reading)
+READING = reading(hf.T5Gemma2ForConditionalGeneration)
+TestT5Gemma2 = contract(T5Gemma2Adapter, GOLDEN, tiny_t5gemma2, load_plain=READING)
 
 
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(tmp_path):
-    opened = open_adapter(T5Gemma2Adapter(), str(tiny_t5gemma2(tmp_path / "tiny")))
-    inputs = ask(opened, (640, 480))
-    ((view,),) = opened.views(inputs)
-    assert view.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
+def test_a_photograph_is_squashed_to_a_square(tmp_path):
+    opened = opens(T5Gemma2Adapter, tiny_t5gemma2(tmp_path / "tiny"))
+    shows(opened, (640, 480), (4, 4))
     assert "encoder's" in opened.model.statements[-1]
-    module = opened.model.module
-    module.config.encoder.mm_tokens_per_image = 4
-    with pytest.raises(TokenCountError, match=r"expected 4 image tokens .* made 16"):
-        opened.views(inputs)
-    opened.model.close()
+    refuses(opened, "module.config.encoder.mm_tokens_per_image", 4, (4, 16), (640, 480))

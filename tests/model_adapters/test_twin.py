@@ -5,6 +5,7 @@ from types import MethodType
 
 import pytest
 import torch
+from families import checkpoint, opens
 from transformers import LlavaForConditionalGeneration
 
 from vg_engine.core.contract.inputs import AttentionRequest
@@ -19,9 +20,7 @@ from vg_engine.testing.tiny import tiny_llava
 PATH = "language_model.layers"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny_llava(tmp_path_factory.mktemp("twin") / "llava", layers=5)
+folder = checkpoint(tiny_llava, layers=5)
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ def test_threads_get_the_same_twin(module):
 
 
 def test_layers_that_run_are_counted_and_the_head_is_never_called(folder):
-    opened = open_adapter(LlavaAdapter(), str(folder))
+    opened = opens(LlavaAdapter, folder)
     module = opened.model.module
     ran = []
     for index, layer in enumerate(module.model.language_model.layers):
@@ -99,11 +98,11 @@ def test_a_model_with_a_replaced_forward_runs_whole(folder, module):
     text = module.model.language_model
     text.forward = MethodType(type(text).forward, text)
     assert not early_exit.can_truncate(module.model, PATH)
-    processor = open_adapter(LlavaAdapter(), str(folder)).model.processor
+    processor = opens(LlavaAdapter, folder).model.processor
     opened = open_adapter(LlavaAdapter(), "", module=module, processor=processor)
     assert not opened.model.capabilities.early_exit
     assert any("every layer runs" in said for said in opened.model.statements)
     inputs = parity.batch(opened, Prompt())
-    rows = opened.rows(inputs, AttentionRequest((Head(1, 1),)))[0]
-    other = open_adapter(LlavaAdapter(), str(folder))
-    torch.testing.assert_close(rows, other.rows(inputs, AttentionRequest((Head(1, 1),)))[0])
+    request = AttentionRequest((Head(1, 1),))
+    expected = opens(LlavaAdapter, folder).rows(inputs, request)[0]
+    torch.testing.assert_close(opened.rows(inputs, request)[0], expected)

@@ -1,21 +1,12 @@
 """VideoLLaMA 3 passes the public contract: a token per patch, or per square of averaged ones."""
 
-import pytest
-import torch
 import transformers as hf
-from families import FIND, TOWER, ask, contract, prompted, shows
-from transformers.models.video_llama_3.image_processing_pil_video_llama_3 import (
-    VideoLlama3ImageProcessorPil,
-)
+from building import save, text_part, vision_part
+from families import FIND, VICUNA, chatml, contract, opens, prompted, refuses, shows
 
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.video_llama_3 import VideoLlama3Adapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, token_ids
 
-STOP, STOP_NEWLINE = 13, 256
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
 # Turns and placeholder as in public code that runs lkhl/VideoLLaMA3; the system from memory.
 CHAT = (
@@ -27,23 +18,12 @@ CHAT = (
     "{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+IDS = (262, 198, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30)
 GOLDEN = (
     prompted(f"{VICUNA} <|image_pad|>\nthe cup.", form="bare"),
-    prompted(
-        "<|image_pad|>\nwhich cup?",
-        "which cup?",
-        form="bare",
-        system="",
-        ids=(262, 198, 86, 71, 72, 66, 71, 220, 66, 84, 79, 30),
-    ),
-    prompted(
-        f"{SYSTEM}<|im_start|>user\n<|image_pad|>\nthe cup.<|im_end|>\n<|im_start|>assistant\n"
-    ),
-    prompted(
-        "<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n<|image_pad|>\nFind the cup.\nNow"
-        "<|im_end|>\n<|im_start|>assistant\n",
-        **FIND,
-    ),
+    prompted("<|image_pad|>\nwhich cup?", "which cup?", form="bare", system="", ids=IDS),
+    prompted(SYSTEM + chatml("<|image_pad|>\nthe cup.")),
+    prompted(chatml("<|image_pad|>\nFind the cup.\nNow", "See."), **FIND),
 )
 
 
@@ -51,20 +31,13 @@ def tiny_video_llama(folder, tokens=(1, 24), merge=1):
     """14 pixels per patch, as the real ones have; `tokens` are counted by four patches."""
     tokenizer = qwen_tokenizer()
     config = hf.VideoLlama3Config(
-        text_config={**text_sizes(tokenizer), "model_type": "qwen2"},
-        vision_config={**TOWER, "patch_size": 14},
+        text_config=text_part(tokenizer, "model_type=qwen2"),
+        vision_config=vision_part("patch_size=14"),
         **token_ids(tokenizer, ("<|image_pad|>", "<|video_pad|>")),
     )
-    torch.manual_seed(0)
-    processor = qwen_processor(
-        hf.VideoLlama3Processor,
-        tokenizer,
-        chat=CHAT,
-        tokens=tokens,
-        image_class=VideoLlama3ImageProcessorPil,
-        merge_size=merge,
-    )
-    return save_tiny(hf.VideoLlama3ForConditionalGeneration(config), processor, folder)
+    images = {"image_class": hf.VideoLlama3ImageProcessorPil, "merge_size": merge, "tokens": tokens}
+    processor = qwen_processor(hf.VideoLlama3Processor, tokenizer, chat=CHAT, **images)
+    return save(hf.VideoLlama3ForConditionalGeneration, config, processor, folder)
 
 
 TestVideoLlama3 = contract(VideoLlama3Adapter, GOLDEN, tiny_video_llama)
@@ -78,11 +51,7 @@ class TestVideoLlama3Merged(TestVideoLlama3):
 
 
 def test_a_photograph_has_a_token_per_patch(tmp_path):
-    folder = tiny_video_llama(tmp_path / "real", tokens=(4, 1280))
-    opened = open_adapter(VideoLlama3Adapter(), str(folder))
+    opened = opens(VideoLlama3Adapter, tiny_video_llama(tmp_path / "real", tokens=(4, 1280)))
     assert opened.model.statements == ("A picture becomes up to 5120 tokens of 14 x 14 pixels.",)
-    shows(opened, (640, 480), (34, 46), (0.0, 0.0, 640.0, 480.0))
-    inputs = ask(opened, (280, 280))
-    opened.model.processor.image_processor.merge_size = 2
-    with pytest.raises(TokenCountError, match=r"expected 100 image tokens .*10 x 10.* made 400"):
-        opened.views(inputs)
+    shows(opened, (640, 480), (34, 46))
+    refuses(opened, "image_processor.merge_size", 2, (100, 400), (280, 280), "10 x 10")

@@ -1,42 +1,25 @@
 """Video-LLaVA passes the public contract for pictures, in both geometries."""
 
-from typing import Any, ClassVar
-
 import pytest
 import transformers as hf
-from families import TOWER, ask, contract, prompted, save
-from transformers.models.video_llava.image_processing_video_llava import VideoLlavaImageProcessor
+from building import save, square, text_part, vision_part, vocabulary
+from families import VICUNA, contract, opens, prompted, refuses, shows
 
-from vg_engine.core.errors import TokenCountError
 from vg_engine.model_adapters.families.video_llava import VideoLlavaAdapter
-from vg_engine.model_adapters.shared.huggingface import VICUNA
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import BOS, EOS, LLAVA_CHAT, PAD, byte_tokenizer, text_sizes
+from vg_engine.testing.tiny import LLAVA_CHAT
 
 
 def tiny_video_llava(folder, *, side=112):
-    tokenizer = byte_tokenizer(
-        [PAD, BOS, EOS, "<image>", "<video>"],
-        pad_token=PAD,
-        bos_token=BOS,
-        eos_token=EOS,
-        extra_special_tokens=["<image>", "<video>"],
-        padding_side="left",
-    )
-    processor_class: Any = hf.LlavaProcessor
+    tokenizer = vocabulary("pad=<pad> bos=<s> eos=</s>", ["<image>", "<video>"])
     # The real one has a video part, which needs torchvision; of pictures it makes the same.
-    processor = processor_class(
-        image_processor=VideoLlavaImageProcessor(
-            size={"shortest_edge": side}, crop_size={"height": side, "width": side}
-        ),
-        tokenizer=tokenizer,
-        chat_template=LLAVA_CHAT,
-    )
+    size = {"shortest_edge": side}
+    images = hf.VideoLlavaImageProcessor(size=size, crop_size=square(side))
+    processor = hf.LlavaProcessor(images, tokenizer, chat_template=LLAVA_CHAT)
     config = hf.VideoLlavaConfig(
         vision_config=hf.CLIPVisionConfig(
-            **{**TOWER, "num_hidden_layers": 3}, image_size=side, patch_size=14
+            **vision_part("num_hidden_layers=3 patch_size=14", image_size=side)
         ),
-        text_config=hf.LlamaConfig(**text_sizes(tokenizer)),
+        text_config=hf.LlamaConfig(**text_part(tokenizer)),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
         image_seq_length=(side // 14) ** 2,
@@ -44,18 +27,15 @@ def tiny_video_llava(folder, *, side=112):
     return save(hf.VideoLlavaForConditionalGeneration, config, processor, folder)
 
 
-TestVideoLlava = contract(
-    VideoLlavaAdapter,
-    (
-        prompted(f"{VICUNA} <image>\nthe cup.", form="bare"),
-        prompted("USER: <image>\nwhich cup? ASSISTANT:", "which cup?"),
-    ),
-    tiny_video_llava,
+GOLDEN = (
+    prompted(f"{VICUNA} <image>\nthe cup.", form="bare"),
+    prompted("USER: <image>\nwhich cup? ASSISTANT:", "which cup?"),
 )
+TestVideoLlava = contract(VideoLlavaAdapter, GOLDEN, tiny_video_llava)
 
 
-class TestPad(TestVideoLlava):
-    options: ClassVar = {"geometry": "pad"}
+PAD = {"geometry": "pad"}
+TestPad = contract(VideoLlavaAdapter, GOLDEN, tiny_video_llava, options=PAD)
 
 
 @pytest.mark.parametrize(
@@ -68,11 +48,6 @@ class TestPad(TestVideoLlava):
 )
 def test_the_real_grid_is_16_by_16(tmp_path, geometry, extent):
     folder = tiny_video_llava(tmp_path / "224", side=224)
-    opened = open_adapter(VideoLlavaAdapter(), str(folder), options={"geometry": geometry})
-    inputs = ask(opened, (640, 480))
-    (view,) = opened.views(inputs)[0]
-    assert view.shape == (16, 16)
-    assert view.extent == pytest.approx(extent)
-    opened.model.processor.num_additional_image_tokens = 2
-    with pytest.raises(TokenCountError, match=r"expected 257 image tokens .* made 256"):
-        opened.views(inputs)
+    opened = opens(VideoLlavaAdapter, folder, geometry=geometry)
+    shows(opened, (640, 480), (16, 16), extent)
+    refuses(opened, "num_additional_image_tokens", 2, (257, 256), (640, 480))

@@ -1,15 +1,11 @@
 """ViP-LLaVA passes the public contract in both geometries; its template is the model card's."""
 
-from typing import Any, ClassVar
-
 import pytest
 import transformers as hf
-from families import ask, checkpoint, contract, fields, prompted, save
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from building import save, square, text_part, vision_part, vocabulary
+from families import RENAMED, contract, opens, prompted, shows
 
 from vg_engine.model_adapters.families.vipllava import VipLlavaAdapter
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import BOS, EOS, PAD, byte_tokenizer, text_sizes
 
 SYSTEM = (
     "A chat between a curious human and an artificial intelligence assistant. The assistant gives "
@@ -26,33 +22,17 @@ CHAT = (
 )
 
 
-def tiny_vipllava(folder, *, side=112, size: int | None = None):
-    tokenizer = byte_tokenizer(
-        [PAD, BOS, EOS, "<image>"],
-        pad_token=PAD,
-        bos_token=BOS,
-        eos_token=EOS,
-        extra_special_tokens=["<image>"],
-        padding_side="left",
-    )
-    shown = size or side
-    processor_class: Any = hf.LlavaProcessor
+def tiny_vipllava(folder, *, side=112):
+    tokenizer = vocabulary("pad=<pad> bos=<s> eos=</s>", ["<image>"])
+    size = {"shortest_edge": side}
+    images = hf.CLIPImageProcessorPil(size=size, crop_size=square(side))
     # Older files say nothing about patches: the adapter takes them from the config.
-    processor = processor_class(
-        image_processor=CLIPImageProcessorPil(
-            size={"shortest_edge": shown}, crop_size={"height": shown, "width": shown}
-        ),
-        tokenizer=tokenizer,
-        chat_template=CHAT,
-    )
+    processor = hf.LlavaProcessor(images, tokenizer, chat_template=CHAT)
     config = hf.VipLlavaConfig(
         vision_config=hf.CLIPVisionConfig(
-            **fields("""hidden_size=32 intermediate_size=64 num_hidden_layers=4
-                num_attention_heads=4"""),
-            image_size=side,
-            patch_size=14,
+            **vision_part("num_hidden_layers=4 patch_size=14", image_size=side)
         ),
-        text_config=hf.LlamaConfig(**text_sizes(tokenizer)),
+        text_config=hf.LlamaConfig(**text_part(tokenizer)),
         vision_feature_layer=[-2, -3, 1],
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=(side // 14) ** 2,
@@ -60,45 +40,29 @@ def tiny_vipllava(folder, *, side=112, size: int | None = None):
     return save(hf.VipLlavaForConditionalGeneration, config, processor, folder)
 
 
-TestVipLlava = contract(
-    VipLlavaAdapter,
-    (
-        prompted(f"{SYSTEM}###Human: <image>\nthe cup.", form="bare"),
-        prompted("###Human: <image>\nthe cup.###Assistant:"),
-        prompted("See.See.###Human: <image>\nthe cup.###Assistant:", system="See."),
-    ),
-    tiny_vipllava,
-    foreign=("image_processor.crop_size", {"height": 224, "width": 224}, (256, 64)),
+FOREIGN = ("image_processor.crop_size", square(224), (256, 64))
+GOLDEN = (
+    prompted(f"{SYSTEM}###Human: <image>\nthe cup.", form="bare"),
+    prompted("###Human: <image>\nthe cup.###Assistant:"),
+    prompted("See.See.###Human: <image>\nthe cup.###Assistant:", system="See."),
 )
+TestVipLlava = contract(VipLlavaAdapter, GOLDEN, tiny_vipllava, foreign=FOREIGN)
 
 
-class TestPad(TestVipLlava):
-    options: ClassVar = {"geometry": "pad"}
-
-
-real = checkpoint(tiny_vipllava, side=336)
+PAD = {"geometry": "pad"}
+TestPad = contract(VipLlavaAdapter, GOLDEN, tiny_vipllava, options=PAD, foreign=FOREIGN)
 
 
 @pytest.mark.parametrize(
     ("geometry", "extent"),
     [("crop", (80.0, 0.0, 560.0, 480.0)), ("pad", (0.0, -80.0, 640.0, 560.0))],
 )
-def test_the_real_grid_is_24_by_24(real, geometry, extent):
-    opened = open_adapter(VipLlavaAdapter(), str(real), options={"geometry": geometry})
-    inputs = ask(opened, (640, 480))
-    (view,) = opened.views(inputs)[0]
-    assert view.shape == (24, 24)
-    assert view.extent == extent
+def test_the_real_grid_is_24_by_24(tmp_path, geometry, extent):
+    folder = tiny_vipllava(tmp_path / "m", side=336)
+    shows(opens(VipLlavaAdapter, folder, geometry=geometry), (640, 480), (24, 24), extent)
 
 
 def test_published_files_give_the_same_rows(tmp_path, same_rows, clip):
     """llava-hf/vip-llava-7b-hf: what LLaVA-1.5's image processor states, and nothing else."""
-
     folder = tiny_vipllava(tmp_path / "m", side=336)
-    same_rows(
-        VipLlavaAdapter,
-        folder,
-        clip,
-        renamed=[(r"^vision_tower\.", "vision_tower.vision_model.")],
-        form="chat",
-    )
+    same_rows(VipLlavaAdapter, folder, clip, renamed=RENAMED)

@@ -1,31 +1,23 @@
 """Shared by the tests of the families: contracts, tiny checkpoints and questions in one line."""
 
-import json
 from collections.abc import Callable
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
 import pytest
-import torch
+from building import TOWER, chat, even_out, fields, keep_own_pixels, plain, save, scale  # noqa: F401
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import TokenCountError
+from vg_engine.model_adapters.shared.huggingface import VICUNA  # noqa: F401
 from vg_engine.testing import AdapterContract, Golden, noise, open_adapter
-from vg_engine.testing.tiny import save_tiny
 
 # A question with words behind it: the full stop and the newline there are one token.
 FIND = MappingProxyType({"template": "Find {expression}\nNow", "system": "See.", "rows": (256,)})
-# Sizes of a tiny vision tower, by the names that most configs have.
-TOWER = MappingProxyType(
-    {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-    }
-)
+# The names that a tower's weights had before transformers 5.
+RENAMED = ((r"^vision_tower\.", "vision_tower.vision_model."),)
 # transformers' own processors hand PyTorch's tensors to numpy in a way that numpy 2 warns of.
 ARRAYS = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -82,7 +74,23 @@ def views(opened, size):
     return opened.views(ask(opened, size))[0]
 
 
-def refuses(opened, setting, value, counts, size=(64, 64)):
+def rows_of(adapter, folder, form="bare"):
+    """Rows of a question about a photograph, read by that adapter."""
+    opened = opens(adapter, folder)
+    inputs = ask(opened, (640, 480), "the cup", Prompt(form))
+    opened.views(inputs)
+    rows = opened.rows(inputs)[0]
+    opened.model.close()
+    return rows
+
+
+def image_tokens(opened, size):
+    """How many tokens stand for a picture of that size."""
+    ids = ask(opened, size).tensors["input_ids"]
+    return int((ids == opened.model.processor.image_token_id).sum())
+
+
+def refuses(opened, setting, value, counts, size=(64, 64), grid=""):
     """A setting that does not belong to the model is refused, before or behind the processor.
 
     Args:
@@ -91,6 +99,7 @@ def refuses(opened, setting, value, counts, size=(64, 64)):
         value: what it is set to.
         counts: how many tokens are expected, and how many are made; None for any number.
         size: of the picture.
+        grid: that the message names.
     """
     owner, _, name = setting.rpartition(".")
     root = opened.model if owner.startswith("module") else opened.model.processor
@@ -100,65 +109,13 @@ def refuses(opened, setting, value, counts, size=(64, 64)):
     setattr(part, name, value)
     expected, made = (r"\d+" if count is None else count for count in counts)
     try:
-        with pytest.raises(TokenCountError, match=f"expected {expected} image .*made {made}"):
+        with pytest.raises(
+            TokenCountError, match=f"expected {expected} image .*{grid}.*made {made}"
+        ):
             # Some settings change what the adapter expects, others what the processor makes.
             [opened.views(inputs()) for inputs in (lambda: before, lambda: ask(opened, size))]
     finally:
         setattr(part, name, own)
-
-
-def fields(text: str) -> dict[str, Any]:
-    """`a=1 b=[2,3] c=word` as a dict: values as JSON has them, else words."""
-    pairs = (each.partition("=") for each in text.split())
-    return {name: _value(value) for name, _, value in pairs}
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def scale(module: torch.nn.Module, factor: float, *endings: str) -> None:
-    """Scale the weights whose names end so: where norms undo what projections are scaled by."""
-    for name, parameter in module.named_parameters():
-        if name.endswith(endings):
-            parameter.data.mul_(factor)
-
-
-def save(model_class, config, processor, folder, *, sharpness=12.0):
-    """Write a tiny checkpoint with random weights, always the same; see `save_tiny`."""
-    torch.manual_seed(0)
-    return save_tiny(model_class(config), processor, folder, sharpness=sharpness)
-
-
-def chat(turn, picture, end, *, answer="", opening="", after=""):
-    """A chat template: every turn opened and ended alike, its pictures and its text as they come.
-
-    Args:
-        turn: what opens a turn; ROLE stands for its role.
-        picture: what stands for a picture.
-        end: what ends a turn.
-        answer: what opens the answer.
-        opening: what opens the whole.
-        after: what stands behind a text.
-    """
-    return (
-        f"{_said(opening)}{{% for message in messages %}}{_said(turn)}"
-        "{% for part in message['content'] %}{% if part['type'] == 'image' %}"
-        f"{_said(picture)}{{% else %}}{{{{ part['text'] }}}}{_said(after)}{{% endif %}}"
-        f"{{% endfor %}}{_said(end)}{{% endfor %}}"
-        f"{{% if add_generation_prompt %}}{_said(answer)}{{% endif %}}"
-    )
-
-
-def _said(text):
-    """Written as an expression, so that no newline behind a block is lost."""
-    if "{" in text:
-        return text
-    parts = (f"{{{{ {part!r} }}}}" for part in text.split("ROLE"))
-    return "{{ message['role'] }}".join(parts)
 
 
 def sees_a_window(opened, width):
@@ -172,36 +129,10 @@ def sees_a_window(opened, width):
         assert (beyond == 0) == (kinds[head.layer] == "sliding_attention")
 
 
-def plain(model_class):
-    """`load_plain` of a contract, for a class that transformers' own factory does not know."""
-
-    def load_plain(_, folder, attention):
-        return model_class.from_pretrained(
-            folder, attn_implementation=attention, dtype=torch.float32
-        ).eval()
-
-    return load_plain
-
-
-def keep_own_pixels(part, *, fresh=True):
-    """Of a convolution's window only what lies in its own cell; `fresh` draws new weights."""
-    mask = torch.zeros(part.weight.shape[-2:])
-    # Steps of two pad outside the convolution, on the right and below; those in time all around.
-    first = 1 if isinstance(part, torch.nn.Conv3d) else int(part.padding[-1])
-    step = part.stride[-1]
-    mask[first : first + step, first : first + step] = 1
-    if fresh:
-        torch.nn.init.normal_(part.weight)
-        seen = part.in_channels * mask.sum() * part.weight[0, 0].numel() / mask.numel()
-        mask /= seen**0.5
-    part.weight.data *= mask
-
-
-def even_out(module):
-    """Give all taps of a kernel the same weight: random ones move a token's place by chance."""
-    for part in module.modules():
-        if isinstance(part, torch.nn.Conv2d) and part.kernel_size == (3, 3):
-            part.weight.data[:] = part.weight.data.mean((-2, -1), keepdim=True)
+def chatml(asked, system="", answer="<|im_start|>assistant\n"):
+    """What Qwen's turns make of a question."""
+    said = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
+    return f"{said}<|im_start|>user\n{asked}<|im_end|>\n{answer}"
 
 
 def prompted(text, expression="the cup", *, form="chat", rows=None, ids=None, **more):
@@ -217,9 +148,49 @@ def prompted(text, expression="the cup", *, form="chat", rows=None, ids=None, **
     return Golden(expression, Prompt(form, **more), text, ids, rows)
 
 
-def shows(opened, size, shape, extent):
-    """A picture of that size is one grid of that shape, which lies there; returns its view."""
+def shows(opened, size, shape, extent=None):
+    """A picture of that size is one grid of that shape; it lies there, or shows the whole."""
     (view,) = views(opened, size)
     assert view.shape == shape
-    assert view.extent == pytest.approx(extent)
+    assert view.extent == pytest.approx(extent or (0.0, 0.0, *size))
     return view
+
+
+def opens(adapter, folder, **options):
+    """The adapter with the checkpoint of that folder."""
+    return open_adapter(adapter(), str(folder), options=options)
+
+
+def tiled(opened, size, grid, shape, extents, *, first=(), last=()):
+    """A picture of that size is so many rows and columns of tiles, of that many cells each.
+
+    Args:
+        extents: where some of the views lie, by their number.
+        first, last: names of views before and behind the tiles.
+    """
+    found, (rows, cols) = views(opened, size), grid
+    names = [f"tile {row},{col}" for row in range(rows) for col in range(cols)]
+    assert [view.name for view in found] == [*first, *names, *last]
+    assert {view.shape for view in found} == {shape}
+    for number, extent in extents.items():
+        assert found[number].extent == pytest.approx(extent)
+    return found
+
+
+def grids(adapter, build, *known, says=(), options=MappingProxyType({}), **settings):
+    """A test: with what `build(folder, **settings)` writes, pictures are grids of known shapes.
+
+    Args:
+        known: size, shape and, where it is not the whole picture, extent: as of `shows`.
+        says: the statements of the model; none are not looked at.
+        options: of the adapter.
+    """
+
+    def test(tmp_path):
+        opened = opens(adapter, build(tmp_path / "tiny", **settings), **options)
+        for picture in known:
+            shows(opened, *picture)
+        assert not says or opened.model.statements == says
+        opened.model.close()
+
+    return test

@@ -1,19 +1,12 @@
 """Gemma 4 without a vision tower passes the public contract."""
 
-from typing import Any
-
-import pytest
 import torch
 import transformers as hf
-from families import contract, fields, prompted, refuses, shows
-from transformers.models.gemma4_unified.image_processing_gemma4_unified import (
-    Gemma4UnifiedImageProcessor,
-)
+from building import fields, processor_of, text_part, vocabulary
+from families import contract, opens, prompted, refuses, shows
 
 from vg_engine.model_adapters.families.gemma4_unified import Gemma4UnifiedAdapter
-from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
 # Gemma 4's template for a question about one picture, without thinking.
@@ -24,32 +17,26 @@ CHAT = (
     "{% if add_generation_prompt %}{{ '<|turn>model\n' }}{% endif %}"
 )
 PICTURE = "<|image><|image|><image|>"
+ASKED = f"<bos><|turn>system\nSee.<turn|>\n<|turn>user\n{PICTURE}which cup?<turn|>\n<|turn>model\n"
 GOLDEN = (
     prompted(f"Look. {PICTURE}\nthe cup.", form="bare", system="Look."),
-    prompted(
-        f"<bos><|turn>system\nSee.<turn|>\n<|turn>user\n{PICTURE}which cup?<turn|>\n<|turn>model\n",
-        "which cup?",
-        system="See.",
-    ),
+    prompted(ASKED, "which cup?", system="See."),
 )
+KINDS = ("image", "boi", "eoi", "audio")
 NAMED = fields("""image_token=<|image|> boi_token=<|image> eoi_token=<image|>
         audio_token=<|audio|> boa_token=<|audio> eoa_token=<audio|>""")
 
 
 def tiny(folder, *, patch=4, budget=70, layers=4):
     """A tiny one; patches of 16 and 280 tokens are the real numbers."""
-    tokenizer = byte_tokenizer(
-        ["<pad>", "<eos>", "<bos>", "<|turn>", "<turn|>", *NAMED.values()],
-        **fields("pad_token=<pad> eos_token=<eos> bos_token=<bos>"),
-        extra_special_tokens=NAMED,
-        padding_side="left",
+    tokenizer = vocabulary("pad=<pad> eos=<eos> bos=<bos> <|turn> <turn|>", NAMED)
+    images = hf.Gemma4UnifiedImageProcessor(patch_size=patch, max_soft_tokens=budget)
+    processor = processor_of(
+        hf.Gemma4UnifiedProcessor, None, images, tokenizer, None, chat_template=CHAT
     )
-    images = Gemma4UnifiedImageProcessor(patch_size=patch, max_soft_tokens=budget)
-    made: Any = without_video(hf.Gemma4UnifiedProcessor)
-    processor = made(None, images, tokenizer, None, chat_template=CHAT)
     config = hf.Gemma4UnifiedConfig(
         text_config=hf.Gemma4UnifiedTextConfig(
-            **text_sizes(tokenizer, layers=layers),
+            **text_part(tokenizer, layers=layers),
             head_dim=16,
             global_head_dim=32,
             # A window that ends inside the picture.
@@ -60,10 +47,7 @@ def tiny(folder, *, patch=4, budget=70, layers=4):
             patch_size=patch, mm_embed_dim=64, mm_posemb_size=128, output_proj_dims=64
         ),
         audio_config=None,
-        image_token_id=tokenizer.image_token_id,
-        boi_token_id=tokenizer.boi_token_id,
-        eoi_token_id=tokenizer.eoi_token_id,
-        audio_token_id=tokenizer.audio_token_id,
+        **{f"{n}_token_id": getattr(tokenizer, f"{n}_token_id") for n in KINDS},
         video_token_id=processor.video_token_id,
     )
     torch.manual_seed(0)
@@ -75,22 +59,13 @@ def tiny(folder, *, patch=4, budget=70, layers=4):
     return save_tiny(module, processor, folder)
 
 
-class TestGemma4Unified(contract(Gemma4UnifiedAdapter, GOLDEN, tiny)):
-    shapes = SHAPES
-
+class TestGemma4Unified(contract(Gemma4UnifiedAdapter, GOLDEN, tiny, shapes=SHAPES)):
     def unmix(self, opened):
         """Nothing mixes patches before the decoder does."""
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("unified") / "280"
-    return open_adapter(Gemma4UnifiedAdapter(), str(tiny(folder, patch=16, budget=280, layers=2)))
-
-
-def test_a_photograph_fills_the_budget_and_keeps_its_shape(real):
-    shows(real, (640, 480), (14, 19), (0.0, 0.0, 640.0, 480.0))
-
-
-def test_a_processor_that_does_not_belong_to_the_model_is_refused(real):
-    refuses(real, "image_processor.max_soft_tokens", 70, (63, 266), (640, 480))
+def test_a_photograph_fills_the_budget_and_keeps_its_shape(tmp_path):
+    folder = tiny(tmp_path / "280", patch=16, budget=280, layers=2)
+    opened = opens(Gemma4UnifiedAdapter, folder)
+    shows(opened, (640, 480), (14, 19))
+    refuses(opened, "image_processor.max_soft_tokens", 70, (63, 266), (640, 480))

@@ -1,27 +1,20 @@
 """Kimi K2.5 passes the public contract: padding to whole cells, latent attention."""
 
-import torch
-from families import TOWER, chat, contract, fields, loaded, prompted, shows
-from transformers import Kimi_K25Config, Kimi_K25ForConditionalGeneration, Kimi_K25Processor
-from transformers.models.kimi_k25.image_processing_kimi_k25 import Kimi_K25ImageProcessor
+import transformers as hf
+from building import chat, processor_of, save, text_part, vision_part, vocabulary
+from families import contract, grids, prompted
 
 from vg_engine.model_adapters.families.kimi_k25 import KimiK25Adapter
-from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 
 SHAPES = ((120, 120), (231, 110), (90, 207), (310, 30), (40, 61), (300, 220))
 SPECIAL = (
-    *("[PAD]", "[EOS]", "<|im_user|>", "<|im_assistant|>", "<|im_system|>", "<|im_middle|>"),
+    *("<|im_user|>", "<|im_assistant|>", "<|im_system|>", "<|im_middle|>"),
     *("<|im_end|>", "<|media_begin|>", "<|media_content|>", "<|media_pad|>", "<|media_end|>"),
 )
 PICTURE = "<|media_begin|>image<|media_content|><|media_pad|><|media_end|>"
 # Roles and the words around a picture as public prompts have them; no default system turn.
-CHAT = chat(
-    "<|im_ROLE|>ROLE<|im_middle|>",
-    PICTURE,
-    "<|im_end|>",
-    answer="<|im_assistant|>assistant<|im_middle|>",
-)
+TURN, ANSWER = "<|im_ROLE|>ROLE<|im_middle|>", "<|im_assistant|>assistant<|im_middle|>"
+CHAT = chat(TURN, PICTURE, "<|im_end|>", answer=ANSWER)
 GOLDEN = (
     prompted(f"Look. {PICTURE}\nthe cup.", form="bare", system="Look."),
     prompted(
@@ -35,42 +28,30 @@ GOLDEN = (
 
 def tiny(folder, *, patch=7, most=400, layers=3):
     """A tiny Kimi K2.5; patches of 14, at most 16,384 of them, are the real ones."""
-    tokenizer = byte_tokenizer(
-        SPECIAL, pad_token="[PAD]", eos_token="[EOS]", extra_special_tokens=list(SPECIAL[2:])
-    )
-    images = Kimi_K25ImageProcessor(patch_size=patch, max_patches=most)
-    processor = without_video(Kimi_K25Processor)(images, tokenizer, chat_template=CHAT)
-    sizes = text_sizes(tokenizer, layers=layers)
-    config = Kimi_K25Config(
-        text_config={
-            **sizes,
-            "model_type": "deepseek_v3",
-            "num_key_value_heads": sizes["num_attention_heads"],
-            **fields("""moe_intermediate_size=64 n_routed_experts=4 num_experts_per_tok=2
-                n_group=1 topk_group=1 first_k_dense_replace=1 q_lora_rank=32 kv_lora_rank=32
-                qk_rope_head_dim=8 qk_nope_head_dim=8 v_head_dim=16"""),
-        },
-        vision_config={**TOWER, "patch_size": patch, "pos_emb_height": 16, "pos_emb_width": 16},
+    tokenizer = vocabulary("pad=[PAD] eos=[EOS]", SPECIAL)
+    images = hf.Kimi_K25ImageProcessor(patch_size=patch, max_patches=most)
+    processor = processor_of(hf.Kimi_K25Processor, images, tokenizer, chat_template=CHAT)
+    config = hf.Kimi_K25Config(
+        text_config=text_part(
+            tokenizer,
+            """model_type=deepseek_v3 num_key_value_heads=4 moe_intermediate_size=64
+            n_routed_experts=4 num_experts_per_tok=2 n_group=1 topk_group=1
+            first_k_dense_replace=1 q_lora_rank=32 kv_lora_rank=32 qk_rope_head_dim=8
+            qk_nope_head_dim=8 v_head_dim=16""",
+            layers=layers,
+        ),
+        vision_config=vision_part("pos_emb_height=16 pos_emb_width=16", patch_size=patch),
         projection_hidden_size=32,
         image_token_id=tokenizer.convert_tokens_to_ids("<|media_pad|>"),
         tie_word_embeddings=False,
     )
-    torch.manual_seed(0)
-    module = Kimi_K25ForConditionalGeneration(config)
-    for layer in module.get_decoder().layers:
-        layer.self_attn.q_b_proj.weight.data.mul_(150.0)
-    return save_tiny(module, processor, folder)
+    kind, scaled = hf.Kimi_K25ForConditionalGeneration, (150.0, "q_b_proj.weight")
+    return save(kind, config, processor, folder, scaled=scaled)
 
 
-TestKimiK25 = contract(
-    KimiK25Adapter,
-    GOLDEN,
-    tiny,
-    shapes=SHAPES,
-    foreign=("image_processor.merge_size", 1, (100, 25)),
+FOREIGN = ("image_processor.merge_size", 1, (100, 25))
+TestKimiK25 = contract(KimiK25Adapter, GOLDEN, tiny, shapes=SHAPES, foreign=FOREIGN)
+REAL, KNOWN = {"patch": 14, "most": 16384, "layers": 1}, ((18, 23), (0.0, 0.0, 644.0, 504.0))
+test_a_photograph_keeps_its_pixels_and_is_padded = grids(
+    KimiK25Adapter, tiny, ((640, 480), *KNOWN), **REAL
 )
-real = loaded(KimiK25Adapter, tiny, patch=14, most=16384, layers=1)
-
-
-def test_a_photograph_keeps_its_pixels_and_is_padded(real):
-    shows(real, (640, 480), (18, 23), (0.0, 0.0, 644.0, 504.0))

@@ -3,16 +3,11 @@
 from typing import Any
 
 import pytest
-import torch
-from families import TOWER, ask, chat, checkpoint, contract, fields, prompted
-from transformers import MiniCPMOcrConfig, MiniCPMOcrForConditionalGeneration
-from transformers.models.minicpm_ocr.image_processing_minicpm_ocr import MiniCPMOcrImageProcessor
+import transformers as hf
+from building import chat, fields, processor_of, save, text_part, vision_part, vocabulary
+from families import chatml, contract, opens, prompted, views
 
 from vg_engine.model_adapters.families.minicpm_ocr import MiniCPMOcrAdapter
-from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, byte_tokenizer, save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import sharpen_norms
 
 SHAPES = ((120, 120), (130, 60), (50, 110), (40, 60), (200, 150))
 NAMED = fields("""image=<|image_pad|> video=<|video_pad|> image_start=<image>
@@ -20,72 +15,52 @@ NAMED = fields("""image=<|image_pad|> video=<|video_pad|> image_start=<image>
         image_id_end=</image_id>""")
 PICTURE = "<image_id>0</image_id><image><|image_pad|></image>"
 # The turns of MiniCPM-V 4.6, whose tokenizer it shares; its own template was not to be found.
-CHAT = chat(
-    "<|im_start|>ROLE\n", "<|image_pad|>\n", "<|im_end|>\n", answer="<|im_start|>assistant\n"
-)
+ANSWER = "<|im_start|>assistant\n"
+CHAT = chat("<|im_start|>ROLE\n", "<|image_pad|>\n", "<|im_end|>\n", answer=ANSWER)
 GOLDEN = (
     prompted(f"Look. {PICTURE}\nthe cup.", form="bare", system="Look."),
-    prompted(
-        f"<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}\nwhich cup?<|im_end|>\n"
-        "<|im_start|>assistant\n",
-        "which cup?",
-        system="See.",
-    ),
+    prompted(chatml(f"{PICTURE}\nwhich cup?", "See."), "which cup?", system="See."),
 )
 LINEAR = fields("""linear_key_head_dim=16 linear_value_head_dim=16 linear_num_key_heads=2
-        linear_num_value_heads=4""")
+    linear_num_value_heads=4""")
+LINEAR["rope_parameters"] = fields("""rope_type=default mrope_section=[2,1,1]
+    mrope_interleaved=true partial_rotary_factor=0.25""")
 
 
 def tiny(folder, *, patch=4, slices=4, resolution=64, **more: Any):
     """8 pixels per token, and slices of about 64 x 64; 14, 448 and 9 are the real numbers."""
-    tokenizer = byte_tokenizer(
-        [END_OF_TEXT, END_OF_TURN, "<|im_start|>", *NAMED.values()],
-        pad_token=END_OF_TEXT,
-        eos_token=END_OF_TURN,
-        extra_special_tokens={f"{name}_token": token for name, token in NAMED.items()},
-        padding_side="left",
-    )
-    rope = fields("""rope_type=default mrope_section=[2,1,1] mrope_interleaved=true
-            partial_rotary_factor=0.25""")
-    config = MiniCPMOcrConfig(
-        text_config={
-            **text_sizes(tokenizer, layers=4),
+    special = "pad=<|endoftext|> eos=<|im_end|> <|im_start|>"
+    tokenizer = vocabulary(special, {f"{name}_token": token for name, token in NAMED.items()})
+    config = hf.MiniCPMOcrConfig(
+        text_config=text_part(
+            tokenizer,
+            "model_type=qwen3_5_text head_dim=32",
+            layer_types=["linear_attention", "full_attention"] * 2,
             **LINEAR,
-            "model_type": "qwen3_5_text",
-            "layer_types": ["linear_attention", "full_attention"] * 2,
-            "head_dim": 32,
-            "rope_parameters": rope,
-        },
-        vision_config={**TOWER, "image_size": 16 * patch, "patch_size": patch},
+        ),
+        vision_config=vision_part(image_size=16 * patch, patch_size=patch),
         insert_layer_id=0,
         image_token_id=tokenizer.convert_tokens_to_ids(NAMED["image"]),
         video_token_id=tokenizer.convert_tokens_to_ids(NAMED["video"]),
     )
-    torch.manual_seed(0)
-    module = MiniCPMOcrForConditionalGeneration(config)
-    sharpen_norms(module.get_decoder(), 2.0)
-    images = MiniCPMOcrImageProcessor(
+    images = hf.MiniCPMOcrImageProcessor(
         patch_size=patch, scale_resolution=resolution, max_slice_nums=slices, **more
     )
-    made: Any = without_video(MiniCPMOcrAdapter.processor_class)
-    processor = made(images, None, tokenizer, chat_template=CHAT)
-    return save_tiny(module, processor, folder)
+    processor = processor_of(
+        MiniCPMOcrAdapter.processor_class, images, None, tokenizer, chat_template=CHAT
+    )
+    return save(hf.MiniCPMOcrForConditionalGeneration, config, processor, folder, norms=2.0)
 
 
-TestMiniCPMOcr = contract(
-    MiniCPMOcrAdapter,
-    GOLDEN,
-    tiny,
-    shapes=SHAPES,
-    foreign=("image_processor.downsample_mode", "16x", (16, 64)),
-)
-real = checkpoint(tiny, patch=14, slices=9, resolution=448, small_image_upsize="adaptive")
+FOREIGN = ("image_processor.downsample_mode", "16x", (16, 64))
+TestMiniCPMOcr = contract(MiniCPMOcrAdapter, GOLDEN, tiny, shapes=SHAPES, foreign=FOREIGN)
 
 
-def test_a_photograph_has_an_overview_and_slices_and_nothing_is_chosen_by_letters(real):
-    opened = open_adapter(MiniCPMOcrAdapter(), str(real))
+def test_a_photograph_has_an_overview_and_slices_and_nothing_is_chosen_by_letters(tmp_path):
+    settings = {"patch": 14, "slices": 9, "resolution": 448, "small_image_upsize": "adaptive"}
+    opened = opens(MiniCPMOcrAdapter, tiny(tmp_path / "m", **settings))
     assert "enlarged" in opened.model.statements[-1]
-    (found,) = opened.views(ask(opened, (640, 480)))
+    found = views(opened, (640, 480))
     assert [view.name for view in found] == ["overview", "tile 0,0", "tile 0,1"]
     assert {view.shape for view in found[1:]} == {(20, 13)}
     assert found[2].extent == pytest.approx((320.0, 0.0, 640.0, 480.0))

@@ -3,18 +3,13 @@
 from typing import ClassVar
 
 import pytest
-import torch
 import transformers as hf
-from families import ask, chat, checkpoint, contract, fields, prompted, shows
-from transformers.models.minimax_m3_vl.image_processing_minimax_m3_vl import (
-    MiniMaxM3VLImageProcessor,
-)
+from building import chat, save, text_part, vision_part, vocabulary
+from families import ask, contract, opens, prompted, shows
 
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.minimax_m3_vl import MiniMaxM3VLAdapter
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import qwen_processor, sharpen_norms
+from vg_engine.testing.tiny_qwen import qwen_processor
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
 IMAGE, VIDEO = "]<]image[>[", "]<]video[>["
@@ -37,47 +32,30 @@ GOLDEN = (
 
 def tiny(folder, *, patch=7, tokens: tuple[int, int] = (1, 48)):
     """A tiny MiniMax-M3; patches of 14, 4 to 576 tokens and blocks of 128 are the real numbers."""
-    tokenizer = byte_tokenizer(
-        [START, TURN, END, IMAGE, VIDEO, OPEN, CLOSE],
-        bos_token=START,
-        eos_token=END,
-        extra_special_tokens={"turn_token": TURN, "image_token": IMAGE, "video_token": VIDEO}
-        | {"open_token": OPEN, "close_token": CLOSE},
-    )
-    processor = qwen_processor(
-        hf.MiniMaxM3VLProcessor,
-        tokenizer,
-        chat=CHAT,
-        patch_size=patch,
-        tokens=tokens,
-        image_class=MiniMaxM3VLImageProcessor,
-    )
+    named = {"turn_token": TURN, "image_token": IMAGE, "video_token": VIDEO}
+    named |= {"open_token": OPEN, "close_token": CLOSE}
+    special = f"bos={START} {TURN} eos={END} {IMAGE} {VIDEO}"
+    more = {"extra_special_tokens": named, "padding_side": "right"}
+    tokenizer = vocabulary(special, [OPEN, CLOSE], **more)
+    images = {"image_class": hf.MiniMaxM3VLImageProcessor, "patch_size": patch, "tokens": tokens}
+    processor = qwen_processor(hf.MiniMaxM3VLProcessor, tokenizer, chat=CHAT, **images)
     config = hf.MiniMaxM3VLConfig(
-        text_config={
-            **text_sizes(tokenizer, layers=len(KINDS)),
-            "head_dim": 16,
-            "rotary_dim": 8,
-            "layer_types": list(KINDS),
-            **fields("""mlp_layer_types=["dense","dense","sparse","sparse"]
+        text_config=text_part(
+            tokenizer,
+            """head_dim=16 rotary_dim=8 mlp_layer_types=["dense","dense","sparse","sparse"]
                 dense_intermediate_size=64 shared_intermediate_size=32 num_local_experts=4
-                num_experts_per_tok=2 index_n_heads=2 index_head_dim=16"""),
-            "index_block_size": BLOCK,
-            "index_topk_blocks": BLOCKS,
-        },
-        vision_config={
-            **fields("""hidden_size=32 intermediate_size=64 num_hidden_layers=2
-                num_attention_heads=2"""),
-            "patch_size": patch,
-            "image_size": 112,
-        },
+                num_experts_per_tok=2 index_n_heads=2 index_head_dim=16""",
+            layers=len(KINDS),
+            layer_types=list(KINDS),
+            index_block_size=BLOCK,
+            index_topk_blocks=BLOCKS,
+        ),
+        vision_config=vision_part("num_attention_heads=2 image_size=112", patch_size=patch),
         projector_hidden_size=64,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
         video_token_index=tokenizer.convert_tokens_to_ids(VIDEO),
     )
-    torch.manual_seed(0)
-    module = hf.MiniMaxM3SparseForConditionalGeneration(config)
-    sharpen_norms(module.get_decoder(), 1.8)
-    return save_tiny(module, processor, folder)
+    return save(hf.MiniMaxM3SparseForConditionalGeneration, config, processor, folder, norms=1.8)
 
 
 class TestMiniMaxM3VL(
@@ -103,14 +81,8 @@ class TestMiniMaxM3VL(
         assert seen[1, 0] != seen[1, 2] or seen[2, 0] != seen[2, 2]
 
 
-real = checkpoint(tiny, patch=14, tokens=(4, 576))
-
-
-def test_a_photograph_is_squashed_to_whole_tokens(real):
-    opened = open_adapter(MiniMaxM3VLAdapter(), str(real))
-    shows(opened, (640, 480), (17, 23), (0.0, 0.0, 640.0, 480.0))
-
-
-def test_padding_on_the_left_cannot_be_asked_for(real):
+def test_a_photograph_is_squashed_and_padding_on_the_left_cannot_be_asked_for(tmp_path):
+    folder = tiny(tmp_path / "m", patch=14, tokens=(4, 576))
+    shows(opens(MiniMaxM3VLAdapter, folder), (640, 480), (17, 23))
     with pytest.raises(InputError, match="padding_side"):
-        open_adapter(MiniMaxM3VLAdapter(), str(real), options={"padding_side": "left"})
+        opens(MiniMaxM3VLAdapter, folder, padding_side="left")

@@ -1,16 +1,11 @@
 """Molmo 2 passes the public contract: overlapping crops that make one grid, pooled patches."""
 
 import pytest
-import torch
-from families import TOWER, ask, chat, contract, fields, prompted
-from transformers import Molmo2Config, Molmo2ForConditionalGeneration, Molmo2Processor
-from transformers.models.molmo2.image_processing_molmo2 import Molmo2ImageProcessor
+import transformers as hf
+from building import chat, fields, processor_of, save, square, text_part, vision_part, vocabulary
+from families import chatml, contract, opens, prompted, views
 
 from vg_engine.model_adapters.families.molmo2 import Molmo2Adapter
-from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import sharpen_norms
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (60, 70), (330, 240))
 END, START = "<|im_end|>", "<|im_start|>"
@@ -25,51 +20,31 @@ ROW = "<im_patch><im_col>"
 PICTURE = f"<low_res_im_start>{ROW * 5}<im_end><im_start>{ROW * 7}<im_end>"
 GOLDEN = (
     prompted(f"{END}Look. {PICTURE}\nthe cup.", form="bare", system="Look."),
-    prompted(
-        f"{END}<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}which cup?"
-        "<|im_end|>\n<|im_start|>assistant\n",
-        "which cup?",
-        system="See.",
-    ),
+    prompted(END + chatml(f"{PICTURE}which cup?", "See."), "which cup?", system="See."),
 )
 
 
 def tiny(folder, *, side=63, patch=7, margin=2, crops=4, layers=3):
     """A tiny Molmo 2; 378 pixels, patches of 14, margins of 4 and 8 crops are the real numbers."""
-    tokenizer = byte_tokenizer(
-        ["<|endoftext|>", START, END, *MARKS],
-        pad_token="<|endoftext|>",
-        eos_token=END,
-        extra_special_tokens={"image_token": "<|image|>", "video_token": "<|video|>"}
-        | {mark.strip("<>"): mark for mark in MARKS[:-2]},
-    )
-    images = Molmo2ImageProcessor(
-        size={"height": side, "width": side},
-        patch_size=patch,
-        overlap_margins=[margin, margin],
-        max_crops=crops,
-    )
-    processor = without_video(Molmo2Processor)(images, None, tokenizer, chat_template=CHAT)
-    config = Molmo2Config(
-        vision_config={
-            **TOWER,
-            **fields("num_hidden_layers=3 num_key_value_heads=4 head_dim=8"),
-            "image_size": [side, side],
-            "patch_size": patch,
-        },
+    named = {"image_token": "<|image|>", "video_token": "<|video|>"}
+    named |= {mark.strip("<>"): mark for mark in MARKS[:-2]}
+    special = f"pad=<|endoftext|> {START} eos={END}"
+    tokenizer = vocabulary(special, MARKS, extra_special_tokens=named)
+    sizes = {"patch_size": patch, "overlap_margins": [margin, margin], "max_crops": crops}
+    images = hf.Molmo2ImageProcessor(size=square(side), **sizes)
+    processor = processor_of(hf.Molmo2Processor, images, None, tokenizer, chat_template=CHAT)
+    config = hf.Molmo2Config(
+        vision_config=vision_part(
+            "num_hidden_layers=3 num_key_value_heads=4 head_dim=8",
+            image_size=[side, side],
+            patch_size=patch,
+        ),
         adapter_config=fields("""vision_feature_layer=[2,1] hidden_size=32 num_attention_heads=4
                 num_key_value_heads=4 head_dim=8 intermediate_size=64 text_hidden_size=64"""),
-        text_config={
-            **text_sizes(tokenizer, layers=layers),
-            "additional_vocab_size": 8,
-            "head_dim": 16,
-        },
+        text_config=text_part(tokenizer, "additional_vocab_size=8 head_dim=16", layers=layers),
         image_patch_id=tokenizer.convert_tokens_to_ids("<im_patch>"),
     )
-    torch.manual_seed(0)
-    module = Molmo2ForConditionalGeneration(config)
-    sharpen_norms(module.get_decoder(), 2.6)
-    return save_tiny(module, processor, folder)
+    return save(hf.Molmo2ForConditionalGeneration, config, processor, folder, norms=2.6)
 
 
 TestMolmo2 = contract(
@@ -77,15 +52,9 @@ TestMolmo2 = contract(
 )
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("molmo2") / "378"
-    tiny(folder, side=378, patch=14, margin=4, crops=8, layers=1)
-    return open_adapter(Molmo2Adapter(), str(folder))
-
-
-def test_a_photograph_is_seen_twice(real):
-    ((whole, fine),) = real.views(ask(real, (640, 480)))
+def test_a_photograph_is_seen_twice(tmp_path):
+    folder = tiny(tmp_path / "378", side=378, patch=14, margin=4, crops=8, layers=1)
+    whole, fine = views(opens(Molmo2Adapter, folder), (640, 480))
     # 27 patches make 14 cells, the last of them half empty.
     assert (whole.shape, fine.shape) == ((14, 14), (23, 23))
     assert whole.extent == pytest.approx((0.0, 0.0, 640 * 28 / 27, 480 * 28 / 27))

@@ -6,28 +6,18 @@ its place here. So this shows prompts, geometry and rows, and nothing about timm
 
 import pytest
 import transformers as hf
-from families import TOWER, ask, chat, checkpoint, contract, prompted, save
-from transformers.models.perception_lm.image_processing_perception_lm import (
-    PerceptionLMImageProcessor,
-)
+from building import TOWER, chat, processor_of, save, text_part, vocabulary
+from families import contract, opens, prompted, tiled
 
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.families.perception_lm import PerceptionLMAdapter
-from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, text_sizes
 
 SHAPES = ((120, 120), (230, 110), (90, 210), (40, 60), (300, 220))
 NAMED = {"image_token": "<|image|>", "video_token": "<|video|>"}
-HEADS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 # The turns are Llama 3's; from memory.
-CHAT = chat(
-    "<|start_header_id|>ROLE<|end_header_id|>\n\n",
-    "<|image|>",
-    "<|eot_id|>",
-    answer="<|start_header_id|>assistant<|end_header_id|>\n\n",
-    opening="{{ bos_token }}",
-)
+TURN, OPENED = "<|start_header_id|>ROLE<|end_header_id|>\n\n", "{{ bos_token }}"
+ANSWER = TURN.replace("ROLE", "assistant")
+CHAT = chat(TURN, "<|image|>", "<|eot_id|>", answer=ANSWER, opening=OPENED)
 GOLDEN = (
     prompted("Look. <|image|>\nthe cup.", form="bare", system="Look."),
     prompted(
@@ -42,26 +32,18 @@ GOLDEN = (
 
 def tiny(folder, *, side=56, patch=7, most=4, layers=3):
     """A tiny Perception LM; 448 pixels, patches of 14 and 36 tiles are the real numbers."""
-    tokenizer = byte_tokenizer(
-        ["<|end_of_text|>", *HEADS, *NAMED.values()],
-        pad_token="<|end_of_text|>",
-        bos_token=HEADS[0],
-        eos_token="<|eot_id|>",
-        extra_special_tokens=NAMED | {"start": HEADS[1], "end": HEADS[2]},
-    )
-    images = PerceptionLMImageProcessor(tile_size=side, max_num_tiles=most)
-    processor = without_video(hf.PerceptionLMProcessor)(
-        None, images, tokenizer, patch_size=patch, pooling_ratio=2, chat_template=CHAT
-    )
-    vision = hf.CLIPVisionConfig(
-        **TOWER,
-        image_size=side,
-        patch_size=patch,
-        model_args={"embed_dim": 32},  # where the projector looks, as timm's have it
-    )
+    special = "pad=<|end_of_text|> bos=<|begin_of_text|> <|start_header_id|> <|end_header_id|>"
+    named = NAMED | {"start": "<|start_header_id|>", "end": "<|end_header_id|>"}
+    tokenizer = vocabulary(f"{special} eos=<|eot_id|>", NAMED, extra_special_tokens=named)
+    images = hf.PerceptionLMImageProcessor(tile_size=side, max_num_tiles=most)
+    more = {"patch_size": patch, "pooling_ratio": 2, "chat_template": CHAT}
+    processor = processor_of(hf.PerceptionLMProcessor, None, images, tokenizer, **more)
+    # The projector looks there, as timm's have it.
+    args = {"model_args": {"embed_dim": 32}}
+    vision = hf.CLIPVisionConfig(**TOWER, image_size=side, patch_size=patch, **args)
     config = hf.PerceptionLMConfig(
         vision_config=vision,
-        text_config=hf.LlamaConfig(**text_sizes(tokenizer, layers=layers)),
+        text_config=hf.LlamaConfig(**text_part(tokenizer, layers=layers)),
         projector_pooling_ratio=2,
         image_token_id=tokenizer.convert_tokens_to_ids("<|image|>"),
         video_token_id=tokenizer.convert_tokens_to_ids("<|video|>"),
@@ -72,21 +54,14 @@ def tiny(folder, *, side=56, patch=7, most=4, layers=3):
 TestPerceptionLM = contract(
     PerceptionLMAdapter, GOLDEN, tiny, shapes=SHAPES, foreign=("pooling_ratio", 1, (80, 320))
 )
-TestWithoutTiles = contract(
-    PerceptionLMAdapter, GOLDEN, tiny, options={"max_tiles": 1}, shapes=SHAPES
-)
-real = checkpoint(tiny, side=448, patch=14, most=36, layers=1)
+ONE = {"max_tiles": 1}
+TestWithoutTiles = contract(PerceptionLMAdapter, GOLDEN, tiny, options=ONE, shapes=SHAPES)
 
 
-def test_a_photograph_is_enlarged_to_many_tiles(real):
-    opened = open_adapter(PerceptionLMAdapter(), str(real), options={"max_tiles": 6})
-    (found,) = opened.views(ask(opened, (640, 480)))
-    names = [f"tile {row},{col}" for row in range(2) for col in range(3)]
-    assert [view.name for view in found] == ["thumbnail", *names]
-    assert {view.shape for view in found} == {(16, 16)}
-    assert found[2].extent == pytest.approx((640 / 3, 0.0, 1280 / 3, 240.0))
-
-
-def test_wrong_numbers_of_tiles_are_refused(real):
+def test_a_photograph_is_enlarged_to_many_tiles(tmp_path):
+    folder = tiny(tmp_path / "m", side=448, patch=14, most=36, layers=1)
+    known = {2: (640 / 3, 0.0, 1280 / 3, 240.0)}
+    opened = opens(PerceptionLMAdapter, folder, max_tiles=6)
+    tiled(opened, (640, 480), (2, 3), (16, 16), known, first=["thumbnail"])
     with pytest.raises(InputError, match="give a number from 1 on"):
-        open_adapter(PerceptionLMAdapter(), str(real), options={"max_tiles": "many"})
+        opens(PerceptionLMAdapter, folder, max_tiles="many")

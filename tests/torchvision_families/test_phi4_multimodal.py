@@ -3,56 +3,41 @@
 import pytest
 import torch
 import transformers as hf
-from families import ask, chat, contract, fields, plain, prompted
-from transformers.models.phi4_multimodal.image_processing_phi4_multimodal import (
-    Phi4MultimodalImageProcessor,
-)
+from building import chat, fields, plain, processor_of, square, text_part, vocabulary
+from families import contract, opens, prompted, views
 
 from vg_engine.model_adapters.families.phi4_multimodal import Phi4MultimodalAdapter
-from vg_engine.model_adapters.shared.loading import without_video
-from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
+from vg_engine.testing.tiny import save_tiny
 
 SHAPES = ((60, 60), (100, 60), (50, 110), (40, 30), (150, 130))
 NAMED = {"image_token": "<|image|>", "audio_token": "<|audio|>"}
-TURNS = ("<|user|>", "<|assistant|>", "<|system|>", "<|end|>")
+TURNS = ("<|user|>", "<|assistant|>", "<|system|>")
 # The marks of turns are from memory.
 CHAT = chat("<|ROLE|>", "<|image|>", "<|end|>", answer="<|assistant|>")
+ASKED = "<|system|>See.<|end|><|user|><|image|>which cup?<|end|><|assistant|>"
 GOLDEN = (
     prompted("Look. <|image|>the cup.", form="bare", system="Look."),
-    prompted(
-        "<|system|>See.<|end|><|user|><|image|>which cup?<|end|><|assistant|>",
-        "which cup?",
-        system="See.",
-    ),
+    prompted(ASKED, "which cup?", system="See."),
 )
 AUDIO = fields("""hidden_size=16 intermediate_size=16 num_blocks=1 num_attention_heads=1
-        ext_pw_out_channel=16 depthwise_separable_out_channel=16 nemo_conv_channels=16
-        input_size=8""")
+    ext_pw_out_channel=16 depthwise_separable_out_channel=16 nemo_conv_channels=16 input_size=8""")
 
 
 def tiny(folder, *, side=64, patch=2, most=2, layers=2):
     """A tiny Phi-4-multimodal; 448, 14 and 36 are the real numbers. A tile has 16 x 16 cells."""
-    tokenizer = byte_tokenizer(
-        ["<|endoftext|>", *TURNS, *NAMED.values()],
-        pad_token="<|endoftext|>",
-        eos_token="<|end|>",
-        extra_special_tokens=NAMED | {turn.strip("<|>"): turn for turn in TURNS[:3]},
-    )
-    images = Phi4MultimodalImageProcessor(
-        size={"height": side, "width": side}, patch_size=patch, dynamic_hd=most
-    )
-    processor = without_video(hf.Phi4MultimodalProcessor)(
-        images, None, tokenizer, chat_template=CHAT
-    )
+    named = NAMED | {turn.strip("<|>"): turn for turn in TURNS}
+    special = "pad=<|endoftext|> <|user|> <|assistant|> <|system|> eos=<|end|>"
+    tokenizer = vocabulary(special, NAMED, extra_special_tokens=named)
+    images = hf.Phi4MultimodalImageProcessor(size=square(side), patch_size=patch, dynamic_hd=most)
+    kind = hf.Phi4MultimodalProcessor
+    processor = processor_of(kind, images, None, tokenizer, chat_template=CHAT)
     named = {name: tokenizer.convert_tokens_to_ids(token) for name, token in NAMED.items()}
     config = hf.Phi4MultimodalConfig(
-        **text_sizes(tokenizer, layers=layers),
+        **text_part(tokenizer, layers=layers),
         vision_config={
-            **fields("hidden_size=16 intermediate_size=32 num_hidden_layers=1"),
             # The real one takes what comes before its last layer, which then runs for nothing.
-            "feature_layer": -1,
-            "num_attention_heads": 1,
+            **fields("""hidden_size=16 intermediate_size=32 num_hidden_layers=1 feature_layer=-1
+                num_attention_heads=1"""),
             "image_size": side,
             "crop_size": side,
             "patch_size": patch,
@@ -70,28 +55,19 @@ def tiny(folder, *, side=64, patch=2, most=2, layers=2):
     return save_tiny(module, processor, folder)
 
 
-class TestPhi4Multimodal(
-    contract(
-        Phi4MultimodalAdapter, GOLDEN, tiny, foreign=("image_processor.patch_size", 28, (5, 545))
-    )
-):
-    shapes = SHAPES
-
-    load_plain = plain(hf.Phi4MultimodalForCausalLM)
+FOREIGN = ("image_processor.patch_size", 28, (5, 545))
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("phi4") / "448"
-    return open_adapter(
-        Phi4MultimodalAdapter(), str(tiny(folder, side=448, patch=14, most=36, layers=1))
-    )
+MEMBERS = {"shapes": SHAPES, "load_plain": plain(hf.Phi4MultimodalForCausalLM)}
+TestPhi4Multimodal = contract(Phi4MultimodalAdapter, GOLDEN, tiny, foreign=FOREIGN, **MEMBERS)
 
 
-def test_a_photograph_is_padded_below_and_seen_again_as_a_whole(real):
-    ((fine, whole),) = real.views(ask(real, (640, 480)))
+def test_a_photograph_is_padded_below_and_seen_again_as_a_whole(tmp_path):
+    folder = tiny(tmp_path / "448", side=448, patch=14, most=36, layers=1)
+    opened = opens(Phi4MultimodalAdapter, folder)
+    fine, whole = views(opened, (640, 480))
     # 896 x 672 of 896 x 896 pixels are picture: 48 of 64 rows of patches.
     assert (fine.shape, whole.shape) == ((24, 32), (16, 16))
     assert fine.extent == pytest.approx((0.0, 0.0, 640.0, 480.0))
     assert whole.extent == pytest.approx((0.0, 0.0, 640.0, 640.0))
-    assert "vision-lora" in real.model.statements[0]
+    assert "vision-lora" in opened.model.statements[0]

@@ -1,83 +1,59 @@
 """Step 3.7 passes the public contract: windows, strided convolutions, layers with more heads."""
 
 import pytest
-import torch
-from families import ask, chat, contract, even_out, fields, prompted
-from transformers import Step3p7Config, Step3p7ForConditionalGeneration, Step3p7Processor
-from transformers.models.step3p7.image_processing_step3p7 import Step3p7ImageProcessor
+import transformers as hf
+from building import chat, even_out, fields, save, square, text_part, vocabulary
+from families import chatml, contract, opens, prompted, views
 
 from vg_engine.model_adapters.families import step3p7
 from vg_engine.model_adapters.families.step3p7 import Step3p7Adapter
-from vg_engine.testing import open_adapter, paint
-from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
-from vg_engine.testing.tiny_qwen import sharpen_norms
+from vg_engine.testing import paint
 
 SHAPES = ((120, 120), (75, 40), (50, 150), (60, 48), (150, 115))
-SPECIAL = (
-    *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<im_patch>", "<im_start>", "<im_end>"),
-    *("<patch_start>", "<patch_end>", "<patch_newline>"),
-)
+MARKS = ("<im_patch>", "<im_start>", "<im_end>", "<patch_start>", "<patch_end>", "<patch_newline>")
 KINDS = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
 PICTURE = "<im_start><im_patch><im_end>"
 # The turns are Qwen's; from memory.
 CHAT = chat("<|im_start|>ROLE\n", "<im_patch>", "<|im_end|>\n", answer="<|im_start|>assistant\n")
 GOLDEN = (
     prompted(f"Look. {PICTURE}\nthe cup.", form="bare", system="Look."),
-    prompted(
-        f"<|im_start|>system\nSee.<|im_end|>\n<|im_start|>user\n{PICTURE}which cup?<|im_end|>\n"
-        "<|im_start|>assistant\n",
-        "which cup?",
-        system="See.",
-    ),
+    prompted(chatml(f"{PICTURE}which cup?", "See."), "which cup?", system="See."),
 )
 
 
 def tiny(folder, *, side=64, window=48, patch=4, most=120):
     """A tiny Step 3.7; 728 and 504 pixels and patches of 14 are the real numbers."""
-    tokenizer = byte_tokenizer(
-        SPECIAL,
-        pad_token="<|endoftext|>",
-        eos_token="<|im_end|>",
-        extra_special_tokens={token.strip("<|>"): token for token in SPECIAL[1:2] + SPECIAL[3:4]}
-        | {f"mark{i}": token for i, token in enumerate(SPECIAL[4:])},
-    )
-    images = Step3p7ImageProcessor(
-        size={"height": side, "width": side},
-        patch_size=window,
-        vision_patch_size=patch,
-        max_image_size=most,
-    )
-    processor = Step3p7Processor(images, tokenizer, chat_template=CHAT)
-    config = Step3p7Config(
+    named = {token.strip("<|>"): token for token in ("<|im_start|>", "<im_patch>")}
+    named |= {f"mark{i}": token for i, token in enumerate(MARKS[1:])}
+    special = "pad=<|endoftext|> <|im_start|> eos=<|im_end|>"
+    tokenizer = vocabulary(special, MARKS, extra_special_tokens=named)
+    sizes = {"patch_size": window, "vision_patch_size": patch, "max_image_size": most}
+    images = hf.Step3p7ImageProcessor(size=square(side), **sizes)
+    processor = hf.Step3p7Processor(images, tokenizer, chat_template=CHAT)
+    config = hf.Step3p7Config(
         vision_config={
-            **fields("hidden_size=32 num_hidden_layers=2 num_attention_heads=4"),
+            **fields("""hidden_size=32 num_hidden_layers=2 num_attention_heads=4 mlp_ratio=2.0
+                layer_scale_init_value=1.0"""),
             "image_size": side,
             "patch_size": patch,
-            "mlp_ratio": 2.0,
-            "layer_scale_init_value": 1.0,
         },
-        text_config={
-            **text_sizes(tokenizer, layers=len(KINDS)),
-            "head_dim": 16,
-            "layer_types": list(KINDS),
-            **fields("""sliding_window=24 num_sliding_attention_heads=8
+        text_config=text_part(
+            tokenizer,
+            """head_dim=16 sliding_window=24 num_sliding_attention_heads=8
                 mlp_layer_types=["dense","dense","sparse","sparse"] n_routed_experts=4
-                num_experts_per_tok=2 moe_intermediate_size=32 share_expert_dim=32"""),
-        },
+                num_experts_per_tok=2 moe_intermediate_size=32 share_expert_dim=32""",
+            layers=len(KINDS),
+            layer_types=list(KINDS),
+        ),
         image_token_id=tokenizer.convert_tokens_to_ids("<im_patch>"),
     )
-    torch.manual_seed(0)
-    module = Step3p7ForConditionalGeneration(config)
-    sharpen_norms(module.get_decoder(), 2.2)
-    return save_tiny(module, processor, folder)
+    return save(hf.Step3p7ForConditionalGeneration, config, processor, folder, norms=2.2)
 
 
-class TestStep3p7(
-    contract(
-        Step3p7Adapter, GOLDEN, tiny, foreign=("image_processor.downsampler_stride", 2, (64, 16))
-    )
-):
-    shapes = SHAPES
+FOREIGN = ("image_processor.downsampler_stride", 2, (64, 16))
+
+
+class TestStep3p7(contract(Step3p7Adapter, GOLDEN, tiny, shapes=SHAPES, foreign=FOREIGN)):
     # The left and upper edge of a window's first cells lie on the window before.
     strips = False
 
@@ -93,7 +69,7 @@ class TestStep3p7(
 @pytest.mark.parametrize(("early", "right"), [(0.375, True), (0.2, False), (0.0, False)])
 def test_an_even_division_of_the_picture_would_be_wrong(tmp_path, monkeypatch, early, right):
     monkeypatch.setattr(step3p7, "_EARLY", early)
-    opened = open_adapter(Step3p7Adapter(), str(tiny(tmp_path / "m")))
+    opened = opens(Step3p7Adapter, tiny(tmp_path / "m"))
     tower = opened.model.module.base_model.vision_model
     paint.unmix(tower)
     even_out(tower)
@@ -102,19 +78,13 @@ def test_an_even_division_of_the_picture_would_be_wrong(tmp_path, monkeypatch, e
     assert (not report.wrong) == right
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("step") / "728"
-    return open_adapter(
-        Step3p7Adapter(), str(tiny(folder, side=728, window=504, patch=14, most=3024))
-    )
-
-
-def test_a_photograph_is_seen_whole_and_a_large_one_in_windows(real):
-    ((whole,),) = real.views(ask(real, (640, 480)))
-    assert whole.shape == (13, 13)
+def test_a_photograph_is_seen_whole_and_a_large_one_in_windows(tmp_path):
+    folder = tiny(tmp_path / "728", side=728, window=504, patch=14, most=3024)
+    opened = opens(Step3p7Adapter, folder)
     # 3/8 of a cell early.
+    (whole,) = views(opened, (640, 480))
+    assert whole.shape == (13, 13)
     assert whole.extent[:2] == pytest.approx((-640 * 0.375 / 13, -480 * 0.375 / 13))
-    (found,) = real.views(ask(real, (1200, 800)))
+    found = views(opened, (1200, 800))
     assert [view.shape for view in found] == 6 * [(9, 9)] + [(13, 13)]
     assert found[1].name == "tile 0,1"
