@@ -38,13 +38,7 @@ def test_a_broken_adapter_is_named_only_on_request(
     assert done.stderr.startswith("error: adapter 'cell' of vg-cells 0.7 is broken")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["rum"], "run"),
-        (["--none"], "--none"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "words"), [(["rum"], "run"), (["--none"], "--none")])
 def test_mistakes_are_one_line(arguments: list[str], words: str) -> None:
     done = call(*arguments)
     assert (done.exit_code, done.stdout) == (2, "")

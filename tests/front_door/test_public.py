@@ -40,6 +40,9 @@ def test_every_error_is_shown_at_the_door() -> None:
                 ["adapters", "--json"],
                 ["heads"],
                 ["heads", "show", "llava-1.5-7b"],
+                ["heads", "use", "embedded"],
+                ["heads", "compare", "embedded", "embedded-paper"],
+                ["convert", "--help"],
                 ["--version"],
             )
         ),
