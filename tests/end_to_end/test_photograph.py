@@ -4,10 +4,7 @@ Hidden sizes are small and weights random: what is shown is the path that real w
 that the answer is right.
 """
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,20 +26,11 @@ def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    made: dict[str, Path] = {}
-
-    def checkpoint(name: str) -> Path:
-        if name not in made:
-            folder = tmp_path_factory.mktemp(name)
-            made[name] = (
-                tiny_llava(folder, image_size=336, patch_size=14)
-                if name == "llava"
-                else tiny_internvl(folder, image_size=448, patch_size=14)
-            )
-        return made[name]
-
-    return checkpoint
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    tiny_llava(folder / "llava", image_size=336, patch_size=14)
+    tiny_internvl(folder / "internvl", image_size=448, patch_size=14)
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -56,31 +44,22 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
     ],
 )
 def test_a_photograph_goes_all_the_way(
-    photograph: Path,
-    checkpoints: Callable[[str], Path],
-    tmp_path: Path,
-    name: str,
-    arguments: list[str],
-    said: str,
+    photograph: Path, checkpoints: Path, tmp_path: Path, name: str, arguments: list[str], said: str
 ) -> None:
-    out = tmp_path / "out"
-    question = ["--text", "the cup of coffee", "--text", "the spoon on the left"]
-    where = ["--model", str(checkpoints(name)), "--image", str(photograph), "--out", str(out)]
-    done = CliRunner().invoke(app, ["run", *where, *question, "--json", "--mask", *arguments])
+    texts = ["the cup of coffee", "the spoon on the left"]
+    asked = ["--image", str(photograph), "--text", texts[0], "--text", texts[1], "--json", "--mask"]
+    where = ["--model", str(checkpoints / name), "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, ["run", *where, *asked, *arguments])
     assert done.exit_code == 0, done.output
     assert said in done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [answer["expression"] for answer in answers] == [
-        "the cup of coffee",
-        "the spoon on the left",
-    ]
+    assert [answer["expression"] for answer in answers] == texts
     for answer in answers:
-        (box,) = answer["boxes"]
-        left, top, right, bottom = box
+        ((left, top, right, bottom),) = answer["boxes"]
         assert 0 <= left < right <= 600
         assert 0 <= top < bottom <= 400
         assert 0 < answer["score"] <= 1
-        with Image.open(out / answer["overlay"]) as overlay:
+        with Image.open(tmp_path / answer["overlay"]) as overlay:
             assert min(overlay.size) >= 400
             assert len(np.unique(np.asarray(overlay))) > 50
     assert answers[0]["boxes"] != answers[1]["boxes"] or answers[0]["score"] != answers[1]["score"]

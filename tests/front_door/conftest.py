@@ -1,7 +1,5 @@
 """A third-party package with an adapter that has no model: `r,c` is cell (r, c) of a 6 x 6 grid."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import replace

@@ -238,9 +238,7 @@ def test_a_file_is_kept_and_used(home: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["mine", "embedded"])
-def test_another_set_of_that_name_is_replaced_only_by_force(
-    home: Path, tmp_path: Path, name: str
-) -> None:
+def test_a_set_is_replaced_only_by_force(home: Path, tmp_path: Path, name: str) -> None:
     write(home / "heads", "mine", "L2H1")
     path = write(tmp_path, name, "L3H0")
     assert f"another head set '{name}'" in refused("use", path, "--model", "org/cells")
@@ -249,9 +247,7 @@ def test_another_set_of_that_name_is_replaced_only_by_force(
     assert cells("org/cells").heads == parse_heads("L3H0")
 
 
-def test_a_folder_by_any_path_is_one_model(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_by_any_path_is_one_model(home: Path, tmp_path: Path, monkeypatch: Any) -> None:
     write(home / "heads", "mine", models=["x/y"])
     folder = model(tmp_path / "checkpoint")
     monkeypatch.chdir(tmp_path)
@@ -271,7 +267,7 @@ def test_a_folder_by_any_path_is_one_model(
     ],
 )
 def test_a_set_for_another_shape_is_refused(
-    home: Path, tmp_path: Path, heads: str, stated: dict[str, int], words: str
+    home: Path, tmp_path: Path, heads: str, stated: Any, words: str
 ) -> None:
     path = write(tmp_path, "mine", heads, **stated)
     assert re.search(words, refused("use", path, "--model", model(tmp_path / "m")))

@@ -142,9 +142,7 @@ def test_a_batch_that_all_succeeds_exits_with_0(folder: Path) -> None:
         ([*ASK, "--batch-size", "0"], "--batch-size"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_nothing_behind(
-    folder: Path, arguments: list[str], words: str
-) -> None:
+def test_mistakes_leave_one_line_and_no_files(folder: Path, arguments: Any, words: str) -> None:
     (folder / "text.png").write_text("text")
     (folder / "void.png").write_text("")
     (folder / "void.jsonl").write_text("\n")
@@ -169,9 +167,7 @@ def test_masks_need_a_place(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("out", ["file", "file/below"])
-def test_a_folder_that_cannot_be_written_stops_before_the_work(
-    folder: Path, kit: Any, out: str
-) -> None:
+def test_a_folder_that_cannot_be_written_comes_first(folder: Path, kit: Any, out: str) -> None:
     (folder / "file").write_text("x")
     assert "cannot be written" in run(*ASK, "--out", out, code=2).stderr
     assert not kit.CellAdapter.specs
@@ -330,9 +326,7 @@ def test_a_sheet_says_how_much_of_it_there_is(folder: Path) -> None:
         assert f"{said} about a.png side by side" in done.stderr
 
 
-def test_other_libraries_are_silent_while_we_work(
-    folder: Path, kit: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_libraries_are_silent_meanwhile(folder: Path, kit: Any, monkeypatch: Any) -> None:
     from transformers.utils import logging as theirs
 
     before = theirs.get_verbosity()
