@@ -8,18 +8,12 @@ import numpy as np
 import pytest
 import skimage.data
 import transformers
+from commands import call, refused
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 import vg_engine
-from vg_engine.cli.main import app
 from vg_engine.plugins.datasets.scenes import make_scene
 from vg_engine.testing.tiny import tiny_internvl, tiny_llava
-
-
-def run(model: str | Path, picture: str | Path, *more: str) -> Result:
-    asked = ["run", "--model", str(model), "--image", str(picture), "--text", "x", *more]
-    return CliRunner().invoke(app, asked)
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +36,35 @@ def photograph(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "more", "cut"),
-    [("crop", (), True), ("pad", (), False), ("crop", ("--geometry", "pad"), False)],
+    ("name", "arguments", "said"),
+    [
+        ("crop", [], "cover only 67 % of the picture"),
+        ("pad", [], "padded to a square"),
+        ("crop", ["--geometry", "pad"], "padded to a square"),
+        ("crop", ["--adapter", "llava", "--heads", "L2H1,L3H0"], "cut to a square"),
+        ("tiles", ["--adapter", "internvl"], "tiles"),
+        ("tiles", ["--heads", "L2H1,L3H0", "--region", "half_level"], "tiles"),
+    ],
 )
-def test_the_geometry_is_said(
-    checkpoints: Path, photograph: Path, name: str, more: Any, cut: bool
+def test_a_photograph_goes_all_the_way(
+    checkpoints: Path, photograph: Path, name: str, arguments: list[str], said: str
 ) -> None:
-    done = run(checkpoints / name, photograph, *more)
-    assert done.exit_code == 0, done.output
-    assert ("cover only 67 % of the picture" in done.stderr) == cut
-    assert ("cover only" in done.stderr) == cut
+    asked = ("--text", "the helmet", "--text", "the left hand", "--json", "--mask", "--out", "out")
+    where = ("--model", checkpoints / name, "--image", photograph)
+    done = call("run", *where, *asked, *arguments)
+    assert said in done.stderr
+    assert ("cover only" in done.stderr) == (name == "crop" and "pad" not in arguments)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["expression"] for answer in answers] == ["the helmet", "the left hand"]
+    for answer in answers:
+        ((left, top, right, bottom),) = answer["boxes"]
+        assert 0 <= left < right <= 600
+        assert 0 <= top < bottom <= 400
+        assert 0 < answer["score"] <= 1
+        with Image.open(Path("out") / answer["overlay"]) as overlay:
+            assert min(overlay.size) >= 400
+            assert len(np.unique(np.asarray(overlay))) > 50
+    assert answers[0]["boxes"] != answers[1]["boxes"] or answers[0]["score"] != answers[1]["score"]
 
 
 @pytest.mark.parametrize(
@@ -70,11 +83,8 @@ def test_the_geometry_is_said(
 def test_mistakes_with_checkpoints_are_one_line(
     checkpoints: Path, photograph: Path, model: str, arguments: tuple[str, ...], words: str
 ) -> None:
-    done = run(checkpoints / model, photograph, "--out", "out", *arguments)
-    assert done.exit_code == 2, done.output
-    (line,) = (line for line in done.stderr.splitlines() if not line.startswith("note: "))
-    assert line.startswith("error: ")
-    assert words in line
+    asked = ("--model", checkpoints / model, "--image", photograph, "--text", "x", "--out", "out")
+    assert words in refused("run", *asked, *arguments, notes=True)
     assert not Path("out").exists()
 
 
@@ -105,9 +115,7 @@ def test_the_embedded_model_answers_and_says_what_it_knows(embedded: vg_engine.E
 
 
 def test_without_a_model_the_embedded_one_answers(folder: Path) -> None:
-    asked = ["run", "--image", "a.png", "--text", "the red circle", "--json"]
-    done = CliRunner().invoke(app, asked)
-    assert done.exit_code == 0, done.output
+    done = call("run", "--image", "a.png", "--text", "the red circle", "--json")
     assert json.loads(done.stdout)["provenance"]["entry"] == "embedded"
 
 

@@ -1,21 +1,16 @@
 """`vg-engine doctor`: a table, an exit code, and what to report."""
 
 import json
-from unittest.mock import Mock
+from functools import partial
 
+import commands
 import pytest
-from typer.testing import CliRunner, Result
 
-from vg_engine.cli.main import app
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.plugins import entrypoints
 from vg_engine.testing.tiny import tiny_llava
 
-
-def call(*arguments: str, code: int = 0) -> Result:
-    done = CliRunner().invoke(app, ["doctor", *arguments])
-    assert done.exit_code == code, done.output
-    return done
+call = partial(commands.call, "doctor")
 
 
 @pytest.fixture(scope="module")
@@ -58,21 +53,27 @@ def test_what_is_no_model_is_one_line(tmp_path):
     assert "config.json" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("hook", "words", "failed"),
-    [
-        # Rich would take `[/INST]` for the end of a style.
-        ("vg_extract_attention", "[/INST] at [0, 1] and [red]", "checks failed"),
-        ("bare_prompt", "(RuntimeError: no prompt today)", "checks failed (prompts, "),
-    ],
-)
-def test_what_a_check_says_is_shown_as_it_is(folder, monkeypatch, hook, words, failed):
-    error = RuntimeError(words.removeprefix("(RuntimeError: ").removesuffix(")"))
-    monkeypatch.setattr(LlavaAdapter, hook, Mock(side_effect=error))
+def test_what_a_check_says_is_shown_as_it_is(folder, monkeypatch):
+    """Rich would take `[/INST]` for the end of a style."""
+
+    def breaking(self, model, inputs, request):
+        raise RuntimeError("[/INST] at [0, 1] and [red]")
+
+    monkeypatch.setattr(LlavaAdapter, "vg_extract_attention", breaking)
     done = call(folder, code=1)
     assert isinstance(done.exception, SystemExit)
-    assert words in " ".join(done.stdout.split())
-    assert failed in done.stderr
+    assert "[/INST] at [0, 1] and [red]" in " ".join(done.stdout.split())
+
+
+def test_prompts_that_cannot_be_shown_stop_nothing(folder, monkeypatch):
+    def breaking(*_, **__):
+        raise RuntimeError("no prompt today")
+
+    monkeypatch.setattr(LlavaAdapter, "bare_prompt", breaking)
+    done = call(folder, code=1)
+    assert isinstance(done.exception, SystemExit)
+    assert "(RuntimeError: no prompt today)" in done.stdout
+    assert "checks failed (prompts, " in done.stderr
 
 
 def test_an_adapter_that_is_offered_for_a_model_type_alone_is_examined(folder, monkeypatch):

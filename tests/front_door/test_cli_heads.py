@@ -1,33 +1,21 @@
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
 import yaml
-from typer.testing import CliRunner, Result
 
 import vg_engine
-from vg_engine.cli.main import app
 from vg_engine.core.heads import parse_heads
 from vg_engine.registry import catalog
 
 SHAPE = {"layers": 4, "heads_per_layer": 2}
 
 
-def call(*arguments: str | Path, code: int = 0) -> Result:
-    done = CliRunner().invoke(app, ["heads", *map(str, arguments)])
-    assert done.exit_code == code, done.output
-    return done
-
-
-def refused(*arguments: str | Path) -> str:
-    """The one line that a mistake gets."""
-    done = call(*arguments, code=2)
-    assert done.stdout == ""
-    (error,) = done.stderr.splitlines()
-    assert error.startswith("error: ")
-    return error
+call, refused = partial(commands.call, "heads"), partial(commands.refused, "heads")
 
 
 def records(*arguments: str | Path) -> list[dict[str, Any]]:
@@ -113,10 +101,7 @@ def test_what_is_known_of_each_head_is_shown_in_columns(home: Path) -> None:
     assert "                   L2H0        1.0  0.0000   12.5\n" in text
     (shown,) = records("show", path)
     assert (shown["spread"], shown["score"]) == ([0.0125, 0.0], [-3.0, 12.5])
-
-
-def test_a_set_that_counts_from_1_says_so(home: Path) -> None:
-    path = write(home, "mine", heads="L3H2", index_base=1)
+    path = write(home, "mine", "L3H2", index_base=1)
     (shown,) = records("show", path)
     assert (shown["heads"], shown["index_base"]) == (["L2H1"], 0)
     assert "counted from 1 in its file" in call("show", path).stdout

@@ -5,26 +5,23 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import commands
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 from vg_engine.cli import console
-from vg_engine.cli.main import app
 from vg_engine.plugins.exporters.masks import from_rle
 
 CELL = ("--adapter", "cell", "--model", "cells", "--heads", "L2H1")
 ASK = (*CELL, "--image", "a.png", "--text", "1,2")
 
 
-def run(*arguments: str, stdin: str | None = None, code: int = 0) -> Result:
-    done = CliRunner().invoke(app, ["run", *arguments], input=stdin)
-    assert done.exit_code == code, done.output
-    return done
+run = partial(commands.call, "run")
 
 
 def records(text: str) -> list[dict[str, Any]]:
@@ -65,6 +62,44 @@ def test_every_text_about_every_picture(folder: Path) -> None:
             assert np.array_equal(np.asarray(image) == 255, from_rle(answer["masks"][0]))
     names = {path.name for path in Path("out").iterdir()}
     assert {"a-all.png", "b-all.png", "a-3-4.png", "b-1-2.mask.png"} < names
+
+
+def gradient(width: int = 40, height: int = 30) -> Image.Image:
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0] = np.linspace(0, 255, width)
+    return Image.fromarray(pixels)
+
+
+DEEP = Image.fromarray(np.linspace(0, 65535, 1200).reshape(30, 40).astype(np.uint16))
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+MOVING = {"save_all": True, "append_images": [Image.new("RGB", (40, 30), "red")]}
+
+
+@pytest.mark.parametrize(
+    ("file", "image", "options", "size", "words"),
+    [
+        ("cmyk.jpg", gradient().convert("CMYK"), {}, (40, 30), ""),
+        ("16-bit.png", DEEP, {}, (40, 30), "16"),
+        ("palette.png", gradient().quantize(16), {}, (40, 30), ""),
+        ("rgba.png", gradient().convert("RGBA"), {}, (40, 30), ""),
+        ("turned.jpg", gradient(), {"exif": TURNED}, (30, 40), "EXIF"),
+        ("moving.gif", gradient(), MOVING, (40, 30), "first"),
+        ("point.png", gradient(1, 1), {}, (1, 1), ""),
+        ("line.png", gradient(1, 5000), {}, (1, 5000), ""),
+    ],
+)
+def test_pictures_that_arrive_in_real_life(
+    folder: Path, file: str, image: Image.Image, options: Any, size: tuple[int, int], words: str
+) -> None:
+    image.save(file, **options)
+    done = run(*CELL, "--image", file, "--text", "1,2", "--json", "--out", "out")
+    answer = json.loads(done.stdout)
+    ((left, top, right, bottom),) = answer["boxes"]
+    assert 0 <= left < right <= size[0]
+    assert 0 <= top < bottom <= size[1]
+    assert words in done.stderr
+    assert Path("out", answer["overlay"]).exists()
 
 
 def test_without_out_nothing_is_written(folder: Path) -> None:
@@ -152,18 +187,12 @@ def test_mistakes_leave_one_line_and_no_files(folder: Path, arguments: Any, word
     if "large.png" in arguments:  # 65.6 megapixels; 64 are allowed
         Image.new("1", (8200, 8000)).save("large.png")
     before = contents(folder)
-    done = run(*CELL, "--out", "out", *arguments, code=2)
-    assert done.stdout == ""
-    (error,) = (line for line in done.stderr.splitlines() if not line.startswith("note: "))
-    assert error.startswith("error: ")
-    assert words in error
+    assert words in commands.refused("run", *CELL, "--out", "out", *arguments, notes=True)
     assert contents(folder) == before
 
 
 def test_masks_need_a_place(folder: Path) -> None:
-    done = run(*ASK, "--mask", code=2)
-    assert done.stdout == ""
-    assert "say where with --out" in done.stderr
+    assert "say where with --out" in commands.refused("run", *ASK, "--mask", notes=True)
 
 
 @pytest.mark.parametrize("out", ["file", "file/below"])
@@ -223,10 +252,7 @@ def test_a_config_gives_what_the_command_line_leaves_open(folder: Path, kit: Any
 )
 def test_a_wrong_config_is_named(folder: Path, text: str, words: str) -> None:
     (folder / "c.yaml").write_text(text)
-    done = run(*ASK, "--config", "c.yaml", code=2)
-    assert done.stdout == ""
-    (error,) = done.stderr.splitlines()
-    assert words in error
+    assert words in commands.refused("run", *ASK, "--config", "c.yaml")
 
 
 def test_options_reach_the_engine(folder: Path, kit: Any) -> None:

@@ -4,10 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
+from commands import call, refused
 
 import vg_engine
-from vg_engine.cli.main import app
 from vg_engine.core import errors
 
 HEAVY = {"numpy", "torch", "transformers", "cv2", "scipy", "PIL"}
@@ -57,15 +56,9 @@ def test_looking_costs_nothing_heavy(code: str) -> None:
 
 
 def test_the_version_the_help_and_mistakes() -> None:
-    call = CliRunner().invoke
-    assert call(app, ["--version"]).stdout == f"vg-engine {vg_engine.__version__}\n"
-    bare = call(app, [])
-    assert bare.exit_code == 2
+    assert call("--version").stdout == f"vg-engine {vg_engine.__version__}\n"
+    bare = call(code=2)
     assert "error:" not in bare.output
     assert "Usage" in bare.output
     for mistake, words in (("rum", "run"), ("--none", "--none")):
-        done = call(app, [mistake])
-        assert (done.exit_code, done.stdout) == (2, "")
-        (error,) = done.stderr.splitlines()
-        assert error.startswith("error: ")
-        assert words in error
+        assert words in refused(mistake)

@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from commands import call, refused
 
 import vg_engine
-from vg_engine.cli.main import app
 from vg_engine.core.errors import PluginError
 from vg_engine.plugins import entrypoints
 from vg_engine.testing.tiny import tiny_llava
@@ -84,21 +83,6 @@ class Site:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.syspath_prepend(str(tmp_path))
     return Site(tmp_path)
-
-
-def call(*arguments: str, code: int = 0) -> Result:
-    done = CliRunner().invoke(app, list(arguments))
-    assert done.exit_code == code, done.output
-    return done
-
-
-def refused(*arguments: str) -> str:
-    """The one line that a mistake gets."""
-    done = call(*arguments, code=2)
-    assert done.stdout == ""
-    (error,) = done.stderr.splitlines()
-    assert error.startswith("error: ")
-    return error
 
 
 def rows(text: str) -> dict[str | None, dict[str, object]]:

@@ -1,4 +1,4 @@
-"""A wheel and an sdist are built once, looked into, and the wheel runs outside the checkout."""
+"""The folders, their links, pyproject.toml and what is built of them agree."""
 
 import importlib.metadata
 import os
@@ -16,8 +16,26 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("core", "model_adapters", "plugins", "registry")
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LARGEST = 12_000_000
+LONGEST = 400
+LONGEST_TEST = 500  # the tests of one file of the product stay together
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
+POINTS = PROJECT["entry-points"]
+# The folder that each import name of the product stands for.
+FOLDERS = {"vg_engine": ROOT / "src/vg_engine"} | {f"vg_engine.{r}": ROOT / r for r in ROOMS}
+
+
+def product_files() -> dict[str, Path]:
+    """Every file that belongs to the product, by its path in a wheel."""
+    found = {}
+    for package, folder in FOLDERS.items():
+        for path in folder.rglob("*"):
+            inside = path.relative_to(folder)
+            linked = package == "vg_engine" and inside.parts[0] in ROOMS
+            if path.is_file() and "__pycache__" not in path.parts and not linked:
+                found[f"{package.replace('.', '/')}/{inside.as_posix()}"] = path
+    return found
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
@@ -49,24 +67,11 @@ def wheel(built: Path) -> Path:
     return path
 
 
-def product_files() -> set[str]:
-    """What has to be in the wheel, by its path there."""
-    data = PROJECT["tool"]["setuptools"]["package-data"]
-    wanted = set()
-    for base in (ROOT / "src" / "vg_engine", *(ROOT / room for room in ROOMS)):
-        package = "vg_engine" if base.name == "vg_engine" else f"vg_engine.{base.name}"
-        for path in {p for each in ("**/*.py", *data.get(package, [])) for p in base.glob(each)}:
-            inside = path.relative_to(base)
-            if path.is_file() and not (package == "vg_engine" and inside.parts[0] in ROOMS):
-                wanted.add(f"{package.replace('.', '/')}/{inside.as_posix()}")
-    return wanted
-
-
 def test_the_wheel_holds_the_product_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     shipped = {name for name in names if not re.match(r"vg_engine-[^/]+\.dist-info/", name)}
-    assert shipped == product_files()
+    assert shipped == product_files().keys()
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert wheel.stat().st_size < LARGEST
 
@@ -106,8 +111,7 @@ def test_what_is_installed_is_what_was_pinned() -> None:
             name, _, version = line.partition("==")
             assert re.fullmatch(r"[0-9][0-9a-z.]*", version), f"not an exact public version: {line}"
             pins[name.lower().replace("_", "-")] = version
-    needed = PROJECT["project"]
-    for text in [*needed["dependencies"], *needed["optional-dependencies"]["dev"]]:
+    for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]:
         wanted = Requirement(text)
         name = wanted.name.lower()
         assert name in pins, f"{name} is a dependency and has no pin in constraints.txt"
@@ -115,3 +119,39 @@ def test_what_is_installed_is_what_was_pinned() -> None:
         installed = importlib.metadata.version(name).partition("+")[0]
         if installed != pins[name]:
             print(f"{name} {installed} is installed here; {pins[name]} is what was tested")
+
+
+def test_rooms_links_and_mapping_are_alike() -> None:
+    links = {p.name: p.readlink() for p in (ROOT / "src/vg_engine").iterdir() if p.is_symlink()}
+    assert links == {room: Path("../..") / room for room in ROOMS}
+    expected = {name: folder.relative_to(ROOT).as_posix() for name, folder in FOLDERS.items()}
+    assert SETUPTOOLS["package-dir"] == expected
+    assert SETUPTOOLS["include-package-data"] is False
+    for package, patterns in SETUPTOOLS["package-data"].items():
+        for pattern in patterns:
+            assert any(FOLDERS[package].glob(pattern)), f"{package}: {pattern} matches no file"
+
+
+def test_python_files_lie_in_packages_and_can_be_read_in_one_sitting() -> None:
+    ours = [path for path in product_files().values() if path.suffix == ".py"]
+    bare = {str(path.parent) for path in ours if not (path.parent / "__init__.py").is_file()}
+    assert not bare, f"folders with Python and no __init__.py: {sorted(bare)}"
+    for folder in ("tests", "benchmarks", "examples", "scripts"):
+        ours += (ROOT / folder).rglob("*.py")
+    for path in ours:
+        longest = LONGEST_TEST if path.is_relative_to(ROOT / "tests") else LONGEST
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= longest, path
+
+
+def test_adapters_are_registered_in_one_place() -> None:
+    known = "adapters converters datasets editors model_types plugins regions rules"
+    assert " ".join(sorted(group.removeprefix("vg_engine.") for group in POINTS)) == known
+    adapters = set(POINTS["vg_engine.adapters"].values())
+    assert set(POINTS["vg_engine.model_types"].values()) <= adapters
+    for group, wanted in POINTS.items():
+        for value in wanted.values():
+            file = ROOT / "src" / value.partition(":")[0].replace(".", "/")
+            assert file.with_suffix(".py").is_file() or (file / "__init__.py").is_file(), value
+        entries = importlib.metadata.entry_points(group=group)
+        found = {e.name: e.value for e in entries if e.dist and e.dist.name == "vg-engine"}
+        assert found == wanted, "pyproject.toml has changed: run `pip install --no-deps -e .` again"
