@@ -1,7 +1,5 @@
 """`SIGKILL` at any moment of discovery and evaluation: what comes out is as if it had not been."""
 
-from __future__ import annotations
-
 import json
 import os
 import random
@@ -42,9 +40,7 @@ def start(work: str, out: Path) -> subprocess.Popen[bytes]:
 def finish(work: str, out: Path) -> dict[str, bytes]:
     """Run to the end; the files that are there then, without the command's own folder name."""
     assert start(work, out).wait(LONGEST) == 0
-    return {
-        path.name: path.read_bytes().replace(str(out).encode(), b"OUT") for path in out.iterdir()
-    }
+    return {p.name: p.read_bytes().replace(str(out).encode(), b"OUT") for p in out.iterdir()}
 
 
 def kill_within(work: str, out: Path, rng: random.Random) -> int:
@@ -63,27 +59,17 @@ def kill_within(work: str, out: Path, rng: random.Random) -> int:
     return len(journal.read_bytes().splitlines())
 
 
-def check(work: str, tmp_path: Path, kills: int) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("work", WORK)
+def test_what_was_killed_ends_as_if_it_had_not_been(work: str, kills: int, tmp_path: Path) -> None:
     expected = finish(work, tmp_path / "whole")
     rng = random.Random(kills)
     lines = [kill_within(work, tmp_path / "killed", rng) for _ in range(kills)]
     assert lines == sorted(lines), "nothing that was done is lost"
-    assert lines[0] < len(expected[WORK[work][0]].splitlines()), "it was killed at its work"
+    journal = WORK[work][0]
+    assert lines[0] < len(expected[journal].splitlines()), "it was killed at its work"
     assert finish(work, tmp_path / "killed") == expected
-    lines_of = (tmp_path / "killed" / WORK[work][0]).read_text().splitlines()[1:]
-    records = [json.loads(line) for line in lines_of]
+    records = map(json.loads, (tmp_path / "killed" / journal).read_text().splitlines()[1:])
     keys = [key for one in records for key in one.get("samples") or [one["id"]]]
     assert len(set(keys)) == len(keys), "nothing is counted twice"
-
-
-@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
-@pytest.mark.parametrize("work", WORK)
-def test_killed_twice(work: str, tmp_path: Path) -> None:
-    check(work, tmp_path, 2)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
-@pytest.mark.parametrize("work", WORK)
-def test_killed_at_ten_moments(work: str, tmp_path: Path) -> None:
-    check(work, tmp_path, 10)

@@ -1,11 +1,9 @@
 """The template of a third-party adapter: installed, asked, and copied under another name."""
 
-from __future__ import annotations
-
-import importlib.util
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -13,7 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from vg_engine.cli.main import app
 from vg_engine.plugins.entrypoints import ADAPTERS, MODEL_TYPES, installed
@@ -30,28 +28,15 @@ CHECKS = [name for name in vars(AdapterContract) if name.startswith("test_")]
 @pytest.fixture(scope="module", autouse=True)
 def _installed() -> None:
     if not any(entry.name == NAME for entry in installed(ADAPTERS)):
-        pytest.fail(
-            "the template is not installed here: make lint does it, or pip install --no-deps "
-            "--no-build-isolation -e examples/vg-engine-adapter-template"
-        )
+        pytest.fail("the template is not installed here: make lint does it")
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The tiny checkpoint of the template's own test."""
-    spec = importlib.util.spec_from_file_location("of_it", TEMPLATE / "tests/test_contract.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     folder = tmp_path_factory.mktemp("template") / "tiny"
-    module.tiny(folder)
+    runpy.run_path(str(TEMPLATE / "tests/test_contract.py"))["tiny"](folder)
     return str(folder)
-
-
-def ask(*arguments: str) -> Result:
-    asked = ("--image", str(ROOT / "examples/scene.png"), "--text", "the red circle", "--json")
-    return CliRunner().invoke(app, ["run", *asked, *arguments])
 
 
 def test_its_entry_points_are_those_of_its_project() -> None:
@@ -63,10 +48,10 @@ def test_its_entry_points_are_those_of_its_project() -> None:
 
 @pytest.mark.parametrize("named", [("--adapter", NAME), ()])
 def test_it_answers_by_name_and_by_model_type(checkpoint: str, named: tuple[str, ...]) -> None:
-    done = ask("--model", checkpoint, *named)
+    question = ("--image", str(ROOT / "examples/scene.png"), "--text", "the red circle", "--json")
+    done = CliRunner().invoke(app, ["run", "--model", checkpoint, *question, *named])
     assert done.exit_code == 0, done.output
-    record = json.loads(done.stdout)
-    assert record["provenance"]["adapter"] == NAME
+    assert json.loads(done.stdout)["provenance"]["adapter"] == NAME
 
 
 def test_it_takes_no_model_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,9 +59,7 @@ def test_it_takes_no_model_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, name)
     types = installed(MODEL_TYPES)
     (mine,) = [entry for entry in types if entry.name == MODEL_TYPE]
-    for entry in types:
-        if entry.name != MODEL_TYPE:
-            assert entry.value != mine.value
+    assert [entry.name for entry in types if entry.value == mine.value] == [MODEL_TYPE]
     offer = adapter_for({"model_type": "llava"}, types)
     assert offer.load() is not None
     assert offer.distribution == "vg-engine"
@@ -88,7 +71,7 @@ def zebra(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A copy, renamed by the guide's table and installed in a folder of its own."""
     table = re.search(r"<!-- names -->\n(.+?)<!-- /names -->", GUIDE, flags=re.DOTALL)
     assert table is not None
-    names = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|", table[1], flags=re.MULTILINE)
+    names = dict(re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|", table[1], flags=re.MULTILINE))
     assert len(names) == 5
     copy, site = tmp_path_factory.mktemp("zebra") / "copy", tmp_path_factory.mktemp("site")
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", ".*_cache")
@@ -96,12 +79,10 @@ def zebra(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     for path in sorted(copy.rglob("*"), reverse=True):
         if path.is_file():
             text = path.read_text(encoding="utf-8")
-            for old, new in names:
+            for old, new in names.items():
                 text = text.replace(old, new)
             path.write_text(text, encoding="utf-8")
-        for old, new in names:
-            if path.name == old:
-                path.rename(path.with_name(new))
+        path.rename(path.with_name(names.get(path.name, path.name)))
     install = ("install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index")
     run("-m", "pip", *install, "--target", str(site), str(copy), cwd=copy)
     return copy, str(site)
@@ -118,25 +99,17 @@ def test_a_renamed_copy_passes_the_contract_elsewhere(zebra: tuple[Path, str]) -
 def test_a_renamed_copy_is_listed_beside_the_template(zebra: tuple[Path, str]) -> None:
     copy, site = zebra
     lines = run("-m", "vg_engine", "adapters", "--json", cwd=copy, PYTHONPATH=site)
-    rows = {row["name"]: row for row in map(json.loads, lines.splitlines())}
-    assert rows["zebra"] == {
-        "name": "zebra",
-        "distribution": "vg-engine-zebra",
-        "version": "0.1.0",
-        "model_types": ["zebra_vl"],
-    }
+    rows = {row.pop("name"): row for row in map(json.loads, lines.splitlines())}
+    expected = {"distribution": "vg-engine-zebra", "version": "0.1.0", "model_types": ["zebra_vl"]}
+    assert rows["zebra"] == expected
     assert NAME in rows
 
 
 def run(*arguments: str, cwd: Path, **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd,
+        [sys.executable, *arguments], cwd=cwd, timeout=300,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, f"{arguments}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout

@@ -1,7 +1,5 @@
 """A third-party package with an adapter that has no model: `r,c` is cell (r, c) of a 6 x 6 grid."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,13 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vg_engine.core.contract.inputs import (
-    AttentionRequest,
-    AttentionRows,
-    Expression,
-    PreparedInputs,
-    Query,
-)
+from vg_engine.core.contract.inputs import AttentionRequest as Request
+from vg_engine.core.contract.inputs import AttentionRows, Expression, PreparedInputs, Query
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
 from vg_engine.core.contract.results import Grounding
 from vg_engine.core.contract.scene import Scene
@@ -29,6 +22,11 @@ from vg_engine.core.geometry import Frame, View
 from vg_engine.core.heads import Head
 
 GRID = 6
+ERRORS = {
+    "broken": TokenCountError("expected 36 image tokens, got 35"),
+    "bug": ZeroDivisionError("a bug of ours"),
+    "stop": KeyboardInterrupt(),
+}
 
 
 class CellAdapter:
@@ -38,27 +36,17 @@ class CellAdapter:
 
     def vg_load_model(self, spec: ModelSpec) -> LoadedModel:
         self.specs.append(spec)
-        return LoadedModel(
-            spec.source,
-            torch.nn.Identity(),
-            None,
-            layers=4,
-            heads=2,
-            device=torch.device("cpu"),
-            dtype=torch.float32,
-            statements=("cells have no model",),
-        )
+        place = {"device": torch.device("cpu"), "dtype": torch.float32}
+        said = ("cells have no model",)
+        model = torch.nn.Identity()
+        return LoadedModel(spec.source, model, None, layers=4, heads=2, statements=said, **place)
 
     def vg_prepare_inputs(
         self, scenes: Sequence[Scene], expressions: Sequence[Expression]
     ) -> PreparedInputs:
         for expression in expressions:
-            if expression.text == "broken":
-                raise TokenCountError("expected 36 image tokens, got 35")
-            if expression.text == "bug":
-                raise ZeroDivisionError("a bug of ours")
-            if expression.text == "stop":
-                raise KeyboardInterrupt
+            if expression.text in ERRORS:
+                raise ERRORS[expression.text]
         return PreparedInputs(
             {},
             tuple(Query(e.scene, e.text, i, (41,)) for i, e in enumerate(expressions)),
@@ -69,9 +57,7 @@ class CellAdapter:
         positions = 2 + np.arange(GRID * GRID).reshape(GRID, GRID)
         return [[Frame.of(*inputs.sizes[query.scene]).view(positions)] for query in inputs.queries]
 
-    def vg_extract_attention(
-        self, inputs: PreparedInputs, request: AttentionRequest
-    ) -> AttentionRows:
+    def vg_extract_attention(self, inputs: PreparedInputs, request: Request) -> AttentionRows:
         answers = []
         for query in inputs.queries:
             rows = torch.full((len(request.heads), 1, 42), 1 / 42)
@@ -86,14 +72,11 @@ class CellAdapter:
 
 class Sure:
     def vg_postprocess(self, groundings: Sequence[Grounding]) -> list[Grounding]:
-        return [
-            replace(
-                one,
-                instances=tuple(replace(each, score=1.0) for each in one.instances),
-                notes=(*one.notes, "sure"),
-            )
-            for one in groundings
-        ]
+        changed = []
+        for one in groundings:
+            certain = tuple(replace(each, score=1.0) for each in one.instances)
+            changed.append(replace(one, instances=certain, notes=(*one.notes, "sure")))
+        return changed
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +98,18 @@ def package(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     monkeypatch.setenv("VG_ENGINE_HOME", str(site / "home"))
     CellAdapter.specs.clear()
     return site
+
+
+@pytest.fixture
+def kit() -> Any:
+    """The package's module."""
+    return sys.modules["vg_cells"]
+
+
+@pytest.fixture
+def home(package: Path) -> Path:
+    """The user's own folder, which nobody has made yet."""
+    return package / "home"
 
 
 @pytest.fixture

@@ -7,16 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import skimage.data
+import transformers
+from commands import call, refused
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 import vg_engine
-from vg_engine.cli.main import app
+from vg_engine.plugins.datasets.scenes import make_scene
 from vg_engine.testing.tiny import tiny_internvl, tiny_llava
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["run", *arguments])
 
 
 @pytest.fixture(scope="module")
@@ -38,22 +35,36 @@ def photograph(folder: Path) -> Path:
     return path
 
 
-def test_which_geometry_is_in_force_is_said(checkpoints: Path, photograph: Path) -> None:
-    told = {
-        name: run(
-            "--model", str(checkpoints / name), "--image", str(photograph), "--text", "x",
-            *extra,
-        ).stderr
-        for name, extra in (("crop", ()), ("pad", ()))
-    }  # fmt: skip
-    assert told["crop"] != told["pad"]
-    assert "cover only 67 % of the picture" in told["crop"]
-    assert "cover only" not in told["pad"]
-    padded = run(
-        *("--model", str(checkpoints / "crop"), "--image", str(photograph), "--text", "x"),
-        *("--geometry", "pad"),
-    )
-    assert "cover only" not in padded.stderr
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("crop", [], "cover only 67 % of the picture"),
+        ("pad", [], "padded to a square"),
+        ("crop", ["--geometry", "pad"], "padded to a square"),
+        ("crop", ["--adapter", "llava", "--heads", "L2H1,L3H0"], "cut to a square"),
+        ("tiles", ["--adapter", "internvl"], "tiles"),
+        ("tiles", ["--heads", "L2H1,L3H0", "--region", "half_level"], "tiles"),
+    ],
+)
+def test_a_photograph_goes_all_the_way(
+    checkpoints: Path, photograph: Path, name: str, arguments: list[str], said: str
+) -> None:
+    asked = ("--text", "the helmet", "--text", "the left hand", "--json", "--mask", "--out", "out")
+    where = ("--model", checkpoints / name, "--image", photograph)
+    done = call("run", *where, *asked, *arguments)
+    assert said in done.stderr
+    assert ("cover only" in done.stderr) == (name == "crop" and "pad" not in arguments)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["expression"] for answer in answers] == ["the helmet", "the left hand"]
+    for answer in answers:
+        ((left, top, right, bottom),) = answer["boxes"]
+        assert 0 <= left < right <= 600
+        assert 0 <= top < bottom <= 400
+        assert 0 < answer["score"] <= 1
+        with Image.open(Path("out") / answer["overlay"]) as overlay:
+            assert min(overlay.size) >= 400
+            assert len(np.unique(np.asarray(overlay))) > 50
+    assert answers[0]["boxes"] != answers[1]["boxes"] or answers[0]["score"] != answers[1]["score"]
 
 
 @pytest.mark.parametrize(
@@ -72,28 +83,20 @@ def test_which_geometry_is_in_force_is_said(checkpoints: Path, photograph: Path)
 def test_mistakes_with_checkpoints_are_one_line(
     checkpoints: Path, photograph: Path, model: str, arguments: tuple[str, ...], words: str
 ) -> None:
-    done = run(
-        *("--model", str(checkpoints / model), "--image", str(photograph), "--text", "x"),
-        *("--out", "out", *arguments),
-    )
-    assert done.exit_code == 2, done.output
-    (line,) = (line for line in done.stderr.splitlines() if not line.startswith("note: "))
-    assert line.startswith("error: ")
-    assert words in line
+    asked = ("--model", checkpoints / model, "--image", photograph, "--text", "x", "--out", "out")
+    assert words in refused("run", *asked, *arguments, notes=True)
     assert not Path("out").exists()
 
 
 def test_a_model_in_memory(checkpoints: Path) -> None:
-    import transformers
-
     module = transformers.AutoModelForImageTextToText.from_pretrained(checkpoints / "crop")
     picture = np.zeros((40, 60, 3), np.uint8)
-    with vg_engine.load(str(checkpoints / "crop"), model=module) as engine:
-        inside = engine.ground(picture, "the cup")
+    maps = []
+    for given in (module, None):
+        with vg_engine.load(str(checkpoints / "crop"), model=given) as engine:
+            maps.append(engine.ground(picture, "the cup").soft_map.values)
     assert module.config._attn_implementation in ("sdpa", "eager")
-    with vg_engine.load(str(checkpoints / "crop")) as engine:
-        outside = engine.ground(picture, "the cup")
-    np.testing.assert_allclose(inside.soft_map.values, outside.soft_map.values, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(*maps, rtol=0, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +107,7 @@ def embedded() -> Any:
 
 
 def test_the_embedded_model_answers_and_says_what_it_knows(embedded: vg_engine.Engine) -> None:
-    from vg_engine.plugins.datasets.scenes import make_scene
-
-    scene = make_scene(1_000, 0)
-    answer = embedded.ground(scene.image, "the red circle")
+    answer = embedded.ground(make_scene(1_000, 0).image, "the red circle")
     assert answer.box is not None
     assert "only knows its shapes" in str(answer.notes)
     assert answer.provenance["entry"] == "embedded"
@@ -115,8 +115,7 @@ def test_the_embedded_model_answers_and_says_what_it_knows(embedded: vg_engine.E
 
 
 def test_without_a_model_the_embedded_one_answers(folder: Path) -> None:
-    done = run("--image", "a.png", "--text", "the red circle", "--json")
-    assert done.exit_code == 0, done.output
+    done = call("run", "--image", "a.png", "--text", "the red circle", "--json")
     assert json.loads(done.stdout)["provenance"]["entry"] == "embedded"
 
 

@@ -1,9 +1,7 @@
 """Editors: `vg_engine.edit`, by name with options or as an object, and what is refused."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -40,10 +38,7 @@ def answer() -> Grounding:
         return engine.ground(PIXELS, "1,4")
 
 
-def test_an_editor_by_name_takes_options(
-    answer: Grounding, package: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kit: ModuleType = sys.modules["vg_cells"]
+def test_editors(answer: Grounding, package: Path, kit: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(kit, "Paint", Paint, raising=False)
     file = package / "vg_cells-0.7.dist-info" / "entry_points.txt"
     file.write_text(file.read_text() + "[vg_engine.editors]\npaint = vg_cells:Paint\n")
@@ -52,15 +47,12 @@ def test_an_editor_by_name_takes_options(
     assert np.unique(made.pixels[answer.mask]).tolist() == [7]
     assert np.unique(made.pixels[~answer.mask]).tolist() == [120]
     assert vg_engine.edit(answer, PIXELS, Paint()).pixels[answer.mask].max() == 0
+    nothing = replace(answer, presence=0.0, threshold=0.5)
+    assert np.array_equal(vg_engine.edit(nothing, PIXELS, Paint()).pixels, PIXELS)
     with pytest.raises(InputError, match="grey"):
         vg_engine.edit(answer, PIXELS, "paint:gray=7")
     with pytest.raises(NotFoundError, match=r"editor 'pant'.*did you mean paint"):
         vg_engine.edit(answer, PIXELS, "pant")
-
-
-def test_where_nothing_was_found_nothing_is_edited(answer: Grounding) -> None:
-    nothing = replace(answer, presence=0.0, threshold=0.5)
-    assert np.array_equal(vg_engine.edit(nothing, PIXELS, Paint()).pixels, PIXELS)
 
 
 def test_wrong_editors_and_pictures_are_refused(answer: Grounding) -> None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from commands import call, refused
 
 import vg_engine
 from vg_engine.core import errors
@@ -40,6 +41,9 @@ def test_every_error_is_shown_at_the_door() -> None:
                 ["adapters", "--json"],
                 ["heads"],
                 ["heads", "show", "llava-1.5-7b"],
+                ["heads", "use", "embedded"],
+                ["heads", "compare", "embedded", "embedded-paper"],
+                ["convert", "--help"],
                 ["--version"],
             )
         ),
@@ -49,3 +53,12 @@ def test_looking_costs_nothing_heavy(code: str) -> None:
     code += f"\nimport sys; print(sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr
+
+
+def test_the_version_the_help_and_mistakes() -> None:
+    assert call("--version").stdout == f"vg-engine {vg_engine.__version__}\n"
+    bare = call(code=2)
+    assert "error:" not in bare.output
+    assert "Usage" in bare.output
+    for mistake, words in (("rum", "run"), ("--none", "--none")):
+        assert words in refused(mistake)

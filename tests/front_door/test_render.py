@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,10 +10,9 @@ from vg_engine.render import LARGEST, SMALLEST
 
 
 def grounded(width: int, height: int, text: str = "1,2") -> tuple[vg_engine.Grounding, Picture]:
-    pixels = np.full((height, width, 3), 90, np.uint8)
-    picture = Picture(pixels)
-    engine = vg_engine.load("cells", adapter="cell", heads="L2H1")
-    return engine.ground(picture, text), picture
+    picture = Picture(np.full((height, width, 3), 90, np.uint8))
+    with vg_engine.load("cells", adapter="cell", heads="L2H1") as engine:
+        return engine.ground(picture, text), picture
 
 
 @pytest.mark.parametrize(
@@ -51,20 +52,17 @@ def test_drawing_changes_nothing() -> None:
     first = np.asarray(draw(answer, picture))
     assert np.array_equal(first, np.asarray(draw(answer, picture)))
     assert np.array_equal(picture.pixels, before)
-
-
-def test_another_picture_is_refused() -> None:
-    answer, _ = grounded(50, 50)
-    with pytest.raises(InputError, match="draw it on the picture that was grounded"):
-        draw(answer, Picture(np.zeros((4, 4, 3), np.uint8)))
-
-
-def test_an_answer_that_found_nothing_is_drawn() -> None:
-    from dataclasses import replace
-
-    answer, picture = grounded(50, 50)
     nothing = replace(answer, presence=0.0, threshold=0.5)
     assert isinstance(draw(nothing, picture), Image.Image)
+
+
+def test_another_picture_and_a_sheet_of_nothing_are_refused() -> None:
+    answer, _ = grounded(50, 50)
+    other = Picture(np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(InputError, match="draw it on the picture that was grounded"):
+        draw(answer, other)
+    with pytest.raises(InputError, match="at least one grounding"):
+        sheet([], other)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
@@ -77,23 +75,12 @@ def test_sheets_hold_all_answers(count: int) -> None:
     assert sheet([answer] * count, picture, columns=1).width == one.width
 
 
-def test_a_sheet_of_nothing_is_refused() -> None:
-    with pytest.raises(InputError, match="at least one grounding"):
-        sheet([], Picture(np.zeros((4, 4, 3), np.uint8)))
+MIXED, ARABIC = "红色的杯子 на столе", "مرحبا"
 
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "the cup",
-        "word " * 200,
-        "x" * 3000,
-        "红色的杯子 на столе",
-        "a\tb\nc",
-        "🚀" * 40,
-        "مرحبا",
-        "é ü ß",
-    ],
+    ["the cup", "word " * 200, "x" * 3000, MIXED, "a\tb\nc", "🚀" * 40, ARABIC, "é ü ß"],
     ids=("plain", "many", "long", "mixed", "control", "emoji", "arabic", "accents"),
 )
 def test_any_text_fits_its_lines(text: str) -> None:

@@ -1,4 +1,4 @@
-"""A wheel and an sdist are built once, looked into, and the wheel runs outside the checkout."""
+"""The folders, their links, pyproject.toml and what is built of them agree."""
 
 import importlib.metadata
 import os
@@ -17,18 +17,32 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("core", "model_adapters", "plugins", "registry")
 LARGEST = 12_000_000
+LONGEST = 400
+LONGEST_TEST = 500  # the tests of one file of the product stay together
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
+POINTS = PROJECT["entry-points"]
+# The folder that each import name of the product stands for.
+FOLDERS = {"vg_engine": ROOT / "src/vg_engine"} | {f"vg_engine.{r}": ROOT / r for r in ROOMS}
+
+
+def product_files() -> dict[str, Path]:
+    """Every file that belongs to the product, by its path in a wheel."""
+    found = {}
+    for package, folder in FOLDERS.items():
+        for path in folder.rglob("*"):
+            inside = path.relative_to(folder)
+            linked = package == "vg_engine" and inside.parts[0] in ROOMS
+            if path.is_file() and "__pycache__" not in path.parts and not linked:
+                found[f"{package.replace('.', '/')}/{inside.as_posix()}"] = path
+    return found
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+        [sys.executable, *map(str, command)], cwd=cwd, env=os.environ | environment,
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
 
@@ -43,7 +57,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
         if (ROOT / name).is_file():
             shutil.copy(ROOT / name, here / name)
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", here / "dist", cwd=here)
+    run("-m", "build", "--no-isolation", "--outdir", here / "dist", cwd=here)
     return here / "dist"
 
 
@@ -53,30 +67,12 @@ def wheel(built: Path) -> Path:
     return path
 
 
-def product_files() -> set[str]:
-    """What has to be in the wheel, by its path there."""
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        data = tomllib.load(file)["tool"]["setuptools"]["package-data"]
-    wanted = set()
-    for base in (ROOT / "src" / "vg_engine", *(ROOT / room for room in ROOMS)):
-        package = "vg_engine" if base.name == "vg_engine" else f"vg_engine.{base.name}"
-        for pattern in ("**/*.py", *data.get(package, [])):
-            for path in base.glob(pattern):
-                inside = path.relative_to(base)
-                if path.is_file() and not (package == "vg_engine" and inside.parts[0] in ROOMS):
-                    wanted.add(f"{package.replace('.', '/')}/{inside.as_posix()}")
-    return wanted
-
-
 def test_the_wheel_holds_the_product_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     shipped = {name for name in names if not re.match(r"vg_engine-[^/]+\.dist-info/", name)}
-    assert shipped == product_files()
+    assert shipped == product_files().keys()
     assert any(name.endswith("licenses/LICENSE") for name in names)
-
-
-def test_the_wheel_is_small(wheel: Path) -> None:
     assert wheel.stat().st_size < LARGEST
 
 
@@ -93,22 +89,19 @@ def test_the_sdist_holds_the_sources_once(built: Path) -> None:
 def test_the_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     target = tmp_path / "site"
     install = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", target)
-    run(sys.executable, *install, wheel, cwd=tmp_path)
+    run(*install, wheel, cwd=tmp_path)
     where = "import vg_engine, vg_engine.core as core; print(vg_engine.__file__, core.__file__)"
-    answer = run(sys.executable, "-c", where, cwd=tmp_path, PYTHONPATH=str(target))
+    answer = run("-c", where, cwd=tmp_path, PYTHONPATH=str(target))
     assert [Path(line).is_relative_to(target) for line in answer.split()] == [True, True]
-    door = ("-m", "vg_engine", "--help")
-    page = run(sys.executable, *door, cwd=tmp_path, PYTHONPATH=str(target))
+    page = run("-m", "vg_engine", "--help", cwd=tmp_path, PYTHONPATH=str(target))
     assert "usage" in page.lower()
 
 
 def test_the_editable_install_finds_the_checkout_from_anywhere(tmp_path: Path) -> None:
-    names = ", ".join(f"vg_engine.{room}" for room in ROOMS)
-    where = f"import {names}; print(*({', '.join(f'vg_engine.{r}.__file__' for r in ROOMS)},))"
-    answer = run(sys.executable, "-c", where, cwd=tmp_path)
-    assert [Path(line).resolve() for line in answer.split()] == [
-        ROOT / room / "__init__.py" for room in ROOMS
-    ]
+    names = [f"vg_engine.{room}" for room in ROOMS]
+    where = f"import {', '.join(names)}; print({', '.join(f'{n}.__file__' for n in names)})"
+    found = [Path(line).resolve() for line in run("-c", where, cwd=tmp_path).split()]
+    assert found == [ROOT / room / "__init__.py" for room in ROOMS]
 
 
 def test_what_is_installed_is_what_was_pinned() -> None:
@@ -118,9 +111,7 @@ def test_what_is_installed_is_what_was_pinned() -> None:
             name, _, version = line.partition("==")
             assert re.fullmatch(r"[0-9][0-9a-z.]*", version), f"not an exact public version: {line}"
             pins[name.lower().replace("_", "-")] = version
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        project = tomllib.load(file)["project"]
-    for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]:
         wanted = Requirement(text)
         name = wanted.name.lower()
         assert name in pins, f"{name} is a dependency and has no pin in constraints.txt"
@@ -128,3 +119,39 @@ def test_what_is_installed_is_what_was_pinned() -> None:
         installed = importlib.metadata.version(name).partition("+")[0]
         if installed != pins[name]:
             print(f"{name} {installed} is installed here; {pins[name]} is what was tested")
+
+
+def test_rooms_links_and_mapping_are_alike() -> None:
+    links = {p.name: p.readlink() for p in (ROOT / "src/vg_engine").iterdir() if p.is_symlink()}
+    assert links == {room: Path("../..") / room for room in ROOMS}
+    expected = {name: folder.relative_to(ROOT).as_posix() for name, folder in FOLDERS.items()}
+    assert SETUPTOOLS["package-dir"] == expected
+    assert SETUPTOOLS["include-package-data"] is False
+    for package, patterns in SETUPTOOLS["package-data"].items():
+        for pattern in patterns:
+            assert any(FOLDERS[package].glob(pattern)), f"{package}: {pattern} matches no file"
+
+
+def test_python_files_lie_in_packages_and_can_be_read_in_one_sitting() -> None:
+    ours = [path for path in product_files().values() if path.suffix == ".py"]
+    bare = {str(path.parent) for path in ours if not (path.parent / "__init__.py").is_file()}
+    assert not bare, f"folders with Python and no __init__.py: {sorted(bare)}"
+    for folder in ("tests", "benchmarks", "examples", "scripts"):
+        ours += (ROOT / folder).rglob("*.py")
+    for path in ours:
+        longest = LONGEST_TEST if path.is_relative_to(ROOT / "tests") else LONGEST
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= longest, path
+
+
+def test_adapters_are_registered_in_one_place() -> None:
+    known = "adapters converters datasets editors model_types plugins regions rules"
+    assert " ".join(sorted(group.removeprefix("vg_engine.") for group in POINTS)) == known
+    adapters = set(POINTS["vg_engine.adapters"].values())
+    assert set(POINTS["vg_engine.model_types"].values()) <= adapters
+    for group, wanted in POINTS.items():
+        for value in wanted.values():
+            file = ROOT / "src" / value.partition(":")[0].replace(".", "/")
+            assert file.with_suffix(".py").is_file() or (file / "__init__.py").is_file(), value
+        entries = importlib.metadata.entry_points(group=group)
+        found = {e.name: e.value for e in entries if e.dist and e.dist.name == "vg-engine"}
+        assert found == wanted, "pyproject.toml has changed: run `pip install --no-deps -e .` again"

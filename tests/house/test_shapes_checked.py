@@ -10,26 +10,22 @@ import jaxtyping
 import pytest
 import torch
 
-import vg_engine
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = {f"vg_engine.{room}": room for room in ("core", "plugins", "model_adapters", "registry")}
+PACKAGES = {"vg_engine": "src/vg_engine"} | FOLDERS
 
-ROOMS = ("core", "plugins", "model_adapters", "registry")
-
-PLANTED = '''
-"""A module with shapes."""
-
+PLANTED = """
 from jaxtyping import Float
 from torch import Tensor
-
 
 def product(
     left: Float[Tensor, "rows inner"], right: Float[Tensor, "inner cols"]
 ) -> Float[Tensor, "rows cols"]:
     return left @ right
 
-
 def wrong_answer(left: Float[Tensor, "rows cols"]) -> Float[Tensor, "cols rows"]:
     return left
-'''
+"""
 
 
 @pytest.fixture
@@ -48,9 +44,7 @@ def planted(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ModuleTy
         vars(package).pop("planted_shapes", None)
 
 
-@pytest.mark.parametrize(
-    "planted", ["vg_engine", *(f"vg_engine.{room}" for room in ROOMS)], indirect=True
-)
+@pytest.mark.parametrize("planted", PACKAGES, indirect=True)
 def test_a_wrong_shape_is_refused_in_every_room(planted: ModuleType) -> None:
     assert planted.product(torch.ones(2, 3), torch.ones(3, 4)).shape == (2, 4)
     with pytest.raises(jaxtyping.TypeCheckError, match="right"):
@@ -59,16 +53,9 @@ def test_a_wrong_shape_is_refused_in_every_room(planted: ModuleType) -> None:
         planted.wrong_answer(torch.ones(2, 3))
 
 
-@pytest.mark.parametrize("name", ["vg_engine", *(f"vg_engine.{room}" for room in ROOMS)])
-def test_our_packages_come_through_the_checking_loader(name: str) -> None:
-    spec = importlib.import_module(name).__spec__
-    assert spec is not None
-    assert "jaxtyping" in type(spec.loader).__module__, f"{name} was loaded by {spec.loader}"
-
-
-def test_the_checkout_is_what_is_tested() -> None:
-    root = Path(__file__).resolve().parents[2]
-    assert Path(vg_engine.__path__[0]).resolve() == root / "src" / "vg_engine"
-    for room in ROOMS:
-        module = importlib.import_module(f"vg_engine.{room}")
-        assert Path(str(module.__file__)).resolve() == root / room / "__init__.py"
+@pytest.mark.parametrize(("name", "folder"), PACKAGES.items())
+def test_our_packages_are_the_checkouts_and_are_checked(name: str, folder: str) -> None:
+    module = importlib.import_module(name)
+    assert Path(str(module.__file__)).resolve() == ROOT / folder / "__init__.py"
+    loader = module.__spec__ and module.__spec__.loader
+    assert "jaxtyping" in type(loader).__module__, f"{name} was loaded by {loader}"

@@ -16,6 +16,7 @@ from vg_engine.core.heads import Head
 from vg_engine.html.thumbnails import Outline, Style, data_uri, head_tiles, overlay
 
 GREY = 90
+Size = tuple[int, int]
 
 
 def grey(width: int, height: int) -> Picture:
@@ -43,29 +44,22 @@ def changed(image: Image.Image) -> np.ndarray:
         ((3000, 2), (320, 8)),
     ],
 )
-def test_pictures_have_the_size_they_are_shown_at(
-    size: tuple[int, int], shown: tuple[int, int]
-) -> None:
+def test_pictures_have_the_size_they_are_shown_at(size: Size, shown: Size) -> None:
     picture = grey(*size)
-    everything = [
-        Outline((0.0, 0.0, float(size[0]), float(size[1])), style, "漢字 and more")
-        for style in ("answer", "truth", "other")
-    ]
+    box = (0.0, 0.0, float(size[0]), float(size[1]))
+    everything = [Outline(box, style, "漢字 and more") for style in ("answer", "truth", "other")]
     drawn = overlay(picture, hot(0, 0, max(size) / 6), everything, (0.2, 0.2))
-    assert drawn.size == shown
-    assert drawn.mode == "RGB"
+    assert (drawn.size, drawn.mode) == (shown, "RGB")
     assert (picture.pixels == GREY).all()
     assert overlay(picture, max_side=64).size == tuple(max(8, round(s / 5)) for s in shown)
 
 
 def test_the_map_lies_where_the_model_looked() -> None:
     # The grid spans more than the picture: its first column is padding.
-    drawn = overlay(grey(500, 600), hot(2, 4, left=-100.0))
-    strength = changed(drawn)
+    strength = changed(overlay(grey(500, 600), hot(2, 4, left=-100.0)))
     y, x = np.unravel_index(strength.argmax(), strength.shape)
-    scale = 320 / 600
-    assert 300 * scale <= x < 400 * scale
-    assert 200 * scale <= y < 300 * scale
+    assert 300 <= x * 600 / 320 < 400
+    assert 200 <= y * 600 / 320 < 300
     assert strength[:, :60].max() < 6, "far from it, the picture is itself"
 
 
@@ -96,44 +90,36 @@ def test_boxes_that_cannot_be_drawn_do_no_harm() -> None:
 
 
 def test_the_peak_and_the_label_are_seen() -> None:
-    drawn = overlay(
-        grey(320, 320), None, [Outline((100.0, 100.0, 200.0, 200.0), label="0.86")], (250.0, 250.0)
-    )
-    strength = changed(drawn)
+    labelled = Outline((100.0, 100.0, 200.0, 200.0), label="0.86")
+    strength = changed(overlay(grey(320, 320), None, [labelled], (250.0, 250.0)))
     assert strength[250, 250] > 60
     assert strength[84:98, 101:112].max() > 60, "the plate above the corner"
     assert strength[:70].max() == 0
 
 
-def test_several_maps_are_not_one() -> None:
+def test_what_cannot_be_drawn_is_named() -> None:
     maps = SoftMap(np.zeros((2, 6, 6), np.float32), Affine((1.0, 1.0), (0.0, 0.0)))
     with pytest.raises(InputError, match="render takes one map"):
         overlay(grey(6, 6), maps)
+    with pytest.raises(HeadsError, match="no map of L9H9"):
+        head_tiles(grey(9, 9), head_maps(), [Head(9, 9)])
 
 
 def head_maps() -> HeadMaps:
     values = np.stack([hot(0, 0).values, hot(5, 5).values, np.zeros((6, 6), np.float32)])
-    return HeadMaps(
-        "the cup",
-        (Head(0, 1), Head(2, 3), Head(4, 5)),
-        SoftMap(values, Affine((100.0, 100.0), (0.0, 0.0))),
-        np.array([0.5, 0.4, 0.0], np.float32),
-    )
+    maps = SoftMap(values, Affine((100.0, 100.0), (0.0, 0.0)))
+    heads = (Head(0, 1), Head(2, 3), Head(4, 5))
+    return HeadMaps("the cup", heads, maps, np.array([0.5, 0.4, 0.0], np.float32))
 
 
 def test_each_head_gets_its_own_tile() -> None:
-    first, second = head_tiles(grey(600, 600), head_maps(), [Head(2, 3), Head(0, 1)])
-    assert (first.caption, second.caption) == ("L2H3", "L0H1")
-    assert first.image.size == (160, 160)
-    for tile, corner in ((first, (150, 150)), (second, (10, 10))):
+    tiles = head_tiles(grey(600, 600), head_maps(), [Head(2, 3), Head(0, 1)])
+    assert [tile.caption for tile in tiles] == ["L2H3", "L0H1"]
+    for tile, corner in zip(tiles, (150, 10), strict=True):
+        assert tile.image.size == (160, 160)
         brightness = np.asarray(tile.image).astype(int).sum(axis=2)
-        assert brightness[corner] > 3 * GREY
+        assert brightness[corner, corner] > 3 * GREY
         assert brightness[80, 80] < 0.7 * 3 * GREY, "the picture is dimmed"
-
-
-def test_a_head_that_was_not_read_is_named() -> None:
-    with pytest.raises(HeadsError, match="no map of L9H9"):
-        head_tiles(grey(9, 9), head_maps(), [Head(9, 9)])
 
 
 def test_pictures_travel_inside_the_page() -> None:
