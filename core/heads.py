@@ -101,7 +101,7 @@ class HeadSet(Rebuilt):
     Attributes:
         name: the name that `--heads` takes.
         heads: best first.
-        mode: the rule that chose them (`paper`, `sensitivity`, `published`, `given`, `auto`).
+        rule: the rule that chose them (`paper`, `sensitivity`, `published`, `given`, `auto`).
         model: model ids that the set was made for.
         layers, heads_per_layer: the shape that a model must have for the set to fit; 0 = unchecked.
         frequency: selection frequency per head (0 to 1) where known, aligned with `heads`, else
@@ -117,7 +117,7 @@ class HeadSet(Rebuilt):
 
     name: str
     heads: tuple[Head, ...]
-    mode: str
+    rule: str
     model: tuple[str, ...] = ()
     layers: int = 0
     heads_per_layer: int = 0

@@ -35,7 +35,7 @@ _KINDS: dict[str, tuple[str, type[NotFoundError], str]] = {
     REGIONS: ("region", NotFoundError, ""),
     CONVERTERS: ("converter", NotFoundError, ""),
     DATASETS: ("data set", NotFoundError, " (write READER:PATH, as refcoco:/data/refer)"),
-    RULES: ("selection mode", NotFoundError, ""),
+    RULES: ("selection rule", NotFoundError, ""),
     EDITORS: ("editor", NotFoundError, " (is its package installed here?)"),
 }
 

@@ -165,10 +165,10 @@ def _from_bytes(data: bytes, source: str, max_pixels: int) -> Picture:
 
 def _from_file(file: io.BufferedReader | io.BytesIO, source: str, max_pixels: int) -> Picture:
     with _clean(source):
-        with _muted() as said:
+        with _muted() as warned:
             opened = Image.open(file, formats=FORMATS)
         with opened:
-            return _upright(opened, source, max_pixels, tuple(said))
+            return _upright(opened, source, max_pixels, tuple(warned))
 
 
 @contextmanager
@@ -200,13 +200,13 @@ def _clean(source: str) -> Iterator[None]:
 @contextmanager
 def _muted() -> Iterator[list[str]]:
     """Collect Pillow's warnings as notes instead of emitting them."""
-    said: list[str] = []
+    warned: list[str] = []
     with _WARNINGS, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            yield said
+            yield warned
         finally:
-            said += dict.fromkeys(
+            warned += dict.fromkeys(
                 f"the file is not quite in order: {' '.join(str(warning.message).split())}"
                 for warning in caught
                 if not issubclass(warning.category, Image.DecompressionBombWarning)
@@ -214,12 +214,12 @@ def _muted() -> Iterator[list[str]]:
 
 
 def _upright(
-    image: Image.Image, source: str, max_pixels: int, said: tuple[str, ...] = ()
+    image: Image.Image, source: str, max_pixels: int, warned: tuple[str, ...] = ()
 ) -> Picture:
     """Check the size, then decode, turn and convert."""
     _check_size(source, image.size, max_pixels)
     with _clean(source):
-        notes = list(said)
+        notes = list(warned)
         # A file may hold more frames of other sizes: only the current frame is read.
         if getattr(image, "is_animated", False):
             frame = image.tell()

@@ -165,8 +165,10 @@ def for_model(
     default = default_of(source)
     if default is not None:
         return default
-    said = [source, *names]
-    wanted = {name.lower() for name in (*said, *(Path(name).name for name in said)) if name}
+    spellings = [source, *names]
+    wanted = {
+        name.lower() for name in (*spellings, *(Path(name).name for name in spellings)) if name
+    }
     entries = [entry for entry in models() if any(map(entry.answers_to, wanted))]
     known = head_sets()
     users_models, users_sets = _users("models"), _users("heads")
@@ -297,7 +299,7 @@ def _called(key: str) -> set[str]:
         return {key.lower()}
     entry = find_model(key)
     names = (key,) if entry is None else (entry.name, *entry.aliases, *entry.ids)
-    return {said.lower() for name in names for said in (name, name.rpartition("/")[2])}
+    return {spelling.lower() for name in names for spelling in (name, name.rpartition("/")[2])}
 
 
 def _users(folder: str) -> set[str]:

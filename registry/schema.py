@@ -29,7 +29,7 @@ from vg_engine.core.errors import HeadsError, InputError, nearest
 from vg_engine.core.heads import Head, HeadSet, check_heads, parse_heads
 from vg_engine.registry import yaml_files
 
-_MODE = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
+_RULE = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
 AUTO = "auto"
 SHIFTED = "counted from 1 in its file; here layers and heads count from 0"
 # The same as in `vg_engine.core.attention.criteria`, which would import numpy; a test compares.
@@ -55,14 +55,14 @@ _WANTED = {
 }
 
 
-def _rule_name(mode: str) -> str:
+def _rule_name(rule: str) -> str:
     """Accept the name of any selection rule, since plugins may bring rules."""
-    if not _MODE.fullmatch(mode):
+    if not _RULE.fullmatch(rule):
         raise ValueError(
-            f"{mode!r} is no name of a selection rule (small letters, digits, _ . + -); choose "
+            f"{rule!r} is no name of a selection rule (small letters, digits, _ . + -); choose "
             "published, given, or the rule that chose the heads"
         )
-    return mode
+    return rule
 
 
 def _set_name(name: str) -> str:
@@ -165,7 +165,7 @@ class HeadSetFile(Provenance):
     models: Texts
     layers: Count = 0
     heads_per_layer: Count = 0
-    mode: Annotated[str, AfterValidator(_rule_name)]
+    rule: Annotated[str, AfterValidator(_rule_name)]
     heads: list[HeadLine]
 
 
@@ -240,19 +240,19 @@ def _sentence(kind: Any, error: ErrorDetails) -> str:
     what, loc, given = error["type"], error["loc"], error["input"]
     if what == "extra_forbidden":
         key, loc = loc[-1], loc[:-1]
-        said = f"unknown key {key!r}; {nearest(str(key), _keys(kind, loc))}"
+        problem = f"unknown key {key!r}; {nearest(str(key), _keys(kind, loc))}"
     elif what == "missing":
-        said = "missing; add it"
+        problem = "missing; add it"
     elif what == "value_error":
-        said = str(error["ctx"]["error"])
+        problem = str(error["ctx"]["error"])
     else:
         wanted = _WANTED.get(what) or error["msg"].removeprefix("Input should be ")
         got = "nothing" if given is None else f"{type(given).__name__} {given!r:.80}"
         quotes = what == "string_type" and isinstance(given, int | float)
-        said = f"must be {wanted}, got {got}{'; write it in quotes' if quotes else ''}"
+        problem = f"must be {wanted}, got {got}{'; write it in quotes' if quotes else ''}"
     # Places in a JSON value also name the types on the way.
     steps = [str(s + 1) if isinstance(s, int) else s for s in loc if s not in _JSON_TYPES]
-    return f"{', '.join(steps)}: {said}" if steps else said
+    return f"{', '.join(steps)}: {problem}" if steps else problem
 
 
 def _keys(kind: Any, loc: Iterable[int | str]) -> Iterable[str]:
@@ -302,7 +302,7 @@ def dump_head_set(heads: HeadSet) -> str:
         "name": heads.name,
         "models": heads.model,
         **{key: count for key, count in shape.items() if count},
-        "mode": heads.mode,
+        "rule": heads.rule,
         "heads": [
             {"head": str(head), **{key: values[place] for key, values in heads.columns.items()}}
             for place, head in enumerate(heads.heads)
@@ -347,7 +347,7 @@ def _head_set(where: str, file: HeadSetFile) -> HeadSet:
         return HeadSet(
             name=file.name,
             heads=heads,
-            mode=file.mode,
+            rule=file.rule,
             model=file.models,
             layers=file.layers,
             heads_per_layer=file.heads_per_layer,

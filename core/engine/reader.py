@@ -59,7 +59,7 @@ class Reader:
         """Combine all the given maps and read the answer."""
         stamp = dict(self.stamp)
         if self.head_set is None or maps.heads != self.head_set.heads:
-            stamp |= {"head_set": "given", "head_mode": "given"}
+            stamp |= {"head_set": "given", "head_rule": "given"}
         return self._read(maps, picture, stamp)
 
     def answer(self, request: Request, outcome: Observed | VGError) -> Grounding | VGError:
@@ -123,7 +123,7 @@ def provenance(
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,
         "head_set": head_set.name if head_set else "auto",
-        "head_mode": head_set.mode if head_set else "auto",
+        "head_rule": head_set.rule if head_set else "auto",
         "prompt": settings.prompt.form,
         "template": settings.prompt.template,
         "query_row": settings.prompt.query_row,

@@ -123,8 +123,8 @@ def from_folder(folder: Checkpoint, *, named: str) -> Tower:
         raise InputError(
             f"{folder.folder} is a model of type {kind!r}, no CLIP vision tower; give {named}"
         )
-    said = folder.config.get("vision_config") if kind == "clip" else folder.config
-    fields = {key: said[key] for key in _FIELDS if isinstance(said, Mapping) and key in said}
+    stated = folder.config.get("vision_config") if kind == "clip" else folder.config
+    fields = {key: stated[key] for key in _FIELDS if isinstance(stated, Mapping) and key in stated}
     config = checked(CLIPVisionConfig, source=str(folder.folder), **fields)
     _check_name(config, named, str(folder.folder))
     return Tower(
@@ -137,13 +137,13 @@ def from_folder(folder: Checkpoint, *, named: str) -> Tower:
 
 def picture_settings(tower: Tower) -> dict[str, Any]:
     """Return size, mean and deviation for the image processor."""
-    said = tower.pictures or {}
+    stated = tower.pictures or {}
     side = int(tower.config.image_size)
     return {
         "size": {"shortest_edge": side},
         "crop_size": {"height": side, "width": side},
-        "image_mean": list(said.get("image_mean") or _MEAN),
-        "image_std": list(said.get("image_std") or _STD),
+        "image_mean": list(stated.get("image_mean") or _MEAN),
+        "image_std": list(stated.get("image_std") or _STD),
     }
 
 

@@ -27,6 +27,8 @@ def converter_for(config: Mapping[str, Any], known: Sequence[Converter], *, name
         raise PluginError(f"several converters claim {name}: {names}; their claims must differ")
     if claiming:
         return claiming[0]
-    said = f"model_type {config.get('model_type')!r}, architectures {config.get('architectures')}"
+    described = (
+        f"model_type {config.get('model_type')!r}, architectures {config.get('architectures')}"
+    )
     listed = "; ".join(f"{converter.name} ({converter.summary})" for converter in known)
-    raise InputError(f"{name} ({said}) is of no format that is known here; known: {listed}")
+    raise InputError(f"{name} ({described}) is of no format that is known here; known: {listed}")

@@ -145,27 +145,27 @@ def _tower(request: Request) -> clip.Tower:
 
 def _version(config: Mapping[str, Any], name: str, *, linear: bool) -> tuple[str, str]:
     """Find the conversation's version, by the projector or, in old checkpoints, by their name."""
-    said = f"{name} {config.get('_name_or_path', '')}".lower()
-    if linear and re.search(r"v0(?!\d)", said):
+    names = f"{name} {config.get('_name_or_path', '')}".lower()
+    if linear and re.search(r"v0(?!\d)", names):
         return "v0", "Conversation v0 (Human/Assistant, ###), after the checkpoint's name."
-    known = not linear or "v1" in said
+    known = not linear or "v1" in names
     return "v1", "Conversation v1 (USER/ASSISTANT)" + ("." if known else ", assumed: no name says.")
 
 
 def _said(config: Mapping[str, Any], request: Request, *, linear: bool) -> list[str]:
-    said = []
+    statements = []
     if request.was_delta:
-        said.append("The base was added to the delta weights.")
+        statements.append("The base was added to the delta weights.")
     if linear:
-        said.append("Its one linear projector has an exact identity behind it.")
+        statements.append("Its one linear projector has an exact identity behind it.")
     if config.get("mm_use_im_start_end"):
-        said.append(
+        statements.append(
             "It was trained with <im_start> and <im_end> around the picture: the chat template "
             "writes them, the bare prompt form does not."
         )
     if config.get("image_aspect_ratio") != "pad":
-        said.append("Its config asks for no padding: pictures are cut to their centre.")
-    return said
+        statements.append("Its config asks for no padding: pictures are cut to their centre.")
+    return statements
 
 
 def chat(version: str, *, marks: bool) -> str:

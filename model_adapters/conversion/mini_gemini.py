@@ -138,7 +138,7 @@ class MiniGemini(Converter):
             image_seq_length=(tower.config.image_size // tower.config.patch_size) ** 2,
             vision_feature_layer=int(config.get("mm_vision_select_layer", -2)),
         )
-        template, said = _template(rows, gemma=gemma)
+        template, statement = _template(rows, gemma=gemma)
         own = convnext_rules(_INSIDE) if aux.checkpoint is source else ()
         rules = (*tower.inside, *own, *JOINT_RULES)
         head = (TIED_HEAD,) if text.tie_word_embeddings else ()
@@ -152,7 +152,7 @@ class MiniGemini(Converter):
             ),
             processor=_processor(tower, tokenizer, template),
             grown=("model.language_model.embed_tokens.weight", "lm_head.weight"),
-            statements=(*tower.statements, said),
+            statements=(*tower.statements, statement),
         )
 
 

@@ -169,11 +169,11 @@ class _Problems:
             "of another shape": self.shapes,
             "written twice": self.twice,
         }
-        said = [f"{len(keys)} {kind} ({_listed(keys)})" for kind, keys in kinds.items() if keys]
-        if said:
+        problems = [f"{len(keys)} {kind} ({_listed(keys)})" for kind, keys in kinds.items() if keys]
+        if problems:
             raise WeightsError(
-                f"the keys of {source} are not those of its format: {'; '.join(said)}; nothing was "
-                "written: is the checkpoint complete, and is it this model?"
+                f"the keys of {source} are not those of its format: {'; '.join(problems)}; "
+                "nothing was written: is the checkpoint complete, and is it this model?"
             )
 
 

@@ -104,10 +104,10 @@ def _settings(folder: Path) -> dict[str, Any]:
 def _special_names(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:
     """Map role to token, from both files that may state it; empty texts are not tokens."""
     path = folder / "special_tokens_map.json"
-    said = dict(settings) | (read_json(path) if path.is_file() else {})
+    stated = dict(settings) | (read_json(path) if path.is_file() else {})
     names = {}
     for role in _ROLES:
-        token = said.get(role)
+        token = stated.get(role)
         text = token.get("content") if isinstance(token, Mapping) else token
         if isinstance(text, str) and text:
             names[role] = text
@@ -182,8 +182,8 @@ def _from_pieces(
         for index, token in added.items()
         if index < len(pieces) and pieces[index].text != token.content
     }
-    said = legacy if legacy is not None else bool(settings.get("legacy", True))
-    made = sentencepiece.build(found, renamed, legacy=said)
+    stated = legacy if legacy is not None else bool(settings.get("legacy", True))
+    made = sentencepiece.build(found, renamed, legacy=stated)
     controls = [p.text for p in pieces if p.kind == sentencepiece.CONTROL]
     unknown = next((p.text for p in pieces if p.kind == sentencepiece.UNKNOWN), None)
     for role, token in zip(("bos_token", "eos_token"), controls, strict=False):

@@ -1,7 +1,7 @@
 """Any image-text-to-text model of transformers that shows a picture as one grid of tokens.
 
-Nothing here knows a family. What is assumed and what was measured is reported at load; what does not
-fit is refused. Rows are assumed to follow each other from the top: only the paint probe
+Nothing here knows a family. What is assumed and what was measured is reported at load; what does
+not fit is refused. Rows are assumed to follow each other from the top: only the paint probe
 (`vg-engine doctor MODEL --adapter auto`) can tell for certain.
 """
 
@@ -72,12 +72,12 @@ class AutoAdapter(HuggingFaceAdapter):
             "auto: the bare prompt is Vicuna's, without the marks that a family may put around "
             "its pictures; the chat form is the model's own."
         )
-        said = (
+        statements = (
             f"auto: a picture is {probe_geometry.WORDS[auto.geometry]} ({auto.how}).",
             f"auto: {rows} x {cols} tokens are read row by row from the top; {unproved}.",
             prompts,
         )
-        return replace(model, statements=(*model.statements, *said))
+        return replace(model, statements=(*model.statements, *statements))
 
     def _prepared(self, model: LoadedModel, picture: Picture) -> PreparedInputs:
         return self.vg_prepare_inputs(model, [Scene(picture)], [Expression(0, "it")], Prompt())

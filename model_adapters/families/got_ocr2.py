@@ -40,8 +40,11 @@ class GotOcr2Adapter(InternVLAdapter):
         self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
     ) -> tuple[Any, tuple[str, ...]]:
         """Say why a strip of the page lies in no cell."""
-        processor, said = super().adapt_processor(processor, module, options)
-        return processor, (*said, "Cells end 3/8 of a cell before the page's right and lower end.")
+        processor, statements = super().adapt_processor(processor, module, options)
+        return processor, (
+            *statements,
+            "Cells end 3/8 of a cell before the page's right and lower end.",
+        )
 
     def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
         """The number of tokens of a tile, too: the processor keeps it for no checkpoint."""

@@ -34,13 +34,13 @@ class Granite4VisionAdapter(LlavaNextAdapter):
         """Say that cells are blended."""
         rate = module.config.downsample_rate
         processor.downsample_rate = rate
-        processor, said = super().adapt_processor(processor, module, options)
+        processor, statements = super().adapt_processor(processor, module, options)
         cells, patches = rate.split("/")
         blended = (
             f"A cell blends what is in its window of {cells} x {cells} cells "
             f"({patches} x {patches} patches)."
         )
-        return processor, (*said, blended)
+        return processor, (*statements, blended)
 
     def map_layers(self, module: Any) -> Sequence[int] | None:
         """From the first layer on that is given the picture."""

@@ -50,13 +50,13 @@ class LlavaAdapter(HuggingFaceAdapter):
         if asked is not None and asked != _geometry(processor.image_processor):
             processor.image_processor = _switched(processor.image_processor, asked)
         if _geometry(processor.image_processor) == "pad":
-            said = "Pictures are padded to a square, as LLaVA-1.5 was trained."
+            statement = "Pictures are padded to a square, as LLaVA-1.5 was trained."
         else:
-            said = (
+            statement = (
                 "Pictures are cut to a square around their centre: what lies outside is never "
                 "found (option geometry=pad shows the whole picture, as LLaVA-1.5 was trained)."
             )
-        return processor, (said,)
+        return processor, (statement,)
 
     def bare_prompt(self, model: LoadedModel) -> str:
         """LLaVA v1 says where a picture begins and ends."""

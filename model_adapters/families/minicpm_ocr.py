@@ -35,9 +35,12 @@ class MiniCPMOcrAdapter(MiniCPMVAdapter):
         self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
     ) -> tuple[Any, tuple[str, ...]]:
         """Enlarge what is small in any case."""
-        processor, said = super().adapt_processor(processor, module, options)
+        processor, statements = super().adapt_processor(processor, module, options)
         images = processor.image_processor
         if images.small_image_upsize != "always":
             images.small_image_upsize = "always"
-            said = (*said, "Small pictures and slices are enlarged, whatever the files say.")
-        return processor, said
+            statements = (
+                *statements,
+                "Small pictures and slices are enlarged, whatever the files say.",
+            )
+        return processor, statements

@@ -29,12 +29,12 @@ class MiniMaxM3VLAdapter(Qwen2VLAdapter):
         self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
     ) -> tuple[Any, tuple[str, ...]]:
         """Pad on the right, with any token: the published tokenizer has none for it."""
-        processor, said = super().adapt_processor(processor, module, options)
+        processor, statements = super().adapt_processor(processor, module, options)
         tokenizer = processor.tokenizer
         tokenizer.padding_side = "right"
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         blocks = "Heads of a group see the same blocks of tokens; a map is zero over all others."
-        return processor, (*said, blocks)
+        return processor, (*statements, blocks)
 
     def map_layers(self, module: Any) -> Sequence[int] | None:
         """All: the sparse ones attend, too."""

@@ -41,12 +41,12 @@ class Phi4MultimodalAdapter(HuggingFaceAdapter):
         del options
         if getattr(module, "peft_config", None):
             return processor, ()
-        said = (
+        statement = (
             "The published weights for pictures lie apart, in the folder vision-lora: without "
             "model.load_adapter(..., adapter_kwargs={'subfolder': 'vision-lora'}) the model has "
             "not learned to look; load it so and hand it over, load(model=, processor=)."
         )
-        return processor, (said,)
+        return processor, (statement,)
 
     def vision_tower(self, module: Any) -> Any:
         """Inside of the part that embeds pictures and sound."""

@@ -59,8 +59,8 @@ class Qwen2VLAdapter(HuggingFaceAdapter):
         if least > most:
             raise InputError(f"min_pixels {least} is more than max_pixels {most}; set both")
         images.size = type(images.size)(**size)
-        said = f"A picture becomes up to {most // cell**2} tokens of {cell} x {cell} pixels."
-        return processor, (said,)
+        statement = f"A picture becomes up to {most // cell**2} tokens of {cell} x {cell} pixels."
+        return processor, (statement,)
 
     def cell(self, images: Any) -> int:
         """Pixels of the resized picture along each side of one token."""

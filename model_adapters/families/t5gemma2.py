@@ -27,8 +27,8 @@ class T5Gemma2Adapter(Gemma3Adapter):
         self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
     ) -> tuple[Any, tuple[str, ...]]:
         """Say where the heads are."""
-        processor, said = super().adapt_processor(processor, module, options)
-        return processor, (*said, "Layers and heads are the encoder's.")
+        processor, statements = super().adapt_processor(processor, module, options)
+        return processor, (*statements, "Layers and heads are the encoder's.")
 
     def language_model(self, module: Any) -> Any:
         """The encoder's text model."""

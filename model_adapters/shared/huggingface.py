@@ -238,8 +238,8 @@ class HuggingFaceAdapter:
             rows = prompts.rows_of(prompt.query_row, place, offsets, last)
             if causal:
                 prompts.check_rows(rows, prompt, ids[index] == kept.image_token_id)
-            said = tuple(place.text[slice(*offsets[row].tolist())] for row in rows)
-            queries.append(Query(expression.scene, expression.text, index, rows, said))
+            words = tuple(place.text[slice(*offsets[row].tolist())] for row in rows)
+            queries.append(Query(expression.scene, expression.text, index, rows, words))
             unknown.append(prompts.unknown_words(place, offsets, ids[index], unk))
         return PreparedInputs(
             tensors=MappingProxyType(self._placed(model, tensors)),

@@ -96,12 +96,12 @@ class Seen:
 
     def describe(self) -> str:
         """Describe the measurements for messages."""
-        said = f"of {self.size[0]} x {self.size[1]} pixels"
+        text = f"of {self.size[0]} x {self.size[1]} pixels"
         if self.canvas is None:
-            return f"{said} come patches that are {self.filled:.0%} picture"
+            return f"{text} come patches that are {self.filled:.0%} picture"
         (left, right), (top, bottom) = self.spans
-        said += f" come {self.canvas[0]} x {self.canvas[1]}, the picture from "
-        return f"{said}{left:.0f},{top:.0f} to {right:.0f},{bottom:.0f}"
+        text += f" come {self.canvas[0]} x {self.canvas[1]}, the picture from "
+        return f"{text}{left:.0f},{top:.0f} to {right:.0f},{bottom:.0f}"
 
     def _all_shown(self) -> bool:
         """Check that flat patches show all of the picture evenly; their places are not known."""

@@ -179,9 +179,9 @@ def pick_split(split: str, known: Iterable[str], where: Path) -> str:
         raise InputError(f"no split lies in {where}; check the path")
     if not split and len(names) == 1:
         return names[0]
-    said = f"no split {split!r} in {where}" if split else f"{where} has {len(names)} splits"
+    problem = f"no split {split!r} in {where}" if split else f"{where} has {len(names)} splits"
     if split not in names:
-        raise InputError(f"{said}; write split= one of {', '.join(names)}")
+        raise InputError(f"{problem}; write split= one of {', '.join(names)}")
     return split
 
 

@@ -70,12 +70,12 @@ def coco(
 
 
 def _statements(crowds: int, each: str) -> tuple[str, ...]:
-    said = []
+    statements = []
     if crowds:
-        said.append(f"{crowds} annotations of crowds (iscrowd) are left out")
+        statements.append(f"{crowds} annotations of crowds (iscrowd) are left out")
     if each == "annotation":
-        said.append("each annotation is asked alone, even where others fit its words as well")
-    return tuple(said)
+        statements.append("each annotation is asked alone, even where others fit its words as well")
+    return tuple(statements)
 
 
 def _field(text: str, each: str) -> str:

@@ -87,10 +87,17 @@ def scene_samples(seed: int, name: str, index: int) -> tuple[Sample, Sample]:
     return _sample(scene_id, scene, first), _sample(scene_id, scene, second)
 
 
-def _sample(scene_id: str, scene: Scene, said: Expression) -> Sample:
-    thing = scene.objects[said.target]
+def _sample(scene_id: str, scene: Scene, expression: Expression) -> Sample:
+    thing = scene.objects[expression.target]
     return Sample(
-        scene_id, scene.image, said.text, said.kind, said.target, thing.box, thing.mask, scene
+        scene_id,
+        scene.image,
+        expression.text,
+        expression.kind,
+        expression.target,
+        thing.box,
+        thing.mask,
+        scene,
     )
 
 

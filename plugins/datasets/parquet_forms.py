@@ -225,14 +225,14 @@ def _benchmark(row: Row, image: Source) -> Iterator[Sample | Fault]:
 
 
 def _benchmark_samples(row: Row, reference: Mapping[str, Any], image: Any) -> list[Sample]:
-    annotation, said = reference["ann_info"], reference["ref_info"]
-    if said["ann_id"] != annotation["id"]:
-        raise InputError(f"it means annotation {said['ann_id']} and brings {annotation['id']}")
+    annotation, stated = reference["ann_info"], reference["ref_info"]
+    if stated["ann_id"] != annotation["id"]:
+        raise InputError(f"it means annotation {stated['ann_id']} and brings {annotation['id']}")
     info = row.values.get("image_info") or {}
     size = (info["width"], info["height"]) if info.get("width") else None
     return _of_reference(
-        said,
-        sentences=said["sentences"],
+        stated,
+        sentences=stated["sentences"],
         image=image,
         boxes=_fitted(checks.box(annotation["bbox"], "xywh"), size),
         mask=_coco_mask(annotation, size),
@@ -271,7 +271,7 @@ def _refcoco_m_samples(row: Row, thing: Mapping[str, Any], image: Any) -> list[S
 
 
 def _of_reference(
-    said: Mapping[str, Any],
+    stated: Mapping[str, Any],
     *,
     sentences: object,
     image: Any,
@@ -283,14 +283,14 @@ def _of_reference(
         raise InputError("its sentences are not a list; take the newest files of the set")
     return [
         Sample(
-            id=f"{said['ref_id']}-{sentence['sent_id']}",
-            picture=str(said["image_id"]),
+            id=f"{stated['ref_id']}-{sentence['sent_id']}",
+            picture=str(stated["image_id"]),
             image=image,
             text=sentence.get("sent") or sentence.get("raw") or "",
             boxes=boxes,
             mask=mask,
-            target=str(said["ann_id"]),
-            groups={"split": said["split"]} if said.get("split") else {},
+            target=str(stated["ann_id"]),
+            groups={"split": stated["split"]} if stated.get("split") else {},
         )
         for sentence in sentences
     ]

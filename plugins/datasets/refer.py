@@ -100,17 +100,19 @@ def _records(
 
 def statements(name: str, by: str, split: str, chosen: refer_records.Selection) -> tuple[str, ...]:
     """Collect the remarks on a split for the user, without its counts."""
-    said = []
+    statements = []
     if len(chosen.taken) > 1:
-        said.append(
+        statements.append(
             f"split {split} is {' and '.join(chosen.taken)} together; papers report them apart"
         )
     if by == "google":
         more = " and there is no test" if name == "refcocog" else ""
-        said.append(
+        statements.append(
             f"the splits of google share pictures{more}: do not choose heads on train and score "
             f"them on val; {'by=umd' if name == 'refcocog' else 'by=unc'} shares none"
         )
     if chosen.silent:
-        said.append(f"references without a sentence: {chosen.silent:,}; no sample comes from them")
-    return tuple(said)
+        statements.append(
+            f"references without a sentence: {chosen.silent:,}; no sample comes from them"
+        )
+    return tuple(statements)

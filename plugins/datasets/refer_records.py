@@ -130,7 +130,7 @@ def _reference(one: Mapping[str, Any], split: str, *, several: bool) -> Referenc
         picture=picture,
         annotations=_meant(number, one, several=several),
         split=split,
-        sentences=tuple(_sentence(number, said) for said in sentences),
+        sentences=tuple(_sentence(number, sentence) for sentence in sentences),
     )
 
 
@@ -150,12 +150,12 @@ def _meant(number: int | str, one: Mapping[str, Any], *, several: bool) -> tuple
     return tuple(meant)
 
 
-def _sentence(number: int | str, said: object) -> tuple[str, str]:
-    if not isinstance(said, Mapping) or type(said.get("sent_id")) not in (int, str):
+def _sentence(number: int | str, sentence: object) -> tuple[str, str]:
+    if not isinstance(sentence, Mapping) or type(sentence.get("sent_id")) not in (int, str):
         raise InputError(f"a sentence of reference {number} has no 'sent_id'; correct the file")
-    texts = [said.get(key) for key in ("sent", "raw")]
+    texts = [sentence.get(key) for key in ("sent", "raw")]
     text = next((each for each in texts if isinstance(each, str) and each.strip()), "")
-    return str(said["sent_id"]), text
+    return str(sentence["sent_id"]), text
 
 
 @dataclass(frozen=True, eq=False)

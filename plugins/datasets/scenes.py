@@ -108,9 +108,9 @@ def expressions(objects: Sequence[SceneObject | Placed]) -> tuple[Expression, ..
     """List every phrase of the five kinds that fits exactly one of the objects."""
     found: list[Expression] = []
     for kind in KINDS:
-        said = [named(kind, thing) for thing in objects]
+        named_things = [named(kind, thing) for thing in objects]
         for target, thing in enumerate(objects):
-            if said.count(said[target]) == 1:
+            if named_things.count(named_things[target]) == 1:
                 text = phrase(kind, thing.colour, thing.shape, thing.size)
                 found.append(Expression(text, kind, target))
     return tuple(found)

@@ -59,7 +59,7 @@ def find(folder: Path) -> None:
         made = replace(found, found={**found.found, rule: chosen}).head_set(name, rule)
         stated = {
             **made.provenance,
-            "source": f"vg-engine discover --mode {rule} --k {k} --name {name}",
+            "source": f"vg-engine discover --rule {rule} --k {k} --name {name}",
             "licence": "Apache-2.0",
         }
         made = replace(made, provenance=MappingProxyType(stated))
@@ -120,8 +120,8 @@ def _named(row: Mapping[str, Any]) -> str:
     same = next(names for names in distinct().values() if name in names)
     k = SETS[name][1]
     heads = f": {', '.join(map(str, shipped(name).heads))}" if k <= 3 else ""
-    modes = ", ".join(f"`{SETS[other][0]}`" for other in same)
-    words = f"{modes}, k = {k}{heads}"
+    rules = ", ".join(f"`{SETS[other][0]}`" for other in same)
+    words = f"{rules}, k = {k}{heads}"
     return f"**{words}** (default)" if name == MAIN else words
 
 

@@ -42,7 +42,7 @@ class Checkup:
         return not self.failed
 
     def __repr__(self) -> str:
-        lines = [f"  {one.status:<8}{one.check}: {one.said}" for one in self.findings]
+        lines = [f"  {one.status:<8}{one.check}: {one.description}" for one in self.findings]
         return "\n".join([f"Checkup of {self.facts['model']}, ok={self.ok}", *lines])
 
 
@@ -75,7 +75,7 @@ def doctor(
     """
     from vg_engine.api import open_model  # noqa: PLC0415 - torch, for the work alone
     from vg_engine.testing import doctor as checks  # noqa: PLC0415 - the same
-    from vg_engine.testing.opened import Opened  # noqa: PLC0415 - the same
+    from vg_engine.testing.harness import Harness  # noqa: PLC0415 - the same
 
     spec = (
         model
@@ -93,7 +93,7 @@ def doctor(
         trust_remote_code=spec.trust_remote_code,
     )
     loaded(ready.statements)
-    opened = Opened(hooks, ready)
+    opened = Harness(hooks, ready)
     facts = _facts(name if asked is None else f"{name} (asked for)", made, ready)
     prompts = checks.rendered(opened)
     findings = []

@@ -43,7 +43,7 @@ def test_agreement_is_what_its_definitions_say(a: list, b: list) -> None:
 )
 def test_a_set_that_cannot_be_is_refused(changes: dict, words: str) -> None:
     with pytest.raises(HeadsError, match=words):
-        HeadSet(**{"name": "x", "heads": (Head(1, 1),), "mode": "given"} | changes)
+        HeadSet(**{"name": "x", "heads": (Head(1, 1),), "rule": "given"} | changes)
 
 
 def test_what_is_known_of_each_head() -> None:

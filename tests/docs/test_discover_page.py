@@ -17,9 +17,9 @@ from vg_engine.plugins.options import settable
 
 # Another value for each option that a run over the same folder may or may not change.
 CHANGES = """
---mode attention_only, --k 1, --per-sample 2, --name other, --strict, --max-pixels 1000000, --json,
+--rule attention_only, --k 1, --per-sample 2, --name other, --strict, --max-pixels 1000000, --json,
 --data jsonl:other.jsonl, --samples 5, --draws 2, --seed 1, --cut 2, --connectivity 4,
---weighting mass, --singles 0, --prompt chat, --query-row prompt_last, --template {expression}?,
+--weighting mass, --per-head 0, --prompt chat, --query-row prompt_last, --template {expression}?,
 --region otsu, --batch-size 3, --neutral 1,1
 """
 CHANGED = {change.split()[0]: change.split() for change in re.split(r",\s", CHANGES)}
@@ -91,7 +91,7 @@ def test_every_option_of_heads_stands_with_its_commands(guide, taken) -> None:
 
 
 def test_every_mode_and_column_stands_with_what_it_needs(guide) -> None:
-    rows = guide.table("modes")
+    rows = guide.table("rules")
     told = {guide.quoted(row[0])[0]: (row[2], *map(guide.quoted, row[3:5])) for row in rows}
     real = {}
     for entry in entrypoints.installed(entrypoints.RULES):
@@ -110,9 +110,9 @@ def test_every_mode_and_column_stands_with_what_it_needs(guide) -> None:
     assert told == dict(head_statistics.COLUMNS)
 
 
-@pytest.mark.parametrize("mode", ["paper", "consensus", "contrastive", "supervised"])
+@pytest.mark.parametrize("rule", ["paper", "consensus", "contrastive", "supervised"])
 def test_columns_are_measured_when_it_says(guide, asked, call, mode) -> None:
-    call(*asked, "--mode", mode, "--neutral", "0,0")
+    call(*asked, "--rule", mode, "--neutral", "0,0")
     rule = entrypoints.find(entrypoints.RULES, mode).load()
     told = {guide.quoted(row[0])[0]: row[2] for row in guide.table("columns")}
     free = ("always", "where boxes are known")
@@ -130,11 +130,11 @@ def test_the_numbers_and_sections_are_those_that_it_tells(guide, asked, call) ->
     assert set(told) == set(kept)
     for key in ("samples", "faults"):
         assert set(told[key]) == set(kept[key])
-    (mode,) = kept["modes"].values()
-    assert set(told["modes"]) <= set(mode)
+    (mode,) = kept["rules"].values()
+    assert set(told["rules"]) <= set(mode)
     with Path("data.jsonl").open("a") as lines:
         lines.write('{"image": "lost.png", "text": "0,0"}\n')
-    call(*asked, "--mode", "paper", "--mode", "consensus", "--out", "two")
+    call(*asked, "--rule", "paper", "--rule", "consensus", "--out", "two")
     html = Path("two/report.html").read_text()
     titles = [re.sub(r"<[^>]+>", "", one) for one in re.findall(r"<h2[^>]*>(.*?)</h2>", html)]
     assert [row[0] for row in guide.table("sections")] == titles
@@ -144,7 +144,7 @@ def test_what_may_be_changed_in_the_same_folder(guide, asked, call) -> None:
     free, refused = (guide.quoted(row[1]) for row in guide.table("again"))
     assert refused[-2:] == ["contrastive", "--neutral"]
     refused.remove("contrastive")
-    begun = (*asked, "--mode", "paper", "--mode", "contrastive", "--neutral", "0,0")
+    begun = (*asked, "--rule", "paper", "--rule", "contrastive", "--neutral", "0,0")
     call(*begun)
     journal = Path("found/observations.jsonl").read_bytes()
     assert {*free, *refused} == ELSEWHERE | set(CHANGED)
@@ -153,7 +153,7 @@ def test_what_may_be_changed_in_the_same_folder(guide, asked, call) -> None:
         assert option in free or "choose another folder with --out" in done.stderr, option
         assert Path("found/observations.jsonl").read_bytes() == journal, option
     # A mode that reads more is refused too.
-    assert "--out" in call(*begun, "--mode", "consensus", code=2).stderr
+    assert "--out" in call(*begun, "--rule", "consensus", code=2).stderr
 
 
 def test_after_reset_a_set_of_ones_own_that_lists_the_model_is_taken(

@@ -103,7 +103,7 @@ def test_every_member_of_an_adapter_and_of_the_contract_is_told(guide) -> None:
 
 
 def test_what_it_names_exists(guide) -> None:
-    threads = (ROOT / "src/vg_engine/testing/conduct.py").read_text(encoding="utf-8")
+    threads = (ROOT / "src/vg_engine/testing/side_effects.py").read_text(encoding="utf-8")
     for said in GATHERED:
         assert re.search(re.escape(said).replace(r"\.\.\.", r"\{[^}]+\}"), threads), said
     for name in set(re.findall(r"`(model_adapters/\w+\.py|core/\w+\.py)`", guide.text)):

@@ -54,9 +54,9 @@ def test_the_floor_of_accuracy(engine: vg_engine.Engine) -> None:
 def test_its_heads_are_a_named_set_with_a_label_free_rule(engine: vg_engine.Engine) -> None:
     chosen = catalog.head_set("embedded")
     assert engine.head_set == chosen
-    assert chosen.mode in ("paper", "sensitivity", "paper+sensitivity", "consensus", "mean_all")
+    assert chosen.rule in ("paper", "sensitivity", "paper+sensitivity", "consensus", "mean_all")
     assert chosen.provenance["data"]
-    assert catalog.head_set("embedded-paper").mode == "paper"
+    assert catalog.head_set("embedded-paper").rule == "paper"
 
 
 def test_it_says_what_it_knows_and_what_it_does_not(engine: vg_engine.Engine) -> None:

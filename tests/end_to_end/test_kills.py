@@ -16,7 +16,7 @@ WORK = {
     "discover": (
         "observations.jsonl",
         ("--data", "scenes?split=calibration&n=44", "--samples", "36", "--draws", "2"),
-        ("--mode", "paper", "--mode", "consensus", "--singles", "4"),
+        ("--rule", "paper", "--rule", "consensus", "--per-head", "4"),
     ),
     "eval": (
         "records.jsonl",

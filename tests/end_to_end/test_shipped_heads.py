@@ -1,4 +1,4 @@
-"""The head sets that ship for the embedded model are what `discover` finds, mode by mode."""
+"""The head sets that ship for the embedded model are what `discover` finds, rule by rule."""
 
 from collections.abc import Iterator
 
@@ -20,16 +20,16 @@ def ours() -> list[HeadSet]:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Discovery]:
-    """One pass over the calibration scenes for all modes, with the settings that the sets state."""
+    """One pass over the calibration scenes for all rules, with the settings that the sets state."""
     (data,) = {str(one.provenance["data"]) for one in ours()}
     stated = {key: str(value) for key, value in ours()[0].provenance.items()}
     cut, connectivity = float(stated["cut"]), int(stated["connectivity"])
     criteria = Criteria(cut=cut, connectivity=connectivity, weighting=stated["weighting"])
     counts = {key: int(stated[key]) for key in ("samples", "draws", "seed")}
-    settings = DiscoverSettings(**counts, k=None, criteria=criteria, singles=0)
+    settings = DiscoverSettings(**counts, k=None, criteria=criteria, per_head=0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    rules = [one.mode for one in ours()]
+    rules = [one.rule for one in ours()]
     with load(heads="auto") as engine:
         folder = tmp_path_factory.mktemp("found")
         yield discover(engine, data, folder, rules=rules, settings=settings)
@@ -37,14 +37,14 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Discovery]:
 
 
 def test_there_is_a_set_per_mode_and_one_is_the_default() -> None:
-    modes = {"paper", "paper+sensitivity", "sensitivity", "consensus", "contrastive", "supervised"}
-    assert modes <= {one.mode for one in ours()}
+    rules = {"paper", "paper+sensitivity", "sensitivity", "consensus", "contrastive", "supervised"}
+    assert rules <= {one.rule for one in ours()}
     assert catalog.head_set("embedded") in ours()
 
 
 @pytest.mark.parametrize("chosen", ours(), ids=lambda one: one.name)
 def test_discover_finds_it_again(chosen: HeadSet, found: Discovery) -> None:
-    again, stated = found.found[chosen.mode], chosen.provenance
+    again, stated = found.found[chosen.rule], chosen.provenance
     k = int(str(stated["k"]))
     assert len(chosen.heads) == k
     assert again.ranked[:k] == chosen.heads

@@ -36,7 +36,7 @@ def photograph(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "said"),
+    ("name", "arguments", "description"),
     [
         ("crop", [], "cover only 67 % of the picture"),
         ("pad", [], "padded to a square"),
@@ -47,7 +47,7 @@ def photograph(folder: Path) -> Path:
     ],
 )
 def test_a_photograph_goes_all_the_way(
-    checkpoints: Path, photograph: Path, name: str, arguments: list[str], said: str
+    checkpoints: Path, photograph: Path, name: str, arguments: list[str], description: str
 ) -> None:
     asked = ("--text", "the helmet", "--text", "the left hand", "--json", "--mask", "--out", "out")
     where = ("--model", checkpoints / name, "--image", photograph)

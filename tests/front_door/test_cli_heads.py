@@ -31,7 +31,7 @@ def write(folder: Path, name: str, heads: Any = "L2H1", suffix: str = "yaml", **
     """A head-set file."""
     folder.mkdir(parents=True, exist_ok=True)
     listed = [{"head": h} for h in heads.split(",")] if isinstance(heads, str) else heads
-    data = {"name": name, "models": ["cells"], "mode": "paper", "heads": listed} | more
+    data = {"name": name, "models": ["cells"], "rule": "paper", "heads": listed} | more
     path = folder / f"{name}.{suffix}"
     path.write_text(yaml.safe_dump(data, sort_keys=False))
     return path
@@ -76,7 +76,7 @@ def test_one_is_shown_with_all_that_it_states(home: Path) -> None:
         f"file:              {path}",
         "models:            cells",
         "shape:             4 layers x 2 heads",
-        "mode:              paper",
+        "rule:              paper",
         "heads:             L2H1",
         "seed:              0",
         "faults:            3",

@@ -79,13 +79,13 @@ def test_a_load_that_fails_closes_its_postprocessors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "description"),
     [
         ({"modle": "x"}, "no field 'modle'; did you mean model"),
         ({"batch_size": "8"}, "batch_size is a whole number, got '8'"),
         ({"postprocessors": "sure"}, "postprocessors is a list of names, got 'sure'"),
     ],
 )
-def test_what_is_no_spec_is_refused(data: dict[str, object], said: str) -> None:
+def test_what_is_no_spec_is_refused(data: dict[str, object], description: str) -> None:
     with pytest.raises(InputError, match=said):
         EngineSpec.from_dict(data)

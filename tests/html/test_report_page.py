@@ -59,7 +59,7 @@ def table(*rows: list[object], **more: object) -> dict[str, object]:
     return {"columns": ["x", *["y"] * (len(rows[0]) - 1)], "rows": rows, "align": "lr", **more}
 
 
-def context(said: str) -> dict[str, Any]:
+def context(description: str) -> dict[str, Any]:
     """The context of every report, each word of it `said`."""
     dot = Image.fromarray(np.full((9, 12, 3), 99, np.uint8))
     estimate = Estimate(0.5, 0.45, 0.55, 100)
@@ -110,7 +110,7 @@ def context(said: str) -> dict[str, Any]:
         "fault_tables": [(said, 3, faults)],
         "groups": [cells],
         "listed": 1,
-        "modes": [[said] * 4],
+        "rules": [[said] * 4],
         "names": [said, said],
         "numbers": [(said, said, said), (said, estimate, said)],
         "sides": [facts, facts],
@@ -118,7 +118,7 @@ def context(said: str) -> dict[str, Any]:
     }
 
 
-def report(template: str, said: str, **changes: object) -> str:
+def report(template: str, description: str, **changes: object) -> str:
     return ReportPage(template, said, said, context(said) | changes, said, said).render()
 
 

@@ -18,7 +18,7 @@ from vg_engine.core.errors import CaptureError, UnsupportedModelError
 from vg_engine.core.heads import Head
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.shared import capture
-from vg_engine.testing import conduct, open_adapter, parity
+from vg_engine.testing import open_adapter, parity, side_effects
 from vg_engine.testing.tiny import sharpen, tiny_llava
 
 SMALL = fields("""vocab_size=50 hidden_size=32 intermediate_size=64 num_hidden_layers=3
@@ -197,13 +197,13 @@ def test_what_a_recorder_refuses():
 
 def test_models_that_do_not_dispatch_are_refused_and_left_alone():
     module = llama()
-    found = conduct.implementations(module)
+    found = side_effects.implementations(module)
     with (
         mock.patch.object(hf.LlamaModel, "set_attn_implementation", return_value=None),
         pytest.raises(UnsupportedModelError, match="does not let its attention be chosen"),
     ):
         capture.install(module)
-    assert conduct.implementations(module) == found
+    assert side_effects.implementations(module) == found
 
 
 def test_the_last_of_several_users_restores():

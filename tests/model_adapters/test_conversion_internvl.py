@@ -203,7 +203,7 @@ def test_a_tied_head_stays_tied(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("description", "words"),
     [
         ({"ps_version": "v1"}, r"run column by column \(ps_version v1"),
         ({"pad2square": True}, "pad2square"),

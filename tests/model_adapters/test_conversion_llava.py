@@ -251,7 +251,7 @@ def test_the_vision_side_of_a_whole_clip_is_taken(tmp_path, towerless, tower):
 
 
 @pytest.mark.parametrize(
-    ("said", "changed", "words"),
+    ("description", "changed", "words"),
     [
         ({}, None, r"hold no vision tower; download the one it names \(some/clip-tower\)"),
         ({"mm_vision_tower": "openai/clip-vit-large-patch14"}, {}, "pictures of 56"),

@@ -15,7 +15,7 @@ from vg_engine.model_adapters.families.lighton_ocr import LightOnOcrAdapter
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.families.mistral3 import Mistral3Adapter
 from vg_engine.model_adapters.families.pixtral import PixtralAdapter, PixtralProcessor
-from vg_engine.testing import conduct
+from vg_engine.testing import side_effects
 
 # Render what the published ones do (looked up on copies). Pixtral's knows no role of a system: it
 # takes the sentence as plain text, into the user's turn. Mistral Small's has a sentence of its own,
@@ -146,10 +146,10 @@ class TestLightOn(TestLightOnWholeCells):
 
     def test_every_token_is_located(self, opened):
         """Narrower than a merged cell, a picture has no cell: most of the kit's odd sizes."""
-        sizes = [size for size in conduct.ODD_SIZES if min(size) >= 28]
+        sizes = [size for size in side_effects.ODD_SIZES if min(size) >= 28]
         sizes += [(28, 28), (15, 15), (29, 43), (28, 279), (250, 30)]
-        assert conduct.check_tokens(opened, sizes)[1] == []
-        for size in set(conduct.ODD_SIZES) - set(sizes):
+        assert side_effects.check_tokens(opened, sizes)[1] == []
+        for size in set(side_effects.ODD_SIZES) - set(sizes):
             with pytest.raises(PictureError, match=r"too small .* enlarge it or cut it first"):
                 ask(opened, size)
 

@@ -195,7 +195,7 @@ def test_a_system_sentence_is_handed_over_as_the_template_takes_it(tmp_path, spo
     assert inputs.rendered[0].replace("<image>" * 64, "<image>") == "Look. <image>it."
 
 
-@pytest.mark.parametrize("said", ["Where is", "please?", "the cup", "ASSISTANT", "is"])
+@pytest.mark.parametrize("description", ["Where is", "please?", "the cup", "ASSISTANT", "is"])
 def test_a_span_is_any_words_of_the_rendered_prompt(opened, said):
     asked = "Where is {expression}, please?"
     prompt = Prompt("chat", template=asked, query_row=f"span:{said}")

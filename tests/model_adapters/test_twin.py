@@ -14,7 +14,7 @@ from vg_engine.core.errors import UnsupportedModelError
 from vg_engine.core.heads import Head
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.shared import early_exit
-from vg_engine.testing import conduct, open_adapter, parity
+from vg_engine.testing import open_adapter, parity, side_effects
 from vg_engine.testing.tiny import tiny_llava
 
 PATH = "language_model.layers"
@@ -29,7 +29,7 @@ def module(folder):
 
 
 def test_a_twin_shares_every_parameter_and_leaves_the_original_alone(module):
-    found = conduct.Found.of(module)
+    found = side_effects.Found.of(module)
     base = module.model
     shallow = early_exit.truncated(base, PATH, 2)
     assert len(shallow.language_model.layers) == 2

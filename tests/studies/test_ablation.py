@@ -132,7 +132,7 @@ def test_rows_without_fixed_heads(shell, engine) -> None:
     read = Oracle(engine)
     each = [read(tuple(sorted(drawn))) for drawn in possible]
     row = found["random heads"]
-    assert f"mean of {len(possible)} draws" in row["said"]
+    assert f"mean of {len(possible)} draws" in row["description"]
     assert row["control"]
     for name in ("acc@0.5", "miou", "pointing"):
         expected = sum(one[name] for one in each) / len(each)
@@ -150,9 +150,9 @@ def test_heads_are_those_that_discover_finds(shell) -> None:
     assert [label for label, row in found.items() if row["labelled"]] == ["supervised"]
     assert [label for label, row in found.items() if row["default"]] == ["both, fixed heads"]
     votes = {number: f"paper:per_sample={number}" for number in (1, 4, 14)}
-    said = [part for mode in (*modes.values(), *votes.values()) for part in ("--mode", mode)]
+    said = [part for mode in (*modes.values(), *votes.values()) for part in ("--rule", mode)]
     shell.discover("--data", "jsonl:first.jsonl", "--draws", "2", *said)
-    theirs = shell.discovery()["modes"]
+    theirs = shell.discovery()["rules"]
     for label, mode in modes.items():
         assert found[label]["heads"] == theirs[mode]["heads"], mode
     for number, mode in votes.items():
@@ -176,7 +176,7 @@ def test_one_head_points_and_the_others_are_flat(shell) -> None:
     without = [heads for heads in stated if "L2H1" not in heads and heads != ["auto"]]
     assert without, "some random heads are flat"
     row = shell.rows("criteria")["random heads"]
-    drawn = int(re.search(r"mean of (\d+)", row["said"])[1])
+    drawn = int(re.search(r"mean of (\d+)", row["description"])[1])
     expected = (len(without) * sum(middle) / len(middle) + drawn - len(without)) / drawn
     assert row["scores"]["pointing"]["value"] == pytest.approx(expected, abs=1e-6)
 
@@ -194,7 +194,7 @@ def test_dearer_tables_look_anew_and_leave_the_engine_as_it_was(shell) -> None:
     few = ("--data", "jsonl:first.jsonl", "--draws", "2")
     for label, option in options.items():
         shell.discover(*few, *option, "--out", option[1])
-        theirs = shell.discovery(option[1])["modes"]["paper"]
+        theirs = shell.discovery(option[1])["rules"]["paper"]
         assert found[label]["heads"] == theirs["heads"]
     rows = ["expression_last", "expression_all", "prompt_last"]
     assert list(shell.rows("query_row")) == rows == shell.numbers()["settings"]["query_rows"]

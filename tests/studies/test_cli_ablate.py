@@ -98,18 +98,18 @@ def test_rules_that_the_data_does_not_permit_are_left_out_and_named(shell) -> No
         assert words in notes
         assert words in done.stderr
     for mode, words in {"supervised": "true boxes", "consensus": "no such pairs"}.items():
-        done = shell.ablate("--mode", mode, "--out", mode, code=2)
+        done = shell.ablate("--rule", mode, "--out", mode, code=2)
         assert words in done.stderr
         assert "--calibration" in done.stderr
 
 
 def test_another_rule_may_be_the_default(shell) -> None:
-    done = shell.ablate("--mode", "supervised")
+    done = shell.ablate("--rule", "supervised")
     assert shell.rows("criteria")["supervised"]["default"]
     assert not shell.rows("criteria")["both, fixed heads"]["default"]
     assert "per_sample" not in shell.numbers()["tables"]
     assert "counts no votes" in done.stderr
-    shell.ablate("--mode", "paper:per_sample=2", "--out", "two")
+    shell.ablate("--rule", "paper:per_sample=2", "--out", "two")
     assert [n for n, row in shell.rows("per_sample", "two").items() if row["default"]] == ["2"]
     assert shell.rows("criteria", "two")["paper:per_sample=2"]["default"]
 
@@ -181,8 +181,8 @@ def test_mistakes_are_one_line_that_says_what_to_do(shell) -> None:
     for arguments, words in {
         ("--tables", "sigmas"): "did you mean sigma",
         ("--tables", ","): "at least one table",
-        ("--mode", "papr"): "did you mean paper",
-        ("--mode", "paper:votes=3"): "votes",
+        ("--rule", "papr"): "did you mean paper",
+        ("--rule", "paper:votes=3"): "votes",
         ("--region", "papr"): "did you mean paper",
         ("--data", "jsnl:second.jsonl"): "did you mean jsonl",
         ("--data", "jsonl:none.jsonl"): "none.jsonl",

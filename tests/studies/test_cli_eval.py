@@ -104,7 +104,7 @@ def test_what_is_said(ask, shell) -> None:
         ((*CELL, "--limit", "0"), "--limit"),
         ((*CELL, "--random-draws", "0"), "--random-draws"),
         ((*CELL, "--out", "data.jsonl/x"), "cannot be written"),
-        ((*CELL, "--contestant", "x"), "--compare"),
+        ((*CELL, "--entry", "x"), "--compare"),
         (("--compare", "a", "b", "--model", "x"), "leave --model out"),
         (("--compare", "a", "b"), "a holds no records.jsonl"),
     ],
@@ -125,6 +125,6 @@ def test_heads_come_from_files_and_options_from_a_config(ask) -> None:
     told = json.loads(ask(*CELL[:4], "--config", "options.yaml", "--json").stdout)
     rows = {row["name"]: row for row in told["table"]}
     assert list(rows)[:2] == ["L2H1", "mine"]
-    assert rows["mine"]["said"] == "2 heads of layer 3, chosen by paper"
+    assert rows["mine"]["description"] == "2 heads of layer 3, chosen by paper"
     assert "best single head" not in rows
     assert any("mine holds all 2 heads" in note for note in told["notes"])

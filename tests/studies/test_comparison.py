@@ -40,13 +40,13 @@ def draws(cells, true):
 
 def write(folder, side, settings=None, **changes):
     """An evaluation as its records say it, of side 0 or 1."""
-    entry = {"prompt": 0, "said": "", "heads": "", "draws": []}
+    entry = {"prompt": 0, "description": "", "heads": "", "draws": []}
     held = {
         "model": "cells", "revision": None, "fingerprint": None, "adapter": "cell",
         "dtype": "float32", "region": "paper", "sigma": 1.0, "kernel": 7, "postprocess": [],
         "tool": "vg-engine 0", "entry": None, "data": "jsonl:data.jsonl", "data_revision": "r",
         "samples": 7, "faults": 1, "prompts": [{"form": "bare", "query_row": "x", "template": "y"}],
-        "contestants": {
+        "entries": {
             "mine": entry | {"kind": "heads", "heads": "L2H1"},
             "random": entry | {"kind": "random", "draws": ["L2H0", "L2H1"]},
         },
@@ -114,20 +114,20 @@ def test_differences_are_those_of_what_both_scored() -> None:
 
 def test_rows_are_named() -> None:
     a, b = write("a", 0), write("b", 1)
-    found = compare(a, b, rows=["random"])
+    found = compare(a, b, entries=["random"])
     # Per sample the mean of the two draws: the answer's cell, and cell 0.
     expected = [(right + (true == 0)) / 2 for right, _, true in BOTH]
     assert of(found, "acc@0.5").a.value == pytest.approx(sum(expected) / 6)
     assert of(found, "acc@0.5").mcnemar is None
     assert found.a_better == found.b_better == ()
-    within = compare(a, a, rows=["mine", "random"])
+    within = compare(a, a, entries=["mine", "random"])
     assert (within.n, within.a.alone) == (7, 0)
     with pytest.raises(InputError, match="the same row of the same evaluation"):
         compare(a, a)
     with pytest.raises(InputError, match=r"no row 'mein'; did you mean mine"):
-        compare(a, b, rows=["mein"])
+        compare(a, b, entries=["mein"])
     with pytest.raises(InputError, match="one name, or two"):
-        compare(a, b, rows=["mine"] * 3)
+        compare(a, b, entries=["mine"] * 3)
 
 
 def test_another_truth_is_refused() -> None:

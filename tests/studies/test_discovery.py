@@ -21,11 +21,11 @@ def data(shell):
     shell.write([shell.line(n, r, c) for n in range(10) for r, c in ((n % 6, 2), (5 - n % 6, 4))])
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("rule", MODES)
 def test_every_mode_finds_the_head_that_points(shell, mode) -> None:
     neutral = ("--neutral", "0,0") if mode == "contrastive" else ()
     # L2H1 gives .935 of its attention to the picture, the flat ones .857, each in one piece.
-    done = shell.discover("--mode", mode, "--k", "1", "--draws", "3", *neutral)
+    done = shell.discover("--rule", mode, "--k", "1", "--draws", "3", *neutral)
     assert done.stdout.startswith("L2H1  "), done.stdout
 
 
@@ -34,7 +34,7 @@ def test_what_comes_out_states_where_it_comes_from(shell) -> None:
     found = read_head_set(Path("found/cells-best.yaml"))
     stated = found.provenance
     assert (str(found.heads[0]), found.frequency[0]) == ("L2H1", 1.0)
-    assert (found.mode, found.layers, found.heads_per_layer) == ("paper", 4, 2)
+    assert (found.rule, found.layers, found.heads_per_layer) == ("paper", 4, 2)
     numbers = {"samples": 8, "draws": 3, "seed": 7, "per_sample": 10}
     assert {name: stated[name] for name in numbers} == numbers
     assert stated["data"] == "jsonl:data.jsonl"
@@ -44,8 +44,8 @@ def test_what_comes_out_states_where_it_comes_from(shell) -> None:
     tables = shell.discovery()
     assert tables["samples"]["per_draw"] == [8, 8, 8]
     assert tables["samples"]["in_data"] == 20
-    assert len(tables["modes"]["paper"]["thresholds"]) == 3
-    assert len(tables["modes"]["paper"]["criterion"]) == len(tables["heads"]) == 8
+    assert len(tables["rules"]["paper"]["thresholds"]) == 3
+    assert len(tables["rules"]["paper"]["criterion"]) == len(tables["heads"]) == 8
     assert tables["faults"] == {"count": 0, "first": []}
     assert tables["means"]["hit"][tables["heads"].index("L2H1")] == 1.0
     html = Path("found/report.html").read_text()
@@ -55,7 +55,7 @@ def test_what_comes_out_states_where_it_comes_from(shell) -> None:
 
 
 def test_stopped_anywhere_it_goes_on_as_if_it_had_not_been(shell, tmp_path) -> None:
-    options = ("--batch-size", "3", "--mode", "paper", "--mode", "consensus")
+    options = ("--batch-size", "3", "--rule", "paper", "--rule", "consensus")
     shell.discover(*options)
     out = tmp_path / "found"
     whole = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -71,30 +71,30 @@ def test_stopped_anywhere_it_goes_on_as_if_it_had_not_been(shell, tmp_path) -> N
 
 
 def test_another_mode_over_the_same_journal_looks_at_nothing_anew(shell) -> None:
-    shell.discover("--mode", "paper")
+    shell.discover("--rule", "paper")
     before = Path("found/observations.jsonl").read_bytes()
-    shell.discover("--mode", "supervised", "--k", "2")
+    shell.discover("--rule", "supervised", "--k", "2")
     assert Path("found/observations.jsonl").read_bytes() == before
     for change, words in {
-        ("--mode", "sensitivity"): ("columns", "--out"),
+        ("--rule", "sensitivity"): ("columns", "--out"),
         ("--seed", "1"): ("seed",),
         ("--prompt", "chat"): ("prompt.form",),
         ("--cut", "2"): ("criteria.cut",),
     }.items():
         done = shell.discover(*change, code=2)
         assert all(word in done.stderr for word in words), done.stderr
-    everything = [word for mode in MODES for word in ("--mode", mode)]
+    everything = [word for mode in MODES for word in ("--rule", mode)]
     shell.discover("--out", "all", "--neutral", "0,0", *everything)
     before = Path("all/observations.jsonl").read_bytes()
-    shell.discover("--out", "all", "--neutral", "0,0", "--mode", "sensitivity")
+    shell.discover("--out", "all", "--neutral", "0,0", "--rule", "sensitivity")
     assert Path("all/observations.jsonl").read_bytes() == before
 
 
 def test_mistakes_are_one_line_that_says_what_to_do(shell) -> None:
     for arguments, words in {
-        ("--mode", "papr"): "did you mean paper",
-        ("--mode", "paper:per_smaple=3"): "per_sample",
-        ("--mode", "paper:per_sample=0"): "at least 1",
+        ("--rule", "papr"): "did you mean paper",
+        ("--rule", "paper:per_smaple=3"): "per_sample",
+        ("--rule", "paper:per_sample=0"): "at least 1",
         ("--data", "jsnl:data.jsonl"): "did you mean jsonl",
         ("--data", "data.jsonl"): "jsonl:data.jsonl",
         ("--data", "jsonl:none.jsonl"): "none.jsonl",
@@ -113,9 +113,9 @@ def test_labels_are_asked_for_only_by_modes_that_need_them(shell) -> None:
     for line in lines:
         del line["box"]
     shell.write(lines)
-    assert "label-free" in shell.discover("--mode", "supervised", code=2).stderr
-    shell.discover("--mode", "paper")
-    done = shell.discover("--mode", "sensitivity", "--out", "pairs", code=2)
+    assert "label-free" in shell.discover("--rule", "supervised", code=2).stderr
+    shell.discover("--rule", "paper")
+    done = shell.discover("--rule", "sensitivity", "--out", "pairs", code=2)
     assert "two expressions" in done.stderr
 
 
@@ -132,7 +132,7 @@ def cells(path, *, n=4):
 def test_a_stranger_brings_a_mode_and_a_data_set(shell, bring) -> None:
     points = ("[vg_engine.rules]", "deepest = vg_theirs:Deepest")
     bring(THEIRS, *points, "[vg_engine.datasets]", "made = vg_theirs:cells")
-    shell.discover("--data", "made?n=5", "--mode", "deepest", "--out", "theirs")
+    shell.discover("--data", "made?n=5", "--rule", "deepest", "--out", "theirs")
     found = read_head_set(Path("theirs/cells-deepest.yaml"))
     assert list(map(str, found.heads)) == ["L3H1", "L3H0", "L2H1"]
     assert found.provenance["n"] == 5

@@ -111,7 +111,7 @@ def test_entries_are_read_as_the_engine_reads(region, scale, offset) -> None:
                 assert given.point == expected.point
                 assert given.score == pytest.approx(expected.score, abs=1e-6)
                 assert np.array_equal(given.mask, expected.mask)
-        for head, single in zip(heads, reader.singles(heads), strict=True):
+        for head, single in zip(heads, reader.per_head(heads), strict=True):
             (expected,) = how.instances(how.combined(seen.of([head]), size), size)
             assert single.mask is None
             assert np.allclose(single.boxes[0], expected.box, atol=1e-3)

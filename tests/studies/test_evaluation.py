@@ -66,7 +66,7 @@ def names(found):
 
 def single(found):
     """What is said of the best single head."""
-    (said,) = [row.entry.said for row in found.table.rows if row.entry.kind == "single"]
+    (said,) = [row.entry.description for row in found.table.rows if row.entry.kind == "single"]
     return said
 
 

@@ -40,12 +40,12 @@ def test_work_on_another_list_of_records_is_not_gone_on_with(run, shell, work) -
     assert "--out" in done.stderr
 
 
-@pytest.mark.parametrize("mode", ["paper", "sensitivity", "contrastive"])
+@pytest.mark.parametrize("rule", ["paper", "sensitivity", "contrastive"])
 def test_one_bad_sentence_costs_its_picture_nothing_else(run, shell, mode) -> None:
     lines = [shell.line(n, r, c) for n in range(4) for r, c in ((n, 1), (n, 4))]
     lines.insert(1, shell.line(0, 3, 3, text="broken"))
     shell.write(lines)
-    done = run("discover", "--mode", mode, "--draws", "1", "--neutral", "0,0", "--k", "1")
+    done = run("discover", "--rule", mode, "--draws", "1", "--neutral", "0,0", "--k", "1")
     tables = shell.discovery("discover")
     assert tables["samples"]["measured"] == 8
     assert [one["id"] for one in tables["faults"]["first"]] == ["0-3-3"]
@@ -56,7 +56,7 @@ def test_a_partner_that_cannot_be_used_is_replaced(run, shell) -> None:
     """The first sentence's partner has a box outside the picture; the third one will do."""
     partner = shell.line(0, 2, 2, box=[10, 10, 300, 20])
     shell.write([shell.line(0, 1, 1), partner, shell.line(0, 3, 3)])
-    run("discover", "--mode", "sensitivity", "--draws", "1", "--k", "1")
+    run("discover", "--rule", "sensitivity", "--draws", "1", "--k", "1")
     tables = shell.discovery("discover")
     assert tables["means"]["sensitivity"][tables["heads"].index("L2H1")] > 0.9
     assert tables["faults"]["count"] == 1

@@ -14,7 +14,7 @@ from vg_engine.model_adapters.families.internvl import InternVLAdapter
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.shared import capture
 from vg_engine.plugins.manager import make_hooks
-from vg_engine.testing import Opened, doctor, open_adapter, paint
+from vg_engine.testing import Harness, doctor, open_adapter, paint
 from vg_engine.testing.doctor import Patient, examine, rendered, summary
 from vg_engine.testing.tiny import tiny_internvl, tiny_llava
 
@@ -29,7 +29,7 @@ def llava(tmp_path_factory):
 def patient(adapter, folder, dtype="float32"):
     hooks = make_hooks(adapter.name, adapter)
     model = hooks.load_model(ModelSpec(folder, device="cpu", dtype=dtype))
-    return Patient(Opened(hooks, model), probes="few")
+    return Patient(Harness(hooks, model), probes="few")
 
 
 def by_check(sick):
@@ -67,7 +67,7 @@ def test_a_sound_model_is_well_and_keeps_its_weights(llava, dtype):
 def test_tiles_are_well(tmp_path):
     found = findings(InternVLAdapter, str(tiny_internvl(tmp_path / "internvl", layers=2)))
     assert not failed(found), found
-    assert "wrong" in found["cells (paint probe)"].said
+    assert "wrong" in found["cells (paint probe)"].description
 
 
 def test_a_mask_that_is_not_registered_is_found(llava, monkeypatch):
@@ -110,7 +110,7 @@ def test_a_transposed_grid_is_found(llava):
 def test_rows_of_other_heads_are_found_in_half_precision(llava):
     found = findings(extracted(lambda rows: rows.roll(1, 0)), llava, "bfloat16")
     assert EAGER in failed(found)
-    assert "heads ranked alike" in found[EAGER].said
+    assert "heads ranked alike" in found[EAGER].description
 
 
 def test_an_exception_of_the_model_is_a_finding(llava):
@@ -120,7 +120,7 @@ def test_an_exception_of_the_model_is_a_finding(llava):
 
     found = findings(Breaking, llava)["leaving early"]
     assert found.status == "failed"
-    assert "RuntimeError: no kernel image is available" in found.said
+    assert "RuntimeError: no kernel image is available" in found.description
 
 
 def test_prompts_are_shown_with_one_image_token(llava):
@@ -150,7 +150,7 @@ def test_unmixing_for_a_while_gives_weights_back_after_an_error(llava):
 def test_a_model_that_is_not_transformers_is_skipped_not_failed(llava):
     opened = open_adapter(LlavaAdapter(), llava)
     bare = replace(opened.model, module=torch.nn.Identity(), context=MappingProxyType({}))
-    found = by_check(Patient(Opened(opened.hooks, bare)))
+    found = by_check(Patient(Harness(opened.hooks, bare)))
     assert {found[name].status for name in ("vision tower untouched", CELLS)} == {"skipped"}
 
 

@@ -11,7 +11,7 @@ from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VL
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.families.qwen2_vl import Qwen2VLAdapter
 from vg_engine.model_adapters.shared import capture
-from vg_engine.testing import AdapterContract, ContractError, conduct, open_adapter
+from vg_engine.testing import AdapterContract, ContractError, open_adapter, side_effects
 from vg_engine.testing.tiny import text_sizes, tiny_llava
 from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, token_ids
 
@@ -101,7 +101,7 @@ def test_rows_that_are_kept_by_the_prompt(folders):
 
 
 @pytest.mark.parametrize(
-    ("base", "test", "said"),
+    ("base", "test", "description"),
     [
         (LlavaAdapter, PADDING, "differ by .* alone"),
         (Qwen2VLAdapter, PADDING, "differ by .* alone"),
@@ -233,12 +233,12 @@ def test_strips_may_be_refused_and_ordinary_pictures_may_not(folders):
     class Picky(type(opened)):
         def prepare(self, pictures, expressions, prompt=None):
             if min(pictures[0].size) < least:
-                raise conduct.PictureError("too small")
+                raise side_effects.PictureError("too small")
             return super().prepare(pictures, expressions, prompt)
 
     picky = Picky(opened.hooks, opened.model)
-    assert len(conduct.check_tokens(picky)[1]) == 5
+    assert len(side_effects.check_tokens(picky)[1]) == 5
     least = 400
     with pytest.raises(ContractError, match="1 of 7 pictures are refused: too small"):
-        conduct.check_tokens(picky)
+        side_effects.check_tokens(picky)
     opened.model.close()

@@ -22,7 +22,6 @@ from vg_engine.testing import (
     AdapterContract,
     ContractError,
     Golden,
-    conduct,
     open_adapter,
     paint,
     parity,
@@ -86,7 +85,7 @@ def by_columns(views):
 
 
 @pytest.mark.parametrize(
-    ("base", "change", "said"),
+    ("base", "change", "description"),
     [
         (LlavaAdapter, transposed, "cells are wrong: 200 x 200, picture: painted"),
         (LlavaAdapter, one_later, "moved most"),
@@ -143,7 +142,7 @@ def without_padding(inputs):
 
 
 @pytest.mark.parametrize(
-    ("change", "side", "said"),
+    ("change", "side", "description"),
     [
         (sees_padding, "left", "padding is not accounted for"),
         (sees_padding, "right", "padding is not accounted for"),
@@ -168,11 +167,11 @@ def test_missing_mask_is_found(llava):
 def test_row_before_the_full_stop_is_found(llava):
     before = prepared(lambda inputs: with_rows(inputs, lambda query: [query.rows[0] - 1]))
     with pytest.raises(ContractError, match="the row stands at"):
-        conduct.check_unusual_expressions(open_adapter(before(), llava))
+        side_effects.check_unusual_expressions(open_adapter(before(), llava))
 
 
 @pytest.mark.parametrize(
-    ("off", "loses", "said"),
+    ("off", "loses", "description"),
     [
         (1.5e-5, 5e-6, None),
         (1.5e-5, None, "allowed: 1e-05; it does not run in float64"),
@@ -243,16 +242,16 @@ def test_running_every_layer_is_found(llava):
 
 def test_vision_tower_that_was_switched_too_is_found(llava):
     opened = open_adapter(LlavaAdapter(), llava)
-    untouched = dict.fromkeys(conduct.implementations(eager(llava)), "sdpa")
-    conduct.check_vision_alone(opened, untouched)
+    untouched = dict.fromkeys(side_effects.implementations(eager(llava)), "sdpa")
+    side_effects.check_vision_alone(opened, untouched)
     opened.model.module.set_attn_implementation(capture.OVER_FUSED)
     with pytest.raises(ContractError, match="for the language model alone"):
-        conduct.check_vision_alone(opened, untouched)
+        side_effects.check_vision_alone(opened, untouched)
 
 
 def test_model_that_is_not_given_back_is_found(llava):
     module = eager(llava)
-    found = conduct.Found.of(module)
+    found = side_effects.Found.of(module)
     processor = open_adapter(LlavaAdapter(), llava).model.processor
     open_adapter(Keeps(), "", module=module, processor=processor).model.close()
     with pytest.raises(ContractError, match="implementations are not as they were found"):
@@ -269,11 +268,11 @@ def test_state_shared_by_threads_is_found(llava):
             return super().vg_extract_attention(model, self.last, request)
 
     with pytest.raises(ContractError, match="thread"):
-        conduct.check_threads(open_adapter(Shares(), llava))
+        side_effects.check_threads(open_adapter(Shares(), llava))
 
 
 @pytest.mark.parametrize(
-    ("forms", "said"),
+    ("forms", "description"),
     [(("bare", "chat"), "bare prompt of 'it': text\nexpected 'another text'"), ((), "both forms")],
 )
 def test_golden_prompts_are_compared_and_asked_for_in_both_forms(llava, forms, said):

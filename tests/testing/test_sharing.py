@@ -62,7 +62,7 @@ class Boasting(LlavaAdapter):
 
 
 @pytest.mark.parametrize(
-    ("adapter", "said"),
+    ("adapter", "description"),
     [
         (Changing, "with a kept prefix differs from alone by"),
         (Stale, "with a kept prefix differs from alone by"),

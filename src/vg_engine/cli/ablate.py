@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import vg_engine
 from vg_engine.cli import console, options
 from vg_engine.cli.options import option
-from vg_engine.cli.studies import CALIBRATION, FRESH, is_embedded, written
+from vg_engine.cli.studies import CALIBRATION, FRESH, is_embedded, provenance
 from vg_engine.core.errors import InputError
 from vg_engine.engine_spec import EngineSpec
 
@@ -48,9 +48,9 @@ def ablate(
         int,
         option("N", "Of draws, random heads and intervals.", _WHAT, min=0),
     ] = 0,
-    mode: Annotated[
+    rule: Annotated[
         str,
-        option("MODE", "The rule of the default row; all others stand in table criteria.", _HEADS),
+        option("RULE", "The rule of the default row; all others stand in table criteria.", _HEADS),
     ] = "paper",
     tables: Annotated[
         str | None,
@@ -108,7 +108,7 @@ def ablate(
     folder = out or Path("out/ablate")
     with console.notes() as notes, console.quiet_libraries():
         notes.tell([*chosen_on.statements, *scored.statements])
-        with console.waiting("loading the model"):
+        with console.spinner("loading the model"):
             # Every head is looked at: which set the model has does not matter, its prompt does.
             engine = vg_engine.load(spec, heads="auto")
         with engine:
@@ -118,11 +118,11 @@ def ablate(
                 chosen_on,
                 scored,
                 folder,
-                rule=mode,
+                rule=rule,
                 settings=settings,
                 strict=strict,
-                working=console.working,
-                **written(),
+                show_pass=console.study_progress,
+                **provenance(),
             )
         for sentence in found.warnings:
             console.say("warning", sentence)

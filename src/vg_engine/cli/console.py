@@ -93,7 +93,7 @@ def notes() -> Iterator[Notes]:
 
 
 @contextmanager
-def waiting(words: str) -> Iterator[None]:
+def spinner(words: str) -> Iterator[None]:
     """A spinner on a terminal, for what may take more than two seconds."""
     console = stderr()
     if not console.is_terminal:
@@ -104,7 +104,7 @@ def waiting(words: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Progress]:
+def progress_bar(total: int) -> Iterator[Progress]:
     """A bar on stderr, where that is a terminal and there is more than one thing to do."""
     bar = Progress(
         TextColumn("grounding"),
@@ -132,7 +132,7 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def working(words: str) -> Iterator[Callable[[int, int], None]]:
+def study_progress(words: str) -> Iterator[Callable[[int, int], None]]:
     """Progress of long work: a bar with rate and time left, or a line now and then without one.
 
     Yields:
@@ -163,18 +163,18 @@ def working(words: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _lines(words: str) -> Callable[[int, int], None]:
-    began = said = time.monotonic()
+    began = last = time.monotonic()
     first: int | None = None
 
     def tell(done: int, total: int) -> None:
-        nonlocal said, first, began
+        nonlocal last, first, began
         now = time.monotonic()
         if first is None:
-            first, began, said = done, now, now
+            first, began, last = done, now, now
             if 0 < done < total:
                 say("note", f"{words}: goes on after {done:,} of {total:,}")
-        elif now - said >= _EVERY and done > first:
-            said = now
+        elif now - last >= _EVERY and done > first:
+            last = now
             rate = (done - first) / (now - began)
             left = (total - done) / rate
             say("note", f"{words}: {done:,} of {total:,}, {rate:.1f}/s, {left / 60:.1f} min left")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import vg_engine
 from vg_engine.cli import console, options
 from vg_engine.cli.options import option
-from vg_engine.cli.studies import CALIBRATION, data_name, written
+from vg_engine.cli.studies import CALIBRATION, data_name, provenance
 from vg_engine.engine_spec import EngineSpec
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ def discover(
     samples: Annotated[int, option("N", "Sentences per draw.", _WHAT, min=1)] = 1000,
     draws: Annotated[int, option("N", "Random draws.", _WHAT, min=1)] = 5,
     seed: Annotated[int, option("N", "Of the draws.", _WHAT)] = 0,
-    mode: Annotated[
+    rule: Annotated[
         list[str] | None,
         option(
-            "MODE",
+            "RULE",
             "paper, supervised, contrastive, sensitivity, consensus, paper+sensitivity, ...; "
             "paper:per_sample=5 sets an option. Repeats: the first chooses the heads, the others "
             "stand beside it in the report.",
@@ -61,9 +61,9 @@ def discover(
     ] = "area",
     neutral: Annotated[
         str,
-        option("TEXT", "The neutral prompt of mode contrastive.", _WHICH),
+        option("TEXT", "The neutral prompt of rule contrastive.", _WHICH),
     ] = "describe the image",
-    singles: Annotated[
+    per_head: Annotated[
         int,
         option(
             "N",
@@ -86,7 +86,7 @@ def discover(
     ] = None,
     name: Annotated[
         str | None,
-        option("NAME", "Of the head set; MODEL-MODE without it.", options.OUT),
+        option("NAME", "Of the head set; MODEL-RULE without it.", options.OUT),
     ] = None,
     strict: options.Strict = False,
     as_json: options.Json = False,
@@ -109,7 +109,7 @@ def discover(
         per_sample=per_sample,
         criteria=vg_engine.Criteria(cut=cut, connectivity=connectivity, weighting=weighting),
         neutral=neutral,
-        singles=singles,
+        per_head=per_head,
         name=name,
     )
     example = "refcoco:/data/refer?split=train"
@@ -117,22 +117,22 @@ def discover(
     folder = out or Path("out/discover")
     with console.notes() as notes, console.quiet_libraries():
         notes.tell(looked_at.statements)
-        with console.waiting("loading the model"):
+        with console.spinner("loading the model"):
             # Every head is looked at: which set the model has does not matter, its prompt does.
             engine = vg_engine.load(spec, heads="auto")
         with engine:
             notes.tell(engine.model.statements)
-            with console.working("looking") as progress:
+            with console.study_progress("looking") as progress:
                 found = vg_engine.discover(
                     engine,
                     looked_at,
                     folder,
-                    rules=mode or ("paper",),
+                    rules=rule or ("paper",),
                     settings=settings,
                     model=spec.model,
                     strict=strict,
                     progress=progress,
-                    **written(),
+                    **provenance(),
                 )
         _show(found, folder, settings.name, spec.model, as_json=as_json)
 

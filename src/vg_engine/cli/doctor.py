@@ -43,7 +43,7 @@ def doctor(
         if as_json:
             console.result(json.dumps(vars(finding), ensure_ascii=False))
 
-    with console.notes() as notes, console.waiting("examining"):
+    with console.notes() as notes, console.spinner("examining"):
         checkup = checkpoints.doctor(spec, loaded=notes.tell, found=found)
     if as_json:
         shown = {"model": dict(checkup.facts), "prompts": dict(checkup.prompts)}
@@ -71,6 +71,6 @@ def _show(findings: Sequence[Finding], facts: Mapping[str, str], shown: Mapping[
         table.add_column(column, overflow="fold")
     for finding in findings:
         style = _STYLES[finding.status]
-        table.add_row(finding.check, f"[{style}]{finding.status}[/]", escape(finding.said))
+        table.add_row(finding.check, f"[{style}]{finding.status}[/]", escape(finding.description))
     paper.print()
     paper.print(table)

@@ -11,7 +11,7 @@ import typer
 import vg_engine
 from vg_engine.cli import console, options
 from vg_engine.cli.options import flag, option
-from vg_engine.cli.studies import EXAM, command_line, data_name, written
+from vg_engine.cli.studies import EXAM, command_line, data_name, provenance
 from vg_engine.core.errors import InputError
 from vg_engine.engine_spec import EngineSpec
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vg_engine.studies.evaluate.results import Evaluation
 
 # What --compare takes, besides itself.
-_COMPARES = ("compare", "contestant", "resamples", "seed", "out", "as_json", "_config")
+_COMPARES = ("compare", "entry", "resamples", "seed", "out", "as_json", "_config")
 _WHAT, _BESIDE, _PAIR = "What is scored", "What stands beside it", "Two evaluations"
 
 
@@ -82,7 +82,7 @@ def evaluate(
         tuple[str, str] | None,
         option("A B", "Folders of two evaluations: their differences on what both scored.", _PAIR),
     ] = None,
-    contestant: Annotated[
+    entry: Annotated[
         list[str] | None,
         option(
             "NAME", "Which row to compare; the first without it. Given twice: A's, then B's.", _PAIR
@@ -117,15 +117,15 @@ def evaluate(
         found = vg_engine.compare(
             *compare,
             out,
-            rows=contestant or (),
+            entries=entry or (),
             resamples=resamples,
             seed=seed,
             command=command_line(),
         )
         _tell(found, out, as_json=as_json)
         return
-    if contestant:
-        raise InputError("--contestant says which rows --compare compares; give --compare A B")
+    if entry:
+        raise InputError("--entry says which rows --compare compares; give --compare A B")
     settings = vg_engine.EvaluateSettings(
         controls=not no_controls,
         oracle=not (no_oracle or no_controls),
@@ -137,9 +137,9 @@ def evaluate(
     example = "refcoco:/data/refer?split=testA"
     scored = vg_engine.open_data(data_name(data, spec.model, EXAM, example))
     with console.notes(), console.quiet_libraries():
-        with console.waiting("loading the model"):
+        with console.spinner("loading the model"):
             engine = vg_engine.load(spec, heads=heads[0] if heads else None)
-        with engine, console.working("scoring") as progress:
+        with engine, console.study_progress("scoring") as progress:
             result = vg_engine.evaluate(
                 engine,
                 scored,
@@ -149,7 +149,7 @@ def evaluate(
                 settings=settings,
                 strict=strict,
                 progress=progress,
-                **written(),
+                **provenance(),
             )
     _tell(result, out, as_json=as_json)
 

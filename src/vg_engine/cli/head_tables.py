@@ -28,7 +28,7 @@ def summary(entry: HeadSet) -> dict[str, Any]:
     return {
         "name": entry.name,
         "heads": [str(head) for head in entry.heads],
-        "mode": entry.mode,
+        "rule": entry.rule,
         "models": list(entry.model),
         "layers": entry.layers,
         "heads_per_layer": entry.heads_per_layer,
@@ -55,7 +55,7 @@ def sheet(entry: HeadSet, *, default_of: Sequence[str], file: Path) -> Iterator[
     yield from _field("models", [", ".join(entry.model)])
     yield from _field("default of", [", ".join(default_of)])
     yield from _field("shape", [shape if entry.layers or entry.heads_per_layer else ""])
-    yield from _field("mode", [entry.mode])
+    yield from _field("rule", [entry.rule])
     columns = entry.columns
     if columns:
         cells = [[key, *_aligned(values)] for key, values in columns.items()]
@@ -272,7 +272,7 @@ def _stated(entry: HeadSet) -> dict[str, Any]:
         "models": ", ".join(entry.model) or None,
         "layers": entry.layers or None,
         "heads_per_layer": entry.heads_per_layer or None,
-        "mode": entry.mode,
+        "rule": entry.rule,
         **{f"prompt {key}": value for key, value in (_prompt(entry) or {}).items()},
         **{key: value for key, value in entry.provenance.items() if key not in _TOLD_APART},
     }

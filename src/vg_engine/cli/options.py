@@ -188,11 +188,11 @@ def _spec(context: typer.Context, stated: dict[str, Any]) -> EngineSpec:
     """The engine that the config and the command line describe; the command line wins."""
     named = {"form": "prompt", "query_row": "query_row", "template": "template"}
     prompt = {field: stated.pop(name, None) for field, name in named.items()}
-    said = {key: value for key, value in prompt.items() if value is not None}
+    asked = {key: value for key, value in prompt.items() if value is not None}
     geometry = stated.pop("geometry")
     switches = {} if geometry is None else {"geometry": geometry}
     return EngineSpec(
-        prompt={**config.nested(context, config.PROMPT), **said},
+        prompt={**config.nested(context, config.PROMPT), **asked},
         options={**config.nested(context, config.OPTIONS), **switches},
         postprocessors=tuple(stated.pop("postprocess", None) or ()),
         **stated,

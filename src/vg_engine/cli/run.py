@@ -1,4 +1,4 @@
-"""`vg-engine run`: its options. The work is in `vg_engine.cli.work`, imported when it is done."""
+"""`vg-engine run`: its options. `vg_engine.cli.answers`, which is imported late, does the work."""
 
 from __future__ import annotations
 
@@ -66,17 +66,17 @@ def run(
 
     [dim]vg-engine run --image scene.png --text "the red circle" --out answers[/dim]
     """
-    from vg_engine.cli import asking, work  # noqa: PLC0415 - torch, for the work alone
+    from vg_engine.cli import answers, questions  # noqa: PLC0415 - torch, for the work alone
 
-    asked = asking.Asked(
+    asked = questions.Questions(
         images=tuple(image or ()),
         texts=tuple(text or ()),
         queries=queries,
         max_pixels=spec.max_pixels,
     )
-    code = work.ground(
+    code = answers.ground(
         asked,
-        work.Wanted(out=out, masks=mask, as_json=as_json),
+        answers.Output(out=out, masks=mask, as_json=as_json),
         spec,
     )
     raise typer.Exit(code)

@@ -26,13 +26,13 @@ class ScoreLine:
     Attributes:
         name: of the row.
         cells: numbers with their intervals (`0.853 [0.826, 0.879]`).
-        said: what the row is, in a few words.
+        description: what the row is, in a few words.
         muted: it stands back (a control).
     """
 
     name: str
     cells: Sequence[str]
-    said: str = ""
+    description: str = ""
     muted: bool = False
 
 
@@ -51,7 +51,7 @@ def show(titles: Sequence[str], lines: Sequence[ScoreLine]) -> None:
         for column in zip(titles, *(line.cells for line in lines), strict=True)
     ]
     names = max(len(line.name) for line in lines)
-    explained = max(len(line.said) for line in lines)
+    explained = max(len(line.description) for line in lines)
     whole = names + sum(columns) + _GAP * len(columns)
     beside = whole <= screen.width
     last = beside and whole + _GAP + explained <= screen.width
@@ -64,12 +64,14 @@ def show(titles: Sequence[str], lines: Sequence[ScoreLine]) -> None:
     for number, line in enumerate(lines):
         style = "dim" if line.muted else "bold" if not number else ""
         cells = [_cell(cell, style, beside=beside) for cell in line.cells]
-        table.add_row(Text(line.name, style), *cells, *([Text(line.said, "dim")] if last else []))
+        table.add_row(
+            Text(line.name, style), *cells, *([Text(line.description, "dim")] if last else [])
+        )
     screen.print(table)
     if not last:
         for line in lines:
-            if line.said:
-                screen.print(Text.assemble((f"{line.name}: {line.said}", "dim")))
+            if line.description:
+                screen.print(Text.assemble((f"{line.name}: {line.description}", "dim")))
 
 
 def _cell(cell: str, style: str, *, beside: bool) -> Text:
@@ -122,7 +124,7 @@ def _scores(found: Evaluation, out: Path | None) -> None:
             ScoreLine(
                 row.entry.name,
                 [str(row.scores[name]) for name in names],
-                row.entry.said,
+                row.entry.description,
                 row.entry.control,
             )
             for row in found.table.rows

@@ -36,7 +36,7 @@ def data_name(given: str | None, model: str | None, default: str, example: str) 
     return given or default
 
 
-def written(**more: Any) -> dict[str, Any]:
+def provenance(**more: Any) -> dict[str, Any]:
     """Collect what a study records of its command: the date and the command line."""
     return {
         "remarks": {"date": dt.datetime.now(dt.UTC).date().isoformat()},

@@ -52,8 +52,8 @@ def _show_table(metrics: Sequence[str], axis: str, shown: Sequence[VariantScores
         rows = [[row[0], *(cell.partition(" ")[0] for cell in row[1:-1]), row[-1]] for row in rows]
         widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     wide = names + sum(widths) + _GAP * len(widths) <= screen.width
-    said = max(len(row.variant.said) for row in shown)
-    last = names + sum(widths) + said + _GAP * (1 + len(widths)) <= screen.width
+    widest = max(len(row.variant.description) for row in shown)
+    last = names + sum(widths) + widest + _GAP * (1 + len(widths)) <= screen.width
     grid = Grid(box=None, pad_edge=False, header_style="bold")
     grid.add_column(axis, no_wrap=wide)
     for title in titles:
@@ -66,7 +66,7 @@ def _show_table(metrics: Sequence[str], axis: str, shown: Sequence[VariantScores
         grid.add_row(
             Text(variant.label, style),
             *(_cell(cell, style) for cell in cells),
-            *([Text(variant.said, "dim")] if last else []),
+            *([Text(variant.description, "dim")] if last else []),
         )
     screen.print(grid)
 

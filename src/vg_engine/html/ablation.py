@@ -115,7 +115,7 @@ def _forest(ablation: Ablation, table: VariantTable) -> str:
             row.scores[first],
             control=row.variant.control,
             highlight=row.variant.default,
-            note=row.variant.said,
+            note=row.variant.description,
         )
         for row in table.rows
     ]
@@ -161,7 +161,7 @@ def _words(row: VariantScores, table: str) -> str:
     if table in _OWN_HEADS and not variant.control:
         more = [] if len(variant.heads) <= _NAMED else ["..."]
         heads = ", ".join([*map(str, variant.heads[:_NAMED]), *more])
-    return "; ".join(filter(None, (heads, variant.said)))
+    return "; ".join(filter(None, (heads, variant.description)))
 
 
 def _differences(ablation: Ablation, table: VariantTable) -> dict[str, object]:

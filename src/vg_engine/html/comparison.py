@@ -121,7 +121,7 @@ def _provenance(letter: str, side: Side) -> dict[str, object]:
     prompt = settings["prompts"][row.prompt]
     return {
         letter: row.name,
-        "what it is": row.said or None,
+        "what it is": row.description or None,
         "heads": row.heads if row.kind == "heads" else None,
         "records": side.kept.path,
         **stated(settings, "model", "revision", "fingerprint"),

@@ -62,7 +62,7 @@ def page(discovery: Discovery, *, use: str = "", command: str = "") -> ReportPag
             "rows": [[_COLUMN_NAMES[key], rho, rho.n] for key, rho in correlations.items()],
             "align": "lrr",
         },
-        "modes": _modes(discovery),
+        "rules": _rules(discovery),
         "others": _OTHERS,
         "cards": [_card(found, example) for example in discovery.examples],
         "listed": FAULTS,
@@ -71,7 +71,7 @@ def page(discovery: Discovery, *, use: str = "", command: str = "") -> ReportPag
     return ReportPage(
         "discovery",
         f"Localization heads of {settings['model']}",
-        f"mode {discovery.rule.text}, on {settings['data']}",
+        f"rule {discovery.rule.text}, on {settings['data']}",
         context,
         command=command,
         made=str(discovery.remarks.get("date") or ""),
@@ -87,7 +87,7 @@ def ranked_by(found: Selection) -> tuple[str, Float64[np.ndarray, " ranked"]]:
 
 def boxed(discovery: Discovery) -> int:
     """The number of sentences on which each head's own box was measured."""
-    return min(int(discovery.settings["singles"]), discovery.measured)
+    return min(int(discovery.settings["per_head"]), discovery.measured)
 
 
 def _known(discovery: Discovery) -> list[str]:
@@ -212,7 +212,7 @@ def truth_chart(
     )
 
 
-def _modes(discovery: Discovery) -> list[tuple[object, ...]]:
+def _rules(discovery: Discovery) -> list[tuple[object, ...]]:
     if len(discovery.found) < 2:
         return []
     first = set(discovery.chosen.heads)

@@ -70,7 +70,7 @@ def _score_table(table: ScoreTable, names: Sequence[str]) -> dict[str, object]:
         "columns": ["", *(metric(name).title for name in names)],
         "rows": [
             [
-                Cell(row.entry.name, row.entry.said, stacked=True),
+                Cell(row.entry.name, row.entry.description, stacked=True),
                 *(estimate_cell(row.scores[name]) for name in names),
             ]
             for row in table.rows
@@ -88,7 +88,7 @@ def _control_chart(table: ScoreTable, name: str) -> str:
             row.scores[name],
             control=row.entry.control,
             highlight=not i,
-            note=row.entry.said,
+            note=row.entry.description,
         )
         for i, row in enumerate(table.rows)
     ]

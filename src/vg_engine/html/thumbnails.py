@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image, ImageDraw
 
-from vg_engine import _text as text
+from vg_engine import picture_text as text
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.results import HeadMaps
 from vg_engine.core.errors import HeadsError

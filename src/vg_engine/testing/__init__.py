@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vg_engine.testing.contract import AdapterContract, Golden
-    from vg_engine.testing.opened import ContractError, Opened, noise, open_adapter
+    from vg_engine.testing.harness import ContractError, Harness, noise, open_adapter
 
-__all__ = ["AdapterContract", "ContractError", "Golden", "Opened", "noise", "open_adapter"]
+__all__ = ["AdapterContract", "ContractError", "Golden", "Harness", "noise", "open_adapter"]
 
 # Public name -> the module that it comes from.
 _HOMES = {
     "AdapterContract": "vg_engine.testing.contract",
     "Golden": "vg_engine.testing.contract",
-    "ContractError": "vg_engine.testing.opened",
-    "Opened": "vg_engine.testing.opened",
-    "noise": "vg_engine.testing.opened",
-    "open_adapter": "vg_engine.testing.opened",
+    "ContractError": "vg_engine.testing.harness",
+    "Harness": "vg_engine.testing.harness",
+    "noise": "vg_engine.testing.harness",
+    "open_adapter": "vg_engine.testing.harness",
 }
 
 

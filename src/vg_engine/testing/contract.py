@@ -15,10 +15,10 @@ from transformers import AutoModelForImageTextToText
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.prompt import QUERY_ROWS, Prompt
-from vg_engine.testing import conduct, paint, parity, sharing, summary
-from vg_engine.testing.opened import (
+from vg_engine.testing import paint, parity, sharing, side_effects, summary
+from vg_engine.testing.harness import (
     ContractError,
-    Opened,
+    Harness,
     Size,
     noise,
     open_adapter,
@@ -110,11 +110,11 @@ class AdapterContract:
             raise ContractError("no vision tower was found; override `vision_tower`")
         return tower
 
-    def unmix(self, opened: Opened) -> None:
+    def unmix(self, opened: Harness) -> None:
         """Switch mixing between patches off."""
         paint.unmix(self.vision_tower(opened.model.module))
 
-    def features(self, opened: Opened, inputs: Any) -> torch.Tensor:
+    def features(self, opened: Harness, inputs: Any) -> torch.Tensor:
         """The image features as the language model gets them: sequences x keys x width."""
         return paint.embeddings(opened, inputs)
 
@@ -130,7 +130,7 @@ class AdapterContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def sides(cls, folder: Path, request: pytest.FixtureRequest) -> tuple[Opened, ...]:
+    def sides(cls, folder: Path, request: pytest.FixtureRequest) -> tuple[Harness, ...]:
         """The adapter with the tiny model, once for each side of the padding."""
         made = []
         for side in cls.padding:
@@ -141,7 +141,7 @@ class AdapterContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def opened(cls, sides: tuple[Opened, ...]) -> Opened:
+    def opened(cls, sides: tuple[Harness, ...]) -> Harness:
         """The adapter with the tiny model."""
         return sides[0]
 
@@ -164,13 +164,13 @@ class AdapterContract:
         chosen: paint.Probes = pytestconfig.getoption(summary.PROBES, None) or cls.probes
         return chosen
 
-    def open(self, folder: Path, **more: Any) -> Opened:
+    def open(self, folder: Path, **more: Any) -> Harness:
         """The adapter with the tiny model and further options."""
         return open_adapter(self.adapter(), str(folder), options={**self.options, **more})
 
     # The contract.
 
-    def test_claims_its_config(self, opened: Opened) -> None:
+    def test_claims_its_config(self, opened: Harness) -> None:
         """The registry asks the class whether it takes a model."""
         module: Any = opened.model.module
         config = module.config.to_dict()
@@ -179,7 +179,7 @@ class AdapterContract:
 
     def test_rows_equal_eager_rows(
         self,
-        sides: tuple[Opened, ...],
+        sides: tuple[Harness, ...],
         eager: Any,
         record_property: Callable[[str, object], None],
     ) -> None:
@@ -201,25 +201,25 @@ class AdapterContract:
         record_property(summary.ADAPTER, self.adapter.name)
         record_property(summary.PARITY, measured)
 
-    def test_positions_are_the_models_own(self, eager: Any, opened: Opened) -> None:
+    def test_positions_are_the_models_own(self, eager: Any, opened: Harness) -> None:
         """Of a prompt without padding the model makes the same positions by itself."""
         parity.check_positions(opened, eager)
 
-    def test_nothing_is_kept_of_another_picture(self, opened: Opened) -> None:
+    def test_nothing_is_kept_of_another_picture(self, opened: Harness) -> None:
         """Rows do not depend on what went through the model before."""
         parity.check_memory(opened)
 
-    def test_padding_changes_nothing(self, sides: tuple[Opened, ...]) -> None:
+    def test_padding_changes_nothing(self, sides: tuple[Harness, ...]) -> None:
         """A padded batch gives the rows of each expression alone."""
         alone: dict[tuple[int, str], parity.Alone] = {}
         for opened in sides:
             parity.check_alone(opened, Prompt(query_row="expression_all"), alone=alone)
 
-    def test_leaves_early(self, opened: Opened) -> None:
+    def test_leaves_early(self, opened: Harness) -> None:
         """After the last wanted layer no other runs."""
         parity.check_early_exit(opened, self.layers(opened.model.module))
 
-    def test_what_is_declared_holds(self, opened: Opened) -> None:
+    def test_what_is_declared_holds(self, opened: Harness) -> None:
         """Kept prefixes and packed expressions, where the adapter declares them."""
         declared = opened.model.capabilities
         if declared.packing:
@@ -254,12 +254,12 @@ class AdapterContract:
         counts = {"planned": report.planned, "right": report.right, "wrong": len(report.wrong)}
         record_property(summary.PAINT, counts)
 
-    def test_every_token_is_located(self, opened: Opened) -> None:
+    def test_every_token_is_located(self, opened: Harness) -> None:
         """Of pictures of one pixel as of long strips."""
-        for refused in conduct.check_tokens(opened)[1]:
+        for refused in side_effects.check_tokens(opened)[1]:
             print("refused:", refused)  # noqa: T201 - what is refused is always told
 
-    def test_golden_prompts(self, opened: Opened) -> None:
+    def test_golden_prompts(self, opened: Harness) -> None:
         """Text, token ids and the tokens of the query rows, letter by letter."""
         if {golden.prompt.form for golden in self.golden} != {"bare", "chat"}:
             raise ContractError("give golden prompts in both forms, bare and chat")
@@ -281,19 +281,19 @@ class AdapterContract:
                         f"expected {expected!r}\nactual   {actual!r}"
                     )
 
-    def test_expressions_end_as_they_should(self, opened: Opened) -> None:
+    def test_expressions_end_as_they_should(self, opened: Harness) -> None:
         """The expression's own ending is kept; control words are refused."""
         for form in FORMS:
-            conduct.check_unusual_expressions(opened, Prompt(form))
+            side_effects.check_unusual_expressions(opened, Prompt(form))
 
-    def test_vision_tower_keeps_its_attention(self, plain: Any, opened: Opened) -> None:
+    def test_vision_tower_keeps_its_attention(self, plain: Any, opened: Harness) -> None:
         """Capture concerns the language model alone."""
-        conduct.check_vision_alone(opened, conduct.implementations(plain))
+        side_effects.check_vision_alone(opened, side_effects.implementations(plain))
 
-    def test_model_in_memory_is_left_as_it_was_found(self, plain: Any, opened: Opened) -> None:
+    def test_model_in_memory_is_left_as_it_was_found(self, plain: Any, opened: Harness) -> None:
         """Two users of one model; the last to close gives it back."""
         module = plain.train()
-        found = conduct.Found.of(module)
+        found = side_effects.Found.of(module)
         processor = opened.model.processor
         first, second = (
             open_adapter(
@@ -312,15 +312,15 @@ class AdapterContract:
         second.model.close()
         found.check(module)
 
-    def test_two_threads_agree_with_one(self, opened: Opened) -> None:
+    def test_two_threads_agree_with_one(self, opened: Harness) -> None:
         """One loaded model serves several threads."""
-        conduct.check_threads(opened)
+        side_effects.check_threads(opened)
 
 
-def _collapsed(opened: Opened, inputs: Any) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+def _collapsed(opened: Harness, inputs: Any) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
     query = inputs.queries[0]
     ids = inputs.tensors["input_ids"][query.sequence].tolist()
-    token = conduct.image_token(opened)
+    token = side_effects.image_token(opened)
     image = opened.model.processor.tokenizer.convert_tokens_to_ids(token)
     text = re.sub(f"({re.escape(token)})+", lambda _: token, inputs.rendered[query.sequence])
     kept = [i for at, i in enumerate(ids) if not (at and i == image == ids[at - 1])]

@@ -22,8 +22,8 @@ from transformers import PreTrainedModel
 from vg_engine.core.contract.inputs import Expression, PreparedInputs
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, VGError
-from vg_engine.testing import conduct, paint, parity
-from vg_engine.testing.opened import ContractError, Opened, image_positions, noise
+from vg_engine.testing import paint, parity, side_effects
+from vg_engine.testing.harness import ContractError, Harness, image_positions, noise
 
 TOLERANCE = 1e-4  # real weights are sharper than random ones: float32 itself rounds by 1e-5
 RANKING, PEAKS = 0.98, 0.9
@@ -44,12 +44,12 @@ class Finding:
     Attributes:
         check: its name.
         status: ok, failed or skipped.
-        said: what was measured, or why it failed or was skipped.
+        description: what was measured, or why it failed or was skipped.
     """
 
     check: str
     status: Status
-    said: str
+    description: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class Patient:
         probes: how many cells of every view are painted.
     """
 
-    opened: Opened
+    opened: Harness
     probes: paint.Probes = "all"
 
     @property
@@ -108,28 +108,28 @@ def _finding(name: str, check: Callable[[Patient], str], patient: Patient) -> Fi
     except (ContractError, VGError) as error:
         return Finding(name, "failed", " ".join(str(error).split()))
     except Exception as error:  # noqa: BLE001 - whatever a model raises is a finding, too
-        said = " ".join(str(error).split())
-        return Finding(name, "failed", f"{type(error).__name__}: {said}")
+        description = " ".join(str(error).split())
+        return Finding(name, "failed", f"{type(error).__name__}: {description}")
 
 
 def _prompts(patient: Patient) -> str:
     opened = patient.opened
-    conduct.check_unusual_expressions(opened)
+    side_effects.check_unusual_expressions(opened)
     try:
-        conduct.check_unusual_expressions(opened, Prompt("chat"))
+        side_effects.check_unusual_expressions(opened, Prompt("chat"))
     except InputError as error:
         return f"bare; the chat form cannot be used ({error})"
     return "bare and chat: every expression is found, ends as it should, control words are refused"
 
 
-def rendered(opened: Opened, expression: str = "the cup on the left") -> dict[str, str]:
+def rendered(opened: Harness, expression: str = "the cup on the left") -> dict[str, str]:
     """Both prompt forms with the picture's tokens written once, to hold against the original."""
     shown = {}
     for form in ("bare", "chat"):
         try:
             asked = [Expression(0, expression)]
             inputs = opened.prepare([noise((320, 240))], asked, Prompt(form))
-            token = conduct.image_token(opened)
+            token = side_effects.image_token(opened)
         except Exception as error:  # noqa: BLE001 - a check will say it again, as a finding
             what = "" if isinstance(error, VGError) else f"{type(error).__name__}: "
             shown[form] = f"({what}{' '.join(str(error).split())})"
@@ -141,9 +141,9 @@ def rendered(opened: Opened, expression: str = "the cup on the left") -> dict[st
 
 
 def _tokens(patient: Patient) -> str:
-    total, refused = conduct.check_tokens(patient.opened)
+    total, refused = side_effects.check_tokens(patient.opened)
     more = f"; {len(refused)} strips are refused" if refused else ""
-    return f"{total} tokens of {len(conduct.ODD_SIZES) - len(refused)} pictures located{more}"
+    return f"{total} tokens of {len(side_effects.ODD_SIZES) - len(refused)} pictures located{more}"
 
 
 def _cells(patient: Patient) -> str:
@@ -171,7 +171,7 @@ def _cells(patient: Patient) -> str:
 
 def _vision(patient: Patient) -> str:
     _ = patient.decoder
-    conduct.check_vision_alone(patient.opened)
+    side_effects.check_vision_alone(patient.opened)
     return "capture is switched on for the language model alone"
 
 
@@ -195,7 +195,7 @@ def _memory(patient: Patient) -> str:
 
 def _threads(patient: Patient) -> str:
     tolerance = TOLERANCE if patient.exact else 1e-2
-    conduct.check_threads(patient.opened, rounds=1, tolerance=tolerance)
+    side_effects.check_threads(patient.opened, rounds=1, tolerance=tolerance)
     return "three threads on one model read what one reads"
 
 
@@ -222,16 +222,16 @@ def _eager(patient: Patient) -> str:
             ordered, peak = _alike(found, plain, image_positions(seen))
             order = min(order, ordered)
             peaks.append(peak)
-    said = f"largest difference {worst:.1e}"
+    description = f"largest difference {worst:.1e}"
     if patient.exact:
         if not worst <= TOLERANCE:
-            raise ContractError(f"{said} (allowed: {TOLERANCE:.0e})")
-        return said
-    said += f", heads ranked alike {order:.3f}, "
-    said += f"peaks of the {_STRONGEST} strongest in place {np.mean(peaks):.2f}"
+            raise ContractError(f"{description} (allowed: {TOLERANCE:.0e})")
+        return description
+    description += f", heads ranked alike {order:.3f}, "
+    description += f"peaks of the {_STRONGEST} strongest in place {np.mean(peaks):.2f}"
     if not (order >= RANKING and np.mean(peaks) >= PEAKS and np.isfinite(worst)):
-        raise ContractError(f"{said} (wanted: {RANKING} and {PEAKS})")
-    return said
+        raise ContractError(f"{description} (wanted: {RANKING} and {PEAKS})")
+    return description
 
 
 def _alike(
@@ -308,7 +308,7 @@ def _keeping(layer: int, heads: int, inputs: PreparedInputs, kept: Rows) -> Call
 def _given_back(patient: Patient) -> str:
     module: Any = patient.opened.model.module
     patient.opened.model.close()
-    left = [n or "the model" for n, i in conduct.implementations(module).items() if "vg_" in i]
+    left = [n or "the model" for n, i in side_effects.implementations(module).items() if "vg_" in i]
     left += [
         f"{name or 'the model'}.{attribute}"
         for name, part in module.named_modules()

@@ -21,7 +21,7 @@ from jaxtyping import Float32
 from vg_engine.core.contract.inputs import Expression, PreparedInputs
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.geometry import View
-from vg_engine.testing.opened import ContractError, Opened, Size, noise
+from vg_engine.testing.harness import ContractError, Harness, Size, noise
 
 # Square, wide, tall, very wide, very tall, odd, tiny and large, in pixels.
 SHAPES: tuple[Size, ...] = (
@@ -45,7 +45,7 @@ _STRIPS = {
     "bottom": (0.2, 0.8, 0.8, 0.96),
 }
 _SCORED = 0.9
-Features = Callable[[Opened, PreparedInputs], torch.Tensor]
+Features = Callable[[Harness, PreparedInputs], torch.Tensor]
 Probes = Literal["few", "all"]
 
 
@@ -88,7 +88,7 @@ class _Probe:
 
 
 def probe(
-    opened: Opened,
+    opened: Harness,
     features: Features,
     sizes: Sequence[Size] = SHAPES,
     *,
@@ -235,7 +235,7 @@ class _Seen(Exception):  # noqa: N818 - it leaves the forward pass, nothing went
     pass
 
 
-def embeddings(opened: Opened, inputs: PreparedInputs) -> torch.Tensor:
+def embeddings(opened: Harness, inputs: PreparedInputs) -> torch.Tensor:
     """The image features as the language model gets them: sequences x keys x width.
 
     As the adapter's `image_features` makes them, else what the language model gets as

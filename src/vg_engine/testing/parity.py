@@ -16,7 +16,7 @@ from vg_engine.core.contract.inputs import AttentionRequest, Expression, Prepare
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.geometry import View
 from vg_engine.core.heads import Head
-from vg_engine.testing.opened import ContractError, Opened, image_positions, noise, padding
+from vg_engine.testing.harness import ContractError, Harness, image_positions, noise, padding
 
 TOLERANCE = 1e-5
 # Another processor rounds otherwise: so many times what float32 itself loses there is allowed, up
@@ -57,7 +57,7 @@ class Parity:
 
 
 def batch(
-    opened: Opened,
+    opened: Harness,
     prompt: Prompt,
     expressions: Sequence[str] = EXPRESSIONS,
     *,
@@ -92,7 +92,7 @@ def _alike(one: PreparedInputs, other: PreparedInputs) -> bool:
 
 
 def eager_rows(
-    opened: Opened, reference: Any, inputs: PreparedInputs, *, without: tuple[str, ...] = ()
+    opened: Harness, reference: Any, inputs: PreparedInputs, *, without: tuple[str, ...] = ()
 ) -> list[Float[torch.Tensor, "heads _rows keys"]]:
     """The wanted rows of every head of a model that was loaded with eager attention, by query.
 
@@ -125,7 +125,7 @@ def eager_rows(
 
 
 def compare(
-    opened: Opened, reference: Any, inputs: PreparedInputs, *, without: tuple[str, ...] = ()
+    opened: Harness, reference: Any, inputs: PreparedInputs, *, without: tuple[str, ...] = ()
 ) -> Parity:
     """Compare the rows of every head with eager attention; see `eager_rows`."""
     expected = eager_rows(opened, reference, inputs, without=without)
@@ -179,7 +179,7 @@ class _Double(TorchFunctionMode):
 
 
 def rounding(
-    opened: Opened,
+    opened: Harness,
     reference: Any,
     inputs: PreparedInputs,
     expected: Sequence[Float[torch.Tensor, "heads _rows keys"]],
@@ -204,7 +204,7 @@ def rounding(
     return max((a - b).abs().max().item() for a, b in zip(rows, expected, strict=True))
 
 
-def check_positions(opened: Opened, reference: Any) -> float:
+def check_positions(opened: Harness, reference: Any) -> float:
     """One prompt without padding, its positions left to the model; returns the difference.
 
     A batch is compared with the very positions that the adapter hands over, so that wrong ones
@@ -224,7 +224,7 @@ def check_positions(opened: Opened, reference: Any) -> float:
     return worst
 
 
-def check_memory(opened: Opened) -> None:
+def check_memory(opened: Harness) -> None:
     """A picture's rows are the same whatever went through the model before, and its own."""
     first, other = (
         opened.prepare([noise(size, seed)], [Expression(0, text)])
@@ -255,7 +255,7 @@ def check_sharp(parities: Sequence[Parity]) -> None:
 
 
 def check_alone(
-    opened: Opened,
+    opened: Harness,
     prompt: Prompt,
     tolerance: float = 1e-4,
     *,
@@ -281,7 +281,7 @@ def check_alone(
 
 
 def _check_alone(
-    opened: Opened,
+    opened: Harness,
     prompt: Prompt,
     together: PreparedInputs,
     tolerance: float,
@@ -330,7 +330,7 @@ def _check_views(
         )
 
 
-def check_early_exit(opened: Opened, layers: Sequence[torch.nn.Module]) -> int:
+def check_early_exit(opened: Harness, layers: Sequence[torch.nn.Module]) -> int:
     """Rows of a shallow layer need only the layers up to it; returns how many ran."""
     inputs = batch(opened, Prompt())
     last = max(0, len(layers) // 2 - 1)

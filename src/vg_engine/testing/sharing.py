@@ -15,14 +15,14 @@ from vg_engine.core.contract.inputs import Expression, PreparedInputs
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.contract.scene import Scene
-from vg_engine.testing.opened import ContractError, Opened, image_positions, noise
+from vg_engine.testing.harness import ContractError, Harness, image_positions, noise
 from vg_engine.testing.parity import EXPRESSIONS, SIZES
 
 TOLERANCE = 1e-4
 Rows = list[Float32[torch.Tensor, "heads _rows _tokens"]]
 
 
-def on_image(opened: Opened, inputs: PreparedInputs) -> Rows:
+def on_image(opened: Harness, inputs: PreparedInputs) -> Rows:
     """Per query the rows of all heads on the picture's tokens, view by view."""
     views = opened.views(inputs)
     rows = opened.rows(inputs)
@@ -30,7 +30,7 @@ def on_image(opened: Opened, inputs: PreparedInputs) -> Rows:
 
 
 def alone(
-    opened: Opened, pictures: Sequence[Picture], asked: Sequence[Expression], prompt: Prompt
+    opened: Harness, pictures: Sequence[Picture], asked: Sequence[Expression], prompt: Prompt
 ) -> Rows:
     """The same, each expression in a pass of its own."""
     return [
@@ -39,7 +39,7 @@ def alone(
     ]
 
 
-def check_packing(opened: Opened, prompt: Prompt | None = None) -> float:
+def check_packing(opened: Harness, prompt: Prompt | None = None) -> float:
     """Expressions that share a sequence do not see each other; returns the difference.
 
     Raises:
@@ -59,7 +59,7 @@ def check_packing(opened: Opened, prompt: Prompt | None = None) -> float:
     )
 
 
-def check_prefix(opened: Opened, prompt: Prompt | None = None) -> float:
+def check_prefix(opened: Harness, prompt: Prompt | None = None) -> float:
     """A kept picture gives the rows of a fresh one, whatever came between; returns the difference.
 
     Raises:
@@ -83,7 +83,7 @@ def check_prefix(opened: Opened, prompt: Prompt | None = None) -> float:
     return worst
 
 
-def _opened(opened: Opened, picture: Picture, prompt: Prompt) -> Scene:
+def _opened(opened: Harness, picture: Picture, prompt: Prompt) -> Scene:
     """The scene of a picture that the adapter keeps.
 
     Raises:

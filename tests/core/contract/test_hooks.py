@@ -55,8 +55,11 @@ def test_where_nothing_is_edited_the_picture_is_the_same(edit: Edit) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "said"), [(Picture(PICTURE.pixels[:, :60]), r"\(60, 60\)"), ("a picture", "str")]
+    ("made", "description"),
+    [(Picture(PICTURE.pixels[:, :60]), r"\(60, 60\)"), ("a picture", "str")],
 )
-def test_an_editor_that_answers_wrongly_is_named(edit: Edit, made: object, said: str) -> None:
+def test_an_editor_that_answers_wrongly_is_named(
+    edit: Edit, made: object, description: str
+) -> None:
     with pytest.raises(PluginError, match=rf"'editor': vg_edit returned {said} instead of"):
         edit(lambda _: made)

@@ -77,7 +77,7 @@ def test_results_can_be_copied_and_stay_read_only(copied: Callable[[Any], Any]) 
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "description"),
     [
         (lambda: replace(instance(), box=(3.0, 2.0, 1.0, 4.0)), "x0 < x1"),
         (lambda: instance(1.5), r"score must lie in \[0, 1\]"),
@@ -88,7 +88,7 @@ def test_results_can_be_copied_and_stay_read_only(copied: Callable[[Any], Any]) 
         (lambda: grounding(instance(), presence=1.5), "presence must lie"),
     ],
 )
-def test_what_cannot_be_a_result_is_refused(make: Callable[[], object], said: str) -> None:
+def test_what_cannot_be_a_result_is_refused(make: Callable[[], object], description: str) -> None:
     with pytest.raises(InputError, match=said):
         make()
 

@@ -18,23 +18,23 @@ from vg_engine.core.errors import InputError, NotFoundError, nearest
 from vg_engine.core.evaluation.draws import Unit, batches, units
 from vg_engine.core.evaluation.samples import DataSet, Sample
 from vg_engine.studies.ablate.batch import read_batch
-from vg_engine.studies.ablate.calibration import Calibration, Working, calibrate
+from vg_engine.studies.ablate.calibration import Calibration, ShowPass, calibrate
 from vg_engine.studies.ablate.results import WORK, Ablation, Scored, VariantTable
 from vg_engine.studies.ablate.tables import make_plan
 from vg_engine.studies.ablate.variants import VariantPlan
-from vg_engine.studies.discover.discovery import SINGLES, DiscoverSettings
+from vg_engine.studies.discover.discovery import PER_HEAD, DiscoverSettings
 from vg_engine.studies.shared.journal import Journal
 from vg_engine.studies.shared.leakage import shared_pictures
 from vg_engine.studies.shared.records import Record
 from vg_engine.studies.shared.resumable import (
     Progress,
     SampleList,
-    asking,
     first_faults,
     no_progress,
     nothing_scored,
     read_samples,
     run_batches,
+    settings_of,
     work_folder,
 )
 
@@ -95,7 +95,7 @@ def ablate(
     strict: bool = False,
     remarks: Mapping[str, Any] | None = None,
     command: str = "",
-    working: Working = not_shown,
+    show_pass: ShowPass = not_shown,
 ) -> Ablation:
     """Vary the choices of the method one by one, and score every variant.
 
@@ -110,7 +110,7 @@ def ablate(
         strict: the first fault stops everything.
         remarks: kept in the journals when they are begun (the date).
         command: what was typed, for the foot of the report.
-        working: called with a few words on each pass; the block that it opens shows its progress.
+        show_pass: called with a few words on each pass; the block that it opens shows its progress.
 
     Returns:
         A table per choice; `save(folder)` writes the numbers and the report.
@@ -143,11 +143,11 @@ def ablate(
                 samples=settings.samples,
                 draws=settings.draws,
                 seed=settings.seed,
-                singles=SINGLES if "spearman" in settings.tables else 0,
+                per_head=PER_HEAD if "spearman" in settings.tables else 0,
             ),
             strict=strict,
             remarks=remarks,
-            working=working,
+            show_pass=show_pass,
         )
         plan = make_plan(
             engine, heads, settings.tables, draws=settings.random_draws, seed=settings.seed
@@ -163,7 +163,7 @@ def ablate(
             def read(batch: Sequence[Unit]) -> Sequence[Record]:
                 return read_batch(engine, plan, found.samples, batch)
 
-            with working("reading") as progress:
+            with show_pass("reading") as progress:
                 run_batches(journal, found, grouped, read, strict=strict, progress=progress)
             ablation = _made(heads, found.data, settings, plan, journal, warnings, kept)
         if out is not None:
@@ -193,7 +193,7 @@ def _kept(
 ) -> dict[str, Any]:
     """All that the records depend on."""
     return {
-        **asking(engine, found),
+        **settings_of(engine, found),
         "samples": len(found.samples),
         "faults": len(found.faults),
         "limit": settings.limit,

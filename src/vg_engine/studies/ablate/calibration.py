@@ -39,7 +39,7 @@ ENTROPIES: Mapping[str, Criteria] = {
 _BOXED = frozenset({head_statistics.INSIDE, head_statistics.IOU, head_statistics.HIT})
 _PAIRED = frozenset({head_statistics.SENSITIVITY, head_statistics.AGREEMENT})
 
-Working = Callable[[str], AbstractContextManager[Progress]]
+ShowPass = Callable[[str], AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ def calibrate(
     settings: DiscoverSettings,
     strict: bool,
     remarks: Mapping[str, Any] | None,
-    working: Working,
+    show_pass: ShowPass,
 ) -> Calibration:
     """Rank the heads in every way that the tables need.
 
@@ -90,7 +90,7 @@ def calibrate(
         settings: how heads are looked for.
         strict: the first fault stops everything.
         remarks: kept in the journals when they are begun (the date).
-        working: shows the progress of each pass.
+        show_pass: shows the progress of each pass.
 
     Raises:
         InputError: the rule cannot be used with this data, or a journal is of other work.
@@ -100,17 +100,17 @@ def calibrate(
     chosen = find_rule(rule)
     why = _missing(chosen, found.samples)
     if why:
-        raise InputError(f"mode {rule}: {why}; choose another --mode or other --calibration data")
+        raise InputError(f"rule {rule}: {why}; choose another --rule or other --calibration data")
     notes: list[str] = []
     others = list(_installed(rule, found.samples, notes)) if "criteria" in tables else []
     votes = _votes(chosen) if "per_sample" in tables else {}
     if "per_sample" in tables and not votes:
-        notes.append(f"table per_sample left out: mode {rule} counts no votes of sentences")
+        notes.append(f"table per_sample left out: rule {rule} counts no votes of sentences")
 
     def look(
         rules: Sequence[str], own: str = "", asked: Engine = engine, **changes: Any
     ) -> Discovery:
-        with working(f"calibrating, {own}" if own else "calibrating") as progress:
+        with show_pass(f"calibrating, {own}" if own else "calibrating") as progress:
             return rank_heads(
                 asked,
                 found,
@@ -124,7 +124,7 @@ def calibrate(
 
     discovery, others = _ranked(look, rule, others, list(votes.values()), notes)
     entropies = {
-        name: look([rule], name, criteria=criteria, singles=0).chosen
+        name: look([rule], name, criteria=criteria, per_head=0).chosen
         for name, criteria in (ENTROPIES.items() if "entropy" in tables else ())
     }
     rows: dict[str, tuple[Prompt, Selection]] = {}
@@ -134,7 +134,7 @@ def calibrate(
             rows[row] = prompt, discovery.chosen
         else:
             asked = engine.variant(prompt=prompt)
-            rows[row] = prompt, look([rule], row, asked, singles=0).chosen
+            rows[row] = prompt, look([rule], row, asked, per_head=0).chosen
     return Calibration(
         data=found.data,
         drawn=_drawn(found.samples, settings),

@@ -100,7 +100,7 @@ def row_json(row: VariantScores, n: int) -> dict[str, Any]:
         "label": variant.label,
         "value": None if math.isnan(variant.value) else variant.value,
         "heads": [str(head) for head in variant.heads],
-        "said": variant.said,
+        "description": variant.description,
         "default": variant.default,
         "control": variant.control,
         "labelled": variant.labelled,
@@ -230,7 +230,7 @@ class Ablation(StudyFiles):
             "model": self.settings["model"],
             "calibration": {
                 "data": found.settings["data"],
-                "mode": found.rule.text,
+                "rule": found.rule.text,
                 "samples": found.settings["samples"],
                 "draws": found.settings["draws"],
                 "drawn": found.drawn,

@@ -106,11 +106,11 @@ class _Planner:
         return len(self.readings) - 1
 
     def _variant(
-        self, label: str, value: float = math.nan, *, said: str = "", **changes: Any
+        self, label: str, value: float = math.nan, *, description: str = "", **changes: Any
     ) -> Variant:
         place = self._index(**changes)
         heads = changes.get("heads", self._base.heads)
-        return Variant(label, (place,), value, heads, said, default=not place)
+        return Variant(label, (place,), value, heads, description, default=not place)
 
     def _varied(self, label: str, *, default: bool, **more: Any) -> Variant:
         """A row that may read the same as the default one without being it."""
@@ -135,7 +135,7 @@ class _Planner:
             self._varied(
                 "both, per sentence",
                 default=False,
-                said="auto: chosen on each sentence alone",
+                description="auto: chosen on each sentence alone",
                 heads=(),
             )
         )
@@ -152,10 +152,10 @@ class _Planner:
     def _rule(self, text: str) -> Variant:
         found, rule = self.found.discovery.found[text], self.found.discovery.rules[text]
         label = _RULES.get(text, text)
-        said = [f"mode {text}"] if label != text else []
+        description = [f"rule {text}"] if label != text else []
         if labelled(rule):
-            said.append("looks at true boxes of the calibration data")
-        made = self._variant(label, said="; ".join(said), heads=found.heads)
+            description.append("looks at true boxes of the calibration data")
+        made = self._variant(label, description="; ".join(description), heads=found.heads)
         return replace(
             made, labelled=labelled(rule), default=text == self.found.discovery.rule.text
         )
@@ -171,13 +171,17 @@ class _Planner:
             return
         drawn = random_heads(pool, len(own), draws=self.draws, seed=self.seed, without=own)
         places = tuple(self._index(heads=heads) for heads in drawn)
-        said = f"{len(own)} heads of the same layers, mean of {len(places)} draws, seed {self.seed}"
-        yield Variant("random heads", places, said=said, control=True)
+        description = (
+            f"{len(own)} heads of the same layers, mean of {len(places)} draws, seed {self.seed}"
+        )
+        yield Variant("random heads", places, description=description, control=True)
 
     def _mean(self) -> Variant:
         every = self.engine.model.candidate_heads
-        said = f"{len(every)} heads of layers {every[0].layer} to {every[-1].layer}"
-        made = self._varied("mean of all heads", default=False, said=said, heads=every)
+        description = f"{len(every)} heads of layers {every[0].layer} to {every[-1].layer}"
+        made = self._varied(
+            "mean of all heads", default=False, description=description, heads=every
+        )
         return replace(made, control=True)
 
     def _sigmas(self) -> Sheet:
@@ -203,13 +207,15 @@ class _Planner:
         for number, text in self.found.votes.items():
             heads = self.found.discovery.found[text].heads
             shared = len(own & set(heads))
-            said = "the same heads" if shared == len(own) else f"{shared} of {len(own)} the same"
+            description = (
+                "the same heads" if shared == len(own) else f"{shared} of {len(own)} the same"
+            )
             rows.append(
                 self._varied(
                     str(number),
                     default=number == usual,
                     value=float(number),
-                    said=said,
+                    description=description,
                     heads=heads,
                 )
             )
@@ -232,7 +238,7 @@ class _Planner:
         return Sheet("region", "How a map becomes a region", "region", tuple(rows), named=True)
 
     def _entropies(self) -> Sheet:
-        rows = [self._variant("cut 1 x mean", said="by area, 8-connected")]
+        rows = [self._variant("cut 1 x mean", description="by area, 8-connected")]
         for name, selection in self.found.entropies.items():
             rows.append(self._varied(name, default=False, heads=selection.heads))
         return Sheet("entropy", "How the entropy is taken", "entropy", tuple(rows), named=True)

@@ -61,7 +61,7 @@ class Variant:
         readings: indices in `VariantPlan.readings`; of several (random draws) the mean counts.
         value: where it stands on the table's axis; NaN where that has no numbers.
         heads: what is read, where that is fixed.
-        said: a few words on it.
+        description: a few words on it.
         default: it is the row that all others are compared with.
         control: it only stands there to be beaten.
         labelled: its heads were chosen with true boxes of the calibration data.
@@ -71,7 +71,7 @@ class Variant:
     readings: tuple[int, ...]
     value: float = math.nan
     heads: tuple[Head, ...] = ()
-    said: str = ""
+    description: str = ""
     default: bool = False
     control: bool = False
     labelled: bool = False

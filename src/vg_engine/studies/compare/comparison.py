@@ -19,8 +19,8 @@ from vg_engine.core.evaluation.intervals import mcnemar, paired, ratio_interval
 from vg_engine.core.evaluation.outcomes import METRICS, Outcome, Parts, on_both
 from vg_engine.studies.compare.disagreements import find_disagreements
 from vg_engine.studies.compare.results import STATED, Comparison, Difference, Side
-from vg_engine.studies.evaluate import columns, entries
-from vg_engine.studies.evaluate.entries import TableEntry
+from vg_engine.studies.evaluate import columns
+from vg_engine.studies.evaluate.entries import TableEntry, from_settings
 from vg_engine.studies.evaluate.tables import OF_MIXED
 from vg_engine.studies.shared.journal import digest
 from vg_engine.studies.shared.records import SavedRecords, open_records
@@ -34,7 +34,7 @@ def compare(
     b: Path | str,
     out: Path | str | None = None,
     *,
-    rows: Sequence[str] = (),
+    entries: Sequence[str] = (),
     resamples: int = 2000,
     seed: int = 0,
     command: str = "",
@@ -44,8 +44,8 @@ def compare(
     Args:
         a, b: folders that `evaluate` wrote, or files in them.
         out: folder of what `Comparison.save` writes; None writes no file.
-        rows: which row; the first one of each, if none. One name holds for both sides, two are
-            A's and B's.
+        entries: names of the rows to compare; the first of each table by default. One name holds
+            for both sides, two are A's and B's.
         resamples, seed: of the intervals.
         command: what was typed, for the foot of the report.
 
@@ -61,18 +61,18 @@ def compare(
         >>> few = vg_engine.EvaluateSettings(limit=4, oracle=False, draws=2, resamples=50)
         >>> with vg_engine.load() as engine:
         ...     scored = vg_engine.evaluate(engine, "scenes?split=exam", "exam", settings=few)
-        >>> found = vg_engine.compare("exam", "exam", rows=["embedded", "centre box"])
+        >>> found = vg_engine.compare("exam", "exam", entries=["embedded", "centre box"])
         >>> found.n
         4
     """
-    if len(rows) > 2:
-        raise InputError("--contestant takes one name, or two: A's and B's")
+    if len(entries) > 2:
+        raise InputError("--entry takes one name, or two: A's and B's")
     kept = open_records(Path(a)), open_records(Path(b))
-    wanted = (*rows, *rows)[:2] if rows else (None, None)
+    wanted = (*entries, *entries)[:2] if entries else (None, None)
     chosen = [_find(side, name) for side, name in zip(kept, wanted, strict=True)]
     if kept[0].path.resolve() == kept[1].path.resolve() and chosen[0] == chosen[1]:
         raise InputError(
-            "both sides are the same row of the same evaluation; name two rows with --contestant"
+            "both sides are the same row of the same evaluation; name two rows with --entry"
         )
     first, second = (_read(side, row) for side, row in zip(kept, chosen, strict=True))
     at_b = {name: number for number, name in enumerate(second.ids)}
@@ -132,7 +132,7 @@ class _Column:
 
 
 def _find(kept: SavedRecords, name: str | None) -> TableEntry:
-    rows = entries.from_settings(kept.settings)
+    rows = from_settings(kept.settings)
     if name is None:
         return rows[0]
     names = [row.name for row in rows]
@@ -142,7 +142,7 @@ def _find(kept: SavedRecords, name: str | None) -> TableEntry:
 
 
 def _read(kept: SavedRecords, row: TableEntry) -> _Column:
-    best, said, _ = columns.first_pass(kept.records, [row])
+    best, descriptions, _ = columns.first_pass(kept.records, [row])
     ids, pictures, truths, parts, fits = [], [], [], [], []
     mixed = False
     for record, worths in columns.answers(kept.records, [row], best):
@@ -154,7 +154,7 @@ def _read(kept: SavedRecords, row: TableEntry) -> _Column:
         fits.append(float(np.mean([_fit(one) for one in worths[row.name]])))
     if not ids:
         raise InputError(f"{kept.path} holds no sample that was scored; run that evaluation again")
-    told = replace(row, said=said.get(row.name, row.said))
+    told = replace(row, description=descriptions.get(row.name, row.description))
     return _Column(
         told, tuple(ids), tuple(pictures), tuple(truths), np.stack(parts), np.array(fits), mixed
     )

@@ -134,8 +134,8 @@ def _side_json(side: Side) -> dict[str, Any]:
     settings = side.kept.settings
     return {
         "records": str(side.kept.path),
-        "contestant": side.entry.name,
-        "said": side.entry.said,
+        "entry": side.entry.name,
+        "description": side.entry.description,
         "alone": side.alone,
         "data": settings["data"],
         "data_revision": settings["data_revision"],

@@ -24,7 +24,7 @@ from vg_engine.studies.shared.resumable import fault_records
 SAMPLES, COLUMNS, FAULTS = "samples", "columns", "faults"
 _PAIRS = (head_statistics.SENSITIVITY, head_statistics.AGREEMENT)
 _CONTRASTS = (head_statistics.CONTRAST, head_statistics.CONTRAST_ENTROPY)
-_SINGLES = (head_statistics.IOU, head_statistics.HIT)
+_PER_HEAD = (head_statistics.IOU, head_statistics.HIT)
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Measurement:
         columns: their names (`vg_engine.core.selection.head_statistics.COLUMNS`).
         criteria: how the entropy is taken.
         neutral: the neutral prompt of the contrast.
-        singles: of the first so many samples each head's own box is measured as well.
+        per_head: of the first so many samples each head's own box is measured as well.
     """
 
     columns: frozenset[str]
     criteria: Criteria
     neutral: str
-    singles: int
+    per_head: int
 
     @property
     def pairs(self) -> bool:
@@ -202,9 +202,9 @@ def _columns(
         neutral=neutral,
     )
     columns = dict(seen.columns)
-    if not wanted.columns.isdisjoint(_SINGLES):
+    if not wanted.columns.isdisjoint(_PER_HEAD):
         own = [
-            _own(engine, one, unit.picture, sample if before + n < wanted.singles else None)
+            _own(engine, one, unit.picture, sample if before + n < wanted.per_head else None)
             for n, (one, sample) in enumerate(zip(maps, counted, strict=False))
         ]
         columns[head_statistics.IOU] = np.stack([one for one, _ in own])

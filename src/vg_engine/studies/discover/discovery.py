@@ -32,17 +32,17 @@ from vg_engine.studies.shared.open_samples import open_picture
 from vg_engine.studies.shared.resumable import (
     Progress,
     SampleList,
-    asking,
     no_progress,
     read_samples,
     refuse_old_faults,
+    settings_of,
     stop_if_strict,
     work_folder,
 )
 
 JOURNAL = "observations.jsonl"
 NEUTRAL = "describe the image"
-SINGLES = 200
+PER_HEAD = 200
 _EXAMPLES = 6  # pictures in the report
 
 
@@ -56,7 +56,7 @@ class DiscoverSettings:
         per_sample: N, votes per sample, for rules that count votes.
         criteria: how the entropy is taken.
         neutral: the neutral prompt, for rules that contrast with it.
-        singles: samples on which each head's own box is measured, where boxes are known.
+        per_head: samples on which each head's own box is measured, where boxes are known.
         name: of the head set: lower-case letters, digits and hyphens; model and rule without it.
     """
 
@@ -67,14 +67,14 @@ class DiscoverSettings:
     per_sample: int | None = None
     criteria: Criteria = field(default_factory=Criteria)
     neutral: str = NEUTRAL
-    singles: int = SINGLES
+    per_head: int = PER_HEAD
     name: str | None = None
 
     def __post_init__(self) -> None:
         if self.k is not None and self.k < 1:
             raise InputError(f"k must be at least 1, got {self.k}")
-        if self.singles < 0:
-            raise InputError(f"singles must not be negative, got {self.singles}")
+        if self.per_head < 0:
+            raise InputError(f"per_head must not be negative, got {self.per_head}")
         if self.name is not None and slug(self.name) != self.name:
             raise InputError(f"--name {self.name!r}: use lower-case letters, digits and hyphens")
 
@@ -209,7 +209,7 @@ def _mean(values: Float64[np.ndarray, "draws heads"]) -> Float64[np.ndarray, " h
 
 def _rules(texts: Sequence[str], settings: DiscoverSettings) -> dict[str, NamedRule]:
     if not texts:
-        raise InputError("name at least one mode; try paper")
+        raise InputError("name at least one rule; try paper")
     defaults = {} if settings.per_sample is None else {"per_sample": str(settings.per_sample)}
     return {text: find_rule(text, **defaults) for text in dict.fromkeys(texts)}
 
@@ -220,18 +220,20 @@ def _measurement(
     columns = needed(rules.values())
     if head_statistics.INSIDE in columns and not boxes:
         raise InputError(
-            "this mode needs true boxes, and the data set has none; choose a label-free mode "
+            "this rule needs true boxes, and the data set has none; choose a label-free rule "
             "(paper, contrastive, sensitivity), or data with boxes"
         )
     unknown = columns - set(KNOWN)
     if unknown:
-        raise HeadsError(f"no statistic is called {', '.join(sorted(unknown))}; known: {', '.join(KNOWN)}")
+        raise HeadsError(
+            f"no statistic is called {', '.join(sorted(unknown))}; known: {', '.join(KNOWN)}"
+        )
     # What costs nothing beside the pass itself is measured in any case: other rules may ask later.
     columns |= {head_statistics.ENTROPY}
     if boxes:
         columns |= {head_statistics.INSIDE}
-        columns |= {head_statistics.IOU, head_statistics.HIT} if settings.singles else set()
-    return Measurement(columns, settings.criteria, settings.neutral, settings.singles)
+        columns |= {head_statistics.IOU, head_statistics.HIT} if settings.per_head else set()
+    return Measurement(columns, settings.criteria, settings.neutral, settings.per_head)
 
 
 def _known_already(path: Path, wanted: Measurement) -> Measurement:
@@ -248,14 +250,14 @@ def _kept(
 ) -> dict[str, Any]:
     """All that the observations depend on."""
     return {
-        **asking(engine, records),
+        **settings_of(engine, records),
         "samples": settings.samples,
         "draws": settings.draws,
         "seed": settings.seed,
         "criteria": asdict(settings.criteria),
         "columns": sorted(wanted.columns),
         "neutral": settings.neutral if wanted.contrasts else None,
-        "singles": settings.singles,
+        "per_head": settings.per_head,
         "region": engine.settings.region_name,
         "sigma": engine.settings.sigma,
         "kernel": engine.settings.kernel,

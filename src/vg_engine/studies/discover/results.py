@@ -178,7 +178,7 @@ class Discovery:
         return HeadSet(
             name=name,
             heads=found.heads,
-            mode=rule.name,
+            rule=rule.name,
             model=tuple(models) or (str(kept["model"]),),
             layers=kept["layers"],
             heads_per_layer=kept["heads_per_layer"],
@@ -207,7 +207,7 @@ class Discovery:
             "means": {
                 name: [rounded(value) for value in values] for name, values in self.means.items()
             },
-            "modes": {text: _rule_json(self, text, found) for text, found in self.found.items()},
+            "rules": {text: _rule_json(self, text, found) for text, found in self.found.items()},
         }
 
     def correlations(self, found: Selection) -> Mapping[str, Estimate]:
@@ -231,7 +231,7 @@ class Discovery:
 def _words(rule: NamedRule) -> list[str]:
     """The options of the rule that a head set has no key for."""
     more = {key: value for key, value in rule.options.items() if key != "per_sample"}
-    return [f"mode options: {', '.join(f'{k}={v}' for k, v in more.items())}"] if more else []
+    return [f"rule options: {', '.join(f'{k}={v}' for k, v in more.items())}"] if more else []
 
 
 def _rounded(values: np.ndarray) -> tuple[float, ...]:
@@ -243,7 +243,7 @@ def _rule_json(discovery: Discovery, text: str, found: Selection) -> dict[str, A
     criterion = found.criterion
     counted = len(found.frequency) > 0
     return {
-        "mode": rule.name,
+        "rule": rule.name,
         "options": plain(rule.options),
         "k": found.k,
         "heads": [str(head) for head in found.heads],

@@ -1,4 +1,4 @@
-"""Selection rules by name, as option `--mode` gives them: `paper`, `paper:per_sample=5`."""
+"""Selection rules by name, as option `--rule` gives them: `paper`, `paper:per_sample=5`."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def find_rule(text: str, **defaults: str) -> NamedRule:
     known = options.settable(made)
     wanted = {key: value for key, value in defaults.items() if key in known}
     wanted |= options.pairs(stated)
-    values = options.parse(f"mode {name!r}", made, wanted)
+    values = options.parse(f"rule {name!r}", made, wanted)
     try:
         rule = made(**values)
     except InputError as error:
-        raise InputError(f"mode {text!r}: {error}") from error
+        raise InputError(f"rule {text!r}: {error}") from error
     needs = getattr(rule, "needs", None)
     if not isinstance(needs, tuple) or not callable(getattr(rule, "score", None)):
         raise PluginError(
-            f"mode {name!r} of {entry.package} is no rule: it lacks `needs` or `score`; update or "
+            f"rule {name!r} of {entry.package} is no rule: it lacks `needs` or `score`; update or "
             "remove that package"
         )
     return NamedRule(text, name.strip(), rule, values)

@@ -109,7 +109,7 @@ def _answer(
     if row.kind == "random":
         return records.of_answers([given.against(truth) for given in reader.sums(row.draws)])
     if row.kind == "single":
-        alone = reader.singles(searches[row.name].heads)
+        alone = reader.per_head(searches[row.name].heads)
         return records.of_answers([given.against(truth) for given in alone])
     given = reader.combined(heads)
     return records.of_answer(given, given.against(truth))

@@ -41,7 +41,7 @@ class Columns:
         mixed: whether some sample has no target or several.
         draws: entry that was drawn -> its value in each draw, by metric.
         curves: entry -> share of one-target samples whose IoU reaches each of `THRESHOLDS`.
-        histogram: of the main contestant's IoUs, counts in `BINS` even bins from 0 to 1.
+        histogram: of the main entry's IoUs, counts in `BINS` even bins from 0 to 1.
         worst, best: records of samples on which the main entry does worst and best.
     """
 
@@ -66,7 +66,7 @@ def read_columns(records: Records, entries: Sequence[TableEntry]) -> Columns:
         records: makes a fresh iterator over the journal's records, faults among them.
         entries: who answered.
     """
-    best, said, count = first_pass(records, entries)
+    best, descriptions, count = first_pass(records, entries)
     tables = {c.name: np.zeros((count, len(METRICS), 2)) for c in entries}
     drawn = {c.name: np.zeros((len(c.draws), len(METRICS), 2)) for c in entries if c.draws}
     fits = {c.name: np.zeros((2, len(THRESHOLDS))) for c in entries}
@@ -80,9 +80,13 @@ def read_columns(records: Records, entries: Sequence[TableEntry]) -> Columns:
             fits[name] += _reached(several)
         seen.add(number, record, worths[entries[0].name][0])
     draws = {name: _ratio(sums[..., 0], sums[..., 1]) for name, sums in drawn.items()}
-    said |= {c.name: f"{c.said}{_between(draws[c.name])}" for c in entries if c.name in draws}
+    descriptions |= {
+        c.name: f"{c.description}{_between(draws[c.name])}" for c in entries if c.name in draws
+    }
     return Columns(
-        entries=tuple(replace(c, said=said.get(c.name, c.said)) for c in entries),
+        entries=tuple(
+            replace(c, description=descriptions.get(c.name, c.description)) for c in entries
+        ),
         ids=tuple(seen.ids),
         pictures=tuple(seen.pictures),
         buckets=tuple(seen.buckets),
@@ -117,7 +121,7 @@ def batches(records: Iterable[Record]) -> Iterator[list[Record]]:
 def answers(
     records: Records, entries: Sequence[TableEntry], best: Mapping[str, Head]
 ) -> Iterator[tuple[Record, dict[str, list[Outcome]]]]:
-    """Each scored record with what every contestant's answers to it are worth.
+    """Each scored record with what every entry's answers to it are worth.
 
     Args:
         records: makes a fresh iterator over the journal's records.
@@ -152,11 +156,11 @@ def first_pass(
         count += sum("error" not in record for record in batch)
         for search in searches.values():
             search.add(batch)
-    said = {
+    descriptions = {
         name: f"{one.best}; an oracle: best {one.measure} of {one.started} on these samples"
         for name, one in searches.items()
     }
-    return {name: search.best for name, search in searches.items()}, said, count
+    return {name: search.best for name, search in searches.items()}, descriptions, count
 
 
 def parts_of(worths: Sequence[Outcome]) -> Float64[np.ndarray, "draws metrics 2"]:

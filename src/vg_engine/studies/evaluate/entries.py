@@ -37,7 +37,7 @@ class TableEntry:
         heads: whose maps are combined (`heads`, `raw`, `mean`) or stand alone (`single`).
         draws: of `random`.
         prompt: index into the plan's prompts.
-        said: what it is, in a few words.
+        description: what it is, in a few words.
     """
 
     name: str
@@ -45,7 +45,7 @@ class TableEntry:
     heads: tuple[Head, ...] = ()
     draws: tuple[tuple[Head, ...], ...] = ()
     prompt: int = 0
-    said: str = ""
+    description: str = ""
 
     @property
     def control(self) -> bool:
@@ -136,8 +136,8 @@ def make_plan(
     deep = engine.model.candidate_heads
     if controls:
         for row in mains:
-            drawn, said = _random(row, deep, engine.settings.k, draws=draws, seed=seed)
-            notes += said
+            drawn, more = _random(row, deep, engine.settings.k, draws=draws, seed=seed)
+            notes += more
             rows += [drawn] if drawn is not None and drawn.name not in _names(rows) else []
         rows += [_mean(deep, index) for index in range(len(prompts))]
         if oracle:
@@ -178,11 +178,11 @@ def as_settings(plan: EntryPlan) -> dict[str, Any]:
             {"form": p.form, "template": p.template, "query_row": p.query_row, "system": p.system}
             for p in plan.prompts
         ],
-        "contestants": {
+        "entries": {
             c.name: {
                 "kind": c.kind,
                 "prompt": c.prompt,
-                "said": c.said,
+                "description": c.description,
                 "heads": ",".join(map(str, c.heads)),
                 "draws": [",".join(map(str, draw)) for draw in c.draws],
             }
@@ -200,9 +200,9 @@ def from_settings(settings: Mapping[str, Any]) -> tuple[TableEntry, ...]:
             _heads(c["heads"]),
             tuple(map(_heads, c["draws"])),
             c["prompt"],
-            c["said"],
+            c["description"],
         )
-        for name, c in settings["contestants"].items()
+        for name, c in settings["entries"].items()
     )
 
 
@@ -225,18 +225,26 @@ def _row(engine: Engine, heads: HeadSet | None, prompt: int, taken: Sequence[str
     if heads is None:
         k = engine.settings.k
         return TableEntry(
-            _free("auto", taken), "auto", prompt=prompt, said=f"{_count(k)}, chosen on each picture"
+            _free("auto", taken),
+            "auto",
+            prompt=prompt,
+            description=f"{_count(k)}, chosen on each picture",
         )
-    name = heads.name if heads.mode != "given" else _listed(heads.heads)
-    said = f"{_count(len(heads.heads))} of {_layers(heads.heads)}"
-    if heads.mode != "given":
-        said += f", chosen by {heads.mode}"
-    return TableEntry(_free(name, taken), "heads", heads.heads, prompt=prompt, said=said)
+    name = heads.name if heads.rule != "given" else _listed(heads.heads)
+    description = f"{_count(len(heads.heads))} of {_layers(heads.heads)}"
+    if heads.rule != "given":
+        description += f", chosen by {heads.rule}"
+    return TableEntry(
+        _free(name, taken), "heads", heads.heads, prompt=prompt, description=description
+    )
 
 
 def _raw(main: TableEntry, postprocess: Sequence[str]) -> TableEntry:
     return TableEntry(
-        f"{main.name}, not refined", "raw", main.heads, said=f"before {', '.join(postprocess)}"
+        f"{main.name}, not refined",
+        "raw",
+        main.heads,
+        description=f"before {', '.join(postprocess)}",
     )
 
 
@@ -265,23 +273,23 @@ def _random(
             f"{100 * shared:.0f} % are its own, so their score is no low bar"
         )
     name = f"random: {_count(size)} of {where}"
-    said = f"mean of {len(found)} draws, seed {seed}"
-    return TableEntry(_with(name, row.prompt), "random", (), found, row.prompt, said), notes
+    description = f"mean of {len(found)} draws, seed {seed}"
+    return TableEntry(_with(name, row.prompt), "random", (), found, row.prompt, description), notes
 
 
 def _mean(deep: tuple[Head, ...], prompt: int) -> TableEntry:
-    said = f"{_count(len(deep))} of {_layers(deep)}"
-    return TableEntry(_with(MEAN, prompt), "mean", deep, prompt=prompt, said=said)
+    description = f"{_count(len(deep))} of {_layers(deep)}"
+    return TableEntry(_with(MEAN, prompt), "mean", deep, prompt=prompt, description=description)
 
 
 def _single(deep: tuple[Head, ...], prompt: int) -> TableEntry:
-    said = "oracle: chosen on these very samples"
-    return TableEntry(_with(SINGLE, prompt), "single", deep, prompt=prompt, said=said)
+    description = "oracle: chosen on these very samples"
+    return TableEntry(_with(SINGLE, prompt), "single", deep, prompt=prompt, description=description)
 
 
 def _centre() -> TableEntry:
-    said = f"{100 * CENTRE_SHARE:.0f} % of each side, in the middle of every picture"
-    return TableEntry(CENTRE, "centre", said=said)
+    description = f"{100 * CENTRE_SHARE:.0f} % of each side, in the middle of every picture"
+    return TableEntry(CENTRE, "centre", description=description)
 
 
 def _captured(engine: Engine, rows: Sequence[TableEntry], prompt: int) -> tuple[Head, ...]:

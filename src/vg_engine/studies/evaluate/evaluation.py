@@ -30,12 +30,12 @@ from vg_engine.studies.shared.records import RECORDS, WORK, Record
 from vg_engine.studies.shared.resumable import (
     Progress,
     SampleList,
-    asking,
     first_faults,
     no_progress,
     nothing_scored,
     read_samples,
     run_batches,
+    settings_of,
     work_folder,
 )
 
@@ -152,7 +152,7 @@ def _kept(
     """All that the records depend on."""
     how = engine.settings
     return {
-        **asking(engine, found),
+        **settings_of(engine, found),
         "samples": len(found.samples),
         "faults": len(found.faults),
         "limit": settings.limit,

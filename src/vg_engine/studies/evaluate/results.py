@@ -34,7 +34,7 @@ class Case:
     Attributes:
         record: what was answered.
         picture: what it was about.
-        heat: the main contestant's map.
+        heat: the main entry's map.
     """
 
     record: Record

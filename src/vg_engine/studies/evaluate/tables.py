@@ -75,7 +75,7 @@ class ScoreTable:
                 "name": row.entry.name,
                 "kind": row.entry.kind,
                 "control": row.entry.control,
-                "said": row.entry.said,
+                "description": row.entry.description,
                 "scores": {name: estimate_json(row.scores[name]) for name in row.scores},
             }
             for row in self.rows

@@ -16,8 +16,8 @@ _COMPARED = 5  # pictures of one name that are opened
 def shared_pictures(engine: Engine, first: Sequence[Sample], second: Sequence[Sample]) -> int:
     """Count the pictures that stand in both.
 
-    They are recognised by their names. Two data sets may use one name for two pictures, so some of those
-    in question are opened: if none of them is the same, pixel by pixel, none is taken to be.
+    They are recognised by their names. Two data sets may use one name for two pictures, so some of
+    those in question are opened: if none of them is the same, pixel by pixel, none is taken to be.
 
     Args:
         engine: decodes pictures.

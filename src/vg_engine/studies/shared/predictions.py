@@ -107,7 +107,7 @@ class MapReader:
         found = self.how.each(self.observed, groups, self.size, masks=self.masks)
         return [Prediction.of_instances(instances) for instances in found]
 
-    def singles(self, heads: Sequence[Head]) -> list[Prediction]:
+    def per_head(self, heads: Sequence[Head]) -> list[Prediction]:
         """Read what each head alone answers, without masks."""
         alone = [(head,) for head in heads]
         found = self.how.each(self.observed, alone, self.size, masks=False)

@@ -149,7 +149,7 @@ def open_records(place: Path) -> SavedRecords:
         with path.open("rb") as lines:
             header = json.loads(lines.readline())
         settings = header["settings"]
-        ours = header["work"] == WORK and isinstance(settings["contestants"], dict)
+        ours = header["work"] == WORK and isinstance(settings["entries"], dict)
     except FileNotFoundError:
         raise InputError(f"{place} holds no {RECORDS}; {advice}") from None
     except OSError as error:

@@ -219,7 +219,7 @@ def _faults(records: Iterable[Mapping[str, Any]]) -> list[Fault]:
     return [Fault(record["id"], record["error"]) for record in records if "error" in record]
 
 
-def asking(engine: Engine, found: SampleList) -> dict[str, Any]:
+def settings_of(engine: Engine, found: SampleList) -> dict[str, Any]:
     """Collect the settings that maps depend on: model, adapter, prompt, precision, data."""
     prompt = engine.settings.prompt
     stamp = engine.stamp()

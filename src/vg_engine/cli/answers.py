@@ -13,8 +13,8 @@ from typing import Any
 
 from vg_engine.api import load
 from vg_engine.cli import console
-from vg_engine.cli.asking import Asked, Pictures, Record
-from vg_engine.cli.naming import Names
+from vg_engine.cli.file_names import FileNames
+from vg_engine.cli.questions import Pictures, Question, Questions
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.results import Grounding
 from vg_engine.core.engine.engine import Engine
@@ -31,7 +31,7 @@ _SEVERAL, _ON_A_SHEET = 2, 12  # answers from which a sheet is drawn, and that i
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Output:
     """The output that the user wants.
 
     Attributes:
@@ -45,7 +45,7 @@ class Wanted:
     as_json: bool
 
 
-def ground(asked: Asked, wanted: Wanted, spec: EngineSpec) -> int:
+def ground(asked: Questions, wanted: Output, spec: EngineSpec) -> int:
     """Answer everything that is asked; the exit code.
 
     Raises:
@@ -57,66 +57,68 @@ def ground(asked: Asked, wanted: Wanted, spec: EngineSpec) -> int:
         if wanted.out is not None:
             stack.enter_context(_folder(wanted.out))
             _spare(asked.queries, wanted.out / RESULTS)
-        records = asked.records()
+        questions = asked.all()
         stack.enter_context(console.quiet_libraries())
-        with console.waiting("loading the model"):
+        with console.spinner("loading the model"):
             engine = stack.enter_context(load(spec))
         notes.tell(engine.model.statements)
-        writer = stack.enter_context(_Writer(wanted, notes, [record.path for record in records]))
-        bar = stack.enter_context(console.progress(len(records)))
-        for record, picture, outcome in _answers(engine, asked, records):
+        writer = stack.enter_context(
+            _Writer(wanted, notes, [question.path for question in questions])
+        )
+        bar = stack.enter_context(console.progress_bar(len(questions)))
+        for question, picture, outcome in _answers(engine, asked, questions):
             if isinstance(outcome, Grounding) and picture is not None:
-                writer.answer(record, picture, outcome)
+                writer.answer(question, picture, outcome)
                 if not asked.many:
-                    writer.collect(record, picture, outcome)
+                    writer.collect(question, picture, outcome)
             elif isinstance(outcome, VGError):
                 if not asked.many:
                     raise outcome
-                writer.failure(record, outcome)
+                writer.failure(question, outcome)
             bar.advance(bar.task_ids[0])
         writer.finish_sheet()
     return MISTAKE if writer.failed else 0
 
 
 def _answers(
-    engine: Engine, asked: Asked, records: Sequence[Record]
-) -> Iterator[tuple[Record, Picture | None, Grounding | VGError]]:
-    """Each record with its picture and its answer, in order."""
-    waiting: deque[tuple[Record, Picture | None, VGError | None]] = deque()
+    engine: Engine, asked: Questions, questions: Sequence[Question]
+) -> Iterator[tuple[Question, Picture | None, Grounding | VGError]]:
+    """Each question with its picture and its answer, in order."""
+    waiting: deque[tuple[Question, Picture | None, VGError | None]] = deque()
 
     def requests() -> Iterator[tuple[Picture, str]]:
         pictures = Pictures(asked.max_pixels)
-        for record in records:
+        for question in questions:
             try:
-                if record.error is not None:
-                    raise record.error
-                picture = pictures.of(record)
+                if question.error is not None:
+                    raise question.error
+                picture = pictures.of(question)
             except VGError as error:
-                waiting.append((record, None, error))
+                waiting.append((question, None, error))
             else:
-                waiting.append((record, picture, None))
-                yield picture, record.text
+                waiting.append((question, picture, None))
+                yield picture, question.text
 
-    def failed() -> Iterator[tuple[Record, None, VGError]]:
+    def failed() -> Iterator[tuple[Question, None, VGError]]:
         while waiting and (error := waiting[0][2]) is not None:
             yield waiting.popleft()[0], None, error
 
     for outcome in engine.ground_many(requests(), errors="yield"):
         yield from failed()
-        record, picture, _ = waiting.popleft()
-        yield record, picture, outcome
+        question, picture, _ = waiting.popleft()
+        yield question, picture, outcome
     yield from failed()
 
 
 class _Writer:
     """Writes answers where they belong."""
 
-    def __init__(self, wanted: Wanted, notes: console.Notes, pictures: Sequence[str]) -> None:
+    def __init__(self, wanted: Output, notes: console.Notes, pictures: Sequence[str]) -> None:
         self.failed = 0
         self._wanted = wanted
         self._notes = notes
-        self._names = Names(_inside(wanted.out, pictures) if wanted.out else ())
-        self._group: list[tuple[Record, Picture, Grounding]] = []
+        self._names = FileNames(_inside(wanted.out, pictures) if wanted.out else ())
+        self._group: list[tuple[Question, Picture, Grounding]] = []
         self._asked_of_it = 0
         self._lines = JsonLines(wanted.out / RESULTS) if wanted.out else None
 
@@ -132,11 +134,11 @@ class _Writer:
         if self._lines is not None:
             self._lines.__exit__(kind, error, traceback)
 
-    def answer(self, record: Record, picture: Picture, grounding: Grounding) -> None:
+    def answer(self, question: Question, picture: Picture, grounding: Grounding) -> None:
         drawn: Path | None = None
         files: dict[str, Any] = {}
         if self._wanted.out is not None:
-            stem = self._names.of(record)
+            stem = self._names.of(question)
             drawn = self._wanted.out / f"{stem}.png"
             write_whole(drawn, to_png(draw(grounding, picture)))
             files["overlay"] = drawn.name
@@ -148,18 +150,18 @@ class _Writer:
                     ).name
                     for n, mask in enumerate(grounding.masks)
                 ]
-        line = to_record(grounding, id=record.id, image=record.image) | files
-        self._emit(line, _line(record, grounding, drawn))
+        line = to_record(grounding, id=question.id, image=question.image) | files
+        self._emit(line, _line(question, grounding, drawn))
         self._notes.tell(grounding.notes)
 
-    def collect(self, record: Record, picture: Picture, grounding: Grounding) -> None:
+    def collect(self, question: Question, picture: Picture, grounding: Grounding) -> None:
         """Keep an answer for the sheet of its picture; a new picture finishes the last one's."""
-        if self._group and self._group[-1][0].path != record.path:
+        if self._group and self._group[-1][0].path != question.path:
             self.finish_sheet()
         self._asked_of_it += 1
         # Masks of large pictures are large: no more is kept than a sheet shows.
         if self._wanted.out is not None and len(self._group) < _ON_A_SHEET:
-            self._group.append((record, picture, grounding))
+            self._group.append((question, picture, grounding))
 
     def finish_sheet(self) -> None:
         """Draw all answers about one picture side by side, if there are several."""
@@ -167,23 +169,23 @@ class _Writer:
         asked, self._asked_of_it = self._asked_of_it, 0
         if self._wanted.out is None or len(group) < _SEVERAL:
             return
-        record, picture, _ = group[0]
-        path = self._wanted.out / f"{self._names.of_sheet(record)}.png"
+        question, picture, _ = group[0]
+        path = self._wanted.out / f"{self._names.of_sheet(question)}.png"
         drawn = sheet([grounding for _, _, grounding in group], picture)
         write_whole(path, to_png(drawn))
         which = "all answers" if asked == len(group) else f"the first {len(group)} answers"
-        self._notes.tell([f"{which} about {Path(record.image).name} side by side: {path}"])
+        self._notes.tell([f"{which} about {Path(question.image).name} side by side: {path}"])
 
-    def failure(self, record: Record, error: VGError) -> None:
+    def failure(self, question: Question, error: VGError) -> None:
         self.failed += 1
         line = {
-            "id": record.id,
-            "image": record.image or None,
-            "expression": record.text if isinstance(record.text, str) else None,
+            "id": question.id,
+            "image": question.image or None,
+            "expression": question.text if isinstance(question.text, str) else None,
             "error": " ".join(str(error).split()),
             "error_type": type(error).__name__,
         }
-        console.say("error", f"record {record.id}: {error}")
+        console.say("error", f"record {question.id}: {error}")
         self._emit(line, None)
 
     def _emit(self, record: Mapping[str, Any], line: str | None) -> None:
@@ -195,12 +197,12 @@ class _Writer:
             console.result(line)
 
 
-def _line(record: Record, grounding: Grounding, drawn: Path | None) -> str:
+def _line(question: Question, grounding: Grounding, drawn: Path | None) -> str:
     """An answer for people."""
     where = "not found"
     if grounding.box is not None:
         where = "box " + ", ".join(f"{value:.1f}" for value in grounding.box)
-    parts = [f"{Path(record.image).name}: {grounding.expression}  ->  {where}"]
+    parts = [f"{Path(question.image).name}: {grounding.expression}  ->  {where}"]
     parts.append(f"score {grounding.score:.2f}")
     if drawn is not None:
         parts.append(str(drawn))

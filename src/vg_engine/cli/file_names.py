@@ -1,15 +1,15 @@
-"""Names of files for answers: readable, safe on any system, each once."""
+"""FileNames of files for answers: readable, safe on any system, each once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from vg_engine.cli.asking import Record
+from vg_engine.cli.questions import Question
 from vg_engine.plugins.files import slug
 
 
-class Names:
+class FileNames:
     """Hands out file stems, the same for the same questions in the same order.
 
     Args:
@@ -20,14 +20,14 @@ class Names:
         self._used: set[str] = set()
         self._taken = tuple(name.lower() for name in taken)
 
-    def of(self, record: Record) -> str:
-        """A stem for a record's files: its id or picture, then its text."""
-        first = str(record.id) if record.named else Path(record.image).stem
-        return self._once("-".join(filter(None, (slug(first), slug(str(record.text))))))
+    def of(self, question: Question) -> str:
+        """A stem for a question's files: its id or picture, then its text."""
+        first = str(question.id) if question.named else Path(question.image).stem
+        return self._once("-".join(filter(None, (slug(first), slug(str(question.text))))))
 
-    def of_sheet(self, record: Record) -> str:
-        """A stem for the sheet of a record's picture."""
-        return self._once(f"{slug(Path(record.image).stem) or 'picture'}-all")
+    def of_sheet(self, question: Question) -> str:
+        """A stem for the sheet of a question's picture."""
+        return self._once(f"{slug(Path(question.image).stem) or 'picture'}-all")
 
     def _once(self, wanted: str) -> str:
         stem = wanted or "answer"

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from vg_engine.core.contract.inputs import AttentionRequest, Expression
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, PictureError
-from vg_engine.testing.opened import ContractError, Opened, Size, image_positions, noise
+from vg_engine.testing.harness import ContractError, Harness, Size, image_positions, noise
 from vg_engine.testing.parity import TOLERANCE, batch
 
 ODD_SIZES: tuple[Size, ...] = ((1, 1), (3, 1), (1, 3), (2, 40), (1, 700), (640, 480), (333, 1000))
@@ -29,7 +29,7 @@ def implementations(module: torch.nn.Module) -> dict[str, str]:
     }
 
 
-def check_vision_alone(opened: Opened, untouched: Mapping[str, str] | None = None) -> None:
+def check_vision_alone(opened: Harness, untouched: Mapping[str, str] | None = None) -> None:
     """Only the language model has another attention function while the model is open.
 
     Args:
@@ -98,7 +98,7 @@ def _difference(before: Any, after: Any) -> str:
     return f"{len(before)} before, {len(after)} after"
 
 
-def check_tokens(opened: Opened, sizes: Sequence[Size] = ODD_SIZES) -> tuple[int, list[str]]:
+def check_tokens(opened: Harness, sizes: Sequence[Size] = ODD_SIZES) -> tuple[int, list[str]]:
     """Every picture's tokens are located, each once, inside its sequence.
 
     Returns:
@@ -127,7 +127,7 @@ def check_tokens(opened: Opened, sizes: Sequence[Size] = ODD_SIZES) -> tuple[int
     return total, refused
 
 
-def check_threads(opened: Opened, rounds: int = 2, tolerance: float = TOLERANCE) -> None:
+def check_threads(opened: Harness, rounds: int = 2, tolerance: float = TOLERANCE) -> None:
     """Threads that share a model, from the prompt on, get what one thread gets."""
     asked = (
         (Prompt(), ("the red circle", "it")),
@@ -158,7 +158,7 @@ def check_threads(opened: Opened, rounds: int = 2, tolerance: float = TOLERANCE)
         raise ContractError(wrong[0])
 
 
-def check_unusual_expressions(opened: Opened, prompt: Prompt | None = None) -> None:
+def check_unusual_expressions(opened: Harness, prompt: Prompt | None = None) -> None:
     """An ending is kept or added, and the row holds it; control words are refused."""
     tokenizer = opened.model.processor.tokenizer
     for text in ("the cup", "which cup?", "the cup!", "杯子。", 'the sign "stop."', "Größe"):
@@ -181,7 +181,7 @@ def check_unusual_expressions(opened: Opened, prompt: Prompt | None = None) -> N
     raise ContractError(f"an expression that holds {control!r} is not refused")
 
 
-def _check_all_rows(opened: Opened, text: str, prompt: Prompt) -> None:
+def _check_all_rows(opened: Harness, text: str, prompt: Prompt) -> None:
     """The other kinds of row: every token of the expression, and the last of the prompt."""
     tokenizer = opened.model.processor.tokenizer
     for row in ("expression_all", "prompt_last"):
@@ -199,7 +199,7 @@ def _check_all_rows(opened: Opened, text: str, prompt: Prompt) -> None:
             raise ContractError(f"{text!r}: rows of {row} are {found!r}, expected {expected!r}")
 
 
-def image_token(opened: Opened) -> str:
+def image_token(opened: Harness) -> str:
     """Decode one image token of a sequence."""
     inputs = opened.prepare([noise((64, 64))], [Expression(0, "it")])
     ids = inputs.tensors["input_ids"][0]

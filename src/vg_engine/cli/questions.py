@@ -16,7 +16,7 @@ from vg_engine.plugins.pictures import decode
 
 
 @dataclass(frozen=True, eq=False)
-class Record:
+class Question:
     """One question.
 
     Attributes:
@@ -36,7 +36,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Questions:
     """The questions as the command line gave them."""
 
     images: tuple[str, ...]
@@ -46,10 +46,10 @@ class Asked:
 
     @property
     def many(self) -> bool:
-        """True where a record that fails leaves the others alone."""
+        """True where a question that fails leaves the others alone."""
         return self.queries is not None
 
-    def records(self) -> list[Record]:
+    def all(self) -> list[Question]:
         """All questions, in order. On the command line a wrong one stops everything, at once.
 
         Raises:
@@ -70,7 +70,7 @@ class Asked:
         for image in dict.fromkeys(self.images):
             decode(image, max_pixels=self.max_pixels)
         pairs = [(image, text) for image in self.images for text in self.texts]
-        return [Record(n, image, image, text) for n, (image, text) in enumerate(pairs, start=1)]
+        return [Question(n, image, image, text) for n, (image, text) in enumerate(pairs, start=1)]
 
 
 class Pictures:
@@ -80,19 +80,19 @@ class Pictures:
         self._max_pixels = max_pixels
         self._last: tuple[str, Picture] | None = None
 
-    def of(self, record: Record) -> Picture:
-        """The picture of a record.
+    def of(self, question: Question) -> Picture:
+        """The picture of a question.
 
         Raises:
             PictureError: it cannot be used.
         """
-        if self._last is None or self._last[0] != record.path:
+        if self._last is None or self._last[0] != question.path:
             self._last = None
-            self._last = (record.path, decode(record.path, max_pixels=self._max_pixels))
+            self._last = (question.path, decode(question.path, max_pixels=self._max_pixels))
         return self._last[1]
 
 
-def _lines(source: str) -> Iterator[Record]:
+def _lines(source: str) -> Iterator[Question]:
     folder = Path.cwd() if source == "-" else Path(source).parent
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8-sig")
@@ -105,10 +105,10 @@ def _lines(source: str) -> Iterator[Record]:
     if not lines:
         raise InputError(f'--input {source} is empty; write lines of {{"image": ..., "text": ...}}')
     for number, line in lines:
-        yield _record(number, line, folder)
+        yield _question(number, line, folder)
 
 
-def _record(number: int, line: str, folder: Path) -> Record:
+def _question(number: int, line: str, folder: Path) -> Question:
     try:
         data = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -120,15 +120,15 @@ def _record(number: int, line: str, folder: Path) -> Record:
     image, text = data.get("image"), data.get("text")
     if not isinstance(image, str) or not image:
         nameless = PictureError(f"line {number} names no image; add a path, relative to the file")
-        return Record(name, "", "", text, nameless, named=given is not None)
+        return Question(name, "", "", text, nameless, named=given is not None)
     try:
         if text is None:
             raise ExpressionError(f"line {number} names no text; add what to look for")
         clean_expression(text)
     except VGError as error:
-        return Record(name, image, image, text, error, named=given is not None)
-    return Record(name, image, str(folder / image), text, named=given is not None)
+        return Question(name, image, image, text, error, named=given is not None)
+    return Question(name, image, str(folder / image), text, named=given is not None)
 
 
-def _wrong(number: int, message: str) -> Record:
-    return Record(number, "", "", None, InputError(message))
+def _wrong(number: int, message: str) -> Question:
+    return Question(number, "", "", None, InputError(message))

@@ -27,7 +27,7 @@ class ContractError(AssertionError):
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
+class Harness:
     """One adapter, one model.
 
     Attributes:
@@ -105,7 +105,7 @@ def open_adapter(
     options: Mapping[str, Any] | None = None,
     module: torch.nn.Module | None = None,
     processor: Any = None,
-) -> Opened:
+) -> Harness:
     """Register an adapter (an instance) and load a model with it, in float32 on the CPU."""
     hooks = make_hooks(getattr(adapter, "name", type(adapter).__name__), adapter)
     spec = ModelSpec(
@@ -116,7 +116,7 @@ def open_adapter(
         module=module,
         processor=processor,
     )
-    return Opened(hooks, hooks.load_model(spec))
+    return Harness(hooks, hooks.load_model(spec))
 
 
 def noise(size: Size, seed: int = 0) -> Picture:
