@@ -178,12 +178,12 @@ def test_fusing_keeps_a_constant_density() -> None:
 
 def test_maps_that_do_not_fit_their_views_are_refused() -> None:
     view = view_of(2, 3, (0, 0, 3, 2))
-    for views, maps, said in (
+    for views, maps, description in (
         ([], [], "views"),
         ([view], [], "views"),
         ([view], [maps_of(1, 3, 2)], "its maps are"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=description):
             fuse(views, maps)
 
 

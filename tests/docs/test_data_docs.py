@@ -191,9 +191,9 @@ def test_faults_are_told_where_it_says(birds, cells, call) -> None:
         ("eval", "eval.json", "records.jsonl", ["row 5", "row 6"]),
     ):
         done = call(command, *asked, "--out", command)
-        said = done.stdout + done.stderr
-        assert "2 records could not be used" in said
-        assert "row 5: its box is not four numbers" in said
+        description = done.stdout + done.stderr
+        assert "2 records could not be used" in description
+        assert "row 5: its box is not four numbers" in description
         told = json.loads((Path(command) / numbers).read_text())["faults"]
         assert told["count"] == 2
         assert [one["id"] for one in told["first"]] == ["row 5", "row 6"]

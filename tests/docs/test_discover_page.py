@@ -1,4 +1,4 @@
-"""docs/discover.md: its commands run, its tables are what the code has, its mode is a mode."""
+"""docs/discover.md: its commands run, its tables are what the code has, its rule is a rule."""
 
 import inspect
 import json
@@ -111,9 +111,9 @@ def test_every_mode_and_column_stands_with_what_it_needs(guide) -> None:
 
 
 @pytest.mark.parametrize("rule", ["paper", "consensus", "contrastive", "supervised"])
-def test_columns_are_measured_when_it_says(guide, asked, call, mode) -> None:
-    call(*asked, "--rule", mode, "--neutral", "0,0")
-    rule = entrypoints.find(entrypoints.RULES, mode).load()
+def test_columns_are_measured_when_it_says(guide, asked, call, rule) -> None:
+    call(*asked, "--rule", rule, "--neutral", "0,0")
+    rule = entrypoints.find(entrypoints.RULES, rule).load()
     told = {guide.quoted(row[0])[0]: row[2] for row in guide.table("columns")}
     free = ("always", "where boxes are known")
     expected = {name for name, when in told.items() if when.startswith(free) or name in rule.needs}
@@ -130,8 +130,8 @@ def test_the_numbers_and_sections_are_those_that_it_tells(guide, asked, call) ->
     assert set(told) == set(kept)
     for key in ("samples", "faults"):
         assert set(told[key]) == set(kept[key])
-    (mode,) = kept["rules"].values()
-    assert set(told["rules"]) <= set(mode)
+    (rule,) = kept["rules"].values()
+    assert set(told["rules"]) <= set(rule)
     with Path("data.jsonl").open("a") as lines:
         lines.write('{"image": "lost.png", "text": "0,0"}\n')
     call(*asked, "--rule", "paper", "--rule", "consensus", "--out", "two")
@@ -152,7 +152,7 @@ def test_what_may_be_changed_in_the_same_folder(guide, asked, call) -> None:
         done = call(*begun, *change, code=0 if option in free else 2)
         assert option in free or "choose another folder with --out" in done.stderr, option
         assert Path("found/observations.jsonl").read_bytes() == journal, option
-    # A mode that reads more is refused too.
+    # A rule that reads more is refused too.
     assert "--out" in call(*begun, "--rule", "consensus", code=2).stderr
 
 

@@ -120,16 +120,16 @@ def test_the_metrics_stand_with_their_names(guide, page) -> None:
 
 def test_the_tables_of_ablate_are_the_codes(guide) -> None:
     rows = guide.table("tables")
-    said = {guide.quoted(row[0])[0]: row[1] for row in rows}
-    assert list(said) == [*ablation.TABLES, *ablation.DEARER]
+    description = {guide.quoted(row[0])[0]: row[1] for row in rows}
+    assert list(description) == [*ablation.TABLES, *ablation.DEARER]
     chosen = [row[2].partition(":")[0] for row in rows]
     assert chosen == ["yes"] * len(ablation.TABLES) + ["no"] * len(ablation.DEARER)
     listed = {"k": planned.COUNTS, "sigma": planned.SIGMAS, "kernel": planned.KERNELS}
     for name, values in listed.items():
-        assert ", ".join(f"{value:g}" for value in values) in said[name]
-    assert f"{calibration.VOTES[0]} to {calibration.VOTES[-1]} votes" in said["per_sample"]
-    assert guide.quoted(said["entropy"]) == list(calibration.ENTROPIES)
-    assert guide.quoted(said["query_row"]) == list(QUERY_ROWS[:-1])
+        assert ", ".join(f"{value:g}" for value in values) in description[name]
+    assert f"{calibration.VOTES[0]} to {calibration.VOTES[-1]} votes" in description["per_sample"]
+    assert guide.quoted(description["entropy"]) == list(calibration.ENTROPIES)
+    assert guide.quoted(description["query_row"]) == list(QUERY_ROWS[:-1])
 
 
 def test_what_may_be_changed_in_the_same_folder(guide, asked, call) -> None:

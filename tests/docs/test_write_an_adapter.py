@@ -104,8 +104,10 @@ def test_every_member_of_an_adapter_and_of_the_contract_is_told(guide) -> None:
 
 def test_what_it_names_exists(guide) -> None:
     threads = (ROOT / "src/vg_engine/testing/side_effects.py").read_text(encoding="utf-8")
-    for said in GATHERED:
-        assert re.search(re.escape(said).replace(r"\.\.\.", r"\{[^}]+\}"), threads), said
+    for description in GATHERED:
+        assert re.search(re.escape(description).replace(r"\.\.\.", r"\{[^}]+\}"), threads), (
+            description
+        )
     for name in set(re.findall(r"`(model_adapters/\w+\.py|core/\w+\.py)`", guide.text)):
         assert (ROOT / name).is_file(), name
     for name in set(re.findall(r"`(vg_(?!engine)\w+)`", guide.text)):
@@ -145,8 +147,10 @@ def test_every_failure_of_the_contract_is_told(guide) -> None:
     phrases = [phrase for row in guide.table("failures") for phrase in guide.quoted(row[0])]
     untold = [m for m in messages if not any(fits(phrase, m) for phrase in phrases)]
     assert not untold, "docs/write-an-adapter.md does not tell: " + "\n".join(untold)
-    said = [*messages, *GATHERED]
-    idle = [phrase for phrase in phrases if not any(fits(phrase, message) for message in said)]
+    description = [*messages, *GATHERED]
+    idle = [
+        phrase for phrase in phrases if not any(fits(phrase, message) for message in description)
+    ]
     assert not idle, "nothing says so any more: " + "\n".join(idle)
 
 

@@ -37,9 +37,11 @@ class CellAdapter:
     def vg_load_model(self, spec: ModelSpec) -> LoadedModel:
         self.specs.append(spec)
         place = {"device": torch.device("cpu"), "dtype": torch.float32}
-        said = ("cells have no model",)
+        description = ("cells have no model",)
         model = torch.nn.Identity()
-        return LoadedModel(spec.source, model, None, layers=4, heads=2, statements=said, **place)
+        return LoadedModel(
+            spec.source, model, None, layers=4, heads=2, statements=description, **place
+        )
 
     def vg_prepare_inputs(
         self, scenes: Sequence[Scene], expressions: Sequence[Expression]

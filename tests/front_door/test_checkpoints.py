@@ -52,7 +52,7 @@ def test_a_photograph_goes_all_the_way(
     asked = ("--text", "the helmet", "--text", "the left hand", "--json", "--mask", "--out", "out")
     where = ("--model", checkpoints / name, "--image", photograph)
     done = call("run", *where, *asked, *arguments)
-    assert said in done.stderr
+    assert description in done.stderr
     assert ("cover only" in done.stderr) == (name == "crop" and "pad" not in arguments)
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [answer["expression"] for answer in answers] == ["the helmet", "the left hand"]

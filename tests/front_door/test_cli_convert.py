@@ -135,8 +135,8 @@ def cut(path: Path) -> None:
 
 
 def cut_original(folder: Path) -> None:
-    said = {"architectures": ["LlavaLlamaForCausalLM"], "model_type": "llava"}
-    configure(folder, json.dumps(said))
+    description = {"architectures": ["LlavaLlamaForCausalLM"], "model_type": "llava"}
+    configure(folder, json.dumps(description))
     (folder / BIN).unlink()
     save_file({"model.norm.weight": torch.ones(999)}, folder / "model.safetensors")
     cut(folder / "model.safetensors")

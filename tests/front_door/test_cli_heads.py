@@ -314,8 +314,8 @@ def test_two_sets_are_compared(home: Path, tmp_path: Path) -> None:
 
 def test_several_sets_and_lists_are_compared_in_pairs() -> None:
     asked = ("compare", "embedded", "embedded-paper", "L3H1,L4H4", "llava-1.5-7b")
-    said = "note: the sets are for models of different shapes (embedded 6 x 8"
-    assert said in call(*asked).stderr
+    description = "note: the sets are for models of different shapes (embedded 6 x 8"
+    assert description in call(*asked).stderr
     (found,) = records(*asked)
     pairs = {(pair["first"], pair["second"]): pair["shared"] for pair in found["pairs"]}
     assert len(pairs) == 6

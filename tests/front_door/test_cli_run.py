@@ -347,9 +347,9 @@ def test_nothing_that_is_asked_about_is_overwritten(folder: Path) -> None:
 
 def test_a_sheet_says_how_much_of_it_there_is(folder: Path) -> None:
     texts = [part for n in range(14) for part in ("--text", f"{n % 6},{n // 6}")]
-    for shown, said in ((texts[:24], "all answers"), (texts, "the first 12 answers")):
+    for shown, description in ((texts[:24], "all answers"), (texts, "the first 12 answers")):
         done = run(*CELL, "--image", "a.png", *shown, "--out", "out")
-        assert f"{said} about a.png side by side" in done.stderr
+        assert f"{description} about a.png side by side" in done.stderr
 
 
 def test_other_libraries_are_silent_meanwhile(folder: Path, kit: Any, monkeypatch: Any) -> None:

@@ -87,5 +87,5 @@ def test_a_load_that_fails_closes_its_postprocessors() -> None:
     ],
 )
 def test_what_is_no_spec_is_refused(data: dict[str, object], description: str) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=description):
         EngineSpec.from_dict(data)

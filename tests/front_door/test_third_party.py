@@ -25,7 +25,7 @@ HOOKS = """
 """
 WHOLE = f"class Adapter:\n    @classmethod\n    def claims(cls, config): return True\n{HOOKS}"
 
-# How a module is broken, and what has to be said about it.
+# How a module is broken, and what its message must hold.
 BROKEN = {
     "import error": ("from json import lost", "ImportError: cannot import name 'lost' from 'json'"),
     "syntax error": ("class Adapter(:", "SyntaxError: "),

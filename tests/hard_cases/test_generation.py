@@ -61,8 +61,10 @@ def check_offsets(tokenizer, made):
     assert at == len(made.text)
     for place in covered:
         if made.offsets.count(place) == 1:
-            said = tokenizer.decode(made.ids[made.offsets.index(place)], skip_special_tokens=True)
-            assert made.text[slice(*place)] == said or "\ufffd" in said
+            description = tokenizer.decode(
+                made.ids[made.offsets.index(place)], skip_special_tokens=True
+            )
+            assert made.text[slice(*place)] == description or "\ufffd" in description
 
 
 @pytest.mark.parametrize("size", [(168, 112), (84, 196)])

@@ -82,8 +82,8 @@ def test_token_maps_keep_the_rows_apart(case):
     shares = np.mean([one.image_attention for one in apart], axis=0)
     assert np.abs(shares - whole.image_attention).max() < 1e-6
     assert np.std(maps, axis=0).max() > 0.1, "they differ"
-    said = {(one.expression, one.heads, one.notes) for one in apart}
-    assert said == {(TEXT, whole.heads, whole.notes)}
+    description = {(one.expression, one.heads, one.notes) for one in apart}
+    assert description == {(TEXT, whole.heads, whole.notes)}
     # Of chosen heads, of other words, of an open picture, and of one token.
     heads = [Head(3, 1), Head(2, 0)]
     with case.engine.open(PICTURE) as scene:

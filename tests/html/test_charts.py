@@ -32,9 +32,9 @@ def drawn(svg: str) -> ET.Element:
         for number in re.findall(r"[^ MLZ]+", element.get("d", "")):
             assert -1 <= float(number) <= max(width, height) + 1
     boxes = [box(each) for each in root.iter("text")]
-    for left, top, right, bottom, said in boxes:
-        assert -1 <= left <= right <= width + 1, said
-        assert 0 <= top <= bottom <= height, said
+    for left, top, right, bottom, description in boxes:
+        assert -1 <= left <= right <= width + 1, description
+        assert 0 <= top <= bottom <= height, description
     for a, b in combinations(boxes, 2):
         apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
         assert apart, f"{a[4]!r} touches {b[4]!r}"
@@ -44,14 +44,14 @@ def drawn(svg: str) -> ET.Element:
 def box(text: ET.Element) -> tuple[float, float, float, float, str]:
     """The place of a word, by the widths of a font that the charts know nothing of."""
     size = 14 if text.get("class") == "title" else 12
-    said = text.text or ""
-    wide = ImageFont.load_default(size).getlength(said)
+    description = text.text or ""
+    wide = ImageFont.load_default(size).getlength(description)
     before = {"middle": 0.5, "end": 1.0}.get(text.get("text-anchor", ""), 0.0)
     start, base = float(text.get("x", "0")) - wide * before, float(text.get("y", "0"))
-    return start, base - size * 0.72, start + wide, base + 2, said
+    return start, base - size * 0.72, start + wide, base + 2, description
 
 
-def said(root: ET.Element) -> list[str]:
+def description(root: ET.Element) -> list[str]:
     return [element.text or "" for element in root.iter("text")]
 
 
@@ -88,7 +88,7 @@ def points(path: ET.Element) -> list[tuple[float, float]]:
     ],
 )
 def test_no_data_is_said(svg: str) -> None:
-    assert said(drawn(svg)) == ["t", "no data"]
+    assert description(drawn(svg)) == ["t", "no data"]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -161,10 +161,10 @@ def test_the_elbow_is_drawn_where_it_is() -> None:
     assert numbers(dot, "cx", "cy") == pytest.approx(curve[5], abs=0.02)
     lines = [numbers(line, "x1", "y1", "x2", "y2") for line in root.iter("line")]
     assert [*curve[0], *curve[-1]] in lines, "the chord"
-    assert {"index 5, τ = 0.05", "chord"} <= set(said(root))
-    assert any(text.startswith("5 of 9 kept") for text in said(root))
+    assert {"index 5, τ = 0.05", "chord"} <= set(description(root))
+    assert any(text.startswith("5 of 9 kept") for text in description(root))
     flat = drawn(charts.elbow([1, 1, 1], index=0, threshold=1, title="flat", y_label="y"))
-    assert "no elbow: all are kept" in said(flat)
+    assert "no elbow: all are kept" in description(flat)
 
 
 def test_bars_are_as_long_as_their_values() -> None:
@@ -176,8 +176,8 @@ def test_bars_are_as_long_as_their_values() -> None:
     assert [first.get("class"), second.get("class")] == ["f cm", "f c0"]
     whisker, *_ = of_class(root, "line", "s thin cq")
     assert sum(numbers(whisker, "x1", "x2")) / 2 == pytest.approx(start + wide, abs=0.1)
-    assert {"2.00", "1.00", "n/a"} <= set(said(root))
-    assert [word for word in said(root) if word in "abc"] == ["a", "b", "c"]
+    assert {"2.00", "1.00", "n/a"} <= set(description(root))
+    assert [word for word in description(root) if word in "abc"] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_line_breaks_where_nothing_was_measured() -> None:
     assert len(points(band)) == 14
     controlled = [charts.Series("ours", [2, 3]), charts.Series("random", [1, 1], muted=True)]
     both = drawn(charts.line(controlled, title="t"))
-    assert {"ours", "random"} <= set(said(both))
+    assert {"ours", "random"} <= set(description(both))
     assert len(of_class(both, "path", "cm dash")) == 1
 
 
@@ -219,8 +219,8 @@ def test_the_scatter_shows_each_pair_and_names_the_chosen() -> None:
     share = (places["b"][0] - places["a"][0]) / (places["d"][0] - places["a"][0])
     assert share == pytest.approx(0.5, abs=1e-2)
     assert places["b"][1] < places["d"][1] < places["a"][1]
-    assert {"b", note} <= set(said(root))
-    assert "a" not in said(root)
+    assert {"b", note} <= set(description(root))
+    assert "a" not in description(root)
 
 
 def test_intervals_lie_on_their_axis() -> None:
@@ -240,9 +240,11 @@ def test_intervals_lie_on_their_axis() -> None:
     assert [numbers(dot, "cx")[0] for dot in root.iter("circle")] == places(0.8, 0.2, 0.5)
     spans = [numbers(span, "x1", "x2") for span in of_class(root, "line", "s")]
     assert spans == [places(0.5, 0.5), places(0.7, 0.9), places(0.1, 0.4)]
-    assert {"0.800 [0.700, 0.900]", "0.500"} <= set(said(root))
+    assert {"0.800 [0.700, 0.900]", "0.500"} <= set(description(root))
     far = [charts.ForestRow("x", Estimate(3.0, 2.9, 3.1, 9))]
-    assert "3.0" in said(drawn(charts.forest(far, title="t", low=0, high=1))), "the axis grows"
+    assert "3.0" in description(drawn(charts.forest(far, title="t", low=0, high=1))), (
+        "the axis grows"
+    )
 
 
 def test_the_heat_map_has_a_cell_per_head() -> None:
@@ -256,7 +258,7 @@ def test_the_heat_map_has_a_cell_per_head() -> None:
     assert cells["L0H1: 1"].get("fill") == "#fde725"
     (outline,) = of_class(root, "rect", "outline")
     assert [outline.get(k) for k in "xy"] == [cells["L1H2: 0.75"].get(k) for k in "xy"]
-    assert "L1H2" in said(root)
+    assert "L1H2" in description(root)
 
 
 def test_colours_grow_lighter_with_the_value() -> None:
@@ -270,8 +272,8 @@ def test_colours_grow_lighter_with_the_value() -> None:
 def test_stability_counts_the_draws_of_each_name() -> None:
     draws = ["ab", "bc", "ba"]
     root = drawn(charts.stability(list(map(list, draws)), title="t"))
-    assert [word for word in said(root) if word in "abc"] == ["b", "a", "c"]
-    assert [word for word in said(root) if " of " in word] == ["3 of 3", "2 of 3", "1 of 3"]
+    assert [word for word in description(root) if word in "abc"] == ["b", "a", "c"]
+    assert [word for word in description(root) if " of " in word] == ["3 of 3", "2 of 3", "1 of 3"]
     tips = [str(dot.findtext("title")) for dot in root.iter("circle")]
     assert sorted(tips) == sorted(
         f"{draw[i]}: rank {i + 1} in draw {n}" for n, draw in enumerate(draws, 1) for i in (0, 1)

@@ -60,44 +60,65 @@ def table(*rows: list[object], **more: object) -> dict[str, object]:
 
 
 def context(description: str) -> dict[str, Any]:
-    """The context of every report, each word of it `said`."""
+    """The context of every report, each word of it `description`."""
     dot = Image.fromarray(np.full((9, 12, 3), 99, np.uint8))
     estimate = Estimate(0.5, 0.45, 0.55, 100)
-    words = {"title": said, "x_label": said}
-    series = [charts.Series(said, [1, 2]), charts.Series(said, [2, 3])]
-    marks = [charts.Mark(1.0, 2.0, said)]
-    chart = charts.line(series, y_label=said, marks=marks, x_ticks=[said] * 2, dots=True, **words)
+    words = {"title": description, "x_label": description}
+    series = [charts.Series(description, [1, 2]), charts.Series(description, [2, 3])]
+    marks = [charts.Mark(1.0, 2.0, description)]
+    chart = charts.line(
+        series, y_label=description, marks=marks, x_ticks=[description] * 2, dots=True, **words
+    )
     drawn = [
-        charts.elbow([0.1, 0.2, 0.9], index=1, threshold=0.2, title=said, y_label=said),
-        charts.scatter([1], [2], [said], highlight=[said], note=said, **words),
-        charts.bars([said], [1.0], **words),
-        charts.forest([charts.ForestRow(said, estimate, note=said)], title=said),
-        charts.heat_map(np.ones((2, 2)), title=said, value_label=said, marks=[(0, 1)]),
-        charts.stability([[said]], title=said),
+        charts.elbow(
+            [0.1, 0.2, 0.9], index=1, threshold=0.2, title=description, y_label=description
+        ),
+        charts.scatter([1], [2], [description], highlight=[description], note=description, **words),
+        charts.bars([description], [1.0], **words),
+        charts.forest(
+            [charts.ForestRow(description, estimate, note=description)], title=description
+        ),
+        charts.heat_map(
+            np.ones((2, 2)), title=description, value_label=description, marks=[(0, 1)]
+        ),
+        charts.stability([[description]], title=description),
     ]
-    cards = [Card(dot, said, said, [said, said], hit=False, tiles=[Tile(said, dot)])]
-    cells = table([Cell(said, said, stacked=True), said], caption=said)
-    facts = {said: said, "list": [said], "left out": None}
-    faults = [{"id": said, "error": said}] * 2
-    reading = {"sigma": 1.0, "kernel": 7, "region": said}
-    sheet = {"name": "k", "title": said, "chart": chart, "finding": said}
+    cards = [
+        Card(
+            dot,
+            description,
+            description,
+            [description, description],
+            hit=False,
+            tiles=[Tile(description, dot)],
+        )
+    ]
+    cells = table([Cell(description, description, stacked=True), description], caption=description)
+    facts = {description: description, "list": [description], "left out": None}
+    faults = [{"id": description, "error": description}] * 2
+    reading = {"sigma": 1.0, "kernel": 7, "region": description}
+    sheet = {"name": "k", "title": description, "chart": chart, "finding": description}
     # What the templates read of results.
     result = {
-        "chosen": {"notes": [said], "thresholds": [1, 2], "samples": [5, 3]},
-        "default": {"variant": {"heads": [said]}},
+        "chosen": {"notes": [description], "thresholds": [1, 2], "samples": [5, 3]},
+        "default": {"variant": {"heads": [description]}},
         "fault_count": 3,
         "faults": faults,
         "metrics": ["miou"],
-        "rule": {"text": said},
+        "rule": {"text": description},
         "resampled": True,
         "resamples": 2000,
         "settings": {"resamples": 2000, "samples": 2000, "readings": [reading]},
-        "table": {"metrics": ["miou", "pointing"], "headline": ["miou"], "rows": [said, said]},
-        **{key: [said] for key in ("notes", "statements", "warnings")},
+        "table": {
+            "metrics": ["miou", "pointing"],
+            "headline": ["miou"],
+            "rows": [description, description],
+        },
+        **{key: [description] for key in ("notes", "statements", "warnings")},
     }
     return {
         **dict.fromkeys(REPORTS, result),
-        **dict.fromkeys(("use", "thresholds", "missing"), said),
+        **dict.fromkeys(("use", "thresholds", "missing"), description),
         **dict.fromkeys(
             ("chart", "elbow_chart", "ranking_chart", "stability_chart", "truth_chart"), chart
         ),
@@ -106,20 +127,22 @@ def context(description: str) -> dict[str, Any]:
         **dict.fromkeys(("scores", "all_scores", "differences", "ranking", "correlations"), cells),
         **dict.fromkeys(("boxed", "others"), 2000),
         **dict.fromkeys(("column_descriptions", "provenance"), facts),
-        "difference_rows": [[said] * 6],
-        "fault_tables": [(said, 3, faults)],
+        "difference_rows": [[description] * 6],
+        "fault_tables": [(description, 3, faults)],
         "groups": [cells],
         "listed": 1,
-        "rules": [[said] * 4],
-        "names": [said, said],
-        "numbers": [(said, said, said), (said, estimate, said)],
+        "rules": [[description] * 4],
+        "names": [description, description],
+        "numbers": [(description, description, description), (description, estimate, description)],
         "sides": [facts, facts],
         "tables": [sheet | {"scores": cells, "differences": cells}],
     }
 
 
 def report(template: str, description: str, **changes: object) -> str:
-    return ReportPage(template, said, said, context(said) | changes, said, said).render()
+    return ReportPage(
+        template, description, description, context(description) | changes, description, description
+    ).render()
 
 
 @pytest.mark.parametrize("template", REPORTS)
@@ -213,8 +236,10 @@ def test_rows_stand_out_or_back_and_numbers_stand_to_the_right() -> None:
 def test_a_hit_is_told_by_a_word_not_by_colour_alone(hit: bool | None, word: str) -> None:
     dot = Image.fromarray(np.zeros((9, 9, 3), np.uint8))
     html = report("evaluation", "x", worst=[Card(dot, "", "the cup", ("IoU 0.7", "3"), hit)])
-    (said,) = re.findall(r'<p class="says" dir="auto">the cup</p>\s*(<p.*?</p>)', html, re.DOTALL)
-    assert "".join(Reader(said).words) == f"{word}IoU 0.7 · 3"
+    (description,) = re.findall(
+        r'<p class="says" dir="auto">the cup</p>\s*(<p.*?</p>)', html, re.DOTALL
+    )
+    assert "".join(Reader(description).words) == f"{word}IoU 0.7 · 3"
 
 
 @pytest.mark.parametrize(

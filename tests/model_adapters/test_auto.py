@@ -166,11 +166,11 @@ def test_patches_that_are_filled_up_or_cut_are_refused():
 
 
 def test_what_was_measured_told_and_assumed_is_said(folder):
-    """The option is `geometry`; one that is not so is taken, and said."""
-    said = " ".join(opens(AutoAdapter, folder).model.statements)
-    assert "cut to a square around its centre" in said
-    assert "(measured)" in said
-    assert "8 x 8 tokens are read row by row from the top; no contract was run" in said
+    """The option is `geometry`; a wrong one is used, with a note."""
+    description = " ".join(opens(AutoAdapter, folder).model.statements)
+    assert "cut to a square around its centre" in description
+    assert "(measured)" in description
+    assert "8 x 8 tokens are read row by row from the top; no contract was run" in description
     opened = opens(AutoAdapter, folder, geometry="squash")
     assert "(as told, though it measures as crop)" in " ".join(opened.model.statements)
     with pytest.raises(InputError, match="did you mean squash"):

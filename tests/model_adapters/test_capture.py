@@ -53,15 +53,15 @@ def test_recording_or_not_the_model_says_exactly_what_it_says_with_sdpa(folder):
     inputs = parity.batch(opened, Prompt())
 
     @torch.no_grad()
-    def said(module):
+    def description(module):
         return module(**inputs.tensors, use_cache=False).logits
 
-    expected = said(plain(folder))
-    assert torch.equal(said(opened.model.module), expected)
+    expected = description(plain(folder))
+    assert torch.equal(description(opened.model.module), expected)
     with capture.recording(capture.Recorder({}, {}, torch.zeros((4, 1), dtype=torch.int64))):
-        assert torch.equal(said(opened.model.module), expected)
+        assert torch.equal(description(opened.model.module), expected)
     opened.rows(inputs)
-    assert torch.equal(said(opened.model.module), expected)
+    assert torch.equal(description(opened.model.module), expected)
 
 
 def test_only_wanted_heads_and_rows_are_computed(folder):
@@ -93,7 +93,7 @@ def test_flash_attention_is_replaced_while_open_and_put_back(folder):
     text = module.model.language_model.config
     text._attn_implementation_internal = "flash_attention_2"
     opened = around(module, folder)
-    assert any("flash_attention_2" in said for said in opened.model.statements)
+    assert any("flash_attention_2" in description for description in opened.model.statements)
     inputs = parity.batch(opened, Prompt())
     parity.compare(opened, plain(folder, "eager"), inputs)
     opened.model.close()

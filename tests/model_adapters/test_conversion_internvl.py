@@ -114,7 +114,7 @@ def text_keys(model, kind):
     return keys
 
 
-def write_original(folder, model, kind, **said):
+def write_original(folder, model, kind, **description):
     folder.mkdir(parents=True)
     six = bool(model.config.vision_config.use_qk_norm)
     config = fields("""architectures=["InternVLChatModel"] model_type=internvl_chat
@@ -133,7 +133,7 @@ def write_original(folder, model, kind, **said):
     tower |= SEEN | {"qkv_bias": not six, "qk_normalization": six, "norm_type": norm}
     config["llm_config"] = SHARED | text | {"architectures": [kind]}
     config["vision_config"] = tower
-    (folder / "config.json").write_text(json.dumps(config | said))
+    (folder / "config.json").write_text(json.dumps(config | description))
     tokenizer = byte_tokenizer(SPECIAL, pad_token="<|endoftext|>", eos_token="<|im_end|>")
     tokenizer.save_pretrained(folder)
     projector = model.model.multi_modal_projector
@@ -175,10 +175,10 @@ def test_a_picture_is_grounded(tmp_path):
         assert np.allclose(images.image_mean, [0.485, 0.456, 0.406])
         content = [{"type": "image"}, {"type": "text", "text": "Where?"}]
         talk = [{"role": "user", "content": content}]
-        said = processor.apply_chat_template(talk, add_generation_prompt=True)
+        description = processor.apply_chat_template(talk, add_generation_prompt=True)
     # OpenGVLab/InternVL, conversation.py: MPT style, so nothing stands between the turns.
-    assert said.startswith("<|im_start|>system\n你是由上海人工智能实验室联合商汤科技开发")
-    assert said.endswith(
+    assert description.startswith("<|im_start|>system\n你是由上海人工智能实验室联合商汤科技开发")
+    assert description.endswith(
         "人工智能助手。<|im_end|><|im_start|>user\n<IMG_CONTEXT>\nWhere?<|im_end|>"
         "<|im_start|>assistant\n"
     )
@@ -214,8 +214,8 @@ def test_a_tied_head_stays_tied(tmp_path):
         ({"llm_config": None}, "lacks vision_config or llm_config"),
     ],
 )
-def test_what_has_no_native_form_is_one_line(tmp_path, qwen, said, words):
-    refused(words, write_original(tmp_path / "o", qwen, QWEN, **said), tmp_path / "n")
+def test_what_has_no_native_form_is_one_line(tmp_path, qwen, description, words):
+    refused(words, write_original(tmp_path / "o", qwen, QWEN, **description), tmp_path / "n")
 
 
 def test_it_takes_neither_tower_nor_base(tmp_path, qwen):

@@ -71,7 +71,7 @@ def original_keys(model, *, tower=True):
     return keys
 
 
-def write_original(folder, keys, form="bin", **said):
+def write_original(folder, keys, form="bin", **description):
     """An original's folder: config, tokenizer without `<image>`, weights in one of three forms."""
     folder.mkdir(parents=True)
     config = fields("""architectures=["LlavaLlamaForCausalLM"] model_type=llava hidden_act=silu
@@ -80,7 +80,9 @@ def write_original(folder, keys, form="bin", **said):
         mm_vision_select_layer=-2 mm_vision_select_feature=patch mm_use_im_start_end=false
         image_aspect_ratio=pad mm_vision_tower=some/clip-tower freeze_mm_mlp_adapter=false
         transformers_version=4.31.0""")
-    (folder / "config.json").write_text(json.dumps(config | TEXT | {"vocab_size": ROWS} | said))
+    (folder / "config.json").write_text(
+        json.dumps(config | TEXT | {"vocab_size": ROWS} | description)
+    )
     byte_tokenizer([*SPECIAL.values()], **SPECIAL).save_pretrained(folder)
     write_weights(folder, keys, form)
     return folder
@@ -168,8 +170,8 @@ ASKED = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text":
 
 def test_a_single_linear_projector_is_exact(tmp_path):
     model, new = native(linear=True), tmp_path / "n"
-    said = {"mm_projector_type": None, "mm_use_im_start_end": True}
-    done = call(write_original(tmp_path / "llava-v0", original_keys(model), **said), new)
+    description = {"mm_projector_type": None, "mm_use_im_start_end": True}
+    done = call(write_original(tmp_path / "llava-v0", original_keys(model), **description), new)
     check_same_logits(new, model)
     second = "model.multi_modal_projector.linear_2"
     assert report_of(new)["made"] == [f"{second}.weight", f"{second}.bias"]
@@ -269,8 +271,8 @@ def test_the_vision_side_of_a_whole_clip_is_taken(tmp_path, towerless, tower):
         (SHAREGPT, WHOLE_CLIP, "is a whole CLIP model"),
     ],
 )
-def test_what_does_not_fit_is_one_line(tmp_path, towerless, tower, said, changed, words):
-    restate(towerless, **said)
+def test_what_does_not_fit_is_one_line(tmp_path, towerless, tower, description, changed, words):
+    restate(towerless, **description)
     restate(tower, **(changed or {}))
     extra = () if changed is None else ("--vision-tower", tower)
     refused(words, towerless, tmp_path / "n", *extra)

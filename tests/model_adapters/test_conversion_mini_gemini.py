@@ -147,7 +147,7 @@ class Original:
         """`towers`: "inside" the weights, or each "beside" the other in a folder of its own."""
         config = self.language_model.config
         name = {"gemma": "MGMGemmaForCausalLM", "llama": "MiniGeminiLlamaForCausalLM"}[self.text]
-        said = {
+        description = {
             "architectures": [name],
             **fields("""mm_projector_type=mlp2x_gelu mm_vision_select_layer=-2
                 mm_hidden_size=64 image_aspect_ratio=pad image_size_aux=128"""),
@@ -159,7 +159,7 @@ class Original:
             *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "head_dim"),
             *("num_attention_heads", "num_key_value_heads", "rms_norm_eps", "hidden_act"),
         ):
-            said[entry] = getattr(config, entry)
+            description[entry] = getattr(config, entry)
         weights = {k: v.clone() for k, v in self.language_model.state_dict().items()}
         weights |= {f"model.{k}": v for k, v in self.parts.state_dict().items()}
         clip = {f"vision_model.{k}": v for k, v in self.tower.state_dict().items()}
@@ -170,7 +170,7 @@ class Original:
         else:
             self._write_towers(folder.parent / "OpenAI", clip, trunk)
         folder.mkdir(parents=True)
-        (folder / "config.json").write_text(json.dumps(said))
+        (folder / "config.json").write_text(json.dumps(description))
         save_file(weights, folder / "model.safetensors")
         self.tokenizer.save_pretrained(folder)
         return folder
@@ -262,13 +262,13 @@ def test_the_adapter_opens_what_was_converted(original, tmp_path):
     convert(Folders(original.write(tmp_path / "MGM", towers="inside"), tmp_path / "new"))
     _, inputs = grounded_in_both_forms(MiniGeminiAdapter, tmp_path / "new")
     assert inputs.tensors["pixel_values_aux"].shape == (1, 3, 128, 128)
-    said = inputs.rendered[0]
+    description = inputs.rendered[0]
     if original.text == "gemma":
-        assert said.startswith("<start_of_turn>user\n<image>")
-        assert said.endswith(">\nit.<end_of_turn>\n<start_of_turn>model\n")
+        assert description.startswith("<start_of_turn>user\n<image>")
+        assert description.endswith(">\nit.<end_of_turn>\n<start_of_turn>model\n")
     else:
-        assert "user's questions. USER: <image>" in said
-        assert said.endswith(">\nit. ASSISTANT:")
+        assert "user's questions. USER: <image>" in description
+        assert description.endswith(">\nit. ASSISTANT:")
 
 
 def test_a_tower_that_is_missing_is_named_with_its_place(beside, tmp_path):

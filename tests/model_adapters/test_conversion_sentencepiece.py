@@ -50,8 +50,8 @@ def model_file(folder, words=WORDS, *, kind=BPE, prefix=True, user=()):
     return [entry[0] for entry in pieces]
 
 
-def write(folder, file, said):
-    (folder / file).write_text(json.dumps(said))
+def write(folder, file, description):
+    (folder / file).write_text(json.dumps(description))
 
 
 @pytest.fixture
@@ -70,8 +70,8 @@ def test_text_is_cut_as_the_scores_say(folder):
     assert tokenizer("hello").input_ids[0] == tokenizer.bos_token_id == 1
     assert (tokenizer.eos_token, tokenizer.unk_token) == ("</s>", "<unk>")
     assert tokenizer.decode(tokenizer("hello wor é").input_ids[1:]) == "hello wor é"
-    said = tokenizer("hello wor", return_offsets_mapping=True, add_special_tokens=False)
-    assert said.offset_mapping == [(0, 5), (5, 7), (7, 9)]
+    description = tokenizer("hello wor", return_offsets_mapping=True, add_special_tokens=False)
+    assert description.offset_mapping == [(0, 5), (5, 7), (7, 9)]
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_entries_that_stand_for_something_else_are_renamed(tmp_path):
     at, more = pieces.index("[UNUSED]"), len(pieces)
     names = {at: "<|im_end|>", more: "<img>"}
     decoder = {str(place): {"content": name, "special": True} for place, name in names.items()}
-    said = {"added_tokens_decoder": decoder, "auto_map": {"AutoTokenizer": ["x.X", None]}}
-    write(tmp_path, "tokenizer_config.json", said)
+    description = {"added_tokens_decoder": decoder, "auto_map": {"AutoTokenizer": ["x.X", None]}}
+    write(tmp_path, "tokenizer_config.json", description)
     tokenizer = vocabulary.load_tokenizer(tmp_path)
     assert tokenizer.convert_tokens_to_ids([*names.values()]) == [at, more]
     assert tokenizer("<|im_end|><img>").input_ids == [1, at, more]

@@ -55,7 +55,7 @@ class Original:
         weights = dict(self.language_model.state_dict())
         weights |= {f"model.mm_projector.{k}": v for k, v in self.projector.state_dict().items()}
         config = self.language_model.config
-        said = {
+        description = {
             **fields("""architectures=["LlavaLlamaForCausalLM"] model_type=llava
                 mm_projector_type=mlp2x_gelu_Norm mm_vision_select_layer=-2
                 mm_vision_select_feature=patch image_aspect_ratio=pad rope_theta=5000000.0
@@ -66,10 +66,10 @@ class Original:
             *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
             *("num_attention_heads", "num_key_value_heads", "rms_norm_eps", "hidden_act"),
         ):
-            said[name] = getattr(config, name)
+            description[name] = getattr(config, name)
         vit = folder / "vit" / TOWER
         vit.mkdir(parents=True)
-        (folder / "config.json").write_text(json.dumps(said))
+        (folder / "config.json").write_text(json.dumps(description))
         save_file({k: v.contiguous() for k, v in weights.items()}, folder / "model.safetensors")
         self.tokenizer.save_pretrained(folder)
         self.tower.config.save_pretrained(vit)

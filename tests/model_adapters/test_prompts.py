@@ -196,12 +196,12 @@ def test_a_system_sentence_is_handed_over_as_the_template_takes_it(tmp_path, spo
 
 
 @pytest.mark.parametrize("description", ["Where is", "please?", "the cup", "ASSISTANT", "is"])
-def test_a_span_is_any_words_of_the_rendered_prompt(opened, said):
+def test_a_span_is_any_words_of_the_rendered_prompt(opened, description):
     asked = "Where is {expression}, please?"
-    prompt = Prompt("chat", template=asked, query_row=f"span:{said}")
+    prompt = Prompt("chat", template=asked, query_row=f"span:{description}")
     inputs = prepared(opened, "the cup", prompt)
-    assert read(opened, inputs) == said
-    assert "".join(inputs.queries[0].tokens) == said
+    assert read(opened, inputs) == description
+    assert "".join(inputs.queries[0].tokens) == description
 
 
 def test_a_span_has_words_and_its_last_place_counts(opened):

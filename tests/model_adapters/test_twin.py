@@ -101,7 +101,7 @@ def test_a_model_with_a_replaced_forward_runs_whole(folder, module):
     processor = opens(LlavaAdapter, folder).model.processor
     opened = open_adapter(LlavaAdapter(), "", module=module, processor=processor)
     assert not opened.model.capabilities.early_exit
-    assert any("every layer runs" in said for said in opened.model.statements)
+    assert any("every layer runs" in description for description in opened.model.statements)
     inputs = parity.batch(opened, Prompt())
     request = AttentionRequest((Head(1, 1),))
     expected = opens(LlavaAdapter, folder).rows(inputs, request)[0]

@@ -156,9 +156,9 @@ def test_answers_are_true_of_the_scene(scripts) -> None:
         about = scripts.questions.SceneQuestions(layout, scenes.SIDE, scenes.KINDS, rng)
         for question in filter(None, (about.draw() for _ in range(20))):
             tasks.add(question.task.split(":")[0])
-            said = set(question.text.rstrip(".?").split())
-            said -= {"the", "object", "where", "is", "there", "a"}
-            fitting = [o for o in layout if said <= {o.colour, o.shape, o.size}]
+            description = set(question.text.rstrip(".?").split())
+            description -= {"the", "object", "where", "is", "there", "a"}
+            fitting = [o for o in layout if description <= {o.colour, o.shape, o.size}]
             if question.task.startswith(("bare", "where")):
                 (one,) = fitting
                 place = scripts.questions.position_words(one, scenes.SIDE)

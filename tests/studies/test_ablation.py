@@ -143,20 +143,20 @@ def test_rows_without_fixed_heads(shell, engine) -> None:
 def test_heads_are_those_that_discover_finds(shell) -> None:
     shell.ablate("--tables", "k,criteria,per_sample,spearman")
     same = ("sensitivity", "consensus", "contrastive", "supervised", "paper+sensitivity")
-    modes = {"S_img alone": "attention_only", "entropy alone": "entropy_only"}
-    modes |= {"both, fixed heads": "paper", **{name: name for name in same}}
+    rules = {"S_img alone": "attention_only", "entropy alone": "entropy_only"}
+    rules |= {"both, fixed heads": "paper", **{name: name for name in same}}
     found = shell.rows("criteria")
-    assert set(found) == {*modes, "both, per sentence", "random heads", "mean of all heads"}
+    assert set(found) == {*rules, "both, per sentence", "random heads", "mean of all heads"}
     assert [label for label, row in found.items() if row["labelled"]] == ["supervised"]
     assert [label for label, row in found.items() if row["default"]] == ["both, fixed heads"]
     votes = {number: f"paper:per_sample={number}" for number in (1, 4, 14)}
-    said = [part for mode in (*modes.values(), *votes.values()) for part in ("--rule", mode)]
-    shell.discover("--data", "jsonl:first.jsonl", "--draws", "2", *said)
+    description = [part for rule in (*rules.values(), *votes.values()) for part in ("--rule", rule)]
+    shell.discover("--data", "jsonl:first.jsonl", "--draws", "2", *description)
     theirs = shell.discovery()["rules"]
-    for label, mode in modes.items():
-        assert found[label]["heads"] == theirs[mode]["heads"], mode
-    for number, mode in votes.items():
-        assert shell.rows("per_sample")[str(number)]["heads"] == theirs[mode]["heads"]
+    for label, rule in rules.items():
+        assert found[label]["heads"] == theirs[rule]["heads"], rule
+    for number, rule in votes.items():
+        assert shell.rows("per_sample")[str(number)]["heads"] == theirs[rule]["heads"]
     ranked = [one["head"] for one in theirs["paper"]["ranked"]]
     counts = [k for k in range(1, 1 + len(ranked)) if k in (1, 2, 3, 4, 5, 8, 16, len(ranked))]
     assert [row["heads"] for row in shell.rows("k").values()] == [ranked[:k] for k in counts]

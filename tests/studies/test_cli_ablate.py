@@ -97,8 +97,8 @@ def test_rules_that_the_data_does_not_permit_are_left_out_and_named(shell) -> No
     ):
         assert words in notes
         assert words in done.stderr
-    for mode, words in {"supervised": "true boxes", "consensus": "no such pairs"}.items():
-        done = shell.ablate("--rule", mode, "--out", mode, code=2)
+    for rule, words in {"supervised": "true boxes", "consensus": "no such pairs"}.items():
+        done = shell.ablate("--rule", rule, "--out", rule, code=2)
         assert words in done.stderr
         assert "--calibration" in done.stderr
 

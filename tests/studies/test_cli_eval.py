@@ -76,7 +76,7 @@ def test_what_is_said(ask, shell) -> None:
     assert "\x1b" not in done.stdout
     files = ["eval.json", "records.jsonl", "report.html"]
     assert sorted(path.name for path in Path("out").iterdir()) == files
-    # Once more: nothing is asked again, and the same is said.
+    # Once more: nothing is asked again, and the output is the same.
     again = ask(*QUICK, "--out", "out")
     assert again.stdout == done.stdout
     assert "goes on after 5 of 5" not in again.stderr

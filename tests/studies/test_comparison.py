@@ -180,7 +180,7 @@ def test_the_command_writes_numbers_and_pictures(shell) -> None:
     numbers = shell.numbers("out", "comparison.json")
     assert numbers["differences"]["acc@0.5"]["mcnemar"] == {"only_a": 3, "only_b": 1, "p": 0.625}
     assert json.loads(shell(*command, "--json").stdout) == numbers
-    # The data set has another revision than what was scored: that is said in place of pictures.
+    # The data set has another revision than what was scored: the page says so.
     page = Path("out/comparison.html").read_text()
     assert "has changed since" in page
     assert "<article" not in page

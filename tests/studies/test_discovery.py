@@ -7,7 +7,7 @@ import pytest
 
 from vg_engine.registry.schema import read_head_set
 
-MODES = (
+RULES = (
     *("paper", "paper+sensitivity", "sensitivity", "consensus"),
     *("contrastive", "supervised", "attention_only", "entropy_only"),
 )
@@ -21,11 +21,11 @@ def data(shell):
     shell.write([shell.line(n, r, c) for n in range(10) for r, c in ((n % 6, 2), (5 - n % 6, 4))])
 
 
-@pytest.mark.parametrize("rule", MODES)
-def test_every_mode_finds_the_head_that_points(shell, mode) -> None:
-    neutral = ("--neutral", "0,0") if mode == "contrastive" else ()
+@pytest.mark.parametrize("rule", RULES)
+def test_every_mode_finds_the_head_that_points(shell, rule) -> None:
+    neutral = ("--neutral", "0,0") if rule == "contrastive" else ()
     # L2H1 gives .935 of its attention to the picture, the flat ones .857, each in one piece.
-    done = shell.discover("--rule", mode, "--k", "1", "--draws", "3", *neutral)
+    done = shell.discover("--rule", rule, "--k", "1", "--draws", "3", *neutral)
     assert done.stdout.startswith("L2H1  "), done.stdout
 
 
@@ -83,7 +83,7 @@ def test_another_mode_over_the_same_journal_looks_at_nothing_anew(shell) -> None
     }.items():
         done = shell.discover(*change, code=2)
         assert all(word in done.stderr for word in words), done.stderr
-    everything = [word for mode in MODES for word in ("--rule", mode)]
+    everything = [word for rule in RULES for word in ("--rule", rule)]
     shell.discover("--out", "all", "--neutral", "0,0", *everything)
     before = Path("all/observations.jsonl").read_bytes()
     shell.discover("--out", "all", "--neutral", "0,0", "--rule", "sensitivity")

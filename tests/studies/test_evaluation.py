@@ -65,9 +65,11 @@ def names(found):
 
 
 def single(found):
-    """What is said of the best single head."""
-    (said,) = [row.entry.description for row in found.table.rows if row.entry.kind == "single"]
-    return said
+    """The description of the best single head."""
+    (description,) = [
+        row.entry.description for row in found.table.rows if row.entry.kind == "single"
+    ]
+    return description
 
 
 def test_the_table_is_what_hands_work_out(score) -> None:

@@ -41,11 +41,11 @@ def test_work_on_another_list_of_records_is_not_gone_on_with(run, shell, work) -
 
 
 @pytest.mark.parametrize("rule", ["paper", "sensitivity", "contrastive"])
-def test_one_bad_sentence_costs_its_picture_nothing_else(run, shell, mode) -> None:
+def test_one_bad_sentence_costs_its_picture_nothing_else(run, shell, rule) -> None:
     lines = [shell.line(n, r, c) for n in range(4) for r, c in ((n, 1), (n, 4))]
     lines.insert(1, shell.line(0, 3, 3, text="broken"))
     shell.write(lines)
-    done = run("discover", "--rule", mode, "--draws", "1", "--neutral", "0,0", "--k", "1")
+    done = run("discover", "--rule", rule, "--draws", "1", "--neutral", "0,0", "--k", "1")
     tables = shell.discovery("discover")
     assert tables["samples"]["measured"] == 8
     assert [one["id"] for one in tables["faults"]["first"]] == ["0-3-3"]

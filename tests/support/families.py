@@ -131,8 +131,8 @@ def sees_a_window(opened, width):
 
 def chatml(asked, system="", answer="<|im_start|>assistant\n"):
     """What Qwen's turns make of a question."""
-    said = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
-    return f"{said}<|im_start|>user\n{asked}<|im_end|>\n{answer}"
+    description = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
+    return f"{description}<|im_start|>user\n{asked}<|im_end|>\n{answer}"
 
 
 def prompted(text, expression="the cup", *, form="chat", rows=None, ids=None, **more):

@@ -76,10 +76,10 @@ def saved_again(model_class, folder, to):
     return one, again
 
 
-def restate(folder, **said):
+def restate(folder, **description):
     """Change entries of config.json."""
     path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | said))
+    path.write_text(json.dumps(json.loads(path.read_text()) | description))
 
 
 def reweigh(folder, gone=None, more=None):

@@ -109,7 +109,7 @@ def test_rows_that_are_kept_by_the_prompt(folders):
         (Qwen2VLAdapter, "test_positions_are_the_models_own", "left to the model"),
     ],
 )
-def test_positions_that_are_kept_by_shape(folders, base, test, said):
+def test_positions_that_are_kept_by_shape(folders, base, test, description):
     kept = {}
 
     class Stale(base):
@@ -117,7 +117,7 @@ def test_positions_that_are_kept_by_shape(folders, base, test, said):
             shape = id(model.module), tensors["input_ids"].shape
             return kept.setdefault(shape, super().position_ids(model, tensors))
 
-    finds(test, Stale, folders[base], said)
+    finds(test, Stale, folders[base], description)
 
 
 @BOTH

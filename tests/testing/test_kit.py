@@ -93,8 +93,8 @@ def by_columns(views):
         (InternVLAdapter, by_columns, "nothing moved in this view"),
     ],
 )
-def test_views_elsewhere_are_found(folders, base, change, said):
-    with pytest.raises(ContractError, match=said):
+def test_views_elsewhere_are_found(folders, base, change, description):
+    with pytest.raises(ContractError, match=description):
         probed(moved(change, base), folders[base]).check()
 
 
@@ -149,9 +149,9 @@ def without_padding(inputs):
         (without_padding, "left", "rows are counted without it"),
     ],
 )
-def test_padding_that_is_forgotten_is_found(llava, change, side, said):
+def test_padding_that_is_forgotten_is_found(llava, change, side, description):
     opened = open_adapter(prepared(change)(), llava, options={"padding_side": side})
-    with pytest.raises(ContractError, match=said):
+    with pytest.raises(ContractError, match=description):
         parity.check_alone(opened, Prompt())
 
 
@@ -181,15 +181,15 @@ def test_row_before_the_full_stop_is_found(llava):
         (1e-4, "measured", "differ from eager attention by 0.0001.* at L"),
     ],
 )
-def test_what_float32_itself_loses_is_allowed_for(llava, monkeypatch, off, loses, said):
+def test_what_float32_itself_loses_is_allowed_for(llava, monkeypatch, off, loses, description):
     def change(rows):
         rows[5, 0, -1] += off
         return rows
 
     if loses != "measured":
         monkeypatch.setattr(parity, "rounding", lambda *_, **__: loses)
-    if said:
-        with pytest.raises(ContractError, match=said):
+    if description:
+        with pytest.raises(ContractError, match=description):
             compared(extracted(change), llava)
     else:
         assert compared(extracted(change), llava).rounding == loses
@@ -275,12 +275,12 @@ def test_state_shared_by_threads_is_found(llava):
     ("forms", "description"),
     [(("bare", "chat"), "bare prompt of 'it': text\nexpected 'another text'"), ((), "both forms")],
 )
-def test_golden_prompts_are_compared_and_asked_for_in_both_forms(llava, forms, said):
+def test_golden_prompts_are_compared_and_asked_for_in_both_forms(llava, forms, description):
     class TestGolden(AdapterContract):
         adapter = LlavaAdapter
         golden = tuple(Golden("it", Prompt(form), "another text", (), ()) for form in forms)
 
-    with pytest.raises(ContractError, match=said):
+    with pytest.raises(ContractError, match=description):
         TestGolden().test_golden_prompts(open_adapter(LlavaAdapter(), llava))
 
 

@@ -69,8 +69,8 @@ class Boasting(LlavaAdapter):
         (Boasting, "vg_open_scene answers nothing"),
     ],
 )
-def test_a_prefix_that_is_not_what_is_declared_is_found(folder, adapter, said):
-    with pytest.raises(ContractError, match=said):
+def test_a_prefix_that_is_not_what_is_declared_is_found(folder, adapter, description):
+    with pytest.raises(ContractError, match=description):
         sharing.check_prefix(open_adapter(adapter(), folder))
 
 

@@ -61,5 +61,5 @@ def test_where_nothing_is_edited_the_picture_is_the_same(edit: Edit) -> None:
 def test_an_editor_that_answers_wrongly_is_named(
     edit: Edit, made: object, description: str
 ) -> None:
-    with pytest.raises(PluginError, match=rf"'editor': vg_edit returned {said} instead of"):
+    with pytest.raises(PluginError, match=rf"'editor': vg_edit returned {description} instead of"):
         edit(lambda _: made)

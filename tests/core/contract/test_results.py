@@ -89,7 +89,7 @@ def test_results_can_be_copied_and_stay_read_only(copied: Callable[[Any], Any]) 
     ],
 )
 def test_what_cannot_be_a_result_is_refused(make: Callable[[], object], description: str) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=description):
         make()
 
 

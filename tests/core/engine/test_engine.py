@@ -160,13 +160,13 @@ class Silent:
 
 def test_an_adapter_that_answers_wrongly_is_named(make_engine: Make, adapter: Any) -> None:
     model = adapter.vg_load_model(ModelSpec("x"))
-    for loaded, said in (
+    for loaded, description in (
         (None, "'cell' answered nothing to vg_load_model"),
         ("a model", "'cell': vg_load_model returned str instead of"),
         (replace(model, layers=1, heads=0), "1 layers x 0 heads"),
         (replace(model, map_layers=(9,)), "map_layers"),
     ):
-        with pytest.raises(errors.PluginError, match=said):
+        with pytest.raises(errors.PluginError, match=description):
             make_engine(other=Silent(loaded))
     with pytest.raises(errors.PluginError, match="nothing to vg_prepare_inputs"):
         make_engine(other=Silent(model)).ground(PICTURE, "0,0")

@@ -90,8 +90,8 @@ def test_one_bad_expression_of_eight_costs_itself_alone(heard: Heard, bad: int) 
     texts[bad] = "bad"
     engine, adapter = heard()
     found = list(engine.ground_many(((PICTURE, text) for text in texts), errors="yield"))
-    said = ["bad" if isinstance(one, ExpressionError) else one.expression for one in found]
-    assert said == texts
+    description = ["bad" if isinstance(one, ExpressionError) else one.expression for one in found]
+    assert description == texts
     assert len(adapter.passes) == 7, "8, 4 and 4, 2 and 2, 1 and 1"
     assert len(adapter.tokens) == 3, "passes that went well: of 4, 2 and 1"
 

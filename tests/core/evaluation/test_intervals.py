@@ -233,7 +233,7 @@ def test_numbers_read_well() -> None:
 def test_what_makes_no_interval_is_refused() -> None:
     two, bad, names = np.array([0.5, 0.7]), np.array([0.5, math.inf]), ["a", "b"]
     whole = (two, two, two, two, names)
-    for measure, given, settings, said in (
+    for measure, given, settings, description in (
         (ratio_interval, (two, two, ["a"]), {}, "clusters"),
         (ratio_interval, (bad, two, names), {}, "finite"),
         (paired, (two, two, two, bad, names), {}, "finite"),
@@ -245,7 +245,7 @@ def test_what_makes_no_interval_is_refused() -> None:
         (ratio_interval, (two, two, names), {"level": 0.0}, "level"),
         (ratio_interval, (two, two, names), {"resamples": 0}, "level"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=description):
             measure(*given, **settings)
 
 

@@ -173,14 +173,14 @@ def plain_sums(cases: list[dict[str, Any]]) -> dict[str, float]:
     counts = dict.fromkeys(("TP", "FN", "TN", "FP"), 0)
     for case in cases:
         true, ignored = case["true_mask"].mask.tolist(), case["true_mask"].ignored
-        said = (case["mask"] & case["found"]).tolist()
+        description = (case["mask"] & case["found"]).tolist()
         inter = union = 0
         for row in range(ROWS):
             for col in range(COLS):
                 if ignored is not None and ignored[row, col]:
                     continue
-                inter += said[row][col] and true[row][col]
-                union += said[row][col] or true[row][col]
+                inter += description[row][col] and true[row][col]
+                union += description[row][col] or true[row][col]
         lisa += inter / (union + 1e-5) + (1.0 if union == 0 else 0.0)
         if any(map(any, true)):  # a target
             counts["TN" if case["found"] else "FP"] += 1
@@ -298,15 +298,15 @@ def test_a_random_contestant_is_the_mean_of_its_draws() -> None:
 
 
 def test_what_cannot_be_scored_is_refused() -> None:
-    for answer, said in (
+    for answer, description in (
         ({"boxes": BOX}, "without true boxes"),
         ({"true_boxes": NO_BOX, "true_mask": TrueMask(drawn("##"))}, "correct the annotation"),
         ({"true_boxes": BOX, "boxes": NO_BOX}, "found=False"),
         ({"true_mask": TrueMask(drawn("##..")), "mask": drawn("##")}, "true mask"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=description):
             outcome(**answer)
-    for wrong, said in (
+    for wrong, description in (
         ({"iou": 1.5}, "iou must lie in"),
         ({"f1": -0.1}, "f1 must lie in"),
         ({"inter": 1}, "give both or neither"),
@@ -314,7 +314,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
         ({"inter": 3, "union": 2}, "must lie in"),
         ({"inter": -1, "union": 2}, "must lie in"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=description):
             Outcome(target=True, found=True, **wrong)
 
 
