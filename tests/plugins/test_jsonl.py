@@ -1,5 +1,3 @@
-"""A user's own lines: what they may hold, and what is said of those that cannot be used."""
-
 import json
 
 import numpy as np
@@ -79,12 +77,6 @@ def test_paths_are_relative_to_the_file_and_one_picture_has_one_name(write, tmp_
     assert far.image == "/elsewhere/a.png"
 
 
-def test_byte_order_mark_blank_lines_and_dos_ends(write):
-    line = json.dumps(SMALL).encode()
-    file = write(b"\xef\xbb\xbf" + line + b"\r\n\r\n   \r\n" + line + b"\r\n")
-    assert [record.id for record in jsonl(file)] == ["1", "4"]
-
-
 def test_masks_are_run_lengths_and_polygons_that_overlap(one, tmp_path):
     mask = pixels((2, 1, 8, 4), size=(9, 6))
     text = coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
@@ -98,7 +90,7 @@ def test_masks_are_run_lengths_and_polygons_that_overlap(one, tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "I;16"])
-def test_a_mask_may_be_a_picture(one, tmp_path, mode):
+def test_a_mask_may_be_a_picture_of_one_channel_without_loss(one, tmp_path, mode):
     values = pixels((2, 1, 6, 3), size=(7, 5)).astype(np.uint16 if mode == "I;16" else np.uint8)
     picture = Image.fromarray(values * (255 if mode == "1" else 1))
     if mode in ("1", "P"):
@@ -108,9 +100,6 @@ def test_a_mask_may_be_a_picture(one, tmp_path, mode):
     sample = one(mask="masks/m.png")
     assert np.array_equal(drawn(sample), values > 0)
     assert sample.mask().ignored is None
-
-
-def test_a_mask_picture_that_cannot_be_one(one, tmp_path):
     Image.new("RGB", (5, 5)).save(tmp_path / "rgb.png")
     Image.new("L", (5, 5)).save(tmp_path / "lossy.jpg")
     for name, words in (("rgb.png", "3 channels"), ("lossy.jpg", "not a picture of PNG")):
@@ -182,29 +171,28 @@ def test_ids_are_used_once_and_sentences_are_not_empty(write):
     assert "no expression" in faults[2].error
 
 
-def test_unknown_keys_are_mentioned_once(write):
+def test_unknown_keys_are_mentioned_once_and_signs_around_lines_never(write):
     lines = [{**SMALL, "bbox": [1], "x": 1}, {**SMALL, "bbox": [1]}, "{", "[1]"]
     first, second = jsonl(write(*lines)).statements
     assert "line 1 has a key 'bbox'" in first
     assert "did you mean box" in first
     assert "'x'" in second
     assert jsonl(write(SMALL)).statements == ()
+    line = json.dumps(SMALL).encode()
+    file = write(b"\xef\xbb\xbf" + line + b"\r\n\r\n   \r\n" + line + b"\r\n")
+    assert [record.id for record in jsonl(file)] == ["1", "4"]
 
 
-def test_a_set_is_known_by_its_name_and_what_it_holds(write):
-    file = write(SMALL)
+def test_a_set_is_read_lazily_and_again_and_known_by_what_it_holds(write):
+    file = write(SMALL, SMALL)
     data, other = jsonl(file), jsonl(file, boxes="xywh")
-    assert (data.name, other.name) == (f"jsonl:{file}", f"jsonl:{file}?boxes=xywh")
-    assert jsonl(file).revision == data.revision != other.revision
-    assert jsonl(write({**SMALL, "id": "x"})).revision != data.revision
-
-
-def test_records_come_lazily_and_again(write):
-    data = jsonl(write(SMALL, SMALL))
     reading = iter(data)
     assert next(reading).id == "1"
     assert [record.id for record in data] == ["1", "2"]
     assert next(reading).id == "2"
+    assert (data.name, other.name) == (f"jsonl:{file}", f"jsonl:{file}?boxes=xywh")
+    assert jsonl(file).revision == data.revision != other.revision
+    assert jsonl(write(SMALL, {**SMALL, "id": "x"})).revision != data.revision
 
 
 def test_what_is_refused(tmp_path):

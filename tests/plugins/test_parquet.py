@@ -1,5 +1,3 @@
-"""Sets of the hub as parquet files: their splits, what is broken, and how little is held."""
-
 import gc
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -49,21 +47,14 @@ def test_splits_of_a_repository(tmp_path):
     assert "is of split 'val'" in message
 
 
-def test_the_only_split_needs_no_name(tmp_path):
+def test_the_files_of_one_split_in_one_folder_need_no_name(tmp_path):
     for number in range(2):
         write(tmp_path / "default" / "test" / f"000{number}.parquet", LMMS, lmms(number))
     assert len(good(parquet(tmp_path))) == len(good(parquet(tmp_path, split="test"))) == 4
-
-
-def test_a_split_of_two_folders_is_not_mixed(tmp_path):
     for folder in "ab":
-        write(tmp_path / folder / "val.parquet", LMMS, lmms(1))
+        write(tmp_path / folder / "val-00001-of-00004.parquet", LMMS, lmms(1))
     assert "name one of them" in refusal(parquet, tmp_path, split="val")
-
-
-def test_missing_files_of_a_split_are_told(tmp_path):
-    write(tmp_path / "val-00001-of-00004.parquet", LMMS, lmms(1))
-    assert "1 of the 4 files of val are here" in parquet(tmp_path).statements[0]
+    assert "1 of the 4 files of val are here" in parquet(tmp_path / "a").statements[0]
 
 
 def test_broken_files_are_named(save):
@@ -141,20 +132,18 @@ def test_kept_samples_hold_no_pictures(save):
     assert 16 * 50_000 <= held(kept) <= 2 * 16 * 50_000 + 600 * 100
 
 
-def test_the_revision_follows_the_files(save):
-    file = save(lmms(1))
-    first = parquet(file)
-    assert parquet(file).revision == first.revision
-    assert first.name == f"parquet:{file}"
-    assert parquet(save(lmms(1, answer=["another"]))).revision != first.revision
-
-
-def test_a_set_is_read_lazily_and_again(save):
-    data = parquet(save(*map(lmms, range(200)), group=50))
+def test_a_set_is_read_lazily_and_again_and_known_by_what_it_holds(save):
+    rows = [lmms(number) for number in range(200)]
+    file = save(*rows, group=50)
+    data = parquet(file)
     reading = iter(data)
     first = next(reading)
     assert [one.id for one in data][:3] == ["0-0", "0-1", "1-0"]
     assert (first.id, next(reading).id) == ("0-0", "0-1")
+    assert data.name == f"parquet:{file}"
+    assert parquet(file).revision == data.revision
+    rows[0]["answer"] = ["another", "a cup"]
+    assert parquet(save(*rows, group=50)).revision != data.revision
 
 
 def test_a_file_that_went_away(save):

@@ -34,15 +34,9 @@ def write(root, stem="a", **changes):
     return root
 
 
-def one(root):
+def one(root, kind=Sample):
     (found,) = reasonseg(root)
-    assert isinstance(found, Sample), found
-    return found
-
-
-def fault(root):
-    (found,) = reasonseg(root)
-    assert isinstance(found, Fault)
+    assert isinstance(found, kind), found
     return found
 
 
@@ -84,47 +78,41 @@ def test_points_are_cut_to_whole_pixels_and_outlines_belong(tmp_path):
     assert sample.boxes.tolist() == [[0.0, 0.0, 11.0, 11.0]]
 
 
-def test_flags_are_dropped_even_when_they_have_no_points(tmp_path):
+def test_flags_are_dropped_even_without_points_and_shapes_beyond_the_picture_cut(tmp_path):
     shapes = [shape("Flag", []), shape("target", rectangle(5, 5, 6, 6)), shape("flag", [[1, 1]])]
     assert truth(one(write(tmp_path, shapes=shapes))).sum() == 4
-
-
-def test_shapes_beyond_the_picture_are_cut(tmp_path):
     sample = one(write(tmp_path, shapes=[shape("target", rectangle(-5, 25, 99, 99))]))
     assert sample.boxes.tolist() == [[0.0, 25.0, WIDTH, HEIGHT]]
 
 
-@pytest.mark.parametrize(
-    "shapes", [[], [shape("flag", [])], [shape("ignore", rectangle(1, 1, 5, 5))]]
-)
-def test_a_file_without_a_target_is_an_empty_truth(tmp_path, shapes):
-    sample = one(write(tmp_path, shapes=shapes))
-    assert sample.boxes.shape == (0, 4)
-    assert not sample.mask().mask.any()
+def test_a_file_without_a_target_is_an_empty_truth(tmp_path):
+    for shapes in ([], [shape("flag", [])], [shape("ignore", rectangle(1, 1, 5, 5))]):
+        sample = one(write(tmp_path, shapes=shapes))
+        assert sample.boxes.shape == (0, 4)
+        assert not sample.mask().mask.any()
 
 
-def test_the_first_text_is_asked_and_all_on_request(tmp_path):
+def test_the_first_text_is_asked_and_all_on_request_also_in_cp1252(tmp_path):
     sample = one(write(tmp_path, text=["first", "second"], is_sentence=True))
     assert (sample.text, sample.groups) == ("first", {"kind": "long"})
     first, second = reasonseg(tmp_path, texts="all")
     assert (first.text, second.text) == ("first", "second")
     assert first.same_target(second)
     assert first.id == sample.id != second.id
-
-
-def test_cp1252_is_read(tmp_path):
     file = write(tmp_path) / "val" / "a.json"
     text = file.read_text().replace("what is it", "what\x92s the caf\xe9")
     file.write_bytes(text.encode("latin-1"))
     assert one(tmp_path).text == "what\u2019s the caf\u00e9"
 
 
-def test_a_turned_picture_is_measured_upright(tmp_path):
-    write(tmp_path)
+def test_a_turned_picture_is_measured_upright_and_one_too_large_not_drawn_on(tmp_path):
+    file = write(tmp_path) / "val" / "a.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "val" / "a.jpg", exif=exif)
+    Image.new("RGB", (WIDTH, HEIGHT)).save(file, exif=exif)
     assert truth(one(tmp_path)).shape == (WIDTH, HEIGHT)
+    Image.new("1", (8100, 8100)).save(file, "PNG")
+    assert "8100 x 8100, too large" in one(tmp_path, Fault).error
 
 
 @pytest.mark.parametrize(
@@ -146,15 +134,9 @@ def test_a_turned_picture_is_measured_upright(tmp_path):
     ],
 )
 def test_files_that_cannot_be_used(tmp_path, changes, words):
-    found = fault(write(tmp_path, **changes))
+    found = one(write(tmp_path, **changes), Fault)
     assert found.id == "a"
     assert words in found.error
-
-
-def test_a_picture_that_is_too_large_is_not_drawn_on(tmp_path):
-    write(tmp_path)
-    Image.new("1", (8100, 8100)).save(tmp_path / "val" / "a.jpg", "PNG")
-    assert "8100 x 8100, too large" in fault(tmp_path).error
 
 
 def test_one_broken_file_does_not_stop_the_others(tmp_path):
