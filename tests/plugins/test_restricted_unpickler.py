@@ -1,6 +1,7 @@
 import contextlib
 import os
 import pickle
+import re
 import tracemalloc
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from vg_engine.core.errors import InputError
 from vg_engine.plugins.datasets import restricted_unpickler
-from vg_engine.plugins.datasets.restricted_unpickler import loads
+from vg_engine.plugins.datasets.restricted_unpickler import load, loads
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -45,11 +46,8 @@ PYTHON_2_HELD = [{**FIRST, "on": True, "u": "€"}, {"raw": "b", "sent_id": 9}]
 class Touches:
     """What a hostile pickle does when it is read the plain way: here it makes a folder."""
 
-    def __init__(self, path):
-        self.path = str(path)
-
     def __reduce__(self):
-        return os.mkdir, (self.path,)
+        return os.mkdir, ("made",)
 
 
 def refused(data):
@@ -65,28 +63,25 @@ def test_plain_data_comes_back_as_it_was(value, protocol):
     assert repr(again) == repr(value)  # 1 and True are equal
 
 
-@pytest.mark.parametrize("data", [PYTHON_2_TEXT, PYTHON_2_BYTES])
-def test_pickles_of_python_2_are_read_as_latin_1(data):
-    assert loads(data) == PYTHON_2_HELD
-    assert pickle.loads(data, encoding="latin-1") == PYTHON_2_HELD
-
-
-def test_bytes_are_plain_where_the_protocol_has_them():
+def test_texts_of_python_2_are_latin_1_and_bytes_plain_where_the_protocol_has_them():
+    for data in (PYTHON_2_TEXT, PYTHON_2_BYTES):
+        assert loads(data) == PYTHON_2_HELD
+        assert pickle.loads(data, encoding="latin-1") == PYTHON_2_HELD
     held = [b"", b"ab", b"c" * 300]
     assert loads(pickle.dumps(held, 3)) == loads(pickle.dumps(held, 5)) == held
     assert "_codecs.encode" in refused(pickle.dumps(held[1:], 2))
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_nothing_is_run(tmp_path, protocol):
-    target = tmp_path / "made"
-    data = pickle.dumps([1, Touches(target)], protocol)
+def test_nothing_is_run(tmp_path, monkeypatch, protocol):
+    monkeypatch.chdir(tmp_path)
+    data = pickle.dumps([1, Touches()], protocol)
     message = refused(data)
     assert "mkdir" in message
     assert "run a program" in message
-    assert not target.exists()
+    assert not list(tmp_path.iterdir())
     pickle.loads(data)
-    assert target.is_dir()  # the file was hostile indeed
+    assert list(tmp_path.iterdir())  # the file was hostile indeed
 
 
 @pytest.mark.parametrize(
@@ -94,7 +89,6 @@ def test_nothing_is_run(tmp_path, protocol):
     [
         (b"cbuiltins\neval\n(S'1+1'\ntR.", "builtins.eval"),
         (b"c__builtin__\neval\n(S'1+1'\ntR.", "__builtin__.eval"),
-        (b"cbuiltins\ngetattr\n.", "builtins.getattr"),
         (b"\x80\x04\x8c\x08builtins\x8c\x07getattr\x93.", "builtins.getattr"),
         (b"(S'ls'\nios\nsystem\n.", "os.system"),
         (b"(cos\nsystem\nS'ls'\no.", "os.system"),
@@ -156,14 +150,11 @@ def test_depth_and_long_digits_are_no_danger():
 
 def test_a_file_is_named(tmp_path, monkeypatch):
     file = tmp_path / "refs(unc).p"
-    assert "refs(unc).p cannot be read" in refusal(restricted_unpickler.load, file)
+    assert "refs(unc).p cannot be read" in refusal(load, file)
     file.write_bytes(b"cos\nsystem\n.")
-    message = refusal(restricted_unpickler.load, file)
-    assert "refs(unc).p is refused: " in message
-    assert "'os.system'" in message
+    assert re.search(r"refs\(unc\).p is refused: .*'os.system'", refusal(load, file))
     file.write_bytes(PYTHON_2_TEXT)
-    assert restricted_unpickler.load(file) == PYTHON_2_HELD
+    assert load(file) == PYTHON_2_HELD
     monkeypatch.setattr(restricted_unpickler, "MAX_BYTES", len(PYTHON_2_TEXT) - 1)
-    message = refusal(restricted_unpickler.load, file)
-    assert f"refs(unc).p has {len(PYTHON_2_TEXT)} bytes" in message
-    assert "cannot be read" in refusal(restricted_unpickler.load, tmp_path)
+    assert f"refs(unc).p has {len(PYTHON_2_TEXT)} bytes" in refusal(load, file)
+    assert "cannot be read" in refusal(load, tmp_path)

@@ -1,5 +1,3 @@
-"""The scene generator and the exam keep their promises."""
-
 import hashlib
 from collections import Counter
 from itertools import combinations
@@ -7,19 +5,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from vg_engine.plugins.datasets import scenes
 from vg_engine.plugins.datasets.exam import EXAM_SIZE, Sample, calibration, digest, exam
-from vg_engine.plugins.datasets.scene_drawing import COLOURS, SHAPES, shape_coverage
-from vg_engine.plugins.datasets.scenes import (
-    CALIBRATION_SEEDS,
-    EXAM_SEEDS,
-    KINDS,
-    SIDE,
-    SIZES,
-    TRAINING_SEEDS,
-    make_scene,
-)
+from vg_engine.plugins.datasets.scene_drawing import SHAPES, shape_coverage
+from vg_engine.plugins.datasets.scenes import KINDS, make_scene
 
 # Written before the first full training run. A change here means another exam: never change it.
+# It holds pictures, texts, kinds, boxes and masks, so how the exam is made up is tested no further.
 EXAM_DIGEST = "513060e76bea16bd3b9037becf521fe035cc7ba631c9b3867e71bee7d5e6a08d"
 PARTS = ("colour", "shape", "size")
 
@@ -53,57 +45,10 @@ def test_every_expression_has_one_referent(samples):
         assert np.flatnonzero(said).tolist() == [sample.target], sample.text
 
 
-def test_words_match_the_kind(samples):
-    families = {"colour": COLOURS, "shape": SHAPES, "size": SIZES}
-    for sample in samples:
-        said = [p for p, words in families.items() if set(words) & set(sample.text.split())]
-        assert sorted(said) == sorted(sample.kind.split("+"))
-
-
-def test_scenes_share_attributes(samples):
-    def shared(sample, part):
-        mine = getattr(sample.scene.objects[sample.target], part)
-        return sum(getattr(one, part) == mine for one in sample.scene.objects) > 1
-
-    sharing = [any(shared(sample, part) for part in PARTS) for sample in samples]
-    assert np.mean(sharing) >= 0.5
-    # Of two words, neither alone may give the answer away too often.
-    for kind in ("size+colour", "colour+shape", "size+shape"):
-        for part in kind.split("+"):
-            mine = [shared(sample, part) for sample in samples if sample.kind == kind]
-            assert np.mean(mine) >= 0.4, (kind, part)
-
-
-def test_objects_keep_their_limits_and_apart(samples):
-    counts = Counter(len(s.scene.objects) for s in samples)
-    assert set(counts) == {2, 3, 4, 5, 6}
-    assert min(counts.values()) >= 60
-    limits = {"small": (0.12, 0.20), "large": (0.26, 0.35)}
-    for sample in samples:
-        for thing in sample.scene.objects:
-            left, top, right, bottom = thing.box
-            assert 0 <= left < right <= SIDE
-            assert 0 <= top < bottom <= SIDE
-            low, high = limits[thing.size]
-            assert low <= (right - left) / SIDE <= high
-            assert low <= (bottom - top) / SIDE <= high
-        for a, b in combinations(sample.scene.objects, 2):
-            across = max(a.box[0] - b.box[2], b.box[0] - a.box[2])
-            down = max(a.box[1] - b.box[3], b.box[1] - a.box[3])
-            assert max(across, down) >= 5
-
-
-def test_boxes_are_the_tight_boxes_of_the_masks(samples):
-    for sample in samples[:100]:
-        rows, columns = np.nonzero(sample.mask)
-        assert sample.mask.shape == sample.image.shape[:2]
-        assert sample.box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-
-
 def test_masks_lie_on_the_drawn_pixels():
     hues = {"red": 0, "orange": 28, "yellow": 56, "green": 122, "blue": 220, "purple": 285}
     for index in range(20):
-        scene = make_scene(TRAINING_SEEDS[0], index)
+        scene = make_scene(scenes.TRAINING_SEEDS[0], index)
         for thing in scene.objects:
             red, green, blue = np.median(scene.image[thing.mask], axis=0) / 255
             alpha, beta = red - (green + blue) / 2, (green - blue) * 3**0.5 / 2
@@ -135,8 +80,8 @@ def test_scenes_are_deterministic_and_read_only():
 
 
 def test_seed_ranges_and_scenes_are_disjoint(samples):
-    ranges = [set(TRAINING_SEEDS), set(CALIBRATION_SEEDS), set(EXAM_SEEDS)]
-    assert all(not a & b for a, b in combinations(ranges, 2))
+    seeds = scenes.TRAINING_SEEDS, scenes.CALIBRATION_SEEDS, scenes.EXAM_SEEDS
+    assert all(not set(a) & set(b) for a, b in combinations(seeds, 2))
     exam_pictures = {s.image.tobytes() for s in samples}
     assert not exam_pictures & {s.image.tobytes() for s in calibration(200)}
     assert not exam_pictures & {make_scene(0, i).image.tobytes() for i in range(100)}

@@ -29,33 +29,26 @@ def add_model(home, name, ids=LLAVA, more=""):
     (home / "models" / f"{name}.yaml").write_text(f"name: {name}\nids: [{ids}]\n{more}\n")
 
 
-def name_of(heads):
-    return None if heads is None else heads.name
-
-
 def of_entry(name):
-    """The name of the set that an entry takes."""
-    return name_of(catalog.for_entry(catalog.model_entry(name)))
+    found = catalog.for_entry(catalog.model_entry(name))
+    return found and found.name
 
 
 def heads_for(source, *names, shape=(32, 32)):
-    """The name of the set that a model of that name and shape takes."""
     layers, per_layer = shape
     found = catalog.for_model(source, layers=layers, heads_per_layer=per_layer, names=names)
-    return name_of(found)
+    return found and found.name
 
 
-@pytest.mark.parametrize(
-    ("size", "heads", "layers"),
-    [("7b", "L14H24,L14H13,L14H26", 32), ("13b", "L15H39,L16H30,L7H2", 40)],
-)
-def test_the_published_heads(size, heads, layers):
-    found = catalog.head_set(f"llava-1.5-{size}")
-    assert found.heads == parse_heads(heads)
-    assert (found.layers, found.heads_per_layer, found.mode) == (layers, layers, "published")
-    assert "not re-measured by this project" in str(found.provenance["notes"])
-    assert "2503.06287" in str(found.provenance["source"])
-    assert found.provenance["prompt"] == {"form": "bare", "query_row": "expression_last"}
+def test_the_published_heads():
+    heads = {"7b": ("L14H24,L14H13,L14H26", 32), "13b": ("L15H39,L16H30,L7H2", 40)}
+    for size, (names, layers) in heads.items():
+        found = catalog.head_set(f"llava-1.5-{size}")
+        assert found.heads == parse_heads(names)
+        assert (found.layers, found.heads_per_layer, found.mode) == (layers, layers, "published")
+        assert "not re-measured by this project" in str(found.provenance["notes"])
+        assert "2503.06287" in str(found.provenance["source"])
+        assert found.provenance["prompt"] == {"form": "bare", "query_row": "expression_last"}
 
 
 def test_every_entry_names_what_exists():
@@ -118,13 +111,10 @@ def test_a_set_of_the_users_wins_over_our_entrys_choice(home):
     assert of_entry("llava-1.5-7b") == "other"
 
 
-def test_a_broken_file_of_the_user_is_named(home):
+def test_a_broken_file_of_the_user_is_named_whose_folder_needs_no_variable(home, monkeypatch):
     add_heads(home, "mine", more="mode: Wrong!")
     with pytest.raises(InputError, match=r"mine\.yaml: mode: 'Wrong!'"):
         catalog.head_sets()
-
-
-def test_without_the_variable_the_users_data_folder_is_read(monkeypatch):
     monkeypatch.delenv(catalog.HOME)
     assert catalog.user_folder().name == "vg-engine"
 
@@ -165,7 +155,7 @@ def test_a_default_counts_for_an_entry_that_names_no_heads(home):
         assert heads_for(source) == "mine"
 
 
-def test_a_default_that_does_not_fit_is_handed_out_only_for_the_very_model(home):
+def test_a_default_that_does_not_fit_or_is_gone_is_not_passed_over(home):
     add_heads(home, "small", "", "mode: given\nlayers: 4\nheads_per_layer: 2")
     catalog.set_default("org/m", "small")
     # The engine then refuses it, aloud.
@@ -173,19 +163,16 @@ def test_a_default_that_does_not_fit_is_handed_out_only_for_the_very_model(home)
     # A folder that happens to be called so is another model.
     assert heads_for("/somewhere/m") is None
     assert heads_for("/somewhere/m", shape=(4, 2)) == "small"
-
-
-def test_a_default_that_is_gone_is_named_with_its_file():
     catalog.set_default("org/m", "gone")
     with pytest.raises(HeadSetNotFoundError, match=r"'gone', is gone .*defaults\.yaml.*--reset"):
         heads_for("org/m")
     assert catalog.used_for()["gone"] == ("org/m",)
 
 
-@pytest.mark.parametrize("name", ["~nobody-at-all/x", "a\0b", "", " ", "x" * 5000], ids=len)
-def test_a_model_in_memory_may_be_called_anything(name):
-    assert catalog.default_of(name) is None
-    assert catalog.model_key(name) == name
+def test_a_model_in_memory_may_be_called_anything():
+    for name in ("~nobody-at-all/x", "a\0b", "", " ", "x" * 5000):
+        assert catalog.default_of(name) is None
+        assert catalog.model_key(name) == name
 
 
 def test_where_a_set_lies(home):
