@@ -155,7 +155,6 @@ def test_what_is_refused(write, tmp_path):
     broken.write_text(file.read_text()[:-40])
     for path, options, words in (
         (None, {}, "coco needs a file"),
-        (tmp_path / "x.json", {}, "no such file"),
         (broken, {}, "not JSON"),
         (file, {"images": str(tmp_path / "x")}, "no such folder"),
         (file, {"each": "image"}, "known: annotation, category"),

@@ -25,18 +25,14 @@ def install(tmp_path, monkeypatch):
     return made
 
 
-def test_a_third_party_plugin_is_listed_without_being_imported(install):
-    text = "raise SystemExit('imported')"
-    install("vg-sharp", "1.2", ADAPTERS, "sharp = vg_sharp_a:Sharp", vg_sharp_a=text)
-    entry = find(ADAPTERS, "sharp")
-    assert entry == Entry("sharp", "vg_sharp_a:Sharp", "vg-sharp", "1.2", ADAPTERS)
-    assert entry in installed(ADAPTERS)
+def test_a_third_party_plugin_is_imported_only_when_it_is_asked_for(install):
+    text = "class Sharp:\n    pass"
+    install("vg-sharp", "1.2", PLUGINS, "sharp = vg_sharp_a:Sharp", vg_sharp_a=text)
+    entry = find(PLUGINS, "sharp")
+    assert entry == Entry("sharp", "vg_sharp_a:Sharp", "vg-sharp", "1.2", PLUGINS)
+    assert entry in installed(PLUGINS)
     assert "vg_sharp_a" not in sys.modules
-
-
-def test_it_is_loaded_when_asked_for(install):
-    install("vg-b", "1", PLUGINS, "b = vg_mod_b:Sharp", vg_mod_b="class Sharp:\n    pass")
-    assert find(PLUGINS, "b").load().__name__ == "Sharp"
+    assert entry.load().__name__ == "Sharp"
 
 
 @pytest.mark.parametrize(

@@ -45,20 +45,17 @@ def test_a_record_is_json():
     assert np.array_equal(from_rle(again["masks"][0]), MASK)
 
 
-def test_nothing_found_is_said():
+def test_detections_hold_the_box_in_whole_pixels_best_first_and_none_is_said():
     nothing = grounding(threshold=0.9)
     record = to_record(nothing)
     assert (record["found"], record["box"], record["boxes"]) == (False, None, [])
     assert to_detections([nothing]) == []
-
-
-def test_detections_hold_the_box_in_whole_pixels_best_first():
     answers = to_detections([grounding(score=0.2), grounding(expression="b", score=0.9)])
     assert [answer["label"] for answer in answers] == ["b", "the cup"]
     assert answers[0]["box"] == {"xmin": 2, "ymin": 2, "xmax": 8, "ymax": 4}
 
 
-def test_run_lengths_are_those_of_coco():
+def test_run_lengths_are_those_of_coco_and_pictures_black_and_white():
     coco = pytest.importorskip("pycocotools.mask", reason="pycocotools is in the extra dev")
     generator = np.random.default_rng(0)
     sparse = [(1, 1, 0.5), (1, 1, 0), (7, 5, 0.5), (40, 300, 0.99), (640, 480, 0.9), (9, 1, 0.3)]
@@ -70,36 +67,31 @@ def test_run_lengths_are_those_of_coco():
         theirs = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
         assert rle["counts"] == theirs["counts"].decode()
         assert np.array_equal(from_rle(rle), mask)
-
-
-def test_a_mask_is_a_png_of_black_and_white():
     with Image.open(io.BytesIO(to_png(MASK))) as image:
         assert image.mode == "L"
         assert np.array_equal(np.asarray(image), np.where(MASK, 255, 0))
 
 
-def test_files_appear_whole(tmp_path):
+def test_files_appear_whole_and_what_was_written_stays_when_the_work_is_stopped(tmp_path):
     assert write_whole(tmp_path / "a.png", b"1").read_bytes() == b"1"
     with JsonLines(tmp_path / "r.jsonl") as lines:
         lines.write({"a": 1})
         lines.write({"ä": 2})
         assert not (tmp_path / "r.jsonl").exists()
     assert (tmp_path / "r.jsonl").read_text(encoding="utf-8") == '{"a": 1}\n{"ä": 2}\n'
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "r.jsonl"]
 
-
-def test_what_was_written_stays_when_the_work_is_stopped(tmp_path):
     def stopped():
-        with JsonLines(tmp_path / "r.jsonl") as lines:
+        with JsonLines(tmp_path / "stopped.jsonl") as lines:
             lines.write({"a": 1})
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         stopped()
-    assert (tmp_path / "r.jsonl").read_text() == '{"a": 1}\n'
+    assert (tmp_path / "stopped.jsonl").read_text() == '{"a": 1}\n'
     with pytest.raises(ValueError, match="early"), JsonLines(tmp_path / "no.jsonl"):
         raise ValueError("early")
-    assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["a.png", "r.jsonl", "stopped.jsonl"]
 
 
 def test_what_cannot_be_written_is_said(tmp_path):

@@ -53,6 +53,9 @@ def test_unmarked_methods_are_implementations():
     assert call.vg_load_model(spec="x") == "loaded x"
     given = {"model": 1, "scenes": "open", "expressions": [], "prompt": None}
     assert call.vg_prepare_inputs(**given) == (1, "open")
+    other = make_hooks("plain", Adapter()).manager  # engines share nothing
+    assert other is not hooks.manager
+    assert other.get_plugin("plain") is not hooks.manager.get_plugin("plain")
 
 
 def test_an_override_without_marker_beats_the_marked_parent():
@@ -80,12 +83,6 @@ def test_what_is_no_hook_or_a_plugins_own_is_left_alone():
     others = {"vg_version": "1.0", "plain": 3, "helper": helper, "vg_later": vg_later}
     adapter = variant(vg_load_model=lambda self, spec, _own=7: (spec, _own), **others)
     assert make_hooks("a", adapter).manager.hook.vg_load_model(spec=1) == (1, 7)
-
-
-def test_engines_share_nothing():
-    one, two = make_hooks("a", Adapter()), make_hooks("a", Adapter())
-    assert one.manager is not two.manager
-    assert one.manager.get_plugin("a") is not two.manager.get_plugin("a")
 
 
 @hookimpl(wrapper=True)

@@ -85,13 +85,6 @@ def test_damage_inside_a_file_is_a_fault_of_its_rows(save):
     assert [one.id for one in found] == ["0-0", "1-0", "4-0", "5-0"]
 
 
-def test_a_row_without_its_picture(save):
-    first, _, third, _ = good(parquet(save(lmms(image=None), lmms(1))))
-    with pytest.raises(PictureError, match="holds no picture"):
-        first.open()
-    assert shade(third) == 1
-
-
 def test_pictures_are_read_in_any_order_and_by_several_threads(save):
     found = good(parquet(save(*map(lmms, range(100)), group=40)))[::2]
     rng = np.random.default_rng(0)
@@ -144,6 +137,13 @@ def test_a_set_is_read_lazily_and_again_and_known_by_what_it_holds(save):
     assert parquet(file).revision == data.revision
     rows[0]["answer"] = ["another", "a cup"]
     assert parquet(save(*rows, group=50)).revision != data.revision
+
+
+def test_a_row_without_its_picture(save):
+    first, _, third, _ = good(parquet(save(lmms(image=None), lmms(1))))
+    with pytest.raises(PictureError, match="holds no picture"):
+        first.open()
+    assert shade(third) == 1
 
 
 def test_a_file_that_went_away(save):

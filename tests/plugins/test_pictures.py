@@ -136,7 +136,7 @@ def test_other_modes_become_rgb(mode, value, colour):
     assert pixel(decode(Image.new(mode, (3, 3), value)), 1, 1) == colour
 
 
-def test_cmyk_and_palette():
+def test_cmyk_and_palette_become_rgb():
     cmyk = decode(saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95))
     red, green, blue = pixel(cmyk, 8, 8)
     assert red > 230

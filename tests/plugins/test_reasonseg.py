@@ -1,5 +1,3 @@
-"""ReasonSeg's folders: truth drawn as the field draws it, odd files told apart."""
-
 import json
 import re
 from pathlib import Path
@@ -163,7 +161,12 @@ def test_splits_are_named_when_the_wrong_one_is_asked(tmp_path):
     (tmp_path / "explanatory" / "train.json").write_text("[]")
     message = refusal(reasonseg, tmp_path, split="train")
     assert re.search(r"no split 'train'.*test, val$", message)
-    assert reasonseg(tmp_path, split="test").name == f"reasonseg:{tmp_path}?split=test&texts=first"
+    data = reasonseg(tmp_path, split="test")
+    assert data.name == f"reasonseg:{tmp_path}?split=test&texts=first"
+    assert reasonseg(tmp_path, split="test").revision == data.revision
+    assert reasonseg(tmp_path, split="test", texts="all").revision != data.revision
+    before = reasonseg(tmp_path, split="val").revision
+    assert reasonseg(write(tmp_path, "b", text=["other"]), split="val").revision != before
 
 
 def test_what_is_refused(tmp_path):
@@ -178,10 +181,3 @@ def test_what_is_refused(tmp_path):
         (tmp_path, {"texts": "one"}, "known: all, first"),
     ):
         assert words in refusal(reasonseg, path, **options)
-
-
-def test_the_revision_follows_the_annotations(tmp_path):
-    first = reasonseg(write(tmp_path)).revision
-    assert reasonseg(tmp_path).revision == first
-    assert reasonseg(tmp_path, texts="all").revision != first
-    assert reasonseg(write(tmp_path, text=["other"])).revision != first

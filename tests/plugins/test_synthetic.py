@@ -1,5 +1,3 @@
-"""Scenes as a data set are the exam and its calibration, sample for sample, drawn on demand."""
-
 import functools
 from pathlib import Path
 
@@ -43,9 +41,7 @@ def test_samples_of_one_scene_share_picture_and_not_target():
     assert not first.same_target(second)
     assert first.target.startswith(f"{first.picture}-")
     assert len({first.id, second.id, third.id}) == 3
-
-
-def test_a_set_is_read_lazily_and_again_the_same():
+    # A set is read lazily, and again the same.
     data = scenes(None, split="calibration", n=1_000_000)
     first, again = next(iter(data)), next(iter(data))
     assert first.id == again.id

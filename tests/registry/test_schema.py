@@ -130,16 +130,13 @@ def test_a_list_that_counts_from_1_is_shifted(tmp_path):
         assert f"{head} {words}" in refusal(read_head_set, path)
 
 
-@pytest.mark.parametrize("name", ["auto", "L1H2", "14.24", "L1H1,L2H2", "a,b", "a/b", " a"])
-def test_a_name_that_means_something_else_is_refused(tmp_path, name):
-    text = HEADS.replace("name: mine", f'name: "{name}"')
-    path = write(tmp_path, text, "x" if "/" in name else name)
-    assert "take another name" in refusal(read_head_set, path)
-    heads = HeadSet(name, (Head(1, 2),), "given")
-    assert "take another name" in refusal(dump_head_set, heads)
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
+def test_a_file_that_cannot_be_read_or_whose_name_means_something_else_is_refused(tmp_path):
+    for name in ("auto", "L1H2", "14.24", "L1H1,L2H2", "a,b", "a/b", " a"):
+        text = HEADS.replace("name: mine", f'name: "{name}"')
+        path = write(tmp_path, text, "x" if "/" in name else name)
+        assert "take another name" in refusal(read_head_set, path)
+        heads = HeadSet(name, (Head(1, 2),), "given")
+        assert "take another name" in refusal(dump_head_set, heads)
     message = refusal(read_head_set, tmp_path / "none.yaml")
     assert re.search(r"no file .*none\.yaml; check the path", message)
     assert "cannot be read" in refusal(read_head_set, tmp_path)
