@@ -1,8 +1,7 @@
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
+from dataset_files import refusal
 
 from vg_engine.core.errors import InputError
 from vg_engine.plugins.datasets.coco_file import CocoFile, xyxy
@@ -11,7 +10,7 @@ PICTURE = {"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}
 POLYGONS = [[1, 2, 5.25, 2, 5, 7], [9, 9]]
 RUNS = {"size": [30, 40], "counts": [1200]}
 ANNOTATION = {"id": 4, "image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "iscrowd": 0}
-HELD: dict[str, Any] = {
+HELD = {
     "images": [PICTURE],
     "annotations": [
         {**ANNOTATION, "segmentation": POLYGONS},
@@ -22,22 +21,18 @@ HELD: dict[str, Any] = {
 }
 
 
-def write(tmp_path: Path, held: Any) -> Path:
-    file = tmp_path / "instances.json"
-    file.write_text(held if isinstance(held, str) else json.dumps(held))
-    return file
+@pytest.fixture
+def write(tmp_path):
+    def written(held):
+        file = tmp_path / "instances.json"
+        file.write_text(held if isinstance(held, str) else json.dumps(held))
+        return file
+
+    return written
 
 
-def refusal(tmp_path: Path, held: Any) -> str:
-    with pytest.raises(InputError) as raised:
-        CocoFile.read(write(tmp_path, held))
-    assert "\n" not in str(raised.value)
-    assert "instances.json" in str(raised.value)
-    return str(raised.value)
-
-
-def test_a_file_is_held_by_its_ids(tmp_path: Path) -> None:
-    coco = CocoFile.read(write(tmp_path, HELD))
+def test_a_file_is_held_by_its_ids(write):
+    coco = CocoFile.read(write(HELD))
     assert list(coco.images) == [1]
     image = coco.images[1]
     assert (image.id, image.file_name, image.width, image.height) == (1, "a.jpg", 40, 30)
@@ -52,26 +47,23 @@ def test_a_file_is_held_by_its_ids(tmp_path: Path) -> None:
     assert (bare.category_id, bare.bbox, bare.segmentation) == (None, None, None)
 
 
-def test_only_the_annotations_that_are_wanted_are_held(tmp_path: Path) -> None:
-    file = write(tmp_path, HELD)
+def test_what_is_held_may_be_less_and_the_revision_is_of_the_bytes(write):
+    file = write(HELD)
     coco = CocoFile.read(file, annotations={5, 77})
-    assert list(coco.annotations) == [5]
-    assert list(coco.images) == [1]
+    assert (list(coco.annotations), list(coco.images)) == ([5], [1])
     assert CocoFile.read(file, annotations=()).annotations == {}
-
-
-def test_the_revision_is_of_the_bytes(tmp_path: Path) -> None:
-    first = CocoFile.read(write(tmp_path, HELD)).revision
-    assert CocoFile.read(write(tmp_path, HELD), annotations=[4]).revision == first
-    assert CocoFile.read(write(tmp_path, json.dumps(HELD) + " ")).revision != first
+    assert CocoFile.read(file).revision == coco.revision
+    assert CocoFile.read(write(json.dumps(HELD) + " ")).revision != coco.revision
+    bare = {key: HELD[key] for key in ("images", "annotations")}
+    assert CocoFile.read(write(bare)).categories == {}
 
 
 @pytest.mark.parametrize(
     "segmentation", [7, "x", [1.0, 2.0], [["a", 1]], [[None]], [[10**400, 1]], [{"x": 1}], {}]
 )
-def test_what_is_no_outline_is_held_as_it_is(tmp_path: Path, segmentation: Any) -> None:
+def test_what_is_no_outline_is_held_as_it_is(write, segmentation):
     held = {**HELD, "annotations": [{**ANNOTATION, "segmentation": segmentation}]}
-    assert CocoFile.read(write(tmp_path, held)).annotations[4].segmentation == segmentation
+    assert CocoFile.read(write(held)).annotations[4].segmentation == segmentation
 
 
 @pytest.mark.parametrize(
@@ -91,48 +83,33 @@ def test_what_is_no_outline_is_held_as_it_is(tmp_path: Path, segmentation: Any) 
         ({"images": [PICTURE, PICTURE]}, "two pictures have the id 1"),
         ({"annotations": [ANNOTATION, ANNOTATION]}, "two annotations have the id 4"),
         ({"annotations": [{**ANNOTATION, "id": 1.5}]}, "'id' of annotation 0"),
-        (
-            {"annotations": [{**ANNOTATION, "image_id": None}]},
-            "'image_id' of the annotation of id 4",
-        ),
+        ({"annotations": [{"id": 4, "image_id": None}]}, "'image_id' of the annotation of id 4"),
         ({"annotations": [{"id": 4}]}, "'image_id' of the annotation of id 4"),
         ({"categories": [{"id": "2", "name": "cup"}]}, "'id' of category 0"),
         ({"categories": [{"id": 2}]}, "has no 'name'"),
     ],
 )
-def test_a_file_of_another_form_is_refused(
-    tmp_path: Path, change: dict[str, Any], said: str
-) -> None:
-    assert said in refusal(tmp_path, {**HELD, **change})
+def test_a_file_of_another_form_is_refused(write, change, said):
+    message = refusal(CocoFile.read, write({**HELD, **change}))
+    assert said in message
+    assert "instances.json" in message
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", json.dumps(HELD)[:-5], "nul", "[" * 100_000, '{"images": ' + "9" * 5_000 + "}"],
-)
-def test_what_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
-    assert "is not JSON" in refusal(tmp_path, text)
-
-
-def test_bytes_that_are_no_text_and_missing_files_are_refused(tmp_path: Path) -> None:
-    file = tmp_path / "instances.json"
-    with pytest.raises(InputError, match="cannot be read"):
-        CocoFile.read(file)
+def test_what_is_no_json_is_refused(write):
+    whole, number = json.dumps(HELD), '{"images": ' + "9" * 5_000 + "}"
+    for text in ("", "{", whole[:-5], "nul", "[" * 100_000, number):
+        assert "instances.json is not JSON" in refusal(CocoFile.read, write(text))
+    file = write([HELD])
+    assert "instances.json holds no mapping" in refusal(CocoFile.read, file)
     file.write_bytes(b'{"images": "\xff\xfe"}')
-    with pytest.raises(InputError, match="is not JSON"):
-        CocoFile.read(file)
-    assert "holds no mapping" in refusal(tmp_path, [HELD])
+    assert "is not JSON" in refusal(CocoFile.read, file)
+    file.unlink()
+    assert "cannot be read" in refusal(CocoFile.read, file)
 
 
-def test_categories_may_be_missing(tmp_path: Path) -> None:
-    held = {key: rows for key, rows in HELD.items() if key != "categories"}
-    assert CocoFile.read(write(tmp_path, held)).categories == {}
-
-
-def test_a_box_becomes_xyxy() -> None:
+def test_a_box_becomes_xyxy():
     assert xyxy([1, 2.5, 3, 4]) == (1.0, 2.5, 4.0, 6.5)
     assert xyxy((0, 0, 1e-3, 7)) == (0.0, 0.0, 1e-3, 7.0)
-    bad: list[Any] = [None, [], [1, 2, 3], [1, 2, 3, 0], [1, 2, -3, 4], "1234", [1, 2, 3, "4"]]
-    for box in [*bad, [1, 2, float("nan"), 4], [1, 2, float("inf"), 4], [1, 2, 3, True]]:
+    for box in (None, [1, 2, 3], [1, 2, 3, 0], [1, 2, -3, 4]):
         with pytest.raises(InputError):
             xyxy(box)

@@ -1,82 +1,52 @@
+import itertools
 import sys
-from typing import Any
 
 import numpy as np
 import pytest
+from dataset_files import pixels, rectangle, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vg_engine.core.errors import InputError
 from vg_engine.plugins.datasets.masks import from_segmentation
 
 coco = pytest.importorskip("pycocotools.mask", reason="pycocotools is in the extra data")
 
-SIZE = (30, 20)
-WIDTH, HEIGHT = SIZE
+WIDTH, HEIGHT = SIZE = (30, 20)
 SIDES = st.integers(1, 12)
+POINT = st.tuples(
+    st.floats(-5, WIDTH + 5, allow_nan=False), st.floats(-5, HEIGHT + 5, allow_nan=False)
+)
+BOX = (3, 4, 10, 9)
 
 
-def rectangle(left: float, top: float, right: float, bottom: float) -> list[float]:
-    return [left, top, right, top, right, bottom, left, bottom]
-
-
-def pixels(*boxes: tuple[int, int, int, int]) -> np.ndarray:
-    mask = np.zeros((HEIGHT, WIDTH), bool)
-    for row in range(HEIGHT):
-        for column in range(WIDTH):
-            mask[row, column] = any(x <= column < r and y <= row < b for x, y, r, b in boxes)
-    return mask
-
-
-def runs(mask: np.ndarray) -> list[int]:
+def runs(mask):
     """Run lengths down the columns, from zeros on."""
     counts, last = [0], False
-    for column in range(mask.shape[1]):
-        for row in range(mask.shape[0]):
-            if bool(mask[row, column]) != last:
-                counts.append(0)
-                last = not last
-            counts[-1] += 1
+    for value in mask.ravel(order="F").tolist():
+        if value != last:
+            counts.append(0)
+            last = value
+        counts[-1] += 1
     return counts
 
 
-def refusal(segmentation: object, size: tuple[int, int] = SIZE) -> str:
-    with pytest.raises(InputError) as raised:
-        from_segmentation(segmentation, size)
-    assert "\n" not in str(raised.value)
-    return str(raised.value)
+def encode(mask):
+    return coco.encode(np.asfortranarray(mask.astype(np.uint8)))
 
 
-def test_a_polygon_is_its_pixels() -> None:
-    mask = from_segmentation([rectangle(3, 4, 10, 9)], SIZE)
-    assert mask.dtype == np.bool_
-    assert np.array_equal(mask, pixels((3, 4, 10, 9)))
-
-
-def test_polygons_that_overlap_are_one_object() -> None:
-    boxes = (3, 4, 10, 9), (6, 6, 15, 12), (20, 1, 25, 3)
-    mask = from_segmentation([rectangle(*box) for box in boxes], SIZE)
-    assert np.array_equal(mask, pixels(*boxes))
-    assert mask.sum() < sum((r - x) * (b - y) for x, y, r, b in boxes)
+def test_polygons_that_overlap_are_one_object():
+    boxes = BOX, (6, 6, 15, 12), (20, 1, 25, 3)
+    for some in (boxes[:1], boxes):
+        mask = from_segmentation([rectangle(*box) for box in some], SIZE)
+        assert mask.dtype == np.bool_
+        assert np.array_equal(mask, pixels(*some, size=SIZE))
+    assert np.array_equal(from_segmentation([], SIZE), pixels(size=SIZE))
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-@given(
-    st.lists(
-        st.lists(
-            st.tuples(
-                st.floats(-5, WIDTH + 5, allow_nan=False),
-                st.floats(-5, HEIGHT + 5, allow_nan=False),
-            ),
-            min_size=3,
-            max_size=8,
-        ),
-        min_size=1,
-        max_size=4,
-    )
-)
-def test_polygons_are_drawn_as_pycocotools_draws_each(points: list[Any]) -> None:
-    polygons = [[value for point in polygon for value in point] for polygon in points]
+@given(st.lists(st.lists(POINT, min_size=3, max_size=8), min_size=1, max_size=4))
+def test_polygons_are_drawn_as_pycocotools_draws_each(points):
+    polygons = [list(itertools.chain(*polygon)) for polygon in points]
     expected = np.zeros((HEIGHT, WIDTH), bool)
     for polygon in polygons:
         (run,) = coco.frPyObjects([polygon], HEIGHT, WIDTH)
@@ -84,114 +54,78 @@ def test_polygons_are_drawn_as_pycocotools_draws_each(points: list[Any]) -> None
     assert np.array_equal(from_segmentation(polygons, SIZE), expected)
 
 
-def test_nothing_outlined_is_an_empty_mask() -> None:
-    mask = from_segmentation([], SIZE)
-    assert mask.shape == (HEIGHT, WIDTH)
-    assert not mask.any()
-
-
 @pytest.mark.parametrize("short", [[], [5, 5], [15, 15, 25, 18]])
-def test_polygons_of_fewer_than_three_points_enclose_nothing(short: list[float]) -> None:
-    whole = rectangle(3, 4, 10, 9)
+def test_polygons_of_fewer_than_three_points_enclose_nothing(short):
+    whole = rectangle(*BOX)
     for polygons in ([whole, short], [short, whole]):
-        assert np.array_equal(from_segmentation(polygons, SIZE), pixels((3, 4, 10, 9)))
-    assert "three points" in refusal([short])
+        assert np.array_equal(from_segmentation(polygons, SIZE), pixels(BOX, size=SIZE))
+    assert "three points" in refusal(from_segmentation, [short], SIZE)
 
 
 @given(st.integers(0, 2**32 - 1), SIDES, SIDES, st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]))
-def test_run_lengths_are_their_pixels(seed: int, width: int, height: int, share: float) -> None:
+def test_run_lengths_are_their_pixels(seed, width, height, share):
     mask = np.random.default_rng(seed).random((height, width)) < share
-    encoded = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
-    size = [height, width]
-    forms: list[object] = [runs(mask), encoded["counts"], encoded["counts"].decode()]
-    for counts in forms:
-        found = from_segmentation({"size": size, "counts": counts}, (width, height))
+    text = encode(mask)["counts"]
+    for counts in (runs(mask), text, text.decode()):
+        found = from_segmentation({"size": [height, width], "counts": counts}, (width, height))
         assert found.dtype == np.bool_
         assert np.array_equal(found, mask)
 
 
-def test_run_lengths_of_large_masks_are_read() -> None:
+def test_run_lengths_of_large_masks_are_read():
     mask = np.zeros((700, 900), bool)
     mask[100:600, 50:800] = True
     mask[300:310] ^= True
-    encoded = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
-    assert np.array_equal(from_segmentation(encoded, (900, 700)), mask)
+    assert np.array_equal(from_segmentation(encode(mask), (900, 700)), mask)
+
+
+AREA = WIDTH * HEIGHT
+WRONG_SUMS = [], [3, 4], [0, AREA + 1], [-3, AREA + 3], [10**30]
+WRONG_TYPES = [True, AREA - 1], [1.0, AREA - 1], ["600"], None, 7
+WRONG_TEXTS = "", b"", "o" * 100, "P", "\u20ac", " 1", b"\xff\xff"
+WHOLE = encode(pixels(BOX, size=SIZE))["counts"].decode()
+CUT_SHORT = [WHOLE[:length] for length in range(len(WHOLE))]
 
 
 @pytest.mark.parametrize(
-    "counts",
-    [
-        [],
-        [3, 4],
-        [0, WIDTH * HEIGHT + 1],
-        [-3, WIDTH * HEIGHT + 3],
-        [10**30],
-        [True, WIDTH * HEIGHT - 1],
-        [1.0, WIDTH * HEIGHT - 1],
-        ["600"],
-        None,
-        7,
-        "",
-        b"",
-        "o" * 100,
-        "P",
-        "\u20ac",
-        " 1",
-        b"\xff\xff",
-    ],
+    "counts", [*WRONG_SUMS, *WRONG_TYPES, *WRONG_TEXTS, *CUT_SHORT, WHOLE + "1"]
 )
-def test_broken_run_lengths_are_refused(counts: object) -> None:
-    assert "run lengths" in refusal({"size": [HEIGHT, WIDTH], "counts": counts})
-
-
-def test_run_lengths_that_are_cut_short_are_refused() -> None:
-    encoded = coco.encode(np.asfortranarray(pixels((3, 4, 10, 9)).astype(np.uint8)))
-    text = encoded["counts"].decode()
-    for length in range(len(text)):
-        refusal({"size": [HEIGHT, WIDTH], "counts": text[:length]})
-    refusal({"size": [HEIGHT, WIDTH], "counts": text + "1"})
+def test_broken_run_lengths_are_refused(counts):
+    broken = {"size": [HEIGHT, WIDTH], "counts": counts}
+    assert "run lengths" in refusal(from_segmentation, broken, SIZE)
 
 
 @pytest.mark.parametrize("size", [[WIDTH, HEIGHT], None, 5, [HEIGHT], "20", [HEIGHT, WIDTH, 1]])
-def test_run_lengths_of_another_size_are_refused(size: object) -> None:
-    assert "height first" in refusal({"size": size, "counts": [WIDTH * HEIGHT]})
+def test_run_lengths_of_another_size_are_refused(size):
+    counts = [WIDTH * HEIGHT]
+    assert "height first" in refusal(from_segmentation, {"size": size, "counts": counts}, SIZE)
+
+
+WRONG_VALUES = ["5", None, True, float("nan"), float("inf"), 10**400, 1e9, -1e9]
 
 
 @pytest.mark.parametrize(
     "segmentation",
     [
-        None,
-        "abc",
-        7,
-        (1, 2),
-        [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
-        [[[1, 1], [5, 1], [5, 5]]],
-        [[1, 1, 5, 1, 5]],
-        [[1, 1, 5, 1, 5, 5, 9]],
-        [[1, 1, "5", 1, 5, 5]],
-        [[1, 1, None, 1, 5, 5]],
-        [[1, 1, True, 1, 5, 5]],
-        [[1, 1, float("nan"), 1, 5, 5]],
-        [[1, 1, float("inf"), 1, 5, 5]],
-        [[1, 1, 10**400, 1, 5, 5]],
-        [[1, 1, 1e9, 1, 5, 5]],
+        *(None, "abc", 7, (1, 2), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [{"x": 1}], ["111111"]),
+        *([[[1, 1], [5, 1], [5, 5]]], [[1, 1, 5, 1, 5]], [[1, 1, 5, 1, 5, 5, 9]]),
+        *([[1, 1, value, 1, 5, 5]] for value in WRONG_VALUES),
         [[1, 1, 5, -1e9, 5, 5]],
-        [{"x": 1}],
-        ["111111"],
     ],
 )
-def test_what_is_no_segmentation_is_refused(segmentation: object) -> None:
-    refusal(segmentation)
+def test_what_is_no_segmentation_is_refused(segmentation):
+    refusal(from_segmentation, segmentation, SIZE)
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, 0), (-1, 5), (10**6, 10**6)])
-def test_pictures_of_no_or_of_too_many_pixels_are_refused(size: tuple[int, int]) -> None:
-    assert "width and height" in refusal([], size)
+def test_pictures_of_no_or_of_too_many_pixels_are_refused(size):
+    assert "width and height" in refusal(from_segmentation, [], size)
 
 
-def test_without_pycocotools_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pycocotools_it_is_said_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools", None)
-    assert "pip install 'vg-engine[data]'" in refusal([rectangle(3, 4, 10, 9)])
-    counts = runs(pixels((3, 4, 10, 9)))
-    mask = from_segmentation({"size": [HEIGHT, WIDTH], "counts": counts}, SIZE)
-    assert np.array_equal(mask, pixels((3, 4, 10, 9)))
+    message = refusal(from_segmentation, [rectangle(*BOX)], SIZE)
+    assert "pip install 'vg-engine[data]'" in message
+    box = pixels(BOX, size=SIZE)
+    mask = from_segmentation({"size": [HEIGHT, WIDTH], "counts": runs(box)}, SIZE)
+    assert np.array_equal(mask, box)

@@ -1,36 +1,43 @@
+import contextlib
 import io
-import warnings
-from collections.abc import Callable
-from pathlib import Path
+import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vg_engine.core.contract.picture import Picture
 from vg_engine.core.errors import PictureError
 from vg_engine.plugins.pictures import FORMATS, PILLOW_LIMIT, decode
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
 
 
-def saved(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
+def saved(image, form="PNG", **options):
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()
 
 
-def pixel(picture: Picture, x: int, y: int) -> tuple[int, ...]:
-    return tuple(int(v) for v in picture.pixels[y, x])
+def pixel(picture, x, y):
+    return tuple(picture.pixels[y, x].tolist())
 
 
-def gradient(width: int = 40, height: int = 30) -> Image.Image:
-    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+def gradient():
+    x, y = np.meshgrid(np.linspace(0, 255, 40), np.linspace(0, 255, 30))
     return Image.fromarray(np.stack([x, y, 255 - x], axis=-1).astype(np.uint8))
 
 
+def refusal(given, **options):
+    with pytest.raises(PictureError) as raised:
+        decode(given, **options)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 400
+    return str(raised.value)
+
+
 @pytest.mark.parametrize("form", FORMATS)
-def test_every_allowed_format_is_read(form: str, tmp_path: Path) -> None:
+def test_every_allowed_format_is_read(form, tmp_path):
     data = saved(gradient(), form)
     path = tmp_path / f"picture.{form.lower()}"
     path.write_bytes(data)
@@ -42,13 +49,7 @@ def test_every_allowed_format_is_read(form: str, tmp_path: Path) -> None:
     assert decode(path).source == str(path)
 
 
-@pytest.mark.parametrize("form", ["PPM", "ICO", "TGA", "PCX", "EPS"])
-def test_other_formats_are_refused(form: str) -> None:
-    with pytest.raises(PictureError, match="convert it to one of JPEG, PNG"):
-        decode(saved(gradient(), form))
-
-
-def test_a_pil_image_and_an_array_are_taken_as_they_are() -> None:
+def test_a_pil_image_and_an_array_are_taken_as_they_are():
     image = gradient()
     picture = decode(image)
     assert np.array_equal(picture.pixels, np.asarray(image))
@@ -60,12 +61,11 @@ def test_a_pil_image_and_an_array_are_taken_as_they_are() -> None:
     assert image.mode == "RGB"
 
 
-def test_orientations_are_turned_upright() -> None:
+def test_orientations_are_turned_upright():
     image = Image.new("RGB", (30, 20), WHITE)
     image.paste(RED, (0, 0, 10, 10))  # upper left in the file
-    corners = {1: (0, 0), 2: (29, 0), 3: (29, 19), 4: (0, 19)}
-    corners |= {5: (0, 0), 6: (19, 0), 7: (19, 29), 8: (0, 29)}
-    for orientation, corner in corners.items():
+    corners = [(0, 0), (29, 0), (29, 19), (0, 19), (0, 0), (19, 0), (19, 29), (0, 29)]
+    for orientation, corner in enumerate(corners, 1):
         exif = Image.Exif()
         exif[0x0112] = orientation
         for form in ("PNG", "TIFF", "WEBP", "JPEG"):
@@ -76,17 +76,16 @@ def test_orientations_are_turned_upright() -> None:
             assert ("turned upright" in str(picture.notes)) == (orientation > 1)
 
 
-def test_16_bit_grey_is_scaled_and_not_clipped() -> None:
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_16_bit_grey_is_scaled_and_not_clipped(form):
     values = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
-    for form in ("PNG", "TIFF"):
-        picture = decode(saved(Image.fromarray(values), form))
-        assert len(np.unique(picture.pixels)) == 256
-        assert pixel(picture, 0, 0) == BLACK
-        assert pixel(picture, 15, 15) == WHITE
-        assert picture.notes == ("16 bits per pixel scaled to 8",)
+    picture = decode(saved(Image.fromarray(values), form))
+    assert len(np.unique(picture.pixels)) == 256
+    assert (pixel(picture, 0, 0), pixel(picture, 15, 15)) == (BLACK, WHITE)
+    assert picture.notes == ("16 bits per pixel scaled to 8",)
 
 
-def test_wide_and_floating_values_are_scaled() -> None:
+def test_wide_and_floating_values_are_scaled():
     wide = Image.fromarray(np.array([[-100_000, 0], [50_000, 100_000]], dtype=np.int32))
     assert [pixel(decode(wide), 0, 0), pixel(decode(wide), 1, 1)] == [BLACK, WHITE]
     unit = Image.fromarray(np.array([[0.0, 0.5], [np.nan, 1.0]], dtype=np.float32))
@@ -95,7 +94,7 @@ def test_wide_and_floating_values_are_scaled() -> None:
     assert pixel(decode(flat), 0, 0) == BLACK
 
 
-def test_transparency_is_laid_on_white() -> None:
+def test_transparency_is_laid_on_white():
     rgba = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
     rgba.paste((255, 0, 0, 255), (0, 0, 2, 4))
     grey = Image.new("LA", (4, 4), (0, 0))
@@ -117,31 +116,27 @@ def test_transparency_is_laid_on_white() -> None:
         picture = decode(file)
         assert pixel(picture, 3, 3) == WHITE, name
         assert "transparency laid on white" in picture.notes, name
-        if name not in ("LA", "La", "RGB key"):
-            assert pixel(picture, 0, 0) == RED, name
-
-
-def test_an_opaque_alpha_channel_is_not_worth_a_note() -> None:
-    picture = decode(saved(Image.new("RGBA", (3, 3), (1, 2, 3, 255))))
-    assert picture.notes == ()
-    assert pixel(picture, 1, 1) == (1, 2, 3)
+        assert pixel(picture, 0, 0) == RED or name in ("LA", "La", "RGB key"), name
+    opaque = decode(saved(Image.new("RGBA", (3, 3), (1, 2, 3, 255))))
+    assert opaque.notes == ()
+    assert pixel(opaque, 1, 1) == (1, 2, 3)
 
 
 @pytest.mark.parametrize(
-    ("image", "colour"),
+    ("mode", "value", "colour"),
     [
-        (Image.new("1", (3, 3), 1), WHITE),
-        (Image.new("1", (3, 3), 0), BLACK),
-        (Image.new("L", (3, 3), 77), (77, 77, 77)),
-        (Image.new("HSV", (3, 3), (0, 255, 255)), RED),
-        (Image.new("YCbCr", (3, 3), (255, 128, 128)), WHITE),
+        ("1", 1, WHITE),
+        ("1", 0, BLACK),
+        ("L", 77, (77, 77, 77)),
+        ("HSV", (0, 255, 255), RED),
+        ("YCbCr", (255, 128, 128), WHITE),
     ],
 )
-def test_other_modes_become_rgb(image: Image.Image, colour: tuple[int, int, int]) -> None:
-    assert pixel(decode(image), 1, 1) == colour
+def test_other_modes_become_rgb(mode, value, colour):
+    assert pixel(decode(Image.new(mode, (3, 3), value)), 1, 1) == colour
 
 
-def test_cmyk_and_palette() -> None:
+def test_cmyk_and_palette_become_rgb():
     cmyk = decode(saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95))
     red, green, blue = pixel(cmyk, 8, 8)
     assert red > 230
@@ -152,25 +147,15 @@ def test_cmyk_and_palette() -> None:
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "TIFF", "PNG"])
-def test_of_an_animation_the_first_frame_is_taken_and_said(form: str) -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLACK, WHITE)]
-    picture = decode(saved(frames[0], form, save_all=True, append_images=frames[1:]))
+def test_of_an_animation_the_first_frame_is_taken_and_said(form):
+    first, *others = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLACK, WHITE)]
+    picture = decode(saved(first, form, save_all=True, append_images=others))
     assert pixel(picture, 4, 4)[0] > 200
     assert pixel(picture, 4, 4)[1] < 60
     assert "of several frames the first frame is used" in picture.notes
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
-def test_extreme_shapes_work(size: tuple[int, int]) -> None:
-    assert decode(saved(Image.new("RGB", size, RED))).size == size
-
-
-def test_a_path_without_a_name() -> None:
-    with pytest.raises(PictureError, match="path is empty"):
-        decode("")
-
-
-def test_missing_empty_and_wrong_files(tmp_path: Path) -> None:
+def test_what_is_no_file_of_a_known_format_is_refused(tmp_path):
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.jpg").write_text("no picture")
     cases = {
@@ -178,106 +163,78 @@ def test_missing_empty_and_wrong_files(tmp_path: Path) -> None:
         tmp_path: "is a folder; name a picture in it",
         tmp_path / "empty.png": "empty .0 bytes.",
         tmp_path / "text.jpg": "not a picture that can be read; convert",
+        "": "path is empty",
+        b"": "empty .0 bytes.",
         "a\0b.png": "cannot be read|no such file",
         "x" * 5000: "cannot be read|no such file",
         "https://example.org/cat.jpg": "save it to a file first",
         "/dev/null": "not a regular file",
     }
+    for form in ("PPM", "ICO", "TGA", "PCX", "EPS"):
+        cases[saved(gradient(), form)] = "convert it to one of JPEG, PNG"
+    for given in (None, 3, 2.5):
+        cases[given] = f"of type {type(given).__name__} cannot be used"
     for given, words in cases.items():
-        with pytest.raises(PictureError, match=words) as caught:
-            decode(given)
-        assert "\n" not in str(caught.value)
-        assert len(str(caught.value)) < 400
-    with pytest.raises(PictureError, match=r"empty .0 bytes."):
-        decode(b"")
+        assert re.search(words, refusal(given)), given
+    assert "of type list cannot be used" in refusal(["a.png"])
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_truncated_files_are_refused(form: str) -> None:
+def test_truncated_files_are_refused(form):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
     data = saved(Image.fromarray(noise), form)
     for share in (0.02, 0.3, 0.7, 0.95):
-        with pytest.raises(PictureError) as caught:
-            decode(data[: int(len(data) * share)])
-        assert "\n" not in str(caught.value)
+        refusal(data[: int(len(data) * share)])
 
 
-def test_damaged_files_never_raise_anything_else() -> None:
+def test_damaged_files_never_raise_anything_else():
     generator = np.random.default_rng(1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for form in FORMATS:
-            whole = bytearray(saved(gradient(), form))
-            for _ in range(60):
-                data = bytearray(whole)
-                for at in generator.integers(0, len(data), 6):
-                    data[at] = int(generator.integers(0, 256))
-                try:
-                    decode(bytes(data))
-                except PictureError:
-                    continue
+    for whole in [saved(gradient(), form) for form in FORMATS for _ in range(60)]:
+        data = bytearray(whole)
+        for at in generator.integers(0, len(data), 6):
+            data[at] = int(generator.integers(0, 256))
+        with contextlib.suppress(PictureError):
+            decode(bytes(data))
 
 
-def test_the_size_is_checked_before_decoding(tmp_path: Path) -> None:
+def test_the_size_is_checked_before_decoding():
     small = saved(Image.new("RGB", (100, 100)))
-    with pytest.raises(PictureError, match=r"100 x 100: 10,000 pixels, more than the 9,999"):
-        decode(small, max_pixels=9_999)
+    said = "100 x 100: 10,000 pixels, more than the 9,999"
+    assert said in refusal(small, max_pixels=9_999)
     assert decode(small, max_pixels=10_000).size == (100, 100)
+    for size in ((1, 1), (1, 5000), (5000, 1)):
+        assert decode(saved(Image.new("RGB", size, RED))).size == size
     # A header of 20,000 x 20,000 with nothing behind it: 1.2 GB, if it were decoded.
     for side, words in ((9_000, "raise --max-pixels"), (20_000, "more than 178,956,970 pixels")):
         bomb = bytearray(saved(Image.new("RGB", (1, 1)), "BMP"))
         bomb[18:22] = bomb[22:26] = side.to_bytes(4, "little")
-        with pytest.raises(PictureError, match=words):
-            decode(bytes(bomb))
-    with pytest.raises(PictureError, match="raise --max-pixels"):
-        decode(Image.new("1", (9000, 9000)))
-    with pytest.raises(PictureError, match="raise --max-pixels"):
-        decode(np.broadcast_to(np.zeros(3, np.uint8), (9000, 9000, 3)))
+        assert words in refusal(bytes(bomb))
+    assert "raise --max-pixels" in refusal(Image.new("1", (9000, 9000)))
+    wide = np.broadcast_to(np.zeros(3, np.uint8), (9000, 9000, 3))
+    assert "raise --max-pixels" in refusal(wide)
     assert PILLOW_LIMIT > 64_000_000
-
-
-def test_pixels_left_alone_are_not_warned_about() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        picture = decode(saved(Image.new("1", (9500, 9500))), max_pixels=100_000_000)
-    assert picture.size == (9500, 9500)
+    # Pillow's own warning of large pictures would be an error here.
+    large = saved(Image.new("1", (9500, 9500)))
+    assert decode(large, max_pixels=100_000_000).size == (9500, 9500)
 
 
 @pytest.mark.parametrize(
-    ("array", "advice"),
+    ("shape", "dtype", "advice"),
     [
-        (np.zeros((4, 4), np.uint8), "np.stack"),
-        (np.zeros((4, 4, 4), np.uint8), "fourth channel"),
-        (np.zeros((3, 40, 40), np.uint8), "transpose"),
-        (np.zeros((4, 4, 3), np.float32), "astype"),
-        (np.zeros((0, 4, 3), np.uint8), "no pixels"),
-        (np.zeros((1, 4, 4, 3), np.uint8), "one picture at a time"),
+        ((4, 4), np.uint8, "np.stack"),
+        ((4, 4, 4), np.uint8, "fourth channel"),
+        ((3, 40, 40), np.uint8, "transpose"),
+        ((4, 4, 3), np.float32, "astype"),
+        ((0, 4, 3), np.uint8, "no pixels"),
+        ((1, 4, 4, 3), np.uint8, "one picture at a time"),
     ],
 )
-def test_wrong_arrays_are_told_apart(array: np.ndarray, advice: str) -> None:
-    with pytest.raises(PictureError, match=advice):
-        decode(array)
+def test_wrong_arrays_are_told_apart(shape, dtype, advice):
+    assert advice in refusal(np.zeros(shape, dtype))
 
 
-@pytest.mark.parametrize("given", [None, 3, 2.5, ["a.png"], {"path": "x"}])
-def test_other_types_are_refused(given: object) -> None:
-    with pytest.raises(PictureError, match=f"of type {type(given).__name__} cannot be used"):
-        decode(given)
-
-
-def test_corrupt_exif_is_said_and_does_not_stop() -> None:
-    data = saved(gradient(), "JPEG", exif=b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\xff\x01\x12")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        picture = decode(data)
-    assert picture.size == (40, 30)
-
-
-@pytest.mark.parametrize("workers", [4])
-def test_threads_decode_side_by_side(workers: int) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    data = saved(gradient(), "PNG")
-    work: Callable[[bytes], Picture] = decode
-    with ThreadPoolExecutor(workers) as pool:
-        assert all(picture.size == (40, 30) for picture in pool.map(work, [data] * 40))
+def test_corrupt_exif_does_not_stop_nor_do_threads_disturb_each_other():
+    broken = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\xff\x01\x12"
+    files = [saved(gradient(), "JPEG", exif=broken), *[saved(gradient(), "PNG")] * 40]
+    with ThreadPoolExecutor(4) as pool:
+        assert {picture.size for picture in pool.map(decode, files)} == {(40, 30)}

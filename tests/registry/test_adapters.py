@@ -6,7 +6,7 @@ import pytest
 from vg_engine.core.errors import AdapterNotFoundError, PluginError, UnsupportedModelError
 from vg_engine.registry.adapters import adapter_for, adapter_names, model_types, refuse, refused
 
-WIDE: dict[str, Any] = {"model_type": "wide", "vision_config": None}
+WIDE = {"model_type": "wide", "vision_config": None}
 
 
 @dataclass(frozen=True)
@@ -16,13 +16,13 @@ class Offer:
     package: str = "vg-some 1.0"
     adapter: Any = None
 
-    def load(self) -> Any:
+    def load(self):
         if self.adapter is None:
             raise PluginError(f"{self.package} is broken")
         return self.adapter
 
 
-def asking(value: str, package: str, answer: Any) -> Offer:
+def asking(value, package, answer):
     """The offer of an adapter that is asked whether it claims a config."""
     return Offer("wide", value, package, type("A", (), {"claims": staticmethod(answer)}))
 
@@ -32,14 +32,11 @@ BROKEN = Offer("wide", "x:X", "vg-broken 9")
 RAISING = asking("x:X", "vg-raising 9", lambda config: config["vision_config"]["x"])
 
 
-def test_a_single_claim_is_taken_without_importing() -> None:
+def test_a_single_claim_is_taken_without_importing_and_several_are_settled_by_asking():
     offers = [Offer("wide", "a:A"), Offer("tall", "b:B"), Offer("wide", "a:A")]
     assert adapter_for(WIDE, offers[:2]) is offers[0]
     # The same adapter twice is one claim.
     assert adapter_for(WIDE, offers).value == "a:A"
-
-
-def test_several_claims_are_settled_by_asking() -> None:
     assert adapter_for(WIDE, [NO, YES]) is YES
     with pytest.raises(AdapterNotFoundError, match=r"none of vg-b 2 \(b:B\), vg-c"):
         adapter_for(WIDE, [NO, asking("c:C", "vg-c 3", lambda _: False)])
@@ -48,37 +45,32 @@ def test_several_claims_are_settled_by_asking() -> None:
         adapter_for(WIDE, [YES, silent])
 
 
-@pytest.mark.parametrize(
-    ("bad", "words"),
-    [(BROKEN, "vg-broken 9"), (RAISING, "vg-raising 9 .*cannot tell its models: TypeError")],
-)
-def test_a_bad_claimant_matters_only_if_nobody_else_claims(bad: Offer, words: str) -> None:
-    assert adapter_for(WIDE, [bad, YES]) is YES
-    with pytest.raises(PluginError, match=words):
-        adapter_for(WIDE, [bad, NO])
+def test_a_bad_claimant_matters_only_if_nobody_else_claims():
+    reasons = (BROKEN, "vg-broken 9"), (RAISING, "vg-raising 9 .*cannot tell its models: TypeError")
+    for bad, words in reasons:
+        assert adapter_for(WIDE, [bad, YES]) is YES
+        with pytest.raises(PluginError, match=words):
+            adapter_for(WIDE, [bad, NO])
 
 
-@pytest.mark.parametrize(
-    ("model_type", "words"),
-    [
+def test_an_unknown_type_is_told_what_can_be_done():
+    for model_type, words in (
         ("wide2", "--adapter.*did you mean wide"),
         ("", "names no model_type.*wide"),
         ("zebra", "image_token_id and one square grid"),
-    ],
-)
-def test_an_unknown_type_is_told_what_can_be_done(model_type: str, words: str) -> None:
-    with pytest.raises(AdapterNotFoundError, match=words):
-        adapter_for({"model_type": model_type}, [Offer("wide", "a:A")])
+    ):
+        with pytest.raises(AdapterNotFoundError, match=words):
+            adapter_for({"model_type": model_type}, [Offer("wide", "a:A")])
 
 
-def test_names_and_types() -> None:
+def test_names_and_types():
     adapters = [Offer("b", "b:B"), Offer("a", "a:A")]
     types = [Offer("t2", "a:A"), Offer("t1", "a:A"), Offer("t3", "b:B")]
     assert adapter_names(adapters) == ("a", "b")
     assert model_types(adapters[1], types) == ("t1", "t2")
 
 
-def test_families_without_a_grid_are_refused_with_the_reason() -> None:
+def test_families_without_a_grid_are_refused_with_the_reason():
     for model_type, why in refused().items():
         assert why.strip(), model_type
         with pytest.raises(UnsupportedModelError, match=f"'{model_type}' cannot be grounded: "):
@@ -91,7 +83,7 @@ def test_families_without_a_grid_are_refused_with_the_reason() -> None:
     assert adapter_for({"model_type": "idefics2"}, offers) is offers[0]
 
 
-def test_a_tower_of_its_own_goes_before_the_type() -> None:
+def test_a_tower_of_its_own_goes_before_the_type():
     plain, special = offers = [Offer("llava", "a:A"), Offer("llava+pixtral", "b:B")]
     clip, pixtral = (
         {"model_type": "llava", "vision_config": {"model_type": tower}}

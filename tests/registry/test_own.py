@@ -14,16 +14,14 @@ NAMES = st.text(min_size=1, max_size=20)
 
 @settings(derandomize=True, deadline=None, max_examples=60, database=None)
 @given(st.dictionaries(NAMES, NAMES, max_size=4))
-def test_what_was_chosen_is_read_back(
-    tmp_path_factory: pytest.TempPathFactory, chosen: dict[str, str]
-) -> None:
+def test_what_was_chosen_is_read_back(tmp_path_factory, chosen):
     folder = tmp_path_factory.mktemp("home")
     own.write_defaults(folder, chosen)
     assert own.read_defaults(folder) == chosen
     assert (folder / own.DEFAULTS).exists() == bool(chosen)
 
 
-def test_nothing_chosen_is_no_file(tmp_path: Path) -> None:
+def test_nothing_chosen_is_no_file(tmp_path):
     assert own.read_defaults(tmp_path / "none") == {}
     own.write_defaults(tmp_path, {})
     assert list(tmp_path.iterdir()) == []
@@ -32,12 +30,10 @@ def test_nothing_chosen_is_no_file(tmp_path: Path) -> None:
         own.read_defaults(tmp_path)
 
 
-def test_files_are_written_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = own.write_file(tmp_path / "a" / "b" / "x.yaml", b"old")
 
-    def full(self: Path, data: bytes) -> int:
+    def full(self, data):
         os.close(os.open(self, os.O_CREAT))
         raise OSError(28, "No space left on device")
 
@@ -51,14 +47,10 @@ def test_files_are_written_whole_or_not_at_all(
         own.write_defaults(tmp_path, {})
 
 
-def test_only_a_shape_that_is_plain_is_taken() -> None:
+def test_only_a_shape_that_is_plain_is_taken():
     plain = {"num_hidden_layers": 4, "num_attention_heads": 2}
-    for config in (
-        plain,
-        {"text_config": plain},
-        {"llm_config": plain},
-        plain | {"text_config": 0},
-    ):
+    wrapped = {"text_config": plain}, {"llm_config": plain}, plain | {"text_config": 0}
+    for config in (plain, *wrapped):
         assert own.shape_of(config) == (4, 2), config
     for more in (
         {"text_config": {}},
@@ -71,9 +63,6 @@ def test_only_a_shape_that_is_plain_is_taken() -> None:
     ):
         assert own.shape_of(plain | more) == (0, 0), more
     assert own.shape_of({}) == (0, 0)
-
-
-def test_the_embedded_models_config_tells_its_shape() -> None:
-    config = json.loads((catalog.OURS / "embedded" / "config.json").read_text())
+    embedded = json.loads((catalog.OURS / "embedded" / "config.json").read_text())
     heads = catalog.head_set("embedded")
-    assert own.shape_of(config) == (heads.layers, heads.heads_per_layer)
+    assert own.shape_of(embedded) == (heads.layers, heads.heads_per_layer)

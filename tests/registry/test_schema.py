@@ -1,16 +1,17 @@
 import datetime as dt
+import re
 import tempfile
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pytest
+from dataset_files import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vg_engine.core.attention.criteria import CONNECTIVITIES, Weighting
 from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import InputError
 from vg_engine.core.heads import Head, HeadSet
 from vg_engine.registry import schema
 from vg_engine.registry.schema import dump_head_set, read_head_set, read_model
@@ -33,25 +34,20 @@ controls: {random: 0.2, 50: 2026-11-22}
 """
 
 
-def write(folder: Path, text: str, name: str = "mine") -> Path:
+def write(folder, text, name="mine"):
     path = folder / f"{name}.yaml"
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def test_a_head_set_is_read(tmp_path: Path) -> None:
+def test_a_head_set_is_read(tmp_path):
     # Keys and dates are text, and a key without a value is not stated.
-    stated = {
-        "data": "RefCOCO",
-        "n": 1000,
-        "date": "2026-11-22",
-        "prompt": {"form": "chat", "query_row": "prompt_last"},
-        "controls": {"random": 0.2, "50": "2026-11-22"},
-    }
-    heads = (Head(3, 7), Head(2, 1))
-    assert read_head_set(write(tmp_path, HEADS)) == HeadSet(
-        "mine", heads, "paper", ("org/model",), 4, 8, frequency=(0.5, 1.0), provenance=stated
-    )
+    stated = {"data": "RefCOCO", "n": 1000, "date": "2026-11-22"}
+    stated["prompt"] = {"form": "chat", "query_row": "prompt_last"}
+    stated["controls"] = {"random": 0.2, "50": "2026-11-22"}
+    columns = {"frequency": (0.5, 1.0), "provenance": stated}
+    expected = HeadSet("mine", (Head(3, 7), Head(2, 1)), "paper", ("org/model",), 4, 8, **columns)
+    assert read_head_set(write(tmp_path, HEADS)) == expected
 
 
 @pytest.mark.parametrize(
@@ -108,16 +104,14 @@ def test_a_head_set_is_read(tmp_path: Path) -> None:
         (HEADS, "\x00", "cannot be read"),
     ],
 )
-def test_what_breaks_the_schema_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:
+def test_what_breaks_the_schema_is_named(tmp_path, old, new, words):
     assert HEADS.count(old) >= 1
-    path = write(tmp_path, HEADS.replace(old, new, 1))
-    with pytest.raises(InputError, match=words) as caught:
-        read_head_set(path)
-    assert "mine.yaml" in str(caught.value)
-    assert "\n" not in str(caught.value)
+    message = refusal(read_head_set, write(tmp_path, HEADS.replace(old, new, 1)))
+    assert re.search(words, message)
+    assert "mine.yaml" in message
 
 
-def test_a_list_that_counts_from_1_is_shifted(tmp_path: Path) -> None:
+def test_a_list_that_counts_from_1_is_shifted(tmp_path):
     based = HEADS + "index_base: 1\n"
     heads = read_head_set(write(tmp_path, based.replace("L3H7", "L4H8")))
     assert heads.heads == (Head(3, 7), Head(1, 0))
@@ -125,50 +119,41 @@ def test_a_list_that_counts_from_1_is_shifted(tmp_path: Path) -> None:
     assert "counted from 1 in its file" in str(heads.provenance["notes"])
     # What is written down counts from 0, and is not shifted twice.
     assert read_head_set(write(tmp_path, dump_head_set(heads))) == heads
+    limits = "is out of range: counted from 1, layers are 1 to 4 and heads 1 to 8"
     for head, words in (
-        ("L0H7", "L0H7 in a list that counts from 1"),
-        ("L3H0", "L3H0 in a list that counts from 1"),
-        ("L5H8", "L5H8 is out of range: counted from 1, layers are 1 to 4 and heads 1 to 8"),
-        ("L4H9", "L4H9 is out of range: counted from 1, layers are 1 to 4 and heads 1 to 8"),
+        ("L0H7", "in a list that counts from 1"),
+        ("L3H0", "in a list that counts from 1"),
+        ("L5H8", limits),
+        ("L4H9", limits),
     ):
-        with pytest.raises(InputError, match=words):
-            read_head_set(write(tmp_path, based.replace("L3H7", head)))
+        path = write(tmp_path, based.replace("L3H7", head))
+        assert f"{head} {words}" in refusal(read_head_set, path)
 
 
-@pytest.mark.parametrize("name", ["auto", "L1H2", "14.24", "L1H1,L2H2", "a,b", "a/b", " a"])
-def test_a_name_that_means_something_else_is_refused(tmp_path: Path, name: str) -> None:
-    text = HEADS.replace("name: mine", f'name: "{name}"')
-    with pytest.raises(InputError, match="take another name"):
-        read_head_set(write(tmp_path, text, "x" if "/" in name else name))
-    with pytest.raises(InputError, match="take another name"):
-        dump_head_set(HeadSet(name, (Head(1, 2),), "given"))
+def test_a_file_that_cannot_be_read_or_whose_name_means_something_else_is_refused(tmp_path):
+    for name in ("auto", "L1H2", "14.24", "L1H1,L2H2", "a,b", "a/b", " a"):
+        text = HEADS.replace("name: mine", f'name: "{name}"')
+        path = write(tmp_path, text, "x" if "/" in name else name)
+        assert "take another name" in refusal(read_head_set, path)
+        heads = HeadSet(name, (Head(1, 2),), "given")
+        assert "take another name" in refusal(dump_head_set, heads)
+    message = refusal(read_head_set, tmp_path / "none.yaml")
+    assert re.search(r"no file .*none\.yaml; check the path", message)
+    assert "cannot be read" in refusal(read_head_set, tmp_path)
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(b"\xff\xfe\x00\x9f")
+    assert "mine.yaml cannot be read" in refusal(read_head_set, file)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no file .*none\.yaml; check the path"):
-        read_head_set(tmp_path / "none.yaml")
-    with pytest.raises(InputError, match="cannot be read"):
-        read_head_set(tmp_path)
-    (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00\x9f")
-    with pytest.raises(InputError, match=r"mine\.yaml cannot be read"):
-        read_head_set(tmp_path / "mine.yaml")
-
-
-def test_values_are_written_plain(tmp_path: Path) -> None:
-    given = {
-        "n": np.int64(3), "threshold": np.float64(0.25), "cut": np.float32(0.5), "draws": None,
-        "date": dt.date(2026, 11, 22),
-        "controls": {"a": (1, None), 5: [True]}, "region": "\x85\u2028",
-    }  # fmt: skip
+def test_values_are_written_plain(tmp_path):
+    numbers = {"n": np.int64(3), "threshold": np.float64(0.25), "cut": np.float32(0.5)}
+    more = {"draws": None, "date": dt.date(2026, 11, 22), "controls": {"a": (1, None), 5: [True]}}
+    given = {**numbers, **more, "region": "\x85\u2028"}
     heads = HeadSet("mine", (Head(1, 2),), "given", score=(np.float64(0.5),), provenance=given)
     read = read_head_set(write(tmp_path, dump_head_set(heads)))
-    assert (read.score, dict(read.provenance)) == (
-        (0.5,),
-        {
-            "n": 3, "threshold": 0.25, "cut": 0.5, "date": "2026-11-22",
-            "controls": {"a": [1, None], "5": [True]}, "region": "\x85\u2028",
-        },
-    )  # fmt: skip
+    plain = {"n": 3, "threshold": 0.25, "cut": 0.5, "date": "2026-11-22", "region": "\x85\u2028"}
+    plain["controls"] = {"a": [1, None], "5": [True]}
+    assert (read.score, dict(read.provenance)) == ((0.5,), plain)
 
 
 @pytest.mark.parametrize(
@@ -184,10 +169,9 @@ def test_values_are_written_plain(tmp_path: Path) -> None:
         ({"layers": 1, "heads_per_layer": 9}, "L1H2 is out of range"),
     ],
 )
-def test_what_could_not_be_read_back_is_not_written(changes: dict[str, Any], words: str) -> None:
-    made: dict[str, Any] = {"name": "mine", "heads": (Head(1, 2),), "mode": "given"} | changes
-    with pytest.raises(InputError, match=words):
-        dump_head_set(HeadSet(**made))
+def test_what_could_not_be_read_back_is_not_written(changes, words):
+    made = {"name": "mine", "heads": (Head(1, 2),), "mode": "given"} | changes
+    assert words in refusal(dump_head_set, HeadSet(**made))
 
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
@@ -203,7 +187,7 @@ PROMPT = {
     "system": TEXT,
     "template": TEXT.map(lambda text: text.replace("{", "") + "{expression}"),
 }
-OF_TYPE: dict[Any, st.SearchStrategy[Any]] = {
+OF_TYPE = {
     str: TEXT,
     int: st.integers(0, 10**6),
     float: NUMBERS,
@@ -213,7 +197,7 @@ OF_TYPE: dict[Any, st.SearchStrategy[Any]] = {
 }
 
 
-def values_of(annotation: Any) -> st.SearchStrategy[Any]:
+def values_of(annotation):
     """Any value of an optional field's type."""
     kind = get_args(annotation)[0]
     plain = getattr(kind, "__origin__", kind)
@@ -221,15 +205,16 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
 
 
 FIELDS = {key: values_of(one.annotation) for key, one in schema.Provenance.model_fields.items()}
+PROVENANCE = st.fixed_dictionaries({}, optional=FIELDS | {"index_base": st.just(0)})
 ONE = st.builds(Head, st.integers(0, 79), st.integers(0, 63))
 
 
 @settings(derandomize=True, deadline=None, max_examples=100, database=None)
 @given(st.data(), st.lists(ONE, min_size=1, max_size=8, unique=True))
-def test_every_set_survives_its_file(data: st.DataObject, heads: list[Head]) -> None:
+def test_every_set_survives_its_file(data, heads):
     """Any set that can be: all keys of the schema, any columns."""
 
-    def column(values: st.SearchStrategy[float]) -> tuple[float, ...]:
+    def column(values):
         return data.draw(st.just(()) | st.tuples(*[values] * len(heads)))
 
     drawn = HeadSet(
@@ -242,16 +227,14 @@ def test_every_set_survives_its_file(data: st.DataObject, heads: list[Head]) -> 
         frequency=column(st.floats(0, 1)),
         spread=column(st.floats(0, 1e300)),
         score=column(NUMBERS),
-        provenance=data.draw(
-            st.fixed_dictionaries({}, optional=FIELDS | {"index_base": st.just(0)})
-        ),
+        provenance=data.draw(PROVENANCE),
     )
     with tempfile.TemporaryDirectory() as folder:
         read = read_head_set(write(Path(folder), dump_head_set(drawn)))
     assert (read, read.columns) == (drawn, drawn.columns)
 
 
-def test_a_model_entry_is_read(tmp_path: Path) -> None:
+def test_a_model_entry_is_read(tmp_path):
     text = (
         "name: mine\naliases: [My-Model]\nids: [org/mine]\nfolder: files\nadapter: wide\n"
         "prompt: {template: 'find {expression}'}\nheads: set\noptions: {geometry: pad}\n"
@@ -262,19 +245,18 @@ def test_a_model_entry_is_read(tmp_path: Path) -> None:
     assert all(entry.answers_to(name) for name in ("mine", "MINE", "my-model", "Org/Mine"))
     assert not entry.answers_to("min")
     assert (entry.adapter, entry.heads, entry.notes) == ("wide", "set", ("one",))
-    assert (entry.options, entry.prompt.stated()) == (
-        {"geometry": "pad"}, {"template": "find {expression}"},
-    )  # fmt: skip
+    assert entry.options == {"geometry": "pad"}
+    assert entry.prompt.stated() == {"template": "find {expression}"}
     for text, words in (
-        ("", r"mine\.yaml: neither folder nor ids"),
+        ("", "mine.yaml: neither folder nor ids"),
         ("ids: [a/b]\nalias: [x]", "unknown key 'alias'; did you mean aliases"),
         ("folder: 5", "folder: must be text, got int 5"),
     ):
-        with pytest.raises(InputError, match=words):
-            read_model(write(tmp_path, f"name: mine\n{text}\n"), tmp_path)
+        file = write(tmp_path, f"name: mine\n{text}\n")
+        assert words in refusal(read_model, file, tmp_path)
 
 
-def test_the_schema_agrees_with_core() -> None:
+def test_the_schema_agrees_with_core():
     assert get_args(schema.Weighting) == get_args(Weighting)
     assert get_args(schema.Connectivity) == CONNECTIVITIES
     assert set(schema.PromptFields.model_fields) == set(Prompt.__dataclass_fields__)
