@@ -193,7 +193,7 @@ def _check_arguments(name: str, attribute: str, method: Any, hook: str) -> None:
             if parameter.default is not parameter.empty:
                 continue  # the plugin's own option: the hook is called without it
             raise PluginError(
-                f"{where} has an argument {argument!r} that the hook has not got; "
+                f"{where} has an argument {argument!r} that the hook does not have; "
                 f"{nearest(argument, wanted)}"
             )
         if parameter.default is not parameter.empty:

@@ -154,7 +154,9 @@ def _from_path(path: str | bytes, max_pixels: int) -> Picture:
             return _from_file(opened, source, max_pixels)
     except (OSError, ValueError) as error:  # no permission, a NUL byte or a name too long
         cause = getattr(error, "strerror", None) or str(error)
-        raise PictureError(f"{shown} cannot be read: {cause}; check path and rights") from error
+        raise PictureError(
+            f"{shown} cannot be read: {cause}; check the path and its permissions"
+        ) from error
 
 
 def _from_bytes(data: bytes, source: str, max_pixels: int) -> Picture:

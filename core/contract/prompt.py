@@ -27,7 +27,7 @@ def clean_expression(text: object) -> str:
         stripped.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ExpressionError(
-            f"the expression {text!a} is broken text (half a character); write it anew"
+            f"the expression {text!a} is broken text (half a character); write it again"
         ) from error
     # Control characters and joiners show nothing: categories C (other) and Z (separators).
     if all(unicodedata.category(character)[0] in "CZ" for character in stripped):

@@ -51,6 +51,6 @@ def checked(kind: Any, *, source: str, **fields: Any) -> Any:
         return kind(**fields)
     except Exception as error:  # what a wrong value raises is transformers' choice
         raise ModelError(
-            f"config.json of {source} does not make a {kind.__name__} ({line(error)}); it may be "
+            f"config.json of {source} is no valid {kind.__name__} ({line(error)}); it may be "
             "damaged, or of a model that is not known here"
         ) from error

@@ -31,4 +31,4 @@ def converter_for(config: Mapping[str, Any], known: Sequence[Converter], *, name
         f"model_type {config.get('model_type')!r}, architectures {config.get('architectures')}"
     )
     listed = "; ".join(f"{converter.name} ({converter.summary})" for converter in known)
-    raise InputError(f"{name} ({described}) is of no format that is known here; known: {listed}")
+    raise InputError(f"{name} ({described}) is in no format that is known here; known: {listed}")

@@ -235,7 +235,8 @@ def _language(
     if kind == "LlamaForCausalLM":
         return text_config(LlamaConfig, llm, source=name, **changes), hugging_rules(ASSUMED)
     raise UnsupportedModelError(
-        f"{name} speaks through {kind}; InternLM2, Qwen2 and LLaMA decoders are converted"
+        f"the language model of {name} is a {kind}; InternLM2, Qwen2 and LLaMA decoders are "
+        "converted"
     )
 
 

@@ -211,8 +211,8 @@ def _explained(spec: ModelSpec, error: Exception) -> ModelError | ModelNotFoundE
         return WeightsError(_only_pickles(spec.source))
     if isinstance(error, OSError):
         return ModelNotFoundError(
-            f"{spec.source!r} is no folder, and could not be had from the hub ({_line(error)}); "
-            "check its name, or download it and give the folder"
+            f"{spec.source!r} is no folder, and could not be downloaded from the hub "
+            f"({_line(error)}); check its name, or download it and give the folder"
         )
     return ModelError(f"{spec.source} cannot be loaded: {_line(error)}")
 

@@ -98,7 +98,9 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check its rights") from error
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); check its permissions"
+        ) from error
 
 
 def numbers(value: object) -> list[float]:

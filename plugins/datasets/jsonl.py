@@ -86,7 +86,9 @@ def _lines(file: Path, state: Any = None) -> Iterator[tuple[int, bytes]]:
                 if text.strip():
                     yield number, text
     except OSError as error:
-        raise InputError(f"{file} cannot be read ({error.strerror}); check its rights") from error
+        raise InputError(
+            f"{file} cannot be read ({error.strerror}); check its permissions"
+        ) from error
 
 
 def _keys(line: bytes) -> list[str]:
@@ -221,7 +223,7 @@ def _from_picture(file: Path) -> TrueMask:
     # Decoders raise nearly anything for broken files.
     except Exception as error:
         raise PictureError(
-            f"mask {file} is not a picture of {', '.join(_EXACT)}; save it anew"
+            f"mask {file} is not a picture of {', '.join(_EXACT)}; save it again"
         ) from error
     if pixels.ndim != 2:
         raise PictureError(f"mask {file} has {pixels.shape[2]} channels; save it in grey")

@@ -120,7 +120,7 @@ def _numbers(text: str) -> list[int]:
     for letter in text:
         part = ord(letter) - 48
         if not 0 <= part < 64 or shift > 60:
-            raise InputError("run lengths hold letters that COCO does not write; copy them anew")
+            raise InputError("run lengths hold letters that COCO does not write; copy them again")
         value |= (part & 31) << shift
         shift += 5
         if part & 32:
@@ -130,5 +130,5 @@ def _numbers(text: str) -> list[int]:
         counts.append(value + (counts[-2] if len(counts) > 2 else 0))
         value = shift = 0
     if shift:
-        raise InputError("run lengths end in the middle of a number; copy them anew")
+        raise InputError("run lengths end in the middle of a number; copy them again")
     return counts

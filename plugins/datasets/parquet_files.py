@@ -145,7 +145,9 @@ def head(file: Path) -> Head:
     # pyarrow's own errors are OSError, ValueError and many more.
     except Exception as error:
         if start == _LFS:
-            raise InputError(f"{file} only stands for a file; fetch it: git lfs pull") from error
+            raise InputError(
+                f"{file} is a placeholder of git-lfs; fetch the file: git lfs pull"
+            ) from error
         cause = " ".join(str(error).split())
         raise InputError(
             f"{file} is truncated or not a parquet file ({cause}); download it again"

@@ -227,7 +227,9 @@ def _benchmark(row: Row, image: Source) -> Iterator[Sample | Fault]:
 def _benchmark_samples(row: Row, reference: Mapping[str, Any], image: Any) -> list[Sample]:
     annotation, stated = reference["ann_info"], reference["ref_info"]
     if stated["ann_id"] != annotation["id"]:
-        raise InputError(f"it means annotation {stated['ann_id']} and brings {annotation['id']}")
+        raise InputError(
+            f"its ann_id is {stated['ann_id']}, but its annotation has the id {annotation['id']}"
+        )
     info = row.values.get("image_info") or {}
     size = (info["width"], info["height"]) if info.get("width") else None
     return _of_reference(

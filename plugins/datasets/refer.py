@@ -103,7 +103,7 @@ def statements(name: str, by: str, split: str, chosen: refer_records.Selection) 
     statements = []
     if len(chosen.taken) > 1:
         statements.append(
-            f"split {split} is {' and '.join(chosen.taken)} together; papers report them apart"
+            f"split {split} is {' and '.join(chosen.taken)} together; papers report them separately"
         )
     if by == "google":
         more = " and there is no test" if name == "refcocog" else ""

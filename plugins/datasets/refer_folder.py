@@ -132,7 +132,9 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError as error:
-        raise InputError(f"{folder} cannot be read ({error.strerror}); check its rights") from error
+        raise InputError(
+            f"{folder} cannot be read ({error.strerror}); check its permissions"
+        ) from error
 
 
 def _listed(names: Iterable[str]) -> str:

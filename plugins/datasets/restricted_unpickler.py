@@ -103,7 +103,7 @@ def loads(data: bytes) -> object:
         return _Plain(io.BytesIO(data), encoding="latin-1").load()
     except InputError as error:
         raise InputError(
-            f"it holds {error}, which could run a program when it is read; download it anew from "
+            f"it holds {error}, which could run a program when it is read; download it again from "
             "where it was published"
         ) from error
     # A broken program makes the unpickler raise nearly anything.
@@ -124,7 +124,7 @@ def load(path: Path) -> object:
     if path.is_file() and path.stat().st_size > MAX_BYTES:
         raise InputError(
             f"{path} has {path.stat().st_size:,} bytes, and a pickle of references at most "
-            f"{MAX_BYTES:,}; download it anew from where it was published"
+            f"{MAX_BYTES:,}; download it again from where it was published"
         )
     data = checks.read_bytes(path)
     try:

@@ -160,7 +160,7 @@ def test_after_reset_a_set_of_ones_own_that_lists_the_model_is_taken(
     tmp_path, monkeypatch, call
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    own = "name: mine\nmodels: [embedded]\nmode: paper\nheads: [{head: L4H4}]\n"
+    own = "name: mine\nmodels: [embedded]\nrule: paper\nheads: [{head: L4H4}]\n"
     Path("mine.yaml").write_text(own)
     call("heads", "use", "mine.yaml")
     assert "embedded: mine" in call("heads", "use", "--reset", "embedded").stdout

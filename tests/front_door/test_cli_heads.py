@@ -129,7 +129,10 @@ def test_what_is_known_of_each_head_is_shown_in_columns(home: Path) -> None:
         (["use", "embedded", "--model", "llava-1.5-7b"], "6 layers x 8 heads, llava-1.5-7b has 32"),
         (["use", "llava-1.5-7b", "--model", "embedded"], "embedded has 6 x 8; use a set made for"),
         (["use", "embedded", "--reset", "embedded"], "--reset stands alone"),
-        (["use", "--reset", "embedded"], "'embedded' was not told to use a head set; no model was"),
+        (
+            ["use", "--reset", "embedded"],
+            "'embedded' has no head set of its own choice; no model was",
+        ),
         (["compare"], "name two or more"),
         (["compare", "embedded"], "name two or more"),
         (["compare", "embedded", "embedded-papr"], "did you mean embedded-paper"),

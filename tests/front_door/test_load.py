@@ -30,7 +30,7 @@ def name_of_heads(engine: vg_engine.Engine) -> str | None:
 def keep_heads(home: Path, name: str, models: str, more: str = "") -> None:
     (home / "heads").mkdir(parents=True, exist_ok=True)
     (home / "heads" / f"{name}.yaml").write_text(
-        f"name: {name}\nmodels: [{models}]\nmode: given\nheads: [{{head: L2H1}}]\n{more}"
+        f"name: {name}\nmodels: [{models}]\nrule: given\nheads: [{{head: L2H1}}]\n{more}"
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import vg_engine
-from vg_engine import InputError, Picture, _text, draw, sheet
+from vg_engine import InputError, Picture, draw, picture_text, sheet
 from vg_engine.render import LARGEST, SMALLEST
 
 
@@ -84,15 +84,15 @@ MIXED, ARABIC = "红色的杯子 на столе", "مرحبا"
     ids=("plain", "many", "long", "mixed", "control", "emoji", "arabic", "accents"),
 )
 def test_any_text_fits_its_lines(text: str) -> None:
-    font = _text.font_for(text, 18)
-    lines = _text.wrap(text, font, 400)
+    font = picture_text.font_for(text, 18)
+    lines = picture_text.wrap(text, font, 400)
     assert 1 <= len(lines) <= 4
     assert all(font.getlength(line) <= 400 for line in lines)
     assert all(line.isprintable() for line in lines)
 
 
 def test_what_no_font_has_is_escaped() -> None:
-    own = _text.font_for("", 18)
-    assert _text.legible("a\U0010fffdb\x07", own) == r"a\U0010fffdb\x07"
-    assert _text.wrap("one two", own, 10_000) == ["one two"]
-    assert _text.wrap("word " * 200, own, 300)[-1].endswith("...")
+    own = picture_text.font_for("", 18)
+    assert picture_text.legible("a\U0010fffdb\x07", own) == r"a\U0010fffdb\x07"
+    assert picture_text.wrap("one two", own, 10_000) == ["one two"]
+    assert picture_text.wrap("word " * 200, own, 300)[-1].endswith("...")

@@ -40,7 +40,7 @@ BROKEN = {
     ),
     "misspelt argument": (
         WHOLE.replace("(self, spec)", "(self, specs)"),
-        "vg_load_model has an argument 'specs' that the hook has not got; did you mean spec?",
+        "vg_load_model has an argument 'specs' that the hook does not have; did you mean spec?",
     ),
     "needs arguments": (
         f"class Adapter:\n    def __init__(self, size): ...\n{HOOKS}",

@@ -173,7 +173,7 @@ def test_published_files_give_the_same_rows(tmp_path, published, clip, settings)
 
 
 def test_a_head_that_is_the_embeddings_by_the_text_part_alone(tmp_path, published, clip):
-    """Before transformers 5 the text config alone said so, and the head was left out of the file."""
+    """Before transformers 5 the text config alone said so, and the head was not saved."""
     folder = tiny_llava_next(tmp_path / "m", "mistral", tile=336, layers=1)
     expected = rows_of(LlavaNextAdapter, folder, "chat")
     as_published(folder, published, clip, add=lambda w: w.pop("language_model.lm_head.weight"))

@@ -92,8 +92,8 @@ def test_crowds_are_left_out_and_counted(write, each):
 
 
 def test_words_around_the_category_or_sentences_of_the_annotations(read):
-    said = {"category": "fire hydrant", "the {category}": "the fire hydrant"}
-    for text, expected in {**said, "{category}s": "fire hydrants"}.items():
+    description = {"category": "fire hydrant", "the {category}": "the fire hydrant"}
+    for text, expected in {**description, "{category}s": "fire hydrants"}.items():
         (one,) = read(annotation(3, category_id=90), text=text)
         assert one.text == expected
     first, second, third, fourth, fifth = read(

@@ -67,7 +67,7 @@ def test_what_is_no_outline_is_held_as_it_is(write, segmentation):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "description"),
     [
         ({"images": None}, "no list 'images'"),
         ({"annotations": {}}, "no list 'annotations'"),
@@ -89,9 +89,9 @@ def test_what_is_no_outline_is_held_as_it_is(write, segmentation):
         ({"categories": [{"id": 2}]}, "has no 'name'"),
     ],
 )
-def test_a_file_of_another_form_is_refused(write, change, said):
+def test_a_file_of_another_form_is_refused(write, change, description):
     message = refusal(CocoFile.read, write({**HELD, **change}))
-    assert said in message
+    assert description in message
     assert "instances.json" in message
 
 

@@ -37,13 +37,13 @@ def test_every_count_has_its_source():
 
 
 def test_only_what_differs_is_said():
-    def said(sentences, references, name="refcoco"):
+    def description(sentences, references, name="refcoco"):
         return counts.differences(name, "unc", "testB", sentences=sentences, references=references)
 
-    assert said(5095, 1810) == ()
-    (line,) = said(5094, 1810)
+    assert description(5095, 1810) == ()
+    (line,) = description(5094, 1810)
     assert "5,094 sentences here but 5,095 as published" in line
-    assert len(said(1, 2)) == 2
-    assert said(1, 2, "birds") == ()
+    assert len(description(1, 2)) == 2
+    assert description(1, 2, "birds") == ()
     google = counts.differences("refcoco", "google", "val", sentences=3, references=5000)
     assert google == ()  # how many sentences it has, no source states

@@ -26,9 +26,11 @@ INSTANCES = {
 
 
 def reference(number, ann_id, *texts, **more):
-    said = [{"sent": text, "sent_id": 10 * number + n, "raw": "R"} for n, text in enumerate(texts)]
+    description = [
+        {"sent": text, "sent_id": 10 * number + n, "raw": "R"} for n, text in enumerate(texts)
+    ]
     held = {"ref_id": number, "ann_id": ann_id, "category_id": [1], "image_id": 5, "split": "val"}
-    return {**held, "sentences": said, "file_name": "COCO_a_1.jpg", **more}
+    return {**held, "sentences": description, "file_name": "COCO_a_1.jpg", **more}
 
 
 @pytest.fixture
@@ -119,7 +121,7 @@ def test_one_and_nothing_are_written_in_several_ways(build, ann_id, more, meant)
 
 
 @pytest.mark.parametrize(
-    ("ann_id", "more", "name", "said"),
+    ("ann_id", "more", "name", "description"),
     [
         ([1, -1], {}, "record-0", "nothing at once"),
         ([1], {"no_target": True}, "record-0", "nothing at once"),
@@ -130,12 +132,12 @@ def test_one_and_nothing_are_written_in_several_ways(build, ann_id, more, meant)
         ([-1], {"image_id": 6}, "1-10", "picture 6 is not in instances.json"),
     ],
 )
-def test_what_cannot_be_used_is_a_fault(build, ann_id, more, name, said):
+def test_what_cannot_be_used_is_a_fault(build, ann_id, more, name, description):
     root = build(reference(1, ann_id, "a", **more), reference(2, [2], "b"))
     samples, faults = read(root)
     assert list(samples) == ["b"]
     assert list(faults) == [f"grefcoco-unc-{name}"]
-    assert said in faults[f"grefcoco-unc-{name}"]
+    assert description in faults[f"grefcoco-unc-{name}"]
 
 
 def test_a_crowd_is_left_out_and_an_unknown_outline_makes_the_mask_unknown(build):

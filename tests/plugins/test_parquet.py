@@ -20,14 +20,14 @@ def save(tmp_path):
     return lambda *rows, group=100: write(tmp_path / "val.parquet", LMMS, *rows, group=group)
 
 
-@pytest.mark.parametrize(("rows", "said"), [(8811, True), (7573, True), (8810, False)])
-def test_two_validation_sets_in_one_are_told(tmp_path, monkeypatch, rows, said):
+@pytest.mark.parametrize(("rows", "description"), [(8811, True), (7573, True), (8810, False)])
+def test_two_validation_sets_in_one_are_told(tmp_path, monkeypatch, rows, description):
     file = write(tmp_path / "val-00000-of-00001.parquet", LMMS, lmms())
     head = parquet_files.head(file)
     many = parquet_files.Head(head.columns, rows, head.footer)
     monkeypatch.setattr(parquet_files, "head", lambda _: many)
     statements = parquet(file).statements
-    assert any("is not the published val" in one for one in statements) is said
+    assert any("is not the published val" in one for one in statements) is description
 
 
 def test_splits_of_a_repository(tmp_path):

@@ -237,7 +237,11 @@ FINE = {
         ("refcoco", refcoco(raw_anns=None), "not of the form refcoco"),
         ("refcoco", refcoco(raw_anns="{}"), "KeyError: 'bbox'"),
         ("refcoco", refcoco(sentences=None), "sentences are not a list"),
-        ("benchmark", benchmark(reference(1, {"id": 2})), "means annotation 1 and brings 2"),
+        (
+            "benchmark",
+            benchmark(reference(1, {"id": 2})),
+            "annotation has the id 2",
+        ),
         ("benchmark", benchmark(reference(1, {"bbox": [38, 4, 9, 9]})), "lies outside"),
         ("benchmark", benchmark(reference(1, sentences=None)), "sentences are not a list"),
         ("refcoco-m", refcoco_m(thing(1, 3, mask=None)), "not of the form refcoco-m"),
@@ -258,8 +262,8 @@ def test_a_broken_reference_or_sentence_or_one_that_repeats_spares_the_others(sa
     row = benchmark(reference(1, {"bbox": []}), reference(2), reference(3, ann_id=9))
     ids = ["row 0 reference 0", "102-2", "102-52", "row 0 reference 2"]
     assert [one.id for one in parquet(save(BENCHMARK, row))] == ids
-    said = [sentence(1, None), sentence(2, ""), {**sentence(3, ""), "raw": ""}]
-    first, second, third = parquet(save(BENCHMARK, benchmark(reference(1, sentences=said))))
+    description = [sentence(1, None), sentence(2, ""), {**sentence(3, ""), "raw": ""}]
+    first, second, third = parquet(save(BENCHMARK, benchmark(reference(1, sentences=description))))
     assert (first.text, second.text) == ("None!", "!")
     assert isinstance(third, Fault)
     row = benchmark(reference(1))

@@ -199,8 +199,8 @@ def test_damaged_files_never_raise_anything_else():
 
 def test_the_size_is_checked_before_decoding():
     small = saved(Image.new("RGB", (100, 100)))
-    said = "100 x 100: 10,000 pixels, more than the 9,999"
-    assert said in refusal(small, max_pixels=9_999)
+    description = "100 x 100: 10,000 pixels, more than the 9,999"
+    assert description in refusal(small, max_pixels=9_999)
     assert decode(small, max_pixels=10_000).size == (100, 100)
     for size in ((1, 1), (1, 5000), (5000, 1)):
         assert decode(saved(Image.new("RGB", size, RED))).size == size

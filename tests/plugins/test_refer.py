@@ -45,14 +45,14 @@ INSTANCES = {
 
 
 def reference(number, ann, image, split, *texts):
-    said = [
+    description = [
         {"tokens": text.split(), "raw": text.title(), "sent_id": 10 * number + place, "sent": text}
         for place, text in enumerate(texts)
     ]
     held = {"ref_id": number, "ann_id": ann, "image_id": image, "split": split, "category_id": 1}
-    sent_ids = [sentence["sent_id"] for sentence in said]
+    sent_ids = [sentence["sent_id"] for sentence in description]
     name = f"COCO_train2014_{image:012d}_{ann}.jpg"
-    return {**held, "file_name": name, "sentences": said, "sent_ids": sent_ids}
+    return {**held, "file_name": name, "sentences": description, "sent_ids": sent_ids}
 
 
 REFS = [
@@ -128,8 +128,10 @@ def test_a_split_of_several_letters_belongs_to_each(build, split, texts, togethe
     samples, faults = sorted_out(data)
     assert not faults
     assert [(one.text, one.groups["split"]) for one in samples.values()] == texts
-    said = [line.partition(" together;")[0] for line in data.statements if "together" in line]
-    assert said == ([f"split {split} is {together}"] if together else [])
+    description = [
+        line.partition(" together;")[0] for line in data.statements if "together" in line
+    ]
+    assert description == ([f"split {split} is {together}"] if together else [])
 
 
 def test_masks_are_unions_and_run_lengths(build):
@@ -169,8 +171,14 @@ def test_the_folder_of_the_pictures_can_be_named(build, tmp_path):
 def test_no_pictures_at_all_are_missed_at_once_and_one_when_it_is_opened(build, tmp_path):
     root = build(pictures=None)
     message = refusal(refcoco, root)
-    for said in (str(root), str(root / "refcoco"), str(tmp_path), "images/train2014", "images="):
-        assert said in message
+    for description in (
+        str(root),
+        str(root / "refcoco"),
+        str(tmp_path),
+        "images/train2014",
+        "images=",
+    ):
+        assert description in message
     pictures = root / "images/mscoco/images/train2014"
     pictures.mkdir(parents=True)
     samples, faults = sorted_out(refcoco(root))
@@ -195,9 +203,11 @@ def test_each_set_has_its_own_folder_which_can_be_named(build):
 
 def test_the_split_of_google_is_warned_of(build):
     root = build(name="refcocog", by="google")
-    (said,) = [line for line in refcocog(root, by="google").statements if "google share" in line]
-    assert "no test" in said
-    assert "by=umd" in said
+    (description,) = [
+        line for line in refcocog(root, by="google").statements if "google share" in line
+    ]
+    assert "no test" in description
+    assert "by=umd" in description
     build(by="google")
     (line,) = [line for line in refcoco(root, by="google").statements if "google share" in line]
     assert "no test" not in line
@@ -228,7 +238,7 @@ def without(what, number):
 
 
 @pytest.mark.parametrize(
-    ("instances", "said"),
+    ("instances", "description"),
     [
         (without("annotations", 16), "annotation 16 is not in instances.json"),
         (without("images", 581857), "picture 581857 is not in instances.json"),
@@ -241,10 +251,10 @@ def without(what, number):
         (changed(bbox=None), "not a list of numbers"),
     ],
 )
-def test_a_wrong_truth_makes_a_fault_of_every_sentence(build, instances, said):
+def test_a_wrong_truth_makes_a_fault_of_every_sentence(build, instances, description):
     _, faults = sorted_out(refcoco(build(instances=instances)))
     assert list(faults) == IDS
-    assert all(said in error for error in faults.values())
+    assert all(description in error for error in faults.values())
 
 
 @pytest.mark.parametrize(
@@ -284,7 +294,7 @@ def test_sentences_that_cannot_be_used_spare_the_others(build):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "description"),
     [
         ({"split": None}, "states no split"),
         ({"split": 3}, "states no split"),
@@ -298,12 +308,12 @@ def test_sentences_that_cannot_be_used_spare_the_others(build):
         ({"sentences": [{"sent": "a"}]}, "no 'sent_id'"),
     ],
 )
-def test_a_reference_that_cannot_be_read_is_a_fault(build, change, said):
+def test_a_reference_that_cannot_be_read_is_a_fault(build, change, description):
     refs = [{**REFS[0], **change}, reference(7, 17, 581857, "val", "x")]
     samples, faults = sorted_out(refcoco(build(refs)))
     assert [one.text for one in samples.values()] == ["x"]
     assert list(faults) == ["refcoco-unc-record-0"]
-    assert said in faults["refcoco-unc-record-0"]
+    assert description in faults["refcoco-unc-record-0"]
 
 
 def test_no_target_is_no_answer_here(build):
@@ -334,7 +344,7 @@ def test_what_does_not_exist_is_said_with_what_does(build, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "description"),
     [
         (pickle.dumps(REFS, 2)[:-1], "complete pickle"),
         (b"", "complete pickle"),
@@ -345,11 +355,11 @@ def test_what_does_not_exist_is_said_with_what_does(build, tmp_path):
         (pickle.dumps([1, None, "x"], 2), "no split 'val'"),
     ],
 )
-def test_references_that_cannot_be_read_are_refused(build, data, said):
+def test_references_that_cannot_be_read_are_refused(build, data, description):
     root = build()
     (root / "refcoco" / "refs(unc).p").write_bytes(data)
     message = refusal(refcoco, root)
-    assert said in message
+    assert description in message
     assert "refs(unc).p" in message
 
 

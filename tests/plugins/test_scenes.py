@@ -41,8 +41,10 @@ def test_every_expression_has_one_referent(samples):
     """Every word of the phrase is true of it alone; not the generator's own code."""
     for sample in (*samples, *calibration(50)):
         words = set(sample.text.split()) - {"the", "object"}
-        said = [words <= {getattr(one, part) for part in PARTS} for one in sample.scene.objects]
-        assert np.flatnonzero(said).tolist() == [sample.target], sample.text
+        description = [
+            words <= {getattr(one, part) for part in PARTS} for one in sample.scene.objects
+        ]
+        assert np.flatnonzero(description).tolist() == [sample.target], sample.text
 
 
 def test_masks_lie_on_the_drawn_pixels():

@@ -20,7 +20,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def add_heads(home, name, models="org/m", more="mode: given"):
+def add_heads(home, name, models="org/m", more="rule: given"):
     text = f"name: {name}\nmodels: [{models}]\nheads: [{{head: L1H1}}]\n{more}\n"
     (home / "heads" / f"{name}.yaml").write_text(text)
 
@@ -45,7 +45,7 @@ def test_the_published_heads():
     for size, (names, layers) in heads.items():
         found = catalog.head_set(f"llava-1.5-{size}")
         assert found.heads == parse_heads(names)
-        assert (found.layers, found.heads_per_layer, found.mode) == (layers, layers, "published")
+        assert (found.layers, found.heads_per_layer, found.rule) == (layers, layers, "published")
         assert "not re-measured by this project" in str(found.provenance["notes"])
         assert "2503.06287" in str(found.provenance["source"])
         assert found.provenance["prompt"] == {"form": "bare", "query_row": "expression_last"}
@@ -90,7 +90,7 @@ def test_a_model_finds_its_heads_by_id_folder_or_origin():
 
 def test_the_users_entries_win(home):
     add_heads(home, "llava-1.5-7b")
-    assert catalog.head_set("llava-1.5-7b").mode == "given"
+    assert catalog.head_set("llava-1.5-7b").rule == "given"
     assert [s.name for s in catalog.head_sets()].count("llava-1.5-7b") == 1
     add_heads(home, "better", "llava-hf/llava-1.5-13b-hf")
     add_model(home, "a", "llava-hf/llava-1.5-13b-hf", "heads: better\nfolder: files")
@@ -112,8 +112,8 @@ def test_a_set_of_the_users_wins_over_our_entrys_choice(home):
 
 
 def test_a_broken_file_of_the_user_is_named_whose_folder_needs_no_variable(home, monkeypatch):
-    add_heads(home, "mine", more="mode: Wrong!")
-    with pytest.raises(InputError, match=r"mine\.yaml: mode: 'Wrong!'"):
+    add_heads(home, "mine", more="rule: Wrong!")
+    with pytest.raises(InputError, match=r"mine\.yaml: rule: 'Wrong!'"):
         catalog.head_sets()
     monkeypatch.delenv(catalog.HOME)
     assert catalog.user_folder().name == "vg-engine"
@@ -156,7 +156,7 @@ def test_a_default_counts_for_an_entry_that_names_no_heads(home):
 
 
 def test_a_default_that_does_not_fit_or_is_gone_is_not_passed_over(home):
-    add_heads(home, "small", "", "mode: given\nlayers: 4\nheads_per_layer: 2")
+    add_heads(home, "small", "", "rule: given\nlayers: 4\nheads_per_layer: 2")
     catalog.set_default("org/m", "small")
     # The engine then refuses it, aloud.
     assert heads_for("org/m") == "small"

@@ -21,7 +21,7 @@ name: mine
 models: [org/model]
 layers: 4
 heads_per_layer: 8
-mode: paper
+rule: paper
 heads:
   - {head: L3H7, frequency: 0.5}
   - {head: '2.1', frequency: 1}
@@ -59,9 +59,9 @@ def test_a_head_set_is_read(tmp_path):
         ("layers: 4", "layers: four", "layers: must be a whole number, got str 'four'"),
         ("layers: 4", "layers: true", "layers: must be a whole number, got bool True"),
         ("layers: 4", "layers: -4", "layers: must be greater than or equal to 0, got int -4"),
-        ("mode: paper", "mode: Paper!", "mode: 'Paper!' is no name of a selection rule"),
-        ("mode: paper", "mode: ''", "mode: '' is no name"),
-        ("mode: paper", "mode:", "mode: missing; add it"),
+        ("rule: paper", "rule: Paper!", "rule: 'Paper!' is no name of a selection rule"),
+        ("rule: paper", "rule: ''", "rule: '' is no name"),
+        ("rule: paper", "rule:", "rule: missing; add it"),
         ("name: mine", "name: other", "name it 'mine' as the file"),
         ("L3H7", "H7", "'H7' names no head"),
         ("L3H7", "L2H1", "a head is named twice"),
@@ -165,12 +165,12 @@ def test_values_are_written_plain(tmp_path):
         ({"provenance": {"source": object()}}, "text, numbers, lists and mappings, got object"),
         ({"provenance": {"controls": {"a": float("nan")}}}, "controls, a: must be a finite number"),
         ({"provenance": {"index_base": 1}}, "heads in memory count from 0"),
-        ({"mode": "My rule"}, "mode: 'My rule' is no name"),
+        ({"rule": "My rule"}, "rule: 'My rule' is no name"),
         ({"layers": 1, "heads_per_layer": 9}, "L1H2 is out of range"),
     ],
 )
 def test_what_could_not_be_read_back_is_not_written(changes, words):
-    made = {"name": "mine", "heads": (Head(1, 2),), "mode": "given"} | changes
+    made = {"name": "mine", "heads": (Head(1, 2),), "rule": "given"} | changes
     assert words in refusal(dump_head_set, HeadSet(**made))
 
 
@@ -220,7 +220,7 @@ def test_every_set_survives_its_file(data, heads):
     drawn = HeadSet(
         "mine",
         tuple(heads),
-        mode=data.draw(st.from_regex(r"[a-z0-9][a-z0-9_.+-]{0,9}", fullmatch=True)),
+        rule=data.draw(st.from_regex(r"[a-z0-9][a-z0-9_.+-]{0,9}", fullmatch=True)),
         model=tuple(data.draw(st.lists(TEXT, max_size=2))),
         layers=data.draw(st.sampled_from([0, 80])),
         heads_per_layer=data.draw(st.sampled_from([0, 64])),

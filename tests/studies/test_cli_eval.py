@@ -117,7 +117,7 @@ def test_mistakes_are_one_line(ask, arguments, words) -> None:
 
 def test_heads_come_from_files_and_options_from_a_config(ask) -> None:
     Path("mine.yaml").write_text(
-        "name: mine\nmodels: [cells]\nmode: paper\nheads: [{head: L3H0}, {head: L3H1}]\n"
+        "name: mine\nmodels: [cells]\nrule: paper\nheads: [{head: L3H0}, {head: L3H1}]\n"
     )
     Path("options.yaml").write_text(
         "heads: [L2H1, mine.yaml]\nresamples: 20\nno-oracle: true\ndata: jsonl:data.jsonl\n"

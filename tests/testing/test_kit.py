@@ -25,6 +25,7 @@ from vg_engine.testing import (
     open_adapter,
     paint,
     parity,
+    side_effects,
 )
 from vg_engine.testing.tiny import tiny_internvl, tiny_llava
 

@@ -174,6 +174,6 @@ def _alone(context: typer.Context) -> None:
         source = context.get_parameter_source(str(parameter.name))
         if source is not None and source.name == "COMMANDLINE" and parameter.name not in _COMPARES:
             raise InputError(
-                f"--compare reads two evaluations and scores nothing anew: leave "
+                f"--compare reads two evaluations and scores nothing again: leave "
                 f"{parameter.opts[0]} out"
             )

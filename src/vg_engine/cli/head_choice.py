@@ -86,7 +86,7 @@ def forget(source: str) -> dict[str, Any]:
     held = next((known for known in chosen if known.lower() in (key.lower(), source.lower())), None)
     if held is None:
         told = nearest(source, chosen) if chosen else "no model was"
-        raise InputError(f"{source!r} was not told to use a head set; {told}")
+        raise InputError(f"{source!r} has no head set of its own choice; {told}")
     file = catalog.set_default(held, None)
     entry = catalog.find_model(held)
     return _done(held, catalog.for_entry(entry) if entry is not None else None, file)

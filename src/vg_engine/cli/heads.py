@@ -107,7 +107,7 @@ def use(
     ] = None,
     reset: Annotated[
         list[str] | None,
-        option("MODEL", "Forget what MODEL was told to use; repeats.", None, "--reset"),
+        option("MODEL", "Forget the head set that MODEL uses; repeats.", None, "--reset"),
     ] = None,
     force: Annotated[
         bool,

@@ -265,7 +265,9 @@ def test_entropy_only_votes_among_all_deep_heads() -> None:
         case = random_case(rng)
         n, deep = int(rng.integers(1, 6)), case.deep()
         votes = [plain_votes(case, draw, deep, n) for draw in case.draws]
-        check(case, case.select(rules.EntropyOnly(n)), [deep for _ in votes], votes, votes)
+        check(
+            case, case.select(rules.EntropyOnly(per_sample=n)), [deep for _ in votes], votes, votes
+        )
 
 
 def test_votes_are_those_of_each_sample_alone() -> None:

@@ -153,7 +153,9 @@ def open_records(place: Path) -> SavedRecords:
     except FileNotFoundError:
         raise InputError(f"{place} holds no {RECORDS}; {advice}") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check its rights") from error
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); check its permissions"
+        ) from error
     except (ValueError, KeyError, TypeError):
         ours = False
     if not ours:
