@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ _EXIF_ORIENTATION = 0x0112
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _OPAQUE, _DEEPEST = 255, 65535  # the largest values of 8 and of 16 bits
+_DARK = 32  # brightest value of a picture that is nearly black
 _REMEMBERED = 1 << 26  # largest size in bytes of a file that is kept for comparison
 _SHOWN = 80  # characters of a source in messages
 # Pillow reports through warnings, whose filters belong to the whole process.
@@ -116,7 +118,9 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Picture:
     match array.shape:
         case (height, width, 3) if array.dtype == np.uint8:
             _check_size(source, (width, height), max_pixels)
-            return Picture(np.ascontiguousarray(array), source)
+            # A copy: cameras fill one buffer again and again.
+            pixels = np.array(array, order="C")
+            return Picture(pixels, source, tuple(_darkness(pixels)))
         case (_, _):
             advice = "a grey picture needs np.stack([grey] * 3, axis=-1)"
         case (_, _, 4):
@@ -227,6 +231,12 @@ def _upright(
             frame = image.tell()
             which = "the first frame is" if frame == 0 else f"frame {frame} is"
             notes.append(f"of several frames {which} used")
+        if any(
+            re.match("(RGB|LA).*;16", str(part[3]))
+            for part in getattr(image, "tile", ())
+            if len(part) > 3
+        ):
+            notes.append("16 bits per channel: the upper 8 are used")
         with _muted() as later:
             turned = image.getexif().get(_EXIF_ORIENTATION, 1)
         image.load()  # the slow part: other threads may decode meanwhile
@@ -237,7 +247,17 @@ def _upright(
             notes.append("turned upright as its EXIF orientation says")
         rgb = _rgb(upright, notes)
         _check_size(source, rgb.size, max_pixels)
-        return Picture(np.array(rgb, dtype=np.uint8), source, tuple(dict.fromkeys(notes)))
+        pixels = np.array(rgb, dtype=np.uint8)
+        notes += _darkness(pixels)
+        return Picture(pixels, source, tuple(dict.fromkeys(notes)))
+
+
+def _darkness(pixels: np.ndarray) -> list[str]:
+    """Note a picture that is nearly black, as 12 bits are that were saved as 16."""
+    brightest = int(pixels.max(initial=0))
+    if brightest >= _DARK:
+        return []
+    return [f"nearly black: its brightest value is {brightest} of 255; was it to be scaled first?"]
 
 
 def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:

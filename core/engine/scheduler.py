@@ -60,9 +60,7 @@ class Observed:
     timings: Mapping[str, float]
 
 
-def requests_of(
-    pairs: Iterable[tuple[Any, str]], keep: Callable[[Any], KeptPicture]
-) -> Iterator[Request]:
+def requests_of(pairs: Iterable[Any], keep: Callable[[Any], KeptPicture]) -> Iterator[Request]:
     """Decode pictures and clean texts; neighbours that show the same pixels share a picture.
 
     Args:
@@ -73,7 +71,13 @@ def requests_of(
         A request per pair, in order; what is wrong with it is its error.
     """
     last: KeptPicture | None = None
-    for image, text in pairs:
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            error = InputError(f"a request is a pair (picture, expression), got {pair!r:.80}")
+            last = None
+            yield Request(None, "", error)
+            continue
+        image, text = pair
         try:
             kept = keep(image)
         except VGError as error:

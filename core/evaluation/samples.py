@@ -50,6 +50,7 @@ class Sample:
         target: name of the target; two expressions with the same target mean the same place.
             None = compare the boxes.
         groups: groups that scores are broken down by (`kind`: `colour`).
+        size: (width, height) that the annotation states for its picture; None = not stated.
     """
 
     id: str
@@ -60,6 +61,23 @@ class Sample:
     mask: Callable[[], TrueMask] | None = None
     target: str | None = None
     groups: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    size: tuple[int, int] | None = None
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Check that the picture has the size that the annotation states.
+
+        Args:
+            size: (width, height) of the picture, upright after its EXIF orientation.
+
+        Raises:
+            InputError: it has another size, so boxes and masks are of another frame.
+        """
+        if self.size is not None and self.size != size:
+            raise InputError(
+                f"its annotation is for a picture of {self.size[0]} x {self.size[1]}, but the "
+                f"upright picture is {size[0]} x {size[1]}; correct the annotation, or use the "
+                "picture that was annotated"
+            )
 
     def open(self) -> object:
         """Return the picture; it is read now where `image` is a function."""

@@ -31,6 +31,7 @@ from vg_engine.core.errors import CaptureError, UnsupportedModelError
 OVER_FUSED = "vg_rows"
 OVER_PLAIN = "vg_rows_plain"
 _INSTALLED = "_vg_engine_capture"
+_EVALUATION = "_vg_engine_evaluation"
 _LOCK = threading.Lock()
 
 
@@ -269,6 +270,31 @@ def install(
                 del vars(language_model)[_INSTALLED]
 
     return state.base, close
+
+
+@contextmanager
+def evaluation(whole: torch.nn.Module) -> Iterator[None]:
+    """Keep a model in evaluation mode for a block; the last of several blocks restores its modes.
+
+    Dropout would make answers random in a model that its owner trains.
+    """
+    held = vars(whole)
+    with _LOCK:
+        blocks, training = held.pop(_EVALUATION, (0, []))
+        training += [part for part in whole.modules() if part.training]
+        for part in training:
+            part.training = False
+        held[_EVALUATION] = (blocks + 1, training)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            blocks, training = held.pop(_EVALUATION)
+            if blocks > 1:
+                held[_EVALUATION] = (blocks - 1, training)
+            else:
+                for part in training:
+                    part.training = True
 
 
 def _switch_on(language_model: PreTrainedModel) -> _Installation:

@@ -11,7 +11,7 @@ import torch
 from vg_engine.core.contract.inputs import Generation, PreparedInputs
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.model_adapters.shared.loaded import parts_of
-from vg_engine.model_adapters.shared.processor_errors import refused_inputs
+from vg_engine.model_adapters.shared.processor_errors import running
 
 _GREEDY = {
     "do_sample": False,
@@ -35,7 +35,7 @@ def generate(model: LoadedModel, inputs: PreparedInputs, max_new_tokens: int) ->
     tokenizer = model.processor.tokenizer
     # The model finds the positions of what it generates by itself.
     tensors = {name: tensor for name, tensor in inputs.tensors.items() if name != "position_ids"}
-    with parts_of(model).generation_lock, _restored(module.base_model), refused_inputs(model):
+    with parts_of(model).generation_lock, _restored(module.base_model), running(model):
         found = module.generate(
             **tensors,
             **_GREEDY,

@@ -38,7 +38,7 @@ from vg_engine.core.geometry import Frame, View
 from vg_engine.model_adapters.shared import capture, loading, positions, prompts
 from vg_engine.model_adapters.shared.grids import Grid, tiles, views_of
 from vg_engine.model_adapters.shared.loaded import parts_of, prepare_model
-from vg_engine.model_adapters.shared.processor_errors import refused_inputs, refused_pictures
+from vg_engine.model_adapters.shared.processor_errors import refused_pictures, running
 
 # The names that a family's file needs, in one place.
 __all__ = ["VICUNA", "Grid", "HuggingFaceAdapter", "tiles"]
@@ -273,6 +273,10 @@ class HuggingFaceAdapter:
                 f"adapter {self.name!r} takes transformers models, got {type(module).__name__}"
             )
         processor, statements = self.adapt_processor(processor, module, spec.options)
+        if spec.module is not None:
+            loading.check_in_memory(spec, module)
+        else:
+            statements += loading.peft_statements(spec)
         return prepare_model(
             spec,
             module,
@@ -319,7 +323,7 @@ class HuggingFaceAdapter:
             kept.layers, request.by_layer(), torch.tensor(taken, device=model.device)
         )
         deep = request.last_layer + 1 if model.capabilities.early_exit else model.layers
-        with refused_inputs(model), torch.no_grad(), capture.recording(recorder):
+        with running(model), torch.no_grad(), capture.recording(recorder):
             tensors = self.given(model, inputs).tensors
             kept.twins.at(deep)(**tensors, use_cache=False, return_dict=True)
         layers = recorder.require()

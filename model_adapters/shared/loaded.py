@@ -12,6 +12,7 @@ from vg_engine.core.contract.model import Capabilities, LoadedModel, ModelSpec
 from vg_engine.core.errors import PluginError, UnsupportedModelError
 from vg_engine.model_adapters.shared import capture
 from vg_engine.model_adapters.shared.early_exit import Twins, can_truncate, path_to
+from vg_engine.model_adapters.shared.loading import execution_device
 
 _KEY = "huggingface"
 
@@ -118,7 +119,7 @@ def prepare_model(
         processor=processor,
         layers=len(layers),
         heads=heads,
-        device=module.device,
+        device=execution_device(module),
         dtype=module.dtype,
         revision=spec.revision,
         map_layers=None if map_layers is None else tuple(map_layers),

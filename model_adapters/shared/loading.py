@@ -20,11 +20,13 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import constants, try_to_load_from_cache
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
@@ -43,6 +45,7 @@ _CONVERSION_OFF = "DISABLE_SAFETENSORS_CONVERSION"
 _DTYPES = {"float64", "float32", "bfloat16", "float16", "half", "float", "double"}
 _HEAD = "lm_head.weight"
 _INDEX = "model.safetensors.index.json"
+_PEFT = "adapter_config.json"
 # Mistral's own package, which transformers prefers where it is installed, gives no offsets; and
 # its models' files from before transformers 5 split words by a wrong pattern, fixed on demand.
 _FROM_ITS_FILE = MappingProxyType({"mistral_format": False, "fix_mistral_regex": True})
@@ -68,6 +71,22 @@ def choose_device(name: str) -> torch.device:
             f"device {name!r} cannot be used here; choose auto or cpu ({_line(error)})"
         ) from error
     return device
+
+
+def execution_device(module: torch.nn.Module) -> torch.device:
+    """Return the device that a model's inputs go to, also where accelerate offloaded its weights.
+
+    Raises:
+        ModelError: the weights are on no device, and no hook brings them to one.
+    """
+    device: torch.device = getattr(module, "device")  # noqa: B009 - of transformers' models
+    if device.type != "meta":
+        return device
+    for part in module.modules():
+        found = getattr(getattr(part, "_hf_hook", None), "execution_device", None)
+        if found is not None and torch.device(found).type != "meta":
+            return torch.device(found)
+    raise ModelError("the model holds no weights (all are on the device meta); load them first")
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype | str:
@@ -107,6 +126,9 @@ def check_source(source: str) -> Path | None:
 
 def _check_weights(folder: Path, source: str) -> None:
     index = folder / _INDEX
+    # transformers takes the whole file first: an index beside it is left over.
+    if (folder / "model.safetensors").is_file():
+        return
     if index.is_file():
         try:
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
@@ -120,12 +142,15 @@ def _check_weights(folder: Path, source: str) -> None:
             raise WeightsError(
                 f"{source} lacks {_listed(missing)}, named by {_INDEX}; download the model again"
             )
-    elif not (folder / "model.safetensors").is_file():
-        if any(folder.glob("*.bin")):
-            raise WeightsError(_only_pickles(source))
+        return
+    if (folder / _PEFT).is_file():
         raise WeightsError(
-            f"{source} holds no weights (model.safetensors, or shards with {_INDEX})"
+            f"{source} holds a peft adapter alone ({_PEFT}); merge it into its base model "
+            "(merge_and_unload) and save that"
         )
+    if any(folder.glob("*.bin")):
+        raise WeightsError(_only_pickles(source))
+    raise WeightsError(f"{source} holds no weights (model.safetensors, or shards with {_INDEX})")
 
 
 def load_model(spec: ModelSpec, auto_class: Any) -> PreTrainedModel:
@@ -147,7 +172,9 @@ def load_model(spec: ModelSpec, auto_class: Any) -> PreTrainedModel:
                 dtype=dtype,
                 trust_remote_code=spec.trust_remote_code,
                 use_safetensors=True,
+                ignore_mismatched_sizes=True,  # told below, with the sizes
                 output_loading_info=True,
+                **_attention_of(spec),
             )
     except SafetensorError as error:
         raise WeightsError(
@@ -160,6 +187,31 @@ def load_model(spec: ModelSpec, auto_class: Any) -> PreTrainedModel:
     _check_keys(spec.source, info)
     loaded: PreTrainedModel = module.to(device).eval()
     return loaded
+
+
+def _attention_of(spec: ModelSpec) -> dict[str, Any]:
+    """Ask for sdpa where the config asks for flash attention, which may not be installed.
+
+    Capture puts its own attention function in place anyway.
+    """
+    shared: dict[str, Any] = {
+        "revision": spec.revision or "main",
+        "trust_remote_code": spec.trust_remote_code,
+    }
+    stated, _ = PreTrainedConfig.get_config_dict(spec.source, **shared)
+    if not _asks_for_flash(stated):
+        return {}
+    config: Any = AutoConfig.from_pretrained(spec.source, **shared)
+    config._attn_implementation = "sdpa"  # noqa: SLF001 - an argument alone does not win over it
+    return {"config": config, "attn_implementation": "sdpa"}
+
+
+def _asks_for_flash(stated: Mapping[str, Any]) -> bool:
+    return any(
+        ("attn_implementation" in name and "flash" in str(value))
+        or (isinstance(value, Mapping) and _asks_for_flash(value))
+        for name, value in stated.items()
+    )
 
 
 @contextmanager
@@ -191,9 +243,15 @@ def _tie_head(module: Any, info: Mapping[str, Any]) -> None:
 def _check_keys(source: str, info: Mapping[str, Any]) -> None:
     problems = [
         f"{len(info[kind])} {kind.removesuffix('_keys')} ({_listed(sorted(map(str, info[kind])))})"
-        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        for kind in ("missing_keys", "unexpected_keys")
         if info.get(kind)
     ]
+    sizes = [
+        f"{key}: {list(held)} in the file, {list(wanted)} by the config"
+        for key, held, wanted in sorted(info.get("mismatched_keys", ()))
+    ]
+    if sizes:
+        problems.append(f"{len(sizes)} of other sizes ({_listed(sizes)})")
     if problems:
         raise WeightsError(
             f"the weights of {source} do not fit its config: {'; '.join(problems)}; they belong "
@@ -208,6 +266,12 @@ def _explained(spec: ModelSpec, error: Exception) -> ModelError | ModelNotFoundE
             f"{spec.source} brings its own code, which runs only with --trust-remote-code"
         )
     if "use_safetensors=True" in text or ("safetensors" in text and "pytorch_model" in text):
+        pickled = try_to_load_from_cache(spec.source, "pytorch_model.bin", revision=spec.revision)
+        if not isinstance(pickled, str) and not _online():
+            return WeightsError(
+                f"the weights of {spec.source} are not in the cache (the download is incomplete); "
+                "go online and try again"
+            )
         return WeightsError(_only_pickles(spec.source))
     if isinstance(error, OSError):
         return ModelNotFoundError(
@@ -215,6 +279,10 @@ def _explained(spec: ModelSpec, error: Exception) -> ModelError | ModelNotFoundE
             f"({_line(error)}); check its name, or download it and give the folder"
         )
     return ModelError(f"{spec.source} cannot be loaded: {_line(error)}")
+
+
+def _online() -> bool:
+    return not constants.is_offline_mode()
 
 
 def read_config(spec: ModelSpec) -> Any:
@@ -230,6 +298,34 @@ def read_config(spec: ModelSpec) -> Any:
         return AutoConfig.from_pretrained(source, **shared)
     except Exception as error:
         raise _explained(spec, error) from error
+
+
+def peft_statements(spec: ModelSpec) -> tuple[str, ...]:
+    """Say whether a peft adapter beside the weights was applied; transformers does not."""
+    folder = check_source(spec.source)
+    if folder is not None:
+        found = (folder / _PEFT).is_file()
+    else:
+        found = isinstance(try_to_load_from_cache(spec.source, _PEFT), str)
+    if not found:
+        return ()
+    if importlib.util.find_spec("peft") is None:
+        return (f"Its peft adapter ({_PEFT}) is left out, since peft is not installed.",)
+    return (f"Its peft adapter ({_PEFT}) was applied.",)
+
+
+def check_in_memory(spec: ModelSpec, module: torch.nn.Module) -> None:
+    """Refuse a device or dtype beside a model in memory, which is taken as it is.
+
+    Raises:
+        InputError: the model has another device or dtype.
+    """
+    device = execution_device(module)
+    dtype: torch.dtype = getattr(module, "dtype")  # noqa: B009 - of transformers' models
+    if spec.device != "auto" and choose_device(spec.device).type != device.type:
+        raise InputError(f"the model in memory is on {device}; move it first: model.to(...)")
+    if spec.dtype != "auto" and choose_dtype(spec.dtype, device) != dtype:
+        raise InputError(f"the model in memory is in {dtype}; convert it first: model.to(...)")
 
 
 def load_processor(spec: ModelSpec, processor_class: Any, backend: str = "pil") -> Any:
@@ -332,6 +428,11 @@ def own_processor(processor: Any) -> Any:
     Raises:
         UnsupportedModelError: an image processor from elsewhere has no Pillow form.
     """
+    if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
+        raise InputError(
+            f"processor must be the model's processor, with tokenizer and image_processor, got "
+            f"{type(processor).__name__}; load it with transformers.AutoProcessor"
+        )
     own = copy.copy(processor)
     # Tokenizers keep the padding of their last call; a copy leaves the user's unchanged.
     own.tokenizer = copy.deepcopy(processor.tokenizer)

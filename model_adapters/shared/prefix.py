@@ -31,7 +31,7 @@ from vg_engine.core.contract.scene import Encoding, Scene
 from vg_engine.model_adapters.shared import prompts
 from vg_engine.model_adapters.shared.huggingface import HuggingFaceAdapter
 from vg_engine.model_adapters.shared.loaded import parts_of
-from vg_engine.model_adapters.shared.processor_errors import refused_inputs
+from vg_engine.model_adapters.shared.processor_errors import running
 
 _ANY = "it"  # an expression, to see what stands before every one
 _PREFIX, _SHARED = "prefix", "shared"  # in `PreparedInputs.context`
@@ -153,7 +153,7 @@ class PrefixAdapter(HuggingFaceAdapter):
         deep = depth if model.capabilities.early_exit else model.layers
         cache: Any = DynamicCache()
         given = _cut(self.given(model, whole).tensors, slice(end))
-        with refused_inputs(model), torch.no_grad():
+        with running(model), torch.no_grad():
             parts_of(model).twins.at(deep)(
                 **given, past_key_values=cache, use_cache=True, return_dict=True
             )

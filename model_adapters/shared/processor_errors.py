@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.errors import ModelError, PictureError, VGError
+from vg_engine.model_adapters.shared import capture
+from vg_engine.model_adapters.shared.loading import execution_device
 
 
 @contextmanager
@@ -28,10 +31,27 @@ def refused_pictures(model: LoadedModel, images: Sequence[Picture]) -> Iterator[
 
 
 @contextmanager
-def refused_inputs(model: LoadedModel) -> Iterator[None]:
-    """Turn a model's error that users can fix into one line."""
+def running(model: LoadedModel) -> Iterator[None]:
+    """Run a model as it was loaded: in evaluation mode, its errors as one line.
+
+    A model in memory is also its owner's, who may train or move it between two passes.
+
+    Raises:
+        ModelError: it was moved or converted since it was loaded, or a pass fails.
+    """
+    module: Any = model.module
+    for what, now, before in (
+        ("device", execution_device(module), model.device),
+        ("dtype", module.dtype, model.dtype),
+    ):
+        if now != before:
+            raise ModelError(
+                f"the {what} of {model.name} was {before} when the engine was made and is {now} "
+                "now; make another engine"
+            )
     try:
-        yield
+        with capture.evaluation(module):
+            yield
     except torch.OutOfMemoryError as error:
         raise ModelError(
             f"{model.name}: out of memory on {model.device}; try a smaller --batch-size or picture"

@@ -22,6 +22,8 @@ from vg_engine.core.errors import ExpressionError, InputError, UnsupportedModelE
 
 ENDINGS = frozenset(".?!。．｡？！…‽؟۔।")
 _CLOSING = "\"'”’»)]）」』 "
+# Families add control tokens as ordinary ones, too: they are known by their brackets.
+_CONTROL = re.compile(r"\s*[<\[{|].*[>\]}|]\s*")
 _HOLE = "\ue000"
 _SHOWN = 40  # characters of an expression that messages show
 
@@ -213,9 +215,11 @@ def _written(
 
 
 def _check_plain(expression: str, prompt: Prompt, tokenizer: Any) -> None:
-    for token in tokenizer.get_added_vocab():
-        # Blanks and punctuation may be added tokens too; only control words break the prompt.
-        if len(token.strip()) > 1 and token in expression + prompt.template:
+    for added in tokenizer.added_tokens_decoder.values():
+        token = added.content
+        # Words, blanks and punctuation may be added tokens too; only control tokens break a prompt.
+        control = added.special or _CONTROL.fullmatch(token)
+        if control and len(token.strip()) > 1 and token in expression + prompt.template:
             raise ExpressionError(f"{expression!r} holds the model's token {token!r}; leave it out")
 
 
@@ -238,10 +242,14 @@ class RecordingTokenizer:
         self.options: Mapping[str, Any] = {}
 
     def __call__(self, text: Sequence[str], **options: Any) -> Any:
-        """Tokenise as asked, and keep the offsets."""
+        """Tokenise as asked, but never truncate, and keep the offsets."""
         self.options = options
         self.texts = (text,) if isinstance(text, str) else tuple(text)
-        tokens = self._tokenizer(text, **{**options, "return_offsets_mapping": True})
+        # A tokenizer.json or a processor may state a truncation: it would cut the expression off.
+        whole: dict[str, Any] = {"truncation": False, "return_offsets_mapping": True}
+        if options.get("padding") != "max_length":
+            whole["max_length"] = None
+        tokens = self._tokenizer(text, **{**options, **whole})
         self.offsets = np.asarray(tokens.pop("offset_mapping"), dtype=np.int64)
         return tokens
 

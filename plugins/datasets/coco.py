@@ -184,6 +184,7 @@ def _sample(
         mask=functools.partial(_mask, together, image) if drawn else None,
         target=name,
         groups={} if category is None else {"category": category},
+        size=image.size,
     )
 
 

@@ -46,7 +46,7 @@ def parse_name(text: str) -> DataName:
     return DataName(reader.strip(), Path(place).expanduser() if place else None, found)
 
 
-def open_data(text: str) -> DataSet:
+def open_data(name: str | Path) -> DataSet:
     """Open a data set by name.
 
     Raises:
@@ -54,23 +54,24 @@ def open_data(text: str) -> DataSet:
         InputError: the reader has no such option, or it refuses the files.
         PluginError: the reader fails, or does not return a `DataSet`.
     """
-    name = parse_name(text)
-    entry = _entry(name, text)
+    text = str(name)
+    parsed = parse_name(text)
+    entry = _entry(parsed, text)
     reader = entry.load()
-    values = options.parse(f"data set {name.reader!r}", reader, name.options)
+    values = options.parse(f"data set {parsed.reader!r}", reader, parsed.options)
     try:
-        found = reader(name.path, **values)
+        found = reader(parsed.path, **values)
     except VGError:
         raise
     except Exception as error:
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise PluginError(
-            f"the reader {name.reader!r} of {entry.package} broke on {text!r} ({cause}); "
+            f"the reader {parsed.reader!r} of {entry.package} broke on {text!r} ({cause}); "
             "check the files, or tell its authors"
         ) from error
     if not isinstance(found, DataSet):
         raise PluginError(
-            f"the reader {name.reader!r} of {entry.package} returned "
+            f"the reader {parsed.reader!r} of {entry.package} returned "
             f"{type(found).__name__} instead of a DataSet; tell its authors"
         )
     return replace(found, name=text)

@@ -198,6 +198,7 @@ def _refcoco_samples(row: Row, folder: Any) -> list[Sample]:
         image=str(_in_folder(folder, values["image_path"])),
         boxes=_fitted(corners, size),
         mask=_coco_mask(annotation, size),
+        size=size,
     )
 
 
@@ -238,6 +239,7 @@ def _benchmark_samples(row: Row, reference: Mapping[str, Any], image: Any) -> li
         image=image,
         boxes=_fitted(checks.box(annotation["bbox"], "xywh"), size),
         mask=_coco_mask(annotation, size),
+        size=size,
     )
 
 
@@ -264,6 +266,7 @@ def _refcoco_m_samples(row: Row, thing: Mapping[str, Any], image: Any) -> list[S
             mask=functools.partial(_drawn, runs, (width, height)),
             target=str(thing["id"]),
             groups={"category": thing["category"]} if thing.get("category") else {},
+            size=(width, height),
         )
         for k, text in enumerate(_texts(thing["sentences"]))
     ]
@@ -279,6 +282,7 @@ def _of_reference(
     image: Any,
     boxes: Float64[np.ndarray, "n 4"],
     mask: Callable[[], TrueMask] | None,
+    size: tuple[int, int] | None,
 ) -> list[Sample]:
     """Make the samples of a reference in REFER's form: `sent` is the cleaned expression."""
     if not isinstance(sentences, list):
@@ -293,6 +297,7 @@ def _of_reference(
             mask=mask,
             target=str(stated["ann_id"]),
             groups={"split": stated["split"]} if stated.get("split") else {},
+            size=size,
         )
         for sentence in sentences
     ]

@@ -167,6 +167,7 @@ class Truth:
     mask: Callable[[], TrueMask] | None
     target: str
     groups: Mapping[str, str]
+    size: tuple[int, int]
 
 
 def samples(
@@ -206,6 +207,7 @@ def samples(
                 mask=truth.mask,
                 target=truth.target,
                 groups=truth.groups,
+                size=truth.size,
             )
 
 
@@ -226,6 +228,7 @@ def _truth(one: Reference, coco: CocoFile, pictures: Path, more: Mapping[str, st
         mask=_mask(meant, image),
         target="+".join(map(str, one.annotations)) or "none",
         groups=MappingProxyType({"split": one.split, **category, **more}),
+        size=image.size,
     )
 
 

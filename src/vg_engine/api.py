@@ -97,6 +97,11 @@ def load(
         ...     engine.settings.region_name, len(engine.head_set.heads)
         ('otsu', 2)
     """
+    if not isinstance(source, str | Path | EngineSpec | None):
+        raise InputError(
+            f"load takes a folder, a hub id or a known name, got {type(source).__name__}; hand a "
+            "model in memory over as load(model=..., processor=...)"
+        )
     spec = EngineSpec(
         model=None if source is None or isinstance(source, EngineSpec) else str(source),
         adapter=adapter if isinstance(adapter, str) else None,

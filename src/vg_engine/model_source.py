@@ -101,11 +101,27 @@ def _in_memory(source: str | Path | None, model: Any, processor: Any) -> Source:
 def _folder_config(folder: Path) -> Mapping[str, Any]:
     config = _any_config(folder)
     if not config:
+        _explain_config(folder)
         raise ModelNotFoundError(
             f"{folder} holds no config.json that can be read; name the folder of a model in "
             "Hugging Face's format"
         )
     return config
+
+
+def _explain_config(folder: Path) -> None:
+    """Raise the error of a folder whose config.json is broken, or lacks for a known reason."""
+    path = folder / "config.json"
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelNotFoundError(f"{path} is not JSON ({error}); correct it") from error
+    except OSError as error:
+        if (folder / "adapter_config.json").is_file():
+            raise ModelNotFoundError(
+                f"{folder} holds a peft adapter alone (adapter_config.json); merge it into its "
+                "base model (merge_and_unload), save that and name its folder"
+            ) from error
 
 
 def _any_config(folder: Path) -> Mapping[str, Any]:

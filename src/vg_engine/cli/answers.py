@@ -14,7 +14,7 @@ from typing import Any
 from vg_engine.api import load
 from vg_engine.cli import console
 from vg_engine.cli.file_names import FileNames
-from vg_engine.cli.questions import Pictures, Question, Questions
+from vg_engine.cli.questions import Pictures, Question, Questions, repeated_ids
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.results import Grounding
 from vg_engine.core.engine.engine import Engine
@@ -58,6 +58,7 @@ def ground(asked: Questions, wanted: Output, spec: EngineSpec) -> int:
             stack.enter_context(_folder(wanted.out))
             _spare(asked.queries, wanted.out / RESULTS)
         questions = asked.all()
+        notes.tell(repeated_ids(questions))
         stack.enter_context(console.quiet_libraries())
         with console.spinner("loading the model"):
             engine = stack.enter_context(load(spec))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import clean_expression
 from vg_engine.core.errors import ExpressionError, InputError, PictureError, VGError
 from vg_engine.plugins.pictures import decode
+
+_SHOWN = 5  # ids that a note lists
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +30,7 @@ class Question:
         named: the id is the user's.
     """
 
-    id: str | int
+    id: str | int | float
     image: str
     path: str
     text: Any
@@ -73,6 +76,15 @@ class Questions:
         return [Question(n, image, image, text) for n, (image, text) in enumerate(pairs, start=1)]
 
 
+def repeated_ids(questions: Sequence[Question]) -> Iterator[str]:
+    """Name the ids that stand for several questions: answers cannot be joined by them."""
+    counts = Counter(question.id for question in questions)
+    several = [str(name) for name, count in counts.items() if count > 1]
+    if several:
+        shown = ", ".join(several[:_SHOWN]) + (", ..." if len(several) > _SHOWN else "")
+        yield f"{len(several)} ids occur more than once ({shown}): an answer's id is not enough"
+
+
 class Pictures:
     """Decodes pictures; the last one is kept, since questions about one stand together."""
 
@@ -116,7 +128,10 @@ def _question(number: int, line: str, folder: Path) -> Question:
     if not isinstance(data, dict):
         return _wrong(number, f'line {number} is not a record; write {{"image": ..., "text": ...}}')
     given = data.get("id")
-    name = given if isinstance(given, str | int) and not isinstance(given, bool) else number
+    # Numbers as pandas writes them (2.0) are kept as they are: answers are joined by them.
+    name = number if given is None else given
+    if isinstance(name, bool) or not isinstance(name, str | int | float):
+        return _wrong(number, f"line {number}: its id {given!r:.40} is no text and no number")
     image, text = data.get("image"), data.get("text")
     if not isinstance(image, str) or not image:
         nameless = PictureError(f"line {number} names no image; add a path, relative to the file")
@@ -127,7 +142,8 @@ def _question(number: int, line: str, folder: Path) -> Question:
         clean_expression(text)
     except VGError as error:
         return Question(name, image, image, text, error, named=given is not None)
-    return Question(name, image, str(folder / image), text, named=given is not None)
+    place = image if "://" in image else str(folder / image)
+    return Question(name, image, place, text, named=given is not None)
 
 
 def _wrong(number: int, message: str) -> Question:

@@ -79,6 +79,7 @@ def open_sample(
     if sample.boxes is None and sample.mask is None:
         raise InputError("it has no true box and no true mask: there is nothing to score against")
     picture = engine.picture(sample.open()) if picture is None else picture
+    sample.check_size(picture.size)
     mask = None if sample.mask is None else sample.mask()
     width, height = picture.size
     if mask is not None and mask.mask.shape != (height, width):
@@ -99,6 +100,7 @@ def open_picture(engine: Engine, sample: Sample) -> Picture:
         VGError: the picture cannot be used, or a box does not fit.
     """
     picture = engine.picture(sample.open())
+    sample.check_size(picture.size)
     if sample.boxes is not None:
         fit_boxes(sample.boxes, picture.size)
     return picture
