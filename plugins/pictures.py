@@ -255,7 +255,7 @@ def _upright(
 def _darkness(pixels: np.ndarray) -> list[str]:
     """Note a picture that is nearly black, as 12 bits are that were saved as 16."""
     brightest = int(pixels.max(initial=0))
-    if brightest >= _DARK:
+    if brightest >= _DARK or not brightest:  # black pictures are black
         return []
     return [f"nearly black: its brightest value is {brightest} of 255; was it to be scaled first?"]
 

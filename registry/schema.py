@@ -102,6 +102,7 @@ class PromptFields(Section):
     system: str | None = None
     query_row: str | None = None
     answer: str | None = None
+    ending: str | None = None
 
 
 def _whole(fields: PromptFields) -> PromptFields:

@@ -10,6 +10,7 @@ from vg_engine.core.errors import ExpressionError, InputError
 
 PromptForm = Literal["bare", "chat"]
 PROMPT_FORMS: tuple[str, ...] = get_args(PromptForm)
+ENDINGS = frozenset(".?!。．｡？！…‽؟۔।")  # marks that end a sentence
 QUERY_ROWS = ("expression_last", "expression_all", "prompt_last", "answer_first")
 SPAN = "span:"
 
@@ -21,7 +22,8 @@ def clean_expression(text: object) -> str:
         ExpressionError: empty, not a string, or no text that can be written down.
     """
     if not isinstance(text, str):
-        raise ExpressionError(f"an expression must be one text, got {type(text).__name__}")
+        several = "; ground_all takes several" if isinstance(text, list | tuple) else ""
+        raise ExpressionError(f"an expression must be one text, got {type(text).__name__}{several}")
     stripped = " ".join(text.split())
     try:
         stripped.encode("utf-8")
@@ -51,6 +53,8 @@ class Prompt:
             the last place where the rendered prompt says TEXT).
         answer: a constant beginning of the answer, put behind the chat prompt for the row
             `answer_first`; None takes the adapter's.
+        ending: what is put behind an expression that does not end a sentence: `.`, ` .` or
+            nothing. None is `.`, unless the tokenizer no longer knows the last word with it.
     """
 
     form: PromptForm = "bare"
@@ -58,6 +62,7 @@ class Prompt:
     system: str | None = None
     query_row: str = "expression_last"
     answer: str | None = None
+    ending: str | None = None
 
     def __post_init__(self) -> None:
         if self.form not in PROMPT_FORMS:
@@ -71,6 +76,8 @@ class Prompt:
                 f"query row {self.query_row!r}: choose {', '.join(QUERY_ROWS)}, or span:TEXT for "
                 "the words of the prompt that are to be read"
             )
+        if self.ending is not None and self.ending.strip() not in {"", *ENDINGS}:
+            raise InputError(f"ending {self.ending!r}: choose '.', ' .' or ''")
         if self.query_row == "answer_first" and self.form != "chat":
             raise InputError(
                 "query row 'answer_first' needs the chat form, where an answer begins: form chat"

@@ -146,8 +146,6 @@ class Engine:
             PictureError: the picture cannot be used.
             ExpressionError: the expression is empty or no text.
         """
-        if isinstance(expression, list | tuple):
-            raise InputError("ground takes one expression; for several there is ground_all")
         (answer,) = self.ground_many([(image, expression)])
         return answer
 

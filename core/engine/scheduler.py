@@ -73,7 +73,8 @@ def requests_of(pairs: Iterable[Any], keep: Callable[[Any], KeptPicture]) -> Ite
     last: KeptPicture | None = None
     for pair in pairs:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            error = InputError(f"a request is a pair (picture, expression), got {pair!r:.80}")
+            got = " ".join(f"{pair!r:.80}".split())
+            error = InputError(f"a request is a pair (picture, expression), got {got}")
             last = None
             yield Request(None, "", error)
             continue

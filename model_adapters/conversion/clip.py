@@ -36,6 +36,12 @@ INSIDE_RULES = (
 FOLDER_RULES = (
     Rule(r"(?:.*\.)?embeddings\.position_ids", (), _FOLDER),
     Rule(r"vision_model\.(.+)", (r"model.vision_tower.\1",), _FOLDER),
+    # A tower alone that transformers 5 saved has no prefix.
+    Rule(
+        r"((?:embeddings|encoder|pre_layrnorm|post_layernorm)\..+)",
+        (r"model.vision_tower.\1",),
+        _FOLDER,
+    ),
     Rule(r"text_model\..+|logit_scale|(?:visual|text)_projection\.weight", (), _FOLDER),
 )
 

@@ -33,7 +33,7 @@ from vg_engine.model_adapters.conversion.protocol import (
     Rule,
 )
 from vg_engine.model_adapters.conversion.source import Checkpoint
-from vg_engine.model_adapters.shared.loading import without_video
+from vg_engine.model_adapters.shared.processors import without_video
 
 _SCRIPT = "transformers: models/internvl/convert_internvl_weights_to_hf.py"
 _ORIGINAL = "OpenGVLab/InternVL: internvl/model/internvl_chat/modeling_intern_vit.py"

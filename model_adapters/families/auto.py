@@ -24,7 +24,7 @@ from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.contract.scene import Scene
 from vg_engine.core.errors import UnsupportedModelError
 from vg_engine.core.geometry import Frame, View
-from vg_engine.model_adapters.shared import loading, probe_geometry
+from vg_engine.model_adapters.shared import loading, probe_geometry, processors
 from vg_engine.model_adapters.shared.auto_layout import NEEDS, AutoLayout, settle, usable
 from vg_engine.model_adapters.shared.grids import Grid, views_of
 from vg_engine.model_adapters.shared.huggingface import HuggingFaceAdapter
@@ -44,7 +44,7 @@ class AutoAdapter(HuggingFaceAdapter):
         name = vars(processing_auto)["PROCESSOR_MAPPING_NAMES"].get(kind)
         if name is None:
             raise UnsupportedModelError(f"no processor for models of type {kind!r}; {NEEDS}")
-        return loading.load_processor(spec, getattr(transformers, name))
+        return processors.load_processor(spec, getattr(transformers, name))
 
     def image_token_id(self, module: Any, processor: Any) -> int:
         """The config's alone: a token that the processor names may be something else."""

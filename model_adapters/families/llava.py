@@ -97,11 +97,7 @@ class LlavaAdapter(HuggingFaceAdapter):
 
 
 def fit_counts(processor: Any, config: Any) -> None:
-    """Let a processor count a tower's tokens as the config of the model says.
-
-    Raises:
-        UnsupportedModelError: the model drops a cell of its grid, as if it were a class token.
-    """
+    """Let a processor count a tower's tokens as the config of the model says."""
     processor.patch_size = config.vision_config.patch_size
     # VipLLaVA does not say: it always drops the class token.
     strategy = getattr(config, "vision_feature_select_strategy", "default")
@@ -109,12 +105,6 @@ def fit_counts(processor: Any, config: Any) -> None:
     if config.vision_config.model_type.startswith("clip"):
         # The class token, which older files leave out.
         processor.num_additional_image_tokens = 1
-    elif strategy == "default" and not processor.num_additional_image_tokens:
-        raise UnsupportedModelError(
-            f"this model drops the first token of its {config.vision_config.model_type} tower, "
-            "which has no class token: the first cell of the picture is lost; set "
-            'vision_feature_select_strategy to "full" in its config.json, as it was trained'
-        )
 
 
 def _geometry(images: Any) -> str:

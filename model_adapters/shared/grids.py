@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from vg_engine.core.errors import TokenCountError
+from vg_engine.core.errors import TokenCountError, UnsupportedModelError
 from vg_engine.core.geometry import Frame, View
 
 
@@ -80,7 +80,13 @@ def views_of(
 
     Raises:
         TokenCountError: there are more or fewer tokens than the grids need.
+        UnsupportedModelError: a cell is dropped.
     """
+    if any(grid.skip < 0 for grid in grids):
+        raise UnsupportedModelError(
+            f"{model} drops the first cell of its picture as if it were a class token, which its "
+            "vision tower has not; set vision_feature_select_strategy to full in its config.json"
+        )
     expected = sum(grid.tokens for grid in grids)
     if expected != len(positions):
         shapes = ", ".join(f"{grid.name} {grid.rows} x {grid.cols}" for grid in grids)

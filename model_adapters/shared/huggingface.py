@@ -35,7 +35,7 @@ from vg_engine.core.errors import (
     nearest,
 )
 from vg_engine.core.geometry import Frame, View
-from vg_engine.model_adapters.shared import capture, loading, positions, prompts
+from vg_engine.model_adapters.shared import capture, loading, positions, processors, prompts
 from vg_engine.model_adapters.shared.grids import Grid, tiles, views_of
 from vg_engine.model_adapters.shared.loaded import parts_of, prepare_model
 from vg_engine.model_adapters.shared.processor_errors import refused_pictures, running
@@ -91,7 +91,7 @@ class HuggingFaceAdapter:
 
     def load_processor(self, spec: ModelSpec) -> Any:
         """Load the processor of a checkpoint from its files."""
-        return loading.load_processor(spec, self.processor_class, self.image_backend)
+        return processors.load_processor(spec, self.processor_class, self.image_backend)
 
     def adapt_processor(
         self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
@@ -261,7 +261,7 @@ class HuggingFaceAdapter:
             )
         module = spec.module
         if spec.processor is not None:
-            processor = loading.own_processor(spec.processor)
+            processor = processors.own_processor(spec.processor)
         elif module is None or spec.source:
             processor = self.load_processor(spec)
         else:

@@ -1,34 +1,25 @@
 """Loading of Hugging Face checkpoints: from a folder or by hub id, safetensors only.
 
-Every mistake of a user ends in one line that says what to do. Processors are built from their parts
-with Pillow's image processors, so torchvision is not needed, and does not change the results where
-it is installed.
+Every mistake of a user ends in one line that says what to do.
 """
 
 from __future__ import annotations
 
-import copy
 import importlib.util
-import inspect
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
-import transformers
 from huggingface_hub import constants, try_to_load_from_cache
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
-    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
-    ProcessorMixin,
 )
 
 from vg_engine.core.contract.model import ModelSpec
@@ -36,7 +27,6 @@ from vg_engine.core.errors import (
     InputError,
     ModelError,
     ModelNotFoundError,
-    UnsupportedModelError,
     WeightsError,
 )
 
@@ -46,9 +36,6 @@ _DTYPES = {"float64", "float32", "bfloat16", "float16", "half", "float", "double
 _HEAD = "lm_head.weight"
 _INDEX = "model.safetensors.index.json"
 _PEFT = "adapter_config.json"
-# Mistral's own package, which transformers prefers where it is installed, gives no offsets; and
-# its models' files from before transformers 5 split words by a wrong pattern, fixed on demand.
-_FROM_ITS_FILE = MappingProxyType({"mistral_format": False, "fix_mistral_regex": True})
 
 
 def choose_device(name: str) -> torch.device:
@@ -68,7 +55,7 @@ def choose_device(name: str) -> torch.device:
             raise RuntimeError("it holds no data")  # noqa: TRY301 - refused like the others
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"device {name!r} cannot be used here; choose auto or cpu ({_line(error)})"
+            f"device {name!r} cannot be used here; choose auto or cpu ({first_line(error)})"
         ) from error
     return device
 
@@ -178,11 +165,11 @@ def load_model(spec: ModelSpec, auto_class: Any) -> PreTrainedModel:
             )
     except SafetensorError as error:
         raise WeightsError(
-            f"{spec.source}: broken safetensors ({_line(error)}); download the model again"
+            f"{spec.source}: broken safetensors ({first_line(error)}); download the model again"
         ) from error
     # For a wrong config transformers raises nearly anything.
     except Exception as error:
-        raise _explained(spec, error) from error
+        raise explained(spec, error) from error
     _tie_head(module, info)
     _check_keys(spec.source, info)
     loaded: PreTrainedModel = module.to(device).eval()
@@ -259,7 +246,8 @@ def _check_keys(source: str, info: Mapping[str, Any]) -> None:
         )
 
 
-def _explained(spec: ModelSpec, error: Exception) -> ModelError | ModelNotFoundError:
+def explained(spec: ModelSpec, error: Exception) -> ModelError | ModelNotFoundError:
+    """Turn what transformers raises for a model into one line."""
     text = str(error)
     if "trust_remote_code" in text:
         return ModelError(
@@ -276,9 +264,9 @@ def _explained(spec: ModelSpec, error: Exception) -> ModelError | ModelNotFoundE
     if isinstance(error, OSError):
         return ModelNotFoundError(
             f"{spec.source!r} is no folder, and could not be downloaded from the hub "
-            f"({_line(error)}); check its name, or download it and give the folder"
+            f"({first_line(error)}); check its name, or download it and give the folder"
         )
-    return ModelError(f"{spec.source} cannot be loaded: {_line(error)}")
+    return ModelError(f"{spec.source} cannot be loaded: {first_line(error)}")
 
 
 def _online() -> bool:
@@ -297,7 +285,7 @@ def read_config(spec: ModelSpec) -> Any:
     try:
         return AutoConfig.from_pretrained(source, **shared)
     except Exception as error:
-        raise _explained(spec, error) from error
+        raise explained(spec, error) from error
 
 
 def peft_statements(spec: ModelSpec) -> tuple[str, ...]:
@@ -328,132 +316,6 @@ def check_in_memory(spec: ModelSpec, module: torch.nn.Module) -> None:
         raise InputError(f"the model in memory is in {dtype}; convert it first: model.to(...)")
 
 
-def load_processor(spec: ModelSpec, processor_class: Any, backend: str = "pil") -> Any:
-    """Load the processor of `spec` without its video part, with Pillow's image processor.
-
-    Args:
-        spec: the model whose files are read.
-        processor_class: transformers' class.
-        backend: `pil`, or `torchvision` for families without a Pillow form.
-
-    Raises:
-        ModelError: its files are missing or broken.
-        UnsupportedModelError: it needs torchvision, which is not installed.
-    """
-    if backend != "pil" and importlib.util.find_spec(backend) is None:
-        raise UnsupportedModelError(
-            f"{spec.source}: the image processor of this family exists in transformers only on "
-            f"top of {backend}, which is not installed: pip install {backend}"
-        )
-    source: Path | str = check_source(spec.source) or spec.source
-    image_class: Any = AutoImageProcessor
-    shared = {"revision": spec.revision or "main", "trust_remote_code": spec.trust_remote_code}
-    try:
-        images = image_class.from_pretrained(source, backend=backend, **shared)
-        tokenizer = AutoTokenizer.from_pretrained(source, **_FROM_ITS_FILE, **shared)
-        settings, _ = processor_class.get_processor_dict(source, revision=shared["revision"])
-        stated = {
-            name: value
-            for name, value in settings.items()
-            if name == "chat_template" or not isinstance(value, Mapping)
-        }
-        whole = without_video(processor_class)
-        return _with_one_template(whole.from_args_and_dict([images, tokenizer], stated))
-    except Exception as error:
-        if isinstance(source, str) and isinstance(error, OSError):
-            raise _explained(spec, error) from error
-        raise ModelError(
-            f"the processor of {spec.source} cannot be loaded: {_line(error)}; the folder needs "
-            "the tokenizer's and the image processor's files beside the weights"
-        ) from error
-
-
-class _PartsAtHand(ProcessorMixin):
-    """A base for processor classes that takes only the parts that are present."""
-
-    _order: tuple[str, ...] = ()
-
-    def __init__(self, *parts: Any, **settings: Any) -> None:
-        setup: Any = super().__init__
-        given = {key: value for key, value in settings.items() if value is not None}
-        setup(*(part for part in parts if part is not None), **given)
-
-    @classmethod
-    def from_args_and_dict(cls, args: Any, processor_dict: Any, **more: Any) -> Any:
-        """Build from the present parts, in their order, always with the chat template."""
-        kind: Any = cls
-        if len(args) < len(cls._order):
-            there = dict(zip(kind.get_attributes(), args, strict=False))
-            args = [there.get(name) for name in cls._order]
-        base: Any = super()
-        made = base.from_args_and_dict(args, processor_dict, **more)
-        made.chat_template = made.chat_template or processor_dict.get("chat_template")
-        return made
-
-
-def without_video(processor_class: Any) -> Any:
-    """Limit a processor class to pictures and text: video and sound need further packages."""
-    parts = ("image_processor", "tokenizer")
-    order = tuple(processor_class.get_attributes())
-    kept = [name for name in order if name in parts]
-    # Up to the last required argument: later ones are not parts.
-    known = inspect.signature(processor_class.__init__).parameters
-    given = [n for n in order if n in known and known[n].default is inspect.Parameter.empty]
-    last = max((order.index(name) for name in (*kept, *given)), default=-1)
-    return type(
-        processor_class.__name__,
-        (processor_class, _PartsAtHand),
-        {
-            "get_attributes": classmethod(lambda _: list(kept)),
-            "_order": order[: last + 1],
-            "__module__": __name__,
-        },
-    )
-
-
-def _with_one_template(processor: Any) -> Any:
-    """Keep the default one of several named chat templates."""
-    for holder in (processor, processor.tokenizer):
-        named = getattr(holder, "chat_template", None)
-        if isinstance(named, Mapping):
-            holder.chat_template = named.get("default")
-    return processor
-
-
-def own_processor(processor: Any) -> Any:
-    """Copy a processor for the adapter, with Pillow's image processor instead of torchvision's.
-
-    An image processor of transformers without a Pillow form is kept, as its family has no other.
-
-    Raises:
-        UnsupportedModelError: an image processor from elsewhere has no Pillow form.
-    """
-    if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
-        raise InputError(
-            f"processor must be the model's processor, with tokenizer and image_processor, got "
-            f"{type(processor).__name__}; load it with transformers.AutoProcessor"
-        )
-    own = copy.copy(processor)
-    # Tokenizers keep the padding of their last call; a copy leaves the user's unchanged.
-    own.tokenizer = copy.deepcopy(processor.tokenizer)
-    _with_one_template(own)
-    images = own.image_processor
-    if getattr(images, "backend", "pil") != "pil":
-        name = type(images).__name__.removesuffix("Fast") + "Pil"
-        pillow = getattr(transformers, name, None)
-        if pillow is None and type(images).__module__.startswith("transformers.models."):
-            return own
-        if pillow is None:
-            raise UnsupportedModelError(
-                f"image processor {type(images).__name__} has no Pillow form ({name}), so where "
-                "its picture's pixels go is not known exactly"
-            )
-        settings = images.to_dict()
-        settings.pop("image_processor_type", None)
-        own.image_processor = pillow.from_dict(settings)
-    return own
-
-
 def _only_pickles(source: str) -> str:
     return (
         f"{source} holds pickled weights (.bin) and no safetensors, and pickles are not read here; "
@@ -466,7 +328,8 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error, with its type where the text alone says nothing."""
     lines = str(error).strip().splitlines()
     # The text of a KeyError is the bare key.
     if not lines or isinstance(error, KeyError):

@@ -17,10 +17,9 @@ import numpy as np
 from jaxtyping import Bool, Int64, Integer
 
 from vg_engine.core.contract.inputs import Expression
-from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.prompt import ENDINGS, Prompt
 from vg_engine.core.errors import ExpressionError, InputError, UnsupportedModelError
 
-ENDINGS = frozenset(".?!。．｡？！…‽؟۔।")
 _CLOSING = "\"'”’»)]）」』 "
 # Families add control tokens as ordinary ones, too: they are known by their brackets.
 _CONTROL = re.compile(r"\s*[<\[{|].*[>\]}|]\s*")
@@ -89,14 +88,15 @@ class Rendered:
         return start, end
 
 
-def ended(before: str, expression: str, after: str) -> tuple[str, int]:
+def ended(before: str, expression: str, after: str, ending: str = ".") -> tuple[str, int]:
     """Put an expression into the user's text as a sentence.
 
     A punctuation mark at the end of the expression or right after it in the template is kept;
-    otherwise a full stop is added.
+    otherwise `ending` is added.
 
     Returns:
-        The text, and the offset of the mark that ends the expression.
+        The text, and the offset of the mark that ends the expression; of its last character where
+        there is none.
 
     >>> ended("", "the cup", ""), ended("", "which cup?", ""), ended("Where is ", "it", "?")
     (('the cup.', 7), ('which cup?', 9), ('Where is it?', 11))
@@ -107,7 +107,24 @@ def ended(before: str, expression: str, after: str) -> tuple[str, int]:
     stop = len(before) + len(expression)
     if after[:1] in ENDINGS:
         return before + expression + after, stop
-    return f"{before}{expression}.{after}", stop
+    return f"{before}{expression}{ending}{after}", stop + len(ending) - 1
+
+
+def choose_ending(prompt: Prompt, expression: str, tokenizer: Any) -> str:
+    """Choose what ends an expression: a full stop, unless the tokenizer loses the last word by it.
+
+    A tokenizer that splits at blanks takes `cup.` for one word, and does not know it.
+    """
+    unknown, last = tokenizer.unk_token, expression.rsplit(maxsplit=1)[-1]
+    if prompt.ending is not None or unknown is None:
+        return "." if prompt.ending is None else prompt.ending
+
+    def lost(text: str) -> int:
+        return int(tokenizer.tokenize(text).count(unknown))
+
+    if lost(f"{last}.") <= lost(last):
+        return "."
+    return "" if lost(".") else " ."
 
 
 def render(
@@ -138,7 +155,8 @@ def render(
     """
     _check_plain(expression, prompt, processor.tokenizer)
     before, after = prompt.template.split("{expression}")
-    user, stop = ended(before, expression, after)
+    ending = choose_ending(prompt, expression, processor.tokenizer)
+    user, stop = ended(before, expression, after, ending)
     if prompt.form == "bare":
         sentence = system if prompt.system is None else prompt.system
         around = bare.format(system=sentence, image=image_token, text=_HOLE).lstrip()
@@ -340,7 +358,10 @@ def unknown_words(
     ids: Int64[np.ndarray, " tokens"],
     unknown: int | None,
 ) -> tuple[str, ...]:
-    """List the words of the expression with parts that the tokenizer does not know."""
+    """List the words of the expression with parts that the tokenizer does not know.
+
+    A token that holds more than the word, such as the full stop behind it, is listed as it is.
+    """
     if unknown is None:
         return ()
     bad = [(int(s), int(e)) for (s, e), i in zip(offsets, ids, strict=True) if i == unknown]
@@ -348,5 +369,10 @@ def unknown_words(
         (place.start + match.start(), place.start + match.end(), match.group())
         for match in re.finditer(r"\w+|[^\w\s]", place.text[place.start : place.end])
     ]
-    found = (word for s, e, word in words if any(a < e and b > s for a, b in bad))
+    found = []
+    for s, e, _ in words:
+        over = [(a, b) for a, b in bad if a < e and b > s]
+        if over:
+            first, last = min(s, *(a for a, _ in over)), max(e, *(b for _, b in over))
+            found.append(place.text[first:last].strip())
     return tuple(dict.fromkeys(found))

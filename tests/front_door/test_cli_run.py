@@ -367,3 +367,20 @@ def test_other_libraries_are_silent_meanwhile(folder: Path, kit: Any, monkeypatc
     run(*ASK)
     assert heard == [theirs.ERROR]
     assert theirs.get_verbosity() == before
+
+
+def test_ids_come_back_as_they_were_and_repeated_ones_are_told(folder: Path) -> None:
+    ids = [2.0, 1.0, 2, "a", None, True, [1]]
+    lines = as_lines(*({"id": name, "image": "a.png", "text": "1,2"} for name in ids))
+    done = run(*CELL, "--input", "-", "--json", stdin=lines, code=2)
+    assert [line["id"] for line in records(done.stdout)] == [2.0, 1.0, 2, "a", 5, 6, 7]
+    assert [type(line["id"]) for line in records(done.stdout)][:3] == [float, float, int]
+    assert "1 ids occur more than once (2.0)" in done.stderr
+    assert done.stderr.count("is no text and no number") == 2
+
+
+def test_an_address_in_a_file_of_questions_is_named_as_it_is(folder: Path) -> None:
+    lines = as_lines({"image": "https://example.org/a.png", "text": "1,2"})
+    Path("q.jsonl").write_text(lines)
+    done = run(*CELL, "--input", "q.jsonl", code=2)
+    assert "https://example.org/a.png: pictures are not fetched" in done.stderr

@@ -328,3 +328,22 @@ def test_an_entrys_switches_are_its_own_adapters(home: Path, kit: Any) -> None:
         (home / "config.json").write_text('{"model_type": "cells"}')
         vg_engine.load("m", adapter="cell", heads="L2H1")
     assert [dict(spec.options) for spec in kit.CellAdapter.specs] == [{"geometry": "pad"}, {}]
+
+
+def test_a_peft_adapter_alone_and_a_config_that_is_no_json(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(errors.ModelNotFoundError, match="holds a peft adapter alone"):
+        vg_engine.load(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llava",,}')
+    with pytest.raises(
+        errors.ModelNotFoundError, match=r"config\.json is not JSON .*line 1 column 24"
+    ):
+        vg_engine.load(tmp_path)
+
+
+@pytest.mark.parametrize("adapter", ["internvl", "qwen2_5_vl", "vipllava"])
+def test_an_adapter_for_models_of_another_type_is_refused_by_type(adapter: str) -> None:
+    with pytest.raises(
+        errors.UnsupportedModelError, match=f"{adapter}' takes models of type .*llava; name"
+    ):
+        vg_engine.load(adapter=adapter)

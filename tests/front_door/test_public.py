@@ -62,3 +62,36 @@ def test_the_version_the_help_and_mistakes() -> None:
     assert "Usage" in bare.output
     for mistake, words in (("rum", "run"), ("--none", "--none")):
         assert words in refused(mistake)
+
+
+MISTAKES = """
+import sys
+import numpy as np, torch, vg_engine
+engine = vg_engine.load()
+picture = np.zeros((50, 50, 3), np.uint8)
+for act in (
+    lambda: vg_engine.load(torch.nn.Linear(1, 1)),
+    lambda: engine.ground(picture, ["a circle", "a square"]),
+    lambda: list(engine.ground_many([picture])),
+    lambda: list(engine.ground_many(["a.png"])),
+    lambda: list(engine.ground_many([(picture, "it", "more")])),
+    lambda: vg_engine.open_data(__import__("pathlib").Path("set.jsonl")),
+):
+    try:
+        act()
+    except vg_engine.VGError as error:
+        assert "\\n" not in str(error)
+        print(str(error)[:90])
+"""
+
+
+def test_likely_mistakes_of_python_callers_are_one_line_of_ours() -> None:
+    """In a process of its own: there no import hook checks the types first, as here."""
+    done = subprocess.run(
+        [sys.executable, "-c", MISTAKES], capture_output=True, text=True, check=False
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 6, done.stderr
+    words = ("got Linear; hand a model", "ground_all takes several", *["a request is a pair"] * 3)
+    for line, expected in zip(lines, (*words, "no data set 'set.jsonl'"), strict=True):
+        assert expected in line

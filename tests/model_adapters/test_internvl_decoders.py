@@ -8,7 +8,7 @@ from building import by_default, save, text_part
 from families import chatml, contract, opens, prompted, sees_a_window
 
 from vg_engine.model_adapters.families.internvl import InternVLAdapter
-from vg_engine.model_adapters.shared.loading import without_video
+from vg_engine.model_adapters.shared.processors import without_video
 from vg_engine.testing.tiny import INTERNVL_CHAT, tiny_internvl
 
 ASKED = chatml("<img><IMG_CONTEXT></img>\nwhich cup?")

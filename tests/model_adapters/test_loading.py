@@ -19,7 +19,7 @@ from vg_engine.core.errors import InputError, ModelError, ModelNotFoundError, We
 from vg_engine.core.errors import UnsupportedModelError as Unsupported
 from vg_engine.model_adapters.families.internvl import InternVLAdapter
 from vg_engine.model_adapters.families.llava import LlavaAdapter
-from vg_engine.model_adapters.shared import loading
+from vg_engine.model_adapters.shared import loading, processors
 from vg_engine.testing import noise, open_adapter
 from vg_engine.testing.tiny import tiny_internvl, tiny_llava
 
@@ -218,7 +218,7 @@ def test_pillows_image_processor_takes_the_place_of_torchvisions(good):
     def own(name, module=__name__):
         kind = type(name, (type(pillow),), {"backend": "torchvision", "__module__": module})
         processor.image_processor = kind.from_dict(pillow.to_dict())
-        return loading.own_processor(processor)
+        return processors.own_processor(processor)
 
     clip = own("CLIPImageProcessor").image_processor
     assert type(clip) is type(pillow)
@@ -238,7 +238,7 @@ def test_parts_that_stand_between_the_others_are_left_out(good):
             self.marks = marks
             super().__init__(image_processor, audio_processor, tokenizer, **settings)
 
-    whole = loading.without_video(Sounding)
+    whole = processors.without_video(Sounding)
     parts = [processor.image_processor, processor.tokenizer]
     made = whole.from_args_and_dict(parts, {"marks": True, "chat_template": "{{ 1 }}"})
     assert [made.image_processor, made.tokenizer] == parts
@@ -251,10 +251,10 @@ def test_parts_that_stand_between_the_others_are_left_out(good):
         def __init__(self, feature_extractor, image_processor, tokenizer, video_processor):
             super().__init__(feature_extractor, image_processor, tokenizer, video_processor)
 
-    made = loading.without_video(Seeing).from_args_and_dict(parts, {})
+    made = processors.without_video(Seeing).from_args_and_dict(parts, {})
     assert [made.image_processor, made.tokenizer] == parts
     # Where they stand in front, as in most families, nothing is put between them.
-    assert loading.without_video(hf.LlavaProcessor)._order == ("image_processor", "tokenizer")
+    assert processors.without_video(hf.LlavaProcessor)._order == ("image_processor", "tokenizer")
 
 
 def test_pickles_are_refused_before_they_are_read_and_convert_is_named(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import pytest
 from dataset_files import HEIGHT, WIDTH, drawn, pixels, rectangle, refusal
 from PIL import Image
 
+from vg_engine.core.errors import InputError
 from vg_engine.core.evaluation.samples import Fault, Sample
 from vg_engine.plugins.datasets.coco import coco
 
@@ -173,3 +174,10 @@ def test_a_set_is_known_by_what_it_holds(write):
     others = [coco(file), coco(file, each="category"), coco(file, text="text")]
     others.append(coco(write(annotation(4))))
     assert len({data.revision, *(other.revision for other in others)}) == 5
+
+
+def test_the_size_that_the_file_states_is_the_pictures(read):
+    (sample,) = read(annotation(3))
+    sample.check_size((WIDTH, HEIGHT))
+    with pytest.raises(InputError, match=rf"for a picture of {WIDTH} x {HEIGHT}, but the upright"):
+        sample.check_size((HEIGHT, WIDTH))

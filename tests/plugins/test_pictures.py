@@ -117,9 +117,9 @@ def test_transparency_is_laid_on_white():
         assert pixel(picture, 3, 3) == WHITE, name
         assert "transparency laid on white" in picture.notes, name
         assert pixel(picture, 0, 0) == RED or name in ("LA", "La", "RGB key"), name
-    opaque = decode(saved(Image.new("RGBA", (3, 3), (1, 2, 3, 255))))
+    opaque = decode(saved(Image.new("RGBA", (3, 3), (1, 2, 99, 255))))
     assert opaque.notes == ()
-    assert pixel(opaque, 1, 1) == (1, 2, 3)
+    assert pixel(opaque, 1, 1) == (1, 2, 99)
 
 
 @pytest.mark.parametrize(
@@ -238,3 +238,19 @@ def test_corrupt_exif_does_not_stop_nor_do_threads_disturb_each_other():
     files = [saved(gradient(), "JPEG", exif=broken), *[saved(gradient(), "PNG")] * 40]
     with ThreadPoolExecutor(4) as pool:
         assert {picture.size for picture in pool.map(decode, files)} == {(40, 30)}
+
+
+@pytest.mark.parametrize(("bits", "noted"), [(16, False), (12, True), (10, True)])
+def test_few_bits_in_many_are_noted(tmp_path, bits, noted):
+    grey = np.arange(256).reshape(16, 16) * ((1 << bits) - 1) // 255
+    file = tmp_path / "deep.png"
+    Image.fromarray(grey.astype(np.uint16)).save(file)
+    assert any("nearly black" in note for note in decode(file).notes) == noted
+    assert any("nearly black" in note for note in decode(np.ones((3, 3, 3), np.uint8)).notes)
+
+
+def test_an_array_that_is_filled_again_is_another_picture():
+    buffer = np.zeros((4, 4, 3), np.uint8)
+    first = decode(buffer)
+    buffer[:] = 200
+    assert not first.pixels.any()

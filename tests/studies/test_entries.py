@@ -7,6 +7,7 @@ import pytest
 
 from vg_engine import load
 from vg_engine.core.contract.results import HeadMaps
+from vg_engine.core.errors import InputError
 from vg_engine.core.evaluation.outcomes import Outcome
 from vg_engine.core.geometry import Affine, SoftMap
 from vg_engine.core.heads import Head, HeadSet, parse_heads
@@ -176,3 +177,23 @@ def test_without_boxes_the_search_goes_by_pointing_and_few_heads_all_go_on() -> 
     search = BestHead("best", heads)
     search.add([record("1" * len(heads), [0.5] * len(heads))] * (best_head.FIRST + 1))
     assert search.heads == heads
+
+
+def test_controls_of_a_set_follow_its_own_layers(embedded) -> None:
+    """Heads of the first two layers are no candidates, but a set may name them."""
+    plan = make_plan(embedded, [made("low", "L0H0,L1H1")], draws=5)
+    low = drawn(plan)[1]
+    assert len(low) == 5
+    assert {head.layer for one in low for head in one} == {0, 1}
+    for kind in ("mean", "single"):
+        (row,) = (row for row in plan.entries if row.kind == kind)
+        assert {head.layer for head in row.heads} == {0, 1, 2, 3, 4, 5}, kind
+
+
+def test_two_sets_of_the_same_heads_are_two_rows_with_a_note(embedded) -> None:
+    one, other = made("one", "L3H1,L4H4"), made("other", "L3H1,L4H4")
+    plan = make_plan(embedded, [one, other])
+    assert [row.name for row in plan.entries[1:3]] == ["one", "other"]
+    assert "one and other hold the same heads" in plan.notes
+    with pytest.raises(InputError, match="one is in the table already"):
+        make_plan(embedded, [one, one])

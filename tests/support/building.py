@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import transformers
 
-from vg_engine.model_adapters.shared.loading import without_video
+from vg_engine.model_adapters.shared.processors import without_video
 from vg_engine.testing.tiny import byte_tokenizer, save_tiny, text_sizes
 from vg_engine.testing.tiny_qwen import sharpen_norms
 

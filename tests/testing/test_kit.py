@@ -15,6 +15,7 @@ from transformers.masking_utils import AttentionMaskInterface
 from vg_engine.core.contract.inputs import AttentionRequest
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.geometry import Affine
+from vg_engine.core.heads import Head
 from vg_engine.model_adapters.families.internvl import InternVLAdapter
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.shared import capture
@@ -270,6 +271,37 @@ def test_state_shared_by_threads_is_found(llava):
 
     with pytest.raises(ContractError, match="thread"):
         side_effects.check_threads(open_adapter(Shares(), llava))
+
+
+def test_heads_that_are_counted_from_the_first_are_found(llava):
+    """Of a layer of which some heads are asked for, the first so many are answered."""
+
+    class First(LlavaAdapter):
+        def vg_extract_attention(self, model, inputs, request):
+            layers = [head.layer for head in request.heads]
+            first = [Head(layer, layers[:place].count(layer)) for place, layer in enumerate(layers)]
+            whole = set(request.heads) >= {head for head in model.all_heads if head.layer == 0}
+            taken = request if whole else AttentionRequest(tuple(first))
+            return replace(super().vg_extract_attention(model, inputs, taken), heads=request.heads)
+
+    opened = open_adapter(First(), llava)
+    with pytest.raises(ContractError, match="asking for some heads of a layer changes the rows"):
+        parity.check_early_exit(opened, list(opened.model.module.model.language_model.layers))
+
+
+def test_state_kept_between_two_hooks_is_found(llava):
+    class Remembers(LlavaAdapter):
+        sizes = ()
+
+        def vg_prepare_inputs(self, model, scenes, expressions, prompt):
+            self.sizes = tuple(scene.picture.size for scene in scenes)
+            return super().vg_prepare_inputs(model, scenes, expressions, prompt)
+
+        def vg_locate_image_tokens(self, model, inputs):
+            return super().vg_locate_image_tokens(model, replace(inputs, sizes=self.sizes))
+
+    with pytest.raises(ContractError, match="kept between vg_prepare_inputs and"):
+        parity.check_memory(open_adapter(Remembers(), llava))
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,10 @@ Template = Annotated[
     str | None,
     option("TEXT", "Words around the sentence: 'where is {expression}'.", HOW),
 ]
+Ending = Annotated[
+    str | None,
+    option("TEXT", "Behind an expression: '.', ' .' or ''; chosen for the tokenizer.", HOW),
+]
 Geometry = Annotated[
     str | None,
     option("KIND", "crop or pad, for models that know both.", HOW),
@@ -144,6 +148,7 @@ def with_engine(
         "prompt": (PromptForm, None),
         "query_row": (QueryRow, None),
         "template": (Template, None),
+        "ending": (Ending, None),
         "geometry": (Geometry, None),
         **({"postprocess": (Postprocess, None)} if postprocess else {}),
         "batch_size": (BatchSize, 8),
@@ -186,7 +191,7 @@ def with_engine(
 
 def _spec(context: typer.Context, stated: dict[str, Any]) -> EngineSpec:
     """The engine that the config and the command line describe; the command line wins."""
-    named = {"form": "prompt", "query_row": "query_row", "template": "template"}
+    named = {"form": "prompt"} | {name: name for name in ("query_row", "template", "ending")}
     prompt = {field: stated.pop(name, None) for field, name in named.items()}
     asked = {key: value for key, value in prompt.items() if value is not None}
     geometry = stated.pop("geometry")

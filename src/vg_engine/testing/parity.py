@@ -226,11 +226,16 @@ def check_positions(opened: Harness, reference: Any) -> float:
 
 def check_memory(opened: Harness) -> None:
     """A picture's rows are the same whatever went through the model before, and its own."""
-    first, other = (
-        opened.prepare([noise(size, seed)], [Expression(0, text)])
-        for seed, (size, text) in enumerate(zip(SIZES, EXPRESSIONS[:2], strict=False))
-    )
-    before = opened.rows(first)[0]
+    asked = [(noise(size, i), Expression(0, EXPRESSIONS[i])) for i, size in enumerate(SIZES[:2])]
+    alone = opened.prepare([asked[0][0]], [asked[0][1]])
+    before, seen = opened.rows(alone)[0], opened.views(alone)[0]
+    # Two users at a time: both prepare their batches before the first one is read.
+    first, other = (opened.prepare([picture], [asking]) for picture, asking in asked)
+    if not _same_views(opened.views(first)[0], seen):
+        raise ContractError(
+            "the views of a batch change when another one is prepared before they are asked for: "
+            "something is kept between vg_prepare_inputs and vg_locate_image_tokens"
+        )
     opened.rows(other)
     off = (opened.rows(first)[0] - before).abs().max().item()
     if not off <= TOLERANCE:
@@ -242,6 +247,13 @@ def check_memory(opened: Harness) -> None:
             "two pictures of one size give the very same rows: something is kept from one call to "
             "the next, or the picture never arrives"
         )
+
+
+def _same_views(found: Sequence[View], expected: Sequence[View]) -> bool:
+    return len(found) == len(expected) and all(
+        a.to_original == b.to_original and np.array_equal(a.positions, b.positions)
+        for a, b in zip(found, expected, strict=True)
+    )
 
 
 def check_sharp(parities: Sequence[Parity]) -> None:
@@ -353,13 +365,19 @@ def check_early_exit(opened: Harness, layers: Sequence[torch.nn.Module]) -> int:
             handle.remove()
     for head, row in zip(wanted, rows, strict=True):
         _same(head, row, expected[head])
+    # A head set asks for some heads of a layer: not the first ones, and in no order.
+    some = tuple(head for head in wanted if head.head % 2 or head.head == opened.model.heads - 1)
+    for head, row in zip(some, opened.rows(inputs, AttentionRequest(some))[0], strict=True):
+        _same(head, row, expected[head], "asking for some heads of a layer")
     allowed = last + 1 if opened.model.capabilities.early_exit else len(layers)
     if sorted(set(ran)) != list(range(allowed)) or len(ran) != allowed:
         raise ContractError(f"layers {ran} ran for rows of layers 0 to {last}")
     return len(ran)
 
 
-def _same(head: Head, row: torch.Tensor, expected: torch.Tensor) -> None:
+def _same(
+    head: Head, row: torch.Tensor, expected: torch.Tensor, what: str = "leaving early"
+) -> None:
     off = (row - expected).abs().max().item()
     if not off <= TOLERANCE:
-        raise ContractError(f"leaving early changes the rows of {head} by {off:.3g}")
+        raise ContractError(f"{what} changes the rows of {head} by {off:.3g}")

@@ -16,6 +16,7 @@ from vg_engine.core.errors import InputError, PictureError
 from vg_engine.testing.harness import ContractError, Harness, Size, image_positions, noise
 from vg_engine.testing.parity import TOLERANCE, batch
 
+UNUSUAL = ("the cup", "which cup?", "the cup!", "杯子。", 'the sign "stop."', "Größe")
 ODD_SIZES: tuple[Size, ...] = ((1, 1), (3, 1), (1, 3), (2, 40), (1, 700), (640, 480), (333, 1000))
 ORDINARY = 48
 
@@ -158,14 +159,19 @@ def check_threads(opened: Harness, rounds: int = 2, tolerance: float = TOLERANCE
         raise ContractError(wrong[0])
 
 
-def check_unusual_expressions(opened: Harness, prompt: Prompt | None = None) -> None:
-    """An ending is kept or added, and the row holds it; control words are refused."""
+def check_unusual_expressions(opened: Harness, prompt: Prompt | None = None) -> tuple[int, int]:
+    """An ending is kept or added, and the row holds it; control words are refused.
+
+    Returns:
+        How many expressions were checked, and how many there are: a tokenizer that does not know
+        the letters of one cannot show where its row stands.
+    """
+    checked = 0
     tokenizer = opened.model.processor.tokenizer
-    for text in ("the cup", "which cup?", "the cup!", "杯子。", 'the sign "stop."', "Größe"):
+    for text in UNUSUAL:
         inputs = opened.prepare([noise((64, 64))], [Expression(0, text)], prompt)
         row = inputs.queries[0].rows
         if any(inputs.unknown):
-            # A tokenizer that does not know these letters cannot show where the row stands.
             continue
         ids = inputs.tensors["input_ids"][inputs.queries[0].sequence]
         seen = tokenizer.decode(ids[max(0, row[0] - 3) : row[0] + 1])
@@ -173,11 +179,12 @@ def check_unusual_expressions(opened: Harness, prompt: Prompt | None = None) -> 
         if len(row) != 1 or mark not in seen[-2:]:
             raise ContractError(f"{text!r}: the row stands at {seen!r}, not at its {mark!r}")
         _check_all_rows(opened, text, prompt or Prompt())
+        checked += 1
     control = image_token(opened)
     try:
         opened.prepare([noise((64, 64))], [Expression(0, f"the {control} cup")])
     except InputError:
-        return
+        return checked, len(UNUSUAL)
     raise ContractError(f"an expression that holds {control!r} is not refused")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from vg_engine.model_adapters.shared.loading import without_video
+from vg_engine.model_adapters.shared.processors import without_video
 from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, byte_tokenizer
 
 # Token -> its name in a config, without `_token_id`.

@@ -25,6 +25,7 @@ BUCKETS = ("small", "medium", "large")
 THRESHOLDS = tuple(step / 20 for step in range(21))  # of the curve of accuracies
 BINS = 10  # of the histogram of IoUs
 CASES = 12
+_ROUNDING = 1e-9
 
 Records = Callable[[], Iterator[Record]]
 
@@ -81,7 +82,9 @@ def read_columns(records: Records, entries: Sequence[TableEntry]) -> Columns:
         seen.add(number, record, worths[entries[0].name][0])
     draws = {name: _ratio(sums[..., 0], sums[..., 1]) for name, sums in drawn.items()}
     descriptions |= {
-        c.name: f"{c.description}{_between(draws[c.name])}" for c in entries if c.name in draws
+        c.name: f"{c.description}{_spread(c, draws[c.name], entries, tables)}"
+        for c in entries
+        if c.name in draws
     }
     return Columns(
         entries=tuple(
@@ -169,13 +172,31 @@ def parts_of(worths: Sequence[Outcome]) -> Float64[np.ndarray, "draws metrics 2"
     return np.array(table, dtype=np.float64)
 
 
-def _between(draws: Float64[np.ndarray, "draws metrics"]) -> str:
-    """From where to where the draws go, in words; empty where nothing was measured."""
+def _spread(
+    drawn: TableEntry,
+    draws: Float64[np.ndarray, "draws metrics"],
+    entries: Sequence[TableEntry],
+    tables: Mapping[str, Float64[np.ndarray, "samples metrics 2"]],
+) -> str:
+    """Describe the single draws, which spread more than their mean: range, and who reaches a set.
+
+    Returns:
+        A few words; empty where nothing was measured.
+    """
+    layers = {head.layer for heads in drawn.draws for head in heads}
     for name in ("acc@0.5", "giou_lisa", "pointing"):
-        values = draws[:, [metric.name for metric in METRICS].index(name)]
-        if np.isfinite(values).all():
-            title = metric_of(name).title
-            return f"; {title} from {values.min():.3f} to {values.max():.3f}"
+        place = [metric.name for metric in METRICS].index(name)
+        values = draws[:, place]
+        if not np.isfinite(values).all():
+            continue
+        text = f"; {metric_of(name).title} from {values.min():.3f} to {values.max():.3f}"
+        for one in entries:
+            alike = one.kind == "heads" and len(one.heads) == len(drawn.draws[0])
+            if alike and one.prompt == drawn.prompt and {h.layer for h in one.heads} == layers:
+                above, below = tables[one.name][:, place].sum(axis=0)
+                reached = int((values >= above / below - _ROUNDING).sum())
+                text += f", {reached} of {len(values)} reach {one.name}"
+        return text
     return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +22,7 @@ CENTRE_SHARE = 0.5  # of each side of the picture
 CENTRE, MEAN, SINGLE = "centre box", "mean of all heads", "best single head"
 AUTO = "auto"
 _CONTROLS = ("random", "mean", "single", "centre")
+_NUMBERED = re.compile(r" \(\d+\)$")
 _MANY_SHARED = 0.3  # of random heads in the set itself: worth a note
 _NAMED = 4  # heads that a name lists
 
@@ -117,6 +119,7 @@ def make_plan(
         raise InputError(f"random draws must be at least 1, got {draws}; or say --no-controls")
     prompts: list[Prompt] = [engine.settings.prompt]
     rows: list[TableEntry] = []
+    alike: list[str] = []
     for number, heads in enumerate((engine.head_set, *others)):
         if number and heads is not None:
             _check_fits(engine, heads)
@@ -125,23 +128,24 @@ def make_plan(
             prompts.append(prompt)
         taken = [CENTRE, MEAN, SINGLE, *_names(rows)]
         rows.append(_row(engine, heads, prompts.index(prompt), taken))
-        again = [(row.kind, row.heads, row.prompt) for row in rows[:-1]]
-        if (rows[-1].kind, rows[-1].heads, rows[-1].prompt) in again:
-            raise InputError(f"--heads {rows[-1].name} is in the table already; name it once")
+        same = [row for row in rows[:-1] if _same_heads(row, rows[-1])]
+        if any(_name(row) == _name(rows[-1]) for row in same):
+            raise InputError(f"--heads {_name(rows[-1])} is in the table already; name it once")
+        alike += [f"{row.name} and {rows[-1].name} hold the same heads" for row in same]
     mains = tuple(rows)
-    notes = [*_prompt_notes(prompts, mains)]
+    notes = [*_prompt_notes(prompts, mains), *alike]
     if engine.stamp()["postprocess"]:
         notes.append("the post-processors refine the answers of the first row alone")
         rows.append(_raw(mains[0], engine.stamp()["postprocess"]))
-    deep = engine.model.candidate_heads
     if controls:
         for row in mains:
-            drawn, more = _random(row, deep, engine.settings.k, draws=draws, seed=seed)
+            drawn, more = _random(row, engine, draws=draws, seed=seed)
             notes += more
             rows += [drawn] if drawn is not None and drawn.name not in _names(rows) else []
-        rows += [_mean(deep, index) for index in range(len(prompts))]
+        pools = [_pool(engine, mains, index) for index in range(len(prompts))]
+        rows += [_mean(pool, index) for index, pool in enumerate(pools)]
         if oracle:
-            rows += [_single(deep, index) for index in range(len(prompts))]
+            rows += [_single(pool, index) for index, pool in enumerate(pools)]
         rows.append(_centre())
     return EntryPlan(
         tuple(rows),
@@ -176,6 +180,7 @@ def as_settings(plan: EntryPlan) -> dict[str, Any]:
     return {
         "prompts": [
             {"form": p.form, "template": p.template, "query_row": p.query_row, "system": p.system}
+            | ({} if p.ending is None else {"ending": p.ending})
             for p in plan.prompts
         ],
         "entries": {
@@ -239,6 +244,15 @@ def _row(engine: Engine, heads: HeadSet | None, prompt: int, taken: Sequence[str
     )
 
 
+def _same_heads(one: TableEntry, other: TableEntry) -> bool:
+    return (one.kind, one.heads, one.prompt) == (other.kind, other.heads, other.prompt)
+
+
+def _name(row: TableEntry) -> str:
+    """The name of a row's head set, without the number that `_free` put behind it."""
+    return _NUMBERED.sub("", row.name)
+
+
 def _raw(main: TableEntry, postprocess: Sequence[str]) -> TableEntry:
     return TableEntry(
         f"{main.name}, not refined",
@@ -248,14 +262,20 @@ def _raw(main: TableEntry, postprocess: Sequence[str]) -> TableEntry:
     )
 
 
+def _pool(engine: Engine, rows: Sequence[TableEntry], prompt: int) -> tuple[Head, ...]:
+    """The candidates, and all heads of the layers that a set of this prompt names."""
+    layers = {head.layer for row in rows if row.prompt == prompt for head in row.heads}
+    layers |= {head.layer for head in engine.model.candidate_heads}
+    return tuple(head for head in engine.model.all_heads if head.layer in layers)
+
+
 def _random(
-    row: TableEntry, deep: tuple[Head, ...], k: int, *, draws: int, seed: int
+    row: TableEntry, engine: Engine, *, draws: int, seed: int
 ) -> tuple[TableEntry | None, list[str]]:
     """As many random heads of the same layers; each draw once, and never the set itself."""
-    layers = {head.layer for head in row.heads}
-    pool = tuple(h for h in deep if h.layer in layers) if row.heads else deep
-    pool = pool or row.heads  # heads of layers 0 and 1 were named
-    size = min(len(row.heads) or k, len(pool))
+    layers = {head.layer for head in row.heads or engine.model.candidate_heads}
+    pool = tuple(head for head in engine.model.all_heads if head.layer in layers)
+    size = min(len(row.heads) or engine.settings.k, len(pool))
     where = _layers(pool)
     possible = math.comb(len(pool), size) - (1 if row.heads else 0)
     if possible < 1:

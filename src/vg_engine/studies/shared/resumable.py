@@ -243,6 +243,7 @@ def settings_of(engine: Engine, found: SampleList) -> dict[str, Any]:
             "template": prompt.template,
             "query_row": prompt.query_row,
             **({"system": prompt.system} if prompt.system else {}),
+            **({} if prompt.ending is None else {"ending": prompt.ending}),
         },
         "data": found.data.name,
         "data_revision": found.data.revision,
