@@ -207,10 +207,11 @@ class HuggingFaceAdapter:
             )
         forms = {"bare": self.bare_prompt(model), "system": self.system, "answer": self.answer}
         token = parts_of(model).image_token
-        return [
-            prompts.render(prompt, text, model.processor, image_token=token, **forms)
-            for _, text in expressions
-        ]
+        with parts_of(model).tokenizer_lock:
+            return [
+                prompts.render(prompt, text, model.processor, image_token=token, **forms)
+                for _, text in expressions
+            ]
 
     def prepared(
         self,

@@ -9,7 +9,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +185,9 @@ def _attention_of(spec: ModelSpec) -> dict[str, Any]:
         "revision": spec.revision or "main",
         "trust_remote_code": spec.trust_remote_code,
     }
-    stated, _ = PreTrainedConfig.get_config_dict(spec.source, **shared)
+    stated: Mapping[str, Any] = {}
+    with suppress(OSError, ValueError):  # loading the model reports them
+        stated, _ = PreTrainedConfig.get_config_dict(spec.source, **shared)
     if not _asks_for_flash(stated):
         return {}
     config: Any = AutoConfig.from_pretrained(spec.source, **shared)

@@ -20,7 +20,7 @@ CHANGES = """
 --rule attention_only, --k 1, --per-sample 2, --name other, --strict, --max-pixels 1000000, --json,
 --data jsonl:other.jsonl, --samples 5, --draws 2, --seed 1, --cut 2, --connectivity 4,
 --weighting mass, --per-head 0, --prompt chat, --query-row prompt_last, --template {expression}?,
---region otsu, --batch-size 3, --neutral 1,1
+--ending !, --region otsu, --batch-size 3, --neutral 1,1
 """
 CHANGED = {change.split()[0]: change.split() for change in re.split(r",\s", CHANGES)}
 # What the model of this test cannot show: another one, another machine.

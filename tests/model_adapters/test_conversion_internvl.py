@@ -210,7 +210,7 @@ def test_a_tied_head_stays_tied(tmp_path):
         ({"use_thumbnail": False}, "without a thumbnail"),
         ({"use_llm_lora": 16}, "LoRA"),
         ({"template": "phi3-chat"}, "conversation 'phi3-chat' is not known"),
-        ({"llm_config": {"architectures": ["Phi3ForCausalLM"]}}, "speaks through Phi3ForCausalLM"),
+        ({"llm_config": {"architectures": ["Phi3ForCausalLM"]}}, "is a Phi3ForCausalLM"),
         ({"llm_config": None}, "lacks vision_config or llm_config"),
     ],
 )

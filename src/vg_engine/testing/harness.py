@@ -106,12 +106,15 @@ def open_adapter(
     module: torch.nn.Module | None = None,
     processor: Any = None,
 ) -> Harness:
-    """Register an adapter (an instance) and load a model with it, in float32 on the CPU."""
+    """Register an adapter (an instance) and load a model with it, in float32 on the CPU.
+
+    A `module` in memory is taken as it is.
+    """
     hooks = make_hooks(getattr(adapter, "name", type(adapter).__name__), adapter)
     spec = ModelSpec(
         source,
-        device="cpu",
-        dtype="float32",
+        device="auto" if module is not None else "cpu",
+        dtype="auto" if module is not None else "float32",
         options=options or {},
         module=module,
         processor=processor,
