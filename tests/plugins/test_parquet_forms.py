@@ -150,7 +150,9 @@ def test_lmms_outlines_are_masks_where_they_are_whole(save):
 
 
 def test_refcoco_rows_whose_pictures_may_lie_as_the_rows_say(tmp_path, save, pictures):
-    first, second = good(parquet(save(REFCOCO, refcoco()), images=str(pictures)))
+    data = parquet(save(REFCOCO, refcoco()), images=str(pictures))
+    assert data.statements == ()
+    first, second = good(data)
     assert (first.id, second.id) == ("30-1", "30-2")
     assert (first.text, second.text) == ("left", "cup left")
     assert first.boxes.tolist() == [[3, 4, 8, 9]]
