@@ -129,7 +129,10 @@ def page() -> str:
         planned = sum(int(line["cells"].split("/")[1]) for line in found)
         layout = adapter.layout
         if adapter.image_backend != "pil":
-            layout += f" (needs {adapter.image_backend}; proved with a stand-in for it)"
+            layout += (
+                f" (needs {adapter.image_backend}: `make torchvision` proves it, the figures are "
+                "of a stand-in)"
+            )
         count = f"{right}/{planned}" if found else "not run"
         parts.append(f"| `{name}` | {types} | {layout} | {error} | {count} | never seen |")
     parts.append("\n## Bare prompts\n")
