@@ -159,7 +159,7 @@ def load_model(spec: ModelSpec, auto_class: Any) -> PreTrainedModel:
                 dtype=dtype,
                 trust_remote_code=spec.trust_remote_code,
                 use_safetensors=True,
-                ignore_mismatched_sizes=True,  # told below, with the sizes
+                ignore_mismatched_sizes=True,  # reported below, with the sizes
                 output_loading_info=True,
                 **_attention_of(spec),
             )

@@ -1,4 +1,4 @@
-"""What holds for several pages: links, options, files; the blocks of docs/python.md run."""
+"""Checks of several pages: links, options and files exist; the blocks of docs/python.md run."""
 
 import re
 import tomllib

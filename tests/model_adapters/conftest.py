@@ -86,7 +86,7 @@ def clip():
 
 @pytest.fixture
 def fast():
-    """What the torchvision-backed image processors of 2025 add, mostly empty (seen on copies)."""
+    """Settings that torchvision-backed image processors of 2025 saved, mostly empty."""
     return fields("""crop_size=null device=null do_center_crop=null input_data_format=null
         data_format=channels_first default_to_square=true return_tensors=null""")
 

@@ -81,7 +81,7 @@ def processor_of(processor_class: Any, *parts: Any, **settings: Any) -> Any:
 
 @contextmanager
 def edited(path: Path) -> Iterator[dict[str, Any]]:
-    """What a JSON file states, written back as it is left."""
+    """Open a JSON file for changes, and write it back at the end of the block."""
     stated = json.loads(path.read_text(encoding="utf-8"))
     yield stated
     path.write_text(json.dumps(stated), encoding="utf-8")

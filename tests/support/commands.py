@@ -6,7 +6,7 @@ from vg_engine.cli.main import app
 
 
 def call(*arguments: object, code: int = 0, stdin: str | None = None) -> Result:
-    """What `vg-engine` answers; it has to exit with `code`."""
+    """Run a `vg-engine` command, which has to exit with `code`."""
     done = CliRunner().invoke(app, [str(each) for each in arguments], input=stdin)
     assert done.exit_code == code, done.output
     return done

@@ -43,7 +43,7 @@ def good(data):
 
 
 def refusal(call, *arguments, **options):
-    """What a call says, in one line, that refuses its input."""
+    """The message, of one line, with which a call refuses its input."""
     with pytest.raises(InputError) as raised:
         call(*arguments, **options)
     assert "\n" not in str(raised.value)

@@ -85,7 +85,7 @@ def rows_of(adapter, folder, form="bare"):
 
 
 def image_tokens(opened, size):
-    """How many tokens stand for a picture of that size."""
+    """The number of image tokens of a picture of that size."""
     ids = ask(opened, size).tensors["input_ids"]
     return int((ids == opened.model.processor.image_token_id).sum())
 

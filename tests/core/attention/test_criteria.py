@@ -179,7 +179,7 @@ def test_common_change_is_the_cosine_with_the_others() -> None:
 
 
 def furthest_below_chord(values: Sequence[int]) -> int:
-    """Where the sorted curve lies furthest below its chord; 0 if it nowhere does.
+    """The index at which the sorted curve lies furthest below its chord; 0 if it never does.
 
     The perpendicular distance is the cross product of the chord with the way to the point, over
     the chord's length, which is the same for all points.

@@ -144,7 +144,7 @@ def test_settings_are_checked(make_engine: Make, wrong: dict[str, int]) -> None:
 
 
 class Silent:
-    """An adapter that loads what it is told to, and answers nothing else."""
+    """An adapter that loads the given model and answers None to every other hook."""
 
     def __init__(self, loaded: Any = None) -> None:
         self.loaded = loaded

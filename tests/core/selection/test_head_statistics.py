@@ -1,4 +1,4 @@
-"""What is measured of every head, against plain loops written from each column's sentence."""
+"""Compare every column of the head statistics with a plain loop written from its description."""
 
 import math
 from typing import Any

@@ -52,7 +52,7 @@ class Given:
 
 
 def choose(values: Any, attention: Any = 0.5, k: int | None = 3, **more: Any) -> Selection:
-    """What a rule that scores the first heads so selects where this is their S_img."""
+    """The selection of a rule with these scores, on heads with this mean S_img."""
     table = np.atleast_2d(np.array(values, dtype=float))
     looked = np.full((1, table.shape[1]), attention, dtype=np.float32)
     observed = HeadStatistics(HEADS[: table.shape[1]], {ATTENTION: looked})

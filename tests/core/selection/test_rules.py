@@ -22,7 +22,7 @@ Table = list[list[Fraction]]  # one list per draw, one entry per head
 
 @dataclass
 class Case:
-    """What was observed, as plain lists."""
+    """Head statistics as plain lists."""
 
     heads: tuple[Head, ...]
     columns: dict[str, np.ndarray]

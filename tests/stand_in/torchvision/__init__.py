@@ -1,4 +1,4 @@
-"""What transformers' image processors call of torchvision, written from its documentation.
+"""The part of torchvision that transformers' image processors call, after its documentation.
 
 For tests where it cannot be installed, and tensors alone: it promises where pixels go.
 """
