@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vg_engine._version import __version__
+    from vg_engine.adapter_package import new_adapter
     from vg_engine.api import edit, load
     from vg_engine.checkpoints import convert, doctor
     from vg_engine.core.contract.picture import Picture
@@ -93,6 +94,7 @@ __all__ = [
     "edit",
     "evaluate",
     "load",
+    "new_adapter",
     "open_data",
     "sheet",
     "to_detections",
@@ -102,6 +104,7 @@ __all__ = [
 # Each module with the public names that come from it, imported when a name is first used.
 _MODULES = {
     "vg_engine._version": "__version__",
+    "vg_engine.adapter_package": "new_adapter",
     "vg_engine.api": "edit load",
     "vg_engine.checkpoints": "convert doctor",
     "vg_engine.core.contract.picture": "Picture",

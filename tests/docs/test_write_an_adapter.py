@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from vg_engine.adapter_package import names_of
 from vg_engine.core.contract.hookspecs import Specs
 from vg_engine.model_adapters.shared.huggingface import HuggingFaceAdapter
 from vg_engine.plugins.manager import REQUIRED
@@ -80,15 +81,18 @@ def test_the_other_python_blocks_run_one_after_another(guide, blocks) -> None:
 def test_its_commands_run(guide, typed, call, world) -> None:
     """With the names of the template, which is what is installed here."""
     lines = [line for line in typed if line.startswith("vg-engine")]
-    assert len(lines) == 4
+    assert len(lines) == 5
     runpy.run_path(str(TEMPLATE / "tests/test_contract.py"))["tiny"](Path("m"))
-    own = {guide.quoted(row[1])[0]: guide.quoted(row[0])[0] for row in guide.table("names")}
-    instead = {"checkpoints/zebra": "m", "zebra": own["zebra"]}
+    told = {guide.quoted(row[0])[0]: guide.quoted(row[1])[0] for row in guide.table("names")}
+    assert told == names_of("zebra")
+    call(*shlex.split(lines.pop(0))[1:])
+    assert Path("vg-engine-zebra/src/vg_engine_zebra/adapter.py").is_file()
+    instead = {"checkpoints/zebra": "m", "zebra": next(n for n in told if told[n] == "zebra")}
     for line in lines:
         call(*(instead.get(word, word) for word in shlex.split(line)[1:]))
     assert list(Path("out/zebra").glob("*.png"))
     # The other commands are as the template needs them.
-    assert f"cp -r {TEMPLATE.relative_to(ROOT)} vg-engine-zebra" in typed
+    assert "cd vg-engine-zebra" in typed
     assert "pip install -e '.[dev]'" in typed
     assert "dev = [" in (TEMPLATE / "pyproject.toml").read_text(encoding="utf-8")
 

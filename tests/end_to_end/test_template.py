@@ -1,16 +1,16 @@
-"""The template of a third-party adapter: installed, asked, and copied under another name."""
+"""The template of a third-party adapter: installed, asked, and made under another name."""
 
 import json
 import os
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from commands import call, refused
 from typer.testing import CliRunner
 
 from vg_engine.cli.main import app
@@ -21,7 +21,6 @@ from vg_engine.testing import AdapterContract
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "examples/vg-engine-adapter-template"
 NAME, MODEL_TYPE = "squashed-llava", "squashed_llava"
-GUIDE = (ROOT / "docs/write-an-adapter.md").read_text(encoding="utf-8")
 CHECKS = [name for name in vars(AdapterContract) if name.startswith("test_")]
 
 
@@ -68,41 +67,50 @@ def test_it_takes_no_model_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def zebra(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A copy, renamed by the guide's table and installed in a folder of its own."""
-    table = re.search(r"<!-- names -->\n(.+?)<!-- /names -->", GUIDE, flags=re.DOTALL)
-    assert table is not None
-    names = dict(re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|", table[1], flags=re.MULTILINE))
-    assert len(names) == 5
-    copy, site = tmp_path_factory.mktemp("zebra") / "copy", tmp_path_factory.mktemp("site")
-    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", ".*_cache")
-    shutil.copytree(TEMPLATE, copy, ignore=ignore)
-    for path in sorted(copy.rglob("*"), reverse=True):
-        if path.is_file():
-            text = path.read_text(encoding="utf-8")
-            for old, new in names.items():
-                text = text.replace(old, new)
-            path.write_text(text, encoding="utf-8")
-        path.rename(path.with_name(names.get(path.name, path.name)))
+    """What `vg-engine new-adapter zebra` makes, installed in a folder of its own."""
+    made, site = tmp_path_factory.mktemp("zebra") / "made", tmp_path_factory.mktemp("site")
+    call("new-adapter", "zebra", "--out", made)
     install = ("install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index")
-    run("-m", "pip", *install, "--target", str(site), str(copy), cwd=copy)
-    return copy, str(site)
+    run("-m", "pip", *install, "--target", str(site), str(made), cwd=made)
+    return made, str(site)
 
 
-def test_a_renamed_copy_passes_the_contract_elsewhere(zebra: tuple[Path, str]) -> None:
-    copy, site = zebra
-    told = run("-W", "error", "-m", "pytest", "-q", "-W", "error", cwd=copy, PYTHONPATH=site)
+def test_a_new_adapter_passes_the_contract_elsewhere(zebra: tuple[Path, str]) -> None:
+    made, site = zebra
+    told = run("-W", "error", "-m", "pytest", "-q", "-W", "error", cwd=made, PYTHONPATH=site)
     assert len(CHECKS) > 10
     assert re.search(rf"^{len(CHECKS)} passed", told, flags=re.MULTILINE), told
     assert re.search(r"^zebra +[1-9]\d+ .* (\d+)/\1  TestZebra$", told, flags=re.MULTILINE), told
 
 
-def test_a_renamed_copy_is_listed_beside_the_template(zebra: tuple[Path, str]) -> None:
-    copy, site = zebra
-    lines = run("-m", "vg_engine", "adapters", "--json", cwd=copy, PYTHONPATH=site)
+def test_a_new_adapter_is_listed_beside_the_template(zebra: tuple[Path, str]) -> None:
+    made, site = zebra
+    lines = run("-m", "vg_engine", "adapters", "--json", cwd=made, PYTHONPATH=site)
     rows = {row.pop("name"): row for row in map(json.loads, lines.splitlines())}
-    expected = {"distribution": "vg-engine-zebra", "version": "0.1.0", "model_types": ["zebra_vl"]}
+    expected = {"distribution": "vg-engine-zebra", "version": "0.1.0", "model_types": ["zebra"]}
     assert rows["zebra"] == expected
     assert NAME in rows
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Zebra VL", "'Zebra VL' is no name for an adapter; .* (zebra-vl)"),
+        ("7zebras", "a letter first (zebras)"),
+        ("", "a letter first (zebra-vl)"),
+        ("qwen2-5-vl", "vg-engine .* has an adapter 'qwen2_5_vl'; choose another name"),
+        ("none", "a class 'None', which means something else in its package; .* (none-vl)"),
+        ("grid", "a class 'Grid'"),
+        ("made", "made exists; choose another folder with --out"),
+    ],
+)
+def test_names_and_folders_that_cannot_be_taken_are_refused(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    (tmp_path / "made").mkdir()
+    error = refused("new-adapter", name, "--out", tmp_path / "made")
+    assert re.search(words.replace("(", r"\(").replace(")", r"\)"), error), error
+    assert not list((tmp_path / "made").iterdir())
 
 
 def run(*arguments: str, cwd: Path, **environment: str) -> str:

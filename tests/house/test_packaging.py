@@ -23,6 +23,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
 POINTS = PROJECT["entry-points"]
 # The folder that each import name of the product stands for.
+TEMPLATE = ROOT / "examples/vg-engine-adapter-template"
 FOLDERS = {"vg_engine": ROOT / "src/vg_engine"} | {f"vg_engine.{r}": ROOT / r for r in ROOMS}
 
 
@@ -36,6 +37,13 @@ def product_files() -> dict[str, Path]:
             if path.is_file() and "__pycache__" not in path.parts and not linked:
                 found[f"{package.replace('.', '/')}/{inside.as_posix()}"] = path
     return found
+
+
+def template_files() -> set[str]:
+    """Every file of the template that `vg-engine new-adapter` fills in, by its path in a wheel."""
+    kept = ("*.md", "*.toml", "src/*/*.py", "tests/*.py")
+    found = [path.relative_to(TEMPLATE) for each in kept for path in TEMPLATE.glob(each)]
+    return {f"vg_engine/adapter_template/{path.as_posix()}" for path in found}
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
@@ -52,7 +60,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the sdist and the wheel that was built from it."""
     here = tmp_path_factory.mktemp("checkout")
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.pyc")
-    for folder in ("src", *ROOMS):
+    for folder in ("src", *ROOMS, TEMPLATE.relative_to(ROOT)):
         shutil.copytree(ROOT / folder, here / folder, symlinks=True, ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
         if (ROOT / name).is_file():
@@ -71,7 +79,7 @@ def test_the_wheel_holds_the_product_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     shipped = {name for name in names if not re.match(r"vg_engine-[^/]+\.dist-info/", name)}
-    assert shipped == product_files().keys()
+    assert shipped == product_files().keys() | template_files()
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert wheel.stat().st_size < LARGEST
 
@@ -95,6 +103,9 @@ def test_the_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> Non
     assert [Path(line).is_relative_to(target) for line in answer.split()] == [True, True]
     page = run("-m", "vg_engine", "--help", cwd=tmp_path, PYTHONPATH=str(target))
     assert "usage" in page.lower()
+    run("-m", "vg_engine", "new-adapter", "zebra", cwd=tmp_path, PYTHONPATH=str(target))
+    made = {path.suffix for path in (tmp_path / "vg-engine-zebra").rglob("*") if path.is_file()}
+    assert made == {".md", ".py", ".toml"}
 
 
 def test_the_editable_install_finds_the_checkout_from_anywhere(tmp_path: Path) -> None:
@@ -123,6 +134,7 @@ def test_what_is_installed_is_what_was_pinned() -> None:
 
 def test_rooms_links_and_mapping_are_alike() -> None:
     links = {p.name: p.readlink() for p in (ROOT / "src/vg_engine").iterdir() if p.is_symlink()}
+    assert links.pop("adapter_template") == Path("../..") / TEMPLATE.relative_to(ROOT)
     assert links == {room: Path("../..") / room for room in ROOMS}
     expected = {name: folder.relative_to(ROOT).as_posix() for name, folder in FOLDERS.items()}
     assert SETUPTOOLS["package-dir"] == expected

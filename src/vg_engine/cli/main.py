@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from vg_engine.cli import ablate, console, convert, discover, doctor, heads, lists, run
+from vg_engine.cli import ablate, console, convert, discover, doctor, heads, lists, new_adapter, run
 from vg_engine.cli import eval as eval_
 from vg_engine.core.errors import VGError
 
@@ -131,6 +131,7 @@ app.command("adapters")(lists.adapters)
 app.add_typer(heads.app, name="heads")
 app.command("doctor", cls=Command)(doctor.doctor)
 app.command("convert", cls=Command)(convert.convert)
+app.command("new-adapter", cls=Command)(new_adapter.new_adapter)
 
 
 def main() -> None:
