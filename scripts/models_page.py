@@ -1,28 +1,23 @@
 r"""Write `docs/models.md` from the installed adapters and from what their contracts measured.
 
     pytest -m "not slow" tests/model_adapters --contract-probes all --contract-table a.json
-    PYTHONPATH=tests/stand_in pytest tests/torchvision_families --contract-probes all \
-        --contract-table b.json
+    make torchvision TORCHVISION_TESTS=tests/torchvision_families \
+        PYTEST_FLAGS="--contract-probes all --contract-table b.json"
     python scripts/models_page.py --measured a.json b.json      # keep the figures, write the page
     python scripts/models_page.py                               # write the page anew
     python scripts/models_page.py --check                       # exit with 1 if it is out of date
 
-The figures lie in `registry/contracts.yaml`, with the versions that they were measured with.
+The figures lie in `registry/contracts.yaml`, run by run, with the versions of each.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import json
-import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
-import transformers
 
 from vg_engine.plugins import entrypoints
 from vg_engine.registry import yaml_files
@@ -73,55 +68,51 @@ def model_types() -> dict[str, list[str]]:
 
 
 def keep(measured: Sequence[Path]) -> None:
-    """Turn contract tables into `registry/contracts.yaml`."""
-    table = {}
+    """Turn contract tables into `registry/contracts.yaml`, one run each."""
+    runs = []
     for path in measured:
-        table |= json.loads(path.read_text(encoding="utf-8"))
-    lines: dict[str, list[dict[str, Any]]] = {}
-    for contract, line in table.items():
-        parity, paint = line["vg_parity"], line["vg_paint"]
-        lines.setdefault(line["adapter"], []).append(
-            {
-                "contract": contract.rpartition("::")[2],
-                "file": contract.partition("::")[0],
-                "rows": parity["rows"],
-                "error": float(f"{parity['error']:.1e}"),
-                "sharpest": round(parity["sharpest"], 2),
-                "cells": f"{paint['right']}/{paint['planned']}",
-                "wrong": paint["wrong"],
-            }
-        )
-    versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
-    figures = {
-        "date": str(dt.datetime.now(dt.UTC).date()),
-        "versions": f"{versions}, Python {platform.python_version()}, CPU, float32",
-        "adapters": dict(sorted(lines.items())),
-    }
-    text = HEAD + yaml_files.dump(figures)
-    FIGURES.write_text(text, encoding="utf-8")
+        run = json.loads(path.read_text(encoding="utf-8"))
+        lines: dict[str, list[dict[str, Any]]] = {}
+        for contract, line in run.pop("contracts").items():
+            parity, paint = line["vg_parity"], line["vg_paint"]
+            lines.setdefault(line["adapter"], []).append(
+                {
+                    "contract": contract.rpartition("::")[2],
+                    "file": contract.partition("::")[0],
+                    "rows": parity["rows"],
+                    "error": float(f"{parity['error']:.1e}"),
+                    "sharpest": round(parity["sharpest"], 2),
+                    "cells": f"{paint['right']}/{paint['planned']}",
+                    "wrong": paint["wrong"],
+                }
+            )
+        runs.append(run | {"adapters": dict(sorted(lines.items()))})
+    FIGURES.write_text(HEAD + yaml_files.dump({"runs": runs}), encoding="utf-8")
 
 
 def page() -> str:
     """The page as it should be."""
-    figures = yaml_files.load(FIGURES)
+    runs = yaml_files.load(FIGURES)["runs"]
+    figures = {name: lines for run in runs for name, lines in run["adapters"].items()}
     known, kinds = adapters(), model_types()
     shared = known["llava"].__mro__[1]
     parts = [INTRO]
-    proved = [name for name in known if name in figures["adapters"]]
-    lines = [line for found in figures["adapters"].values() for line in found]
+    proved = [name for name in known if name in figures]
+    lines = [line for found in figures.values() for line in found]
     worst = max(line["error"] for line in lines)
     cells = [tuple(map(int, line["cells"].split("/"))) for line in lines]
     parts.append(
         f"{len(proved)} of {len(known)} adapters pass the whole contract, {len(lines)} "
         f"contracts: largest error {worst:.1e}, {sum(right for right, _ in cells)} of "
         f"{sum(planned for _, planned in cells)} painted cells right, "
-        f"{sum(line['wrong'] for line in lines)} wrong ({figures['versions']}, "
-        f"{figures['date']}).\n"
+        f"{sum(line['wrong'] for line in lines)} wrong. Measured on the CPU in float32 with "
+        + ", and with ".join(f"{run['versions']} ({run['date']})" for run in runs)
+        + ".\n"
     )
     parts.append("| `--adapter` | model types | a picture becomes | error | cells | real weights |")
     parts.append("| --- | --- | --- | --- | --- | --- |")
     for name, adapter in known.items():
-        found = figures["adapters"].get(name, [])
+        found = figures.get(name, [])
         named = kinds.get(f"{adapter.__module__}:{adapter.__qualname__}", ())
         types = ", ".join(f"`{kind}`" for kind in named) or "any, by name alone"
         error = f"{max(line['error'] for line in found):.1e}" if found else "not run"
@@ -129,10 +120,7 @@ def page() -> str:
         planned = sum(int(line["cells"].split("/")[1]) for line in found)
         layout = adapter.layout
         if adapter.image_backend != "pil":
-            layout += (
-                f" (needs {adapter.image_backend}: `make torchvision` proves it, the figures are "
-                "of a stand-in)"
-            )
+            layout += f" (needs {adapter.image_backend}; the figures are measured with it)"
         count = f"{right}/{planned}" if found else "not run"
         parts.append(f"| `{name}` | {types} | {layout} | {error} | {count} | never seen |")
     parts.append("\n## Bare prompts\n")

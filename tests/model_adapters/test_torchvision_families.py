@@ -3,7 +3,7 @@
 Their contracts are in tests/torchvision_families. They run here in a process of their own with a
 stand-in (tests/stand_in) in torchvision's place: transformers asks once per process whether it is
 there. The geometry is transformers' own, and only steps that mean the same everywhere (resize, pad,
-crop) are the stand-in's. Grey levels and speed of torchvision itself are not proved.
+crop) are the stand-in's. `make torchvision` proves the same with torchvision itself.
 """
 
 import importlib
@@ -66,7 +66,9 @@ def test_their_contracts_hold(tmp_path, files):
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     passed = re.search(r"^(\d+) passed in ", done.stdout, re.MULTILINE)
     assert passed is not None, "some were skipped or left out: " + done.stdout[-1000:]
-    measured = json.loads(table.read_text())
+    found = json.loads(table.read_text())
+    assert "torchvision 0.26.0+stand.in" in found["versions"]
+    measured = found["contracts"]
     assert {line["adapter"] for line in measured.values()} == (
         {"llama4"} if len(paths) == 1 else set(adapters())
     )

@@ -1,14 +1,18 @@
 """A pytest plugin: what every contract measured, in one table at the end of a run.
 
 Switch it on in the top `conftest.py`: `pytest_plugins = ["vg_engine.testing.summary"]`, or on the
-command line: `-p vg_engine.testing.summary`. `--contract-table FILE` writes the table as JSON,
-`--contract-probes all` paints every cell that the kit knows.
+command line: `-p vg_engine.testing.summary`. `--contract-table FILE` writes the table as JSON, with
+the date and the versions that it was measured with; `--contract-probes all` paints every cell that
+the kit knows.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import platform
 from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ import pytest
 
 ADAPTER, PARITY, PAINT = "vg_adapter", "vg_parity", "vg_paint"
 PROBES = "contract_probes"
+PACKAGES = ("transformers", "torch", "torchvision")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,6 +45,13 @@ def measured(reports: Iterable[Any]) -> dict[str, dict[str, Any]]:
             line = table.setdefault(contract, {"adapter": properties[ADAPTER]})
             line.update({k: properties[k] for k in (PARITY, PAINT) if k in properties})
     return dict(sorted(table.items(), key=lambda item: (item[1]["adapter"], item[0])))
+
+
+def versions() -> str:
+    """Name what was measured with: the packages that are installed, and Python."""
+    installed = {d.name: d.version for d in metadata.distributions() if d.name in PACKAGES}
+    named = [f"{name} {installed[name]}" for name in PACKAGES if name in installed]
+    return ", ".join([*named, f"Python {platform.python_version()}"])
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -71,4 +83,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         )
     target = config.getoption("--contract-table")
     if target:
-        Path(target).write_text(json.dumps(table, indent=1), encoding="utf-8")
+        date = str(dt.datetime.now(dt.UTC).date())
+        found = {"date": date, "versions": versions(), "contracts": table}
+        Path(target).write_text(json.dumps(found, indent=1), encoding="utf-8")
