@@ -26,7 +26,7 @@ from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.contract.results import Grounding
 from vg_engine.core.contract.scene import Encoding, PostprocessContext, Scene
-from vg_engine.core.errors import CaptureError, PluginError
+from vg_engine.core.errors import CaptureError, PluginError, VGError
 from vg_engine.core.geometry import View
 
 _T = TypeVar("_T")
@@ -162,18 +162,26 @@ class Hooks:
         current = tuple(groundings)
         for name in self.postprocessors:
             plugin = self.manager.get_plugin(name)
+            who = f"post-processor {name!r} ({type(plugin).__name__}): {hook}"
             others = [p for n, p in self.manager.list_name_plugin() if n != name and p is not None]
             caller = self.manager.subset_hook_caller(hook, others)
-            for answer in caller(groundings=current, scene=scene, context=context):
-                if answer is None:
-                    continue
-                refined = tuple(answer)
+            try:
+                answers = caller(groundings=current, scene=scene, context=context)
+                made = [tuple(answer) for answer in answers if answer is not None]
+            except (VGError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:
+                cause = " ".join(str(error).split())
+                raise PluginError(
+                    f"{who} raised {type(error).__name__}: {cause}; its package has to be fixed, "
+                    "or leave it out"
+                ) from error
+            for refined in made:
                 if len(refined) != len(current) or not all(
                     isinstance(grounding, Grounding) for grounding in refined
                 ):
                     raise PluginError(
-                        f"plugin {name!r} ({type(plugin).__name__}): {hook} returned "
-                        f"{len(refined)} answers for {len(current)} groundings"
+                        f"{who} returned {len(refined)} answers for {len(current)} groundings"
                     )
                 current = refined
         return current

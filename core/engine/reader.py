@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import repeat
+from functools import partial
+from itertools import chain, repeat
 from typing import Any
 
 from vg_engine.core.contract.hooks import Hooks
@@ -14,7 +15,7 @@ from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.results import Grounding, HeadMaps
 from vg_engine.core.contract.scene import PostprocessContext
 from vg_engine.core.engine.kept_picture import KeptPicture
-from vg_engine.core.engine.scheduler import Observed, Request
+from vg_engine.core.engine.scheduler import Observed, Request, split_on_error
 from vg_engine.core.engine.settings import Settings
 from vg_engine.core.errors import VGError
 from vg_engine.core.heads import Head, HeadSet
@@ -82,17 +83,20 @@ class Reader:
     def refined(
         self, kept: KeptPicture | None, answers: Iterable[Grounding | VGError]
     ) -> Iterator[Grounding | VGError]:
-        """Refine the groundings among answers about one picture; errors keep their places."""
+        """Refine the groundings among answers about one picture; errors keep their places.
+
+        What a post-processor fails on gets its error; the others are refined without it.
+        """
         if not self.hooks.postprocessors or kept is None:
             yield from answers
             return
         group = list(answers)
         good = [answer for answer in group if isinstance(answer, Grounding)]
-        better: Iterator[Grounding | VGError]
-        try:
-            better = iter(self.refine(kept, good))
-        except VGError as error:
-            better = repeat(error)
+        parts = split_on_error(partial(self.refine, kept), good) if good else ()
+        better = chain.from_iterable(
+            repeat(found, len(some)) if isinstance(found, VGError) else found
+            for some, found in parts
+        )
         for answer in group:
             yield answer if isinstance(answer, VGError) else next(better)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vg_engine.core.errors import InputError, OutputError
-from vg_engine.studies.shared.journal import Journal, digest, pack, unpack
+from vg_engine.studies.shared.journal import Journal, differences, digest, pack, unpack
 
 SETTINGS = {"model": "m", "prompt": {"form": "bare"}, "batch": 2}
 DATE = {"date": "2026-01-01"}
@@ -82,6 +82,29 @@ def test_other_settings_and_a_second_writer_are_refused(path) -> None:
     assert path.read_bytes() == before
     with pytest.raises(OutputError, match="cannot be written"):
         opened(path.parent / "none" / "j.jsonl")
+
+
+@pytest.mark.parametrize(
+    "records", [[], [{"id": 1, "error": "no such file"}], [{"samples": [], "faults": [{"id": 1}]}]]
+)
+def test_a_journal_without_work_is_begun_anew_with_other_settings(path, records) -> None:
+    with opened(path, remarks=DATE) as journal:
+        if records:
+            journal.append(records)
+    other = SETTINGS | {"prompt": {"form": "chat"}}
+    with Journal(path, "discover", other) as journal:
+        assert (journal.done, journal.remarks) == (0, {})
+        journal.append(batch(0))
+    with Journal(path, "discover", other) as journal:
+        assert next(journal.records())["id"] == "0-0"
+
+
+def test_settings_that_differ_are_told_in_words() -> None:
+    old = {"prompt": {"ending": "."}, "limit": None, "heads": ["L1H2", "L3H4"], "rule": "paper"}
+    new = {"limit": 9, "heads": [], "controls": True, "rule": "paper"}
+    assert differences(old, new) == (
+        "controls: none there, yes now, heads: L1H2, L3H4 there, none now, limit: none there, 9 now"
+    )
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b"[1]\n", b"{}\n", b"some text without an end"])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -133,6 +133,28 @@ def test_a_postprocessor_that_loses_an_answer_is_named(make_engine: Make) -> Non
 
     with pytest.raises(errors.PluginError, match=r"'loses'.*0 answers for 1"):
         make_engine([("loses", Loses())]).ground(PICTURE, "0,0")
+
+
+class Fails:
+    def vg_postprocess(self, groundings: Sequence[Grounding]) -> Iterator[Grounding]:
+        for one in groundings:
+            if one.expression == "1,1":
+                raise ZeroDivisionError("no\nbox")
+            yield replace(one, expression=one.expression + "!")
+
+
+def test_a_postprocessor_that_raises_is_named_and_costs_the_answers_it_raised_on(
+    make_engine: Make,
+) -> None:
+    engine = make_engine([("fails", Fails())])
+    requests = [(PICTURE, "0,0"), (PICTURE, "1,1"), (PICTURE, "2,2"), (PICTURE + 1, "3,3")]
+    first, error, *others = engine.ground_many(requests, errors="yield")
+    assert isinstance(error, errors.PluginError)
+    assert "'fails' (Fails): vg_postprocess raised ZeroDivisionError: no box" in str(error)
+    assert isinstance(error.__cause__, ZeroDivisionError)
+    assert [a.expression for a in (first, *others)] == ["0,0!", "2,2!", "3,3!"]  # type: ignore[union-attr]
+    with pytest.raises(errors.PluginError, match="'fails'"):
+        engine.ground(PICTURE, "1,1")
 
 
 @pytest.mark.parametrize(

@@ -157,18 +157,27 @@ class Journal:
                 return  # a file system without locks
 
     def _resume(self) -> int:
-        """Read the file and cut off an incomplete end; returns the offset of the next batch."""
+        """Read the file and cut off an incomplete end; returns the offset of the next batch.
+
+        A journal of other settings is begun anew if no sample in it was measured.
+        """
         with self.path.open("rb") as lines:
             first = lines.readline()
             if first.endswith(b"\n"):
-                self._check(first)
-                end = self._whole_batches(lines)
-                lines.seek(end)
+                there = self._header(first)
+                self._end = self._whole_batches(lines)
+                same = (there["work"], there["settings"]) == (self._work, self._settings)
+                if not same and any(map(_measured, self.records())):
+                    raise self._of_others(there)
+                lines.seek(self._end)
                 self._save(lines.read())
-                self._cut(end)
-                return end
-        if first and not first.startswith(_START[: len(first)]):
-            raise self._not_a_journal()
+                if same:
+                    self._cut(self._end)
+                    self.remarks = there.get("remarks", {})
+                    return self._end
+            elif first and not first.startswith(_START[: len(first)]):
+                raise self._not_a_journal()
+        self.done = 0
         self._cut(0)
         header = {"journal": _VERSION, "work": self._work, "key": digest(self._settings)}
         header |= {"settings": self._settings, "remarks": self.remarks}
@@ -209,10 +218,10 @@ class Journal:
                 end = lines.tell()
         return end
 
-    def _check(self, first: bytes) -> None:
+    def _header(self, first: bytes) -> dict[str, Any]:
         try:
-            header = json.loads(first)
-            work, settings = header["work"], header["settings"]
+            header: dict[str, Any] = json.loads(first)
+            header["work"], header["settings"]
         except (ValueError, KeyError, TypeError):
             raise self._not_a_journal() from None
         if header.get("journal") != _VERSION:
@@ -220,14 +229,16 @@ class Journal:
                 f"{self.path} was written by another version of this tool; choose another folder "
                 "with --out, or remove it"
             )
-        if work != self._work or settings != self._settings:
-            other = f"{work} run" if work != self._work else "run of other settings"
-            changes = ", ".join(_differences(settings, self._settings)[:_SHOWN]) or "its work"
-            raise InputError(
-                f"{self.path} belongs to a {other} ({changes}); choose another folder with --out, "
-                "or remove it"
-            )
-        self.remarks = header.get("remarks", {})
+        return header
+
+    def _of_others(self, header: Mapping[str, Any]) -> InputError:
+        work = header["work"]
+        other = f"{work} run" if work != self._work else "run of other settings"
+        changes = differences(header["settings"], self._settings) or "its work"
+        return InputError(
+            f"{self.path} belongs to a {other} ({changes}); choose another folder with --out, "
+            "or remove it"
+        )
 
     def _not_a_journal(self) -> InputError:
         return InputError(
@@ -271,16 +282,33 @@ def _place(line: bytes) -> tuple[int, int] | None:
         return None
 
 
-def _differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Describe the differences between two settings."""
-    if isinstance(old, dict) and isinstance(new, dict):
+def _measured(record: Mapping[str, Any]) -> bool:
+    """Tell a record that holds work from one of faults alone."""
+    return "error" not in record and record.get("samples") != []
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Name the first settings that differ, in words; empty if none does.
+
+    >>> differences({"prompt": {"form": "bare"}}, {"prompt": {"form": "chat"}, "heads": ["L1H2"]})
+    'heads: none there, L1H2 now, prompt.form: bare there, chat now'
+    """
+    return ", ".join(_differing(old, new)[:_SHOWN])
+
+
+def _differing(old: Any, new: Any, path: str = "") -> list[str]:
+    if isinstance(old, dict | None) and isinstance(new, dict | None) and old != new:
+        old, new = old or {}, new or {}
         told = []
         for key in sorted({*old, *new}):
-            told += _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+            told += _differing(old.get(key), new.get(key), f"{path}.{key}" if path else key)
         return told
     return [] if old == new else [f"{path}: {_short(old)} there, {_short(new)} now"]
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    if isinstance(value, list):
+        text = ", ".join(map(_short, value)) or "none"
+    else:
+        text = {"None": "none", "True": "yes", "False": "no"}.get(str(value), str(value))
     return text if len(text) <= 40 else f"{text[:37]}..."
