@@ -1,11 +1,14 @@
 """`vg-engine`: the commands, and the one place where errors become an exit code.
 
-0 done, 2 the user's mistake (one line that says what to do), 130 stopped by Ctrl-C; a bug shows
-its traceback and exits with 1.
+0 done, 2 the user's mistake (one line that says what to do), 130 stopped by Ctrl-C, 141 stdout is
+a pipe that nobody reads any more; a bug shows its traceback and exits with 1.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -15,9 +18,11 @@ from typer.core import TyperCommand, TyperGroup
 
 from vg_engine.cli import ablate, console, convert, discover, doctor, heads, lists, new_adapter, run
 from vg_engine.cli import eval as eval_
-from vg_engine.core.errors import VGError
+from vg_engine.core.errors import OutputError, VGError
 
-MISTAKE, STOPPED = 2, 130
+MISTAKE, STOPPED, UNREAD = 2, 130, 141
+# What writing to a full disk says, without the name of a file where that is a stream.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # What typer raises for a wrong command line; its own module for that has moved between versions.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
@@ -42,7 +47,7 @@ class Commands(TyperGroup):
     ) -> Any:
         """Run a command line and exit with its code."""
         try:
-            code = super().main(
+            code = self._told(
                 args,
                 prog_name,
                 complete_var,
@@ -50,18 +55,33 @@ class Commands(TyperGroup):
                 windows_expand_args=windows_expand_args,
                 **extra,
             )
-        except VGError as error:
-            console.say("error", str(error))
-            code = MISTAKE
-        except KeyboardInterrupt:
-            code = _stopped()
-        except typer.Abort:
-            code = _stopped()
-        except _UsageError as error:
-            code = _misused(error)
+        except SystemExit as error:
+            if not isinstance(error.__context__, BrokenPipeError):  # as rich ends at one
+                raise
+            code = _unread()
+        except BrokenPipeError:
+            code = _unread()
+        except OSError as error:
+            if error.errno not in _FULL or error.filename is not None:
+                raise
+            code = _unwritten(error)
         if not standalone_mode:
             return code
         sys.exit(code if isinstance(code, int) else 0)
+
+    def _told(self, *args: Any, **more: Any) -> Any:
+        """Run a command line; say what is wrong with it."""
+        try:
+            if sys.stdout is None:  # as Python has it where the shell closed it
+                raise OutputError("stdout is closed; send it to a file or to /dev/null")
+            return super().main(*args, **more)
+        except VGError as error:
+            console.say("error", str(error))
+            return MISTAKE
+        except (KeyboardInterrupt, typer.Abort):
+            return _stopped()
+        except _UsageError as error:
+            return _misused(error)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; report Ctrl-C before typer can swallow it."""
@@ -74,6 +94,21 @@ class Commands(TyperGroup):
 def _stopped() -> int:
     console.say("error", "stopped; what was written stays")
     return STOPPED
+
+
+def _unread() -> int:
+    """End as commands do that a closed pipe ends: without a word."""
+    with contextlib.suppress(OSError):  # else Python complains of what it could not write
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return UNREAD
+
+
+def _unwritten(error: OSError) -> int:
+    with contextlib.suppress(OSError):  # stderr may be what is full
+        console.say("error", f"stdout cannot be written ({error.strerror}); send it elsewhere")
+    _unread()
+    return MISTAKE
 
 
 def _misused(error: Any) -> int:
@@ -120,6 +155,10 @@ def _about(
     Reads a few attention heads of a frozen vision-language model: a box, a mask,
     a soft map and a score, without training. The small embedded model answers
     unless --model names another.
+
+    Exit codes: 0 done, 2 something is wrong with the input (one line says what),
+    130 stopped by Ctrl-C, 141 nobody reads the output any more, 1 a bug, or a
+    check of doctor that failed.
     """
 
 
