@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, repeat
 from typing import Any
 
 from vg_engine.core.contract.hooks import Hooks
@@ -92,13 +91,15 @@ class Reader:
             return
         group = list(answers)
         good = [answer for answer in group if isinstance(answer, Grounding)]
-        parts = split_on_error(partial(self.refine, kept), good) if good else ()
-        better = chain.from_iterable(
-            repeat(found, len(some)) if isinstance(found, VGError) else found
-            for some, found in parts
-        )
+        better = self._refined(kept, good)
         for answer in group:
             yield answer if isinstance(answer, VGError) else next(better)
+
+    def _refined(
+        self, kept: KeptPicture, answers: Sequence[Grounding]
+    ) -> Iterator[Grounding | VGError]:
+        for some, found in split_on_error(partial(self.refine, kept), answers):
+            yield from [found] * len(some) if isinstance(found, VGError) else found
 
     def _read(self, maps: HeadMaps, picture: Picture, stamp: Mapping[str, Any]) -> Grounding:
         how = self.settings.read_out
