@@ -3,8 +3,10 @@
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
+import commands
 import pytest
 
 pytestmark = pytest.mark.usefixtures("noisy")
@@ -59,6 +61,7 @@ def test_what_comes_out(shell, monkeypatch) -> None:
         assert table["title"] in told.stdout
     assert "default" in told.stdout
     assert told.stdout.splitlines()[-1] == "out/report.html"
+    commands.whole_at_any_width(monkeypatch, partial(shell.ablate, "--limit", "7"))
     assert shell.ablate("--limit", "7").stdout == told.stdout
     assert shell.numbers() == found
 

@@ -2,8 +2,10 @@
 
 import itertools
 import json
+from functools import partial
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 
@@ -60,7 +62,7 @@ def test_the_embedded_model_is_scored_as_it_answers(shell) -> None:
         assert words in page
 
 
-def test_what_is_said(ask, shell) -> None:
+def test_what_is_said(ask, shell, monkeypatch) -> None:
     done = ask(*QUICK, "--out", "out")
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["Pointing", "Acc@0.5", "mIoU"]
@@ -76,6 +78,7 @@ def test_what_is_said(ask, shell) -> None:
     assert "\x1b" not in done.stdout
     files = ["eval.json", "records.jsonl", "report.html"]
     assert sorted(path.name for path in Path("out").iterdir()) == files
+    commands.whole_at_any_width(monkeypatch, partial(ask, *QUICK, "--out", "out"))
     # Once more: nothing is asked again, and the output is the same.
     again = ask(*QUICK, "--out", "out")
     assert again.stdout == done.stdout

@@ -1,9 +1,11 @@
 """`vg-engine eval --compare`: differences that can be counted by hand."""
 
 import json
+from functools import partial
 from math import comb
 from pathlib import Path
 
+import commands
 import pytest
 
 from vg_engine.core.errors import InputError
@@ -166,7 +168,7 @@ def test_a_torn_end_is_left_out_and_other_files_are_refused() -> None:
         compare(a, Path("nowhere"))
 
 
-def test_the_command_writes_numbers_and_pictures(shell) -> None:
+def test_the_command_writes_numbers_and_pictures(shell, monkeypatch) -> None:
     write("a", 0)
     write("b", 1)
     shell.pictures({true for *_, true in CELLS})
@@ -177,6 +179,7 @@ def test_the_command_writes_numbers_and_pictures(shell) -> None:
     assert done.stdout.splitlines()[-1] == "out/comparison.html"
     assert "A: mine of a" in done.stdout
     assert "1 sample was scored by B alone" in done.stdout
+    commands.whole_at_any_width(monkeypatch, partial(shell, *command))
     numbers = shell.numbers("out", "comparison.json")
     assert numbers["differences"]["acc@0.5"]["mcnemar"] == {"only_a": 3, "only_b": 1, "p": 0.625}
     assert json.loads(shell(*command, "--json").stdout) == numbers

@@ -1,8 +1,10 @@
 """`vg-engine discover`, on an adapter whose head L2H1 points at the cell that a sentence names."""
 
 import re
+from functools import partial
 from pathlib import Path
 
+import commands
 import pytest
 
 from vg_engine.registry.schema import read_head_set
@@ -29,8 +31,9 @@ def test_every_mode_finds_the_head_that_points(shell, rule) -> None:
     assert done.stdout.startswith("L2H1  "), done.stdout
 
 
-def test_what_comes_out_states_where_it_comes_from(shell) -> None:
-    shell.discover("--samples", "8", "--draws", "3", "--seed", "7", "--name", "cells-best")
+def test_what_comes_out_states_where_it_comes_from(shell, monkeypatch) -> None:
+    words = ("--samples", "8", "--draws", "3", "--seed", "7", "--name", "cells-best")
+    commands.whole_at_any_width(monkeypatch, partial(shell.discover, *words))
     found = read_head_set(Path("found/cells-best.yaml"))
     stated = found.provenance
     assert (str(found.heads[0]), found.frequency[0]) == ("L2H1", 1.0)

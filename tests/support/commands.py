@@ -1,5 +1,11 @@
 """Commands as people type them."""
 
+import re
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from rich.text import Text
 from typer.testing import CliRunner, Result
 
 from vg_engine.cli.main import app
@@ -19,3 +25,19 @@ def refused(*arguments: object, notes: bool = False) -> str:
     (error,) = (x for x in done.stderr.splitlines() if not (notes and x.startswith("note: ")))
     assert error.startswith("error: ")
     return error
+
+
+def whole_at_any_width(monkeypatch: pytest.MonkeyPatch, ask: Callable[[], Result]) -> None:
+    """All names, numbers and intervals that a pipe gets stand whole on narrow terminals."""
+    piped = ask().stdout
+    names = [re.split(" {2,}", line)[0] for line in piped.splitlines() if "  " in line.strip()]
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    for width in (50, 80, 120):
+        monkeypatch.setenv("COLUMNS", str(width))
+        shown = Text.from_ansi(ask().stdout).plain
+        for pattern in (r"\[[^\]]+\]", r"[+-]?\d+\.\d+"):
+            counts = [Counter(re.findall(pattern, text)) for text in (piped, shown)]
+            assert not counts[0] - counts[1], f"{width}\n{shown}"
+        for name in names:
+            assert name in shown, f"{width}\n{shown}"
+    monkeypatch.delenv("TTY_COMPATIBLE")

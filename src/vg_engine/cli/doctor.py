@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from vg_engine.cli import console, options
+from vg_engine.cli import console, options, tables
 from vg_engine.engine_spec import EngineSpec
 
 if TYPE_CHECKING:
@@ -66,11 +64,12 @@ def _show(findings: Sequence[Finding], facts: Mapping[str, str], shown: Mapping[
         paper.print(f"{key + ':':<12}{value}", markup=False, soft_wrap=True)
     for form, text in shown.items():
         paper.print(f"{form + ':':<12}{text!r}", markup=False, soft_wrap=True)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("check", "", "measured"):
-        table.add_column(column, overflow="fold")
-    for finding in findings:
-        style = _STYLES[finding.status]
-        table.add_row(finding.check, f"[{style}]{finding.status}[/]", escape(finding.description))
     paper.print()
-    paper.print(table)
+    tables.show(
+        ["check", "", "measured"],
+        [
+            tables.Row(one.check, [one.status], one.description, _STYLES[one.status])
+            for one in findings
+        ],
+        numbers=False,
+    )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from vg_engine.cli import console
+from vg_engine.cli import console, tables
 from vg_engine.cli.lists import show_rows
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.heads import Agreement, Head, HeadSet, agreement
@@ -50,60 +52,58 @@ def sheet(entry: HeadSet, *, default_of: Sequence[str], file: Path) -> Iterator[
         file: where it lies.
     """
     shape = f"{entry.layers or '?'} layers x {entry.heads_per_layer or '?'} heads"
-    yield from _field("name", [entry.name])
-    yield from _field("file", [str(file)])
-    yield from _field("models", [", ".join(entry.model)])
-    yield from _field("default of", [", ".join(default_of)])
-    yield from _field("shape", [shape if entry.layers or entry.heads_per_layer else ""])
-    yield from _field("rule", [entry.rule])
-    columns = entry.columns
-    if columns:
-        cells = [[key, *_aligned(values)] for key, values in columns.items()]
-        names = ["", *map(str, entry.heads)]
-        yield from _field("heads", _grid(list(zip(names, *cells, strict=True))))
-    else:
-        yield from _field("heads", [", ".join(map(str, entry.heads))])
+    yield from _field("name", entry.name)
+    yield from _field("file", str(file))
+    yield from _field("models", ", ".join(entry.model))
+    yield from _field("default of", ", ".join(default_of))
+    yield from _field("shape", shape if entry.layers or entry.heads_per_layer else "")
+    yield from _field("rule", entry.rule)
+    per_head = {
+        str(head): dict(zip(entry.columns, values, strict=True))
+        for head, *values in zip(entry.heads, *entry.columns.values(), strict=True)
+    }
+    yield from _field("heads", per_head if entry.columns else ", ".join(map(str, entry.heads)))
     last = ("controls", "notes")
     stated = entry.provenance
     for key in [*(k for k in stated if k not in last), *(k for k in last if k in stated)]:
-        yield from _field(key, _lines(stated[key]))
+        yield from _field(key, stated[key])
 
 
-def _field(key: str, lines: Sequence[str]) -> Iterator[str]:
-    for place, line in enumerate(lines):
+def _field(key: str, value: object) -> Iterator[str]:
+    """What a set states: beside its key, or below it where the screen is too narrow."""
+    key, width = f"{key.replace('_', ' ')}:", tables.screen_width()
+    told = _lines(value, sys.maxsize)
+    if max(map(len, told), default=0) > width - _KEY - 1:
+        yield key
+        yield from (f"  {line}" for line in _lines(value, width - 2))
+        return
+    for place, line in enumerate(told):
         if line:
-            yield f"{key.replace('_', ' ') + ':' if not place else '':<{_KEY}} {line}".rstrip()
+            yield f"{'' if place else key:<{_KEY}} {line}".rstrip()
 
 
-def _lines(value: object) -> list[str]:
+def _lines(value: object, width: int) -> list[str]:
     """A value as lines: a mapping as a table, whose own mappings are its rows."""
-    if isinstance(value, list):
-        return [_words(part) for part in value]
     if not isinstance(value, Mapping):
-        return [_words(value)]
-    inner = [part for part in value.values() if isinstance(part, Mapping)]
-    columns = list(dict.fromkeys(key for part in inner for key in part))
-    plain = [[key, _words(part)] for key, part in value.items() if not isinstance(part, Mapping)]
-    names = [key for key, part in value.items() if isinstance(part, Mapping)]
+        parts = value if isinstance(value, list) else [value]
+        return [line for part in parts for line in textwrap.wrap(_words(part), width)]
+    inner = {key: part for key, part in value.items() if isinstance(part, Mapping)}
     wide = max(map(len, value), default=0)
-    lines = _grid([[key.ljust(wide), words] for key, words in plain], words=True)
-    cells = [[column, *_aligned([part.get(column) for part in inner])] for column in columns]
-    rows = zip(["".ljust(wide), *names], *cells, strict=True)
-    return lines + _grid(list(rows)) if inner else lines
-
-
-def _grid(rows: Sequence[Sequence[str]], *, words: bool = False) -> list[str]:
-    """Rows as lines, columns aligned: the first to the left, others too if they are words."""
-    if not rows:
-        return []
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if words or not place else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+    told = [
+        line
+        for key, part in value.items()
+        if key not in inner
+        for line in textwrap.wrap(f"{key:<{wide}}  {_words(part)}", width)
     ]
+    columns = list(dict.fromkeys(key for part in inner.values() for key in part))
+    cells = [_aligned([part.get(column) for part in inner.values()]) for column in columns]
+    rows = [
+        tables.Row(name.ljust(wide), line)
+        for name, line in zip(inner, zip(*cells, strict=True), strict=True)
+    ]
+    if rows:
+        told += [line.plain.rstrip() for line in tables.lines(["", *columns], rows, width)]
+    return told
 
 
 def _aligned(values: Sequence[object]) -> list[str]:

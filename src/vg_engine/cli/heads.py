@@ -59,7 +59,7 @@ def list_(
         head_tables.summary(entry) | {"default_of": list(used.get(entry.name, ()))}
         for entry in catalog.head_sets()
     ]
-    show_rows(rows, ("name", "heads", "rule", "models", "default_of"), as_json=as_json)
+    show_rows(rows, ("name", "rule", "models", "default_of", "heads"), as_json=as_json)
 
 
 @app.command()

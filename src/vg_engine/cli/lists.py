@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from vg_engine.cli import console
+from vg_engine.cli import console, tables
 from vg_engine.cli.options import flag
 from vg_engine.core.errors import PluginError
 from vg_engine.plugins import entrypoints
@@ -18,7 +16,6 @@ from vg_engine.registry.adapters import model_types
 
 Json = Annotated[bool, flag("One JSON record per line.", None, "--json")]
 MISTAKE = 2
-_WIDE = 200
 
 
 def adapters(
@@ -69,17 +66,12 @@ def show_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json
         for row in rows:
             console.result(json.dumps(row, ensure_ascii=False))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
-    for row in rows:
-        cells = (row[column] for column in columns)
-        table.add_row(*map(_words, cells))
-    # Names are other people's: a bracket in one is no markup.
-    screen = Console(highlight=False, markup=False)
-    if not screen.is_terminal:
-        screen.width = _WIDE  # for grep: a row stays on its line
-    screen.print(table)
+    titles = [column.replace("_", " ") for column in columns]
+    # A list at the end may fold; all else stays whole.
+    end = -1 if isinstance(rows[0][columns[-1]], list) else None
+    cells = [[_words(row[column]) for column in columns] for row in rows]
+    lines = [tables.Row(one[0], one[1:end], "".join(one[end:] if end else ())) for one in cells]
+    tables.show(titles, lines, numbers=False)
 
 
 def _words(cell: object) -> str:
