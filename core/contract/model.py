@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,6 +39,8 @@ class ModelSpec:
 
     Attributes:
         source: folder or hub id; with `module` set, only a label.
+        folder: what the cache holds of a hub id, once that was looked for.
+        offline: no other file can be had.
         module, processor: a model that is already in memory.
         device: torch device name; `auto` takes CUDA, then MPS, then the CPU.
         dtype: `auto` takes the checkpoint's on an accelerator and float32 on the CPU.
@@ -46,6 +49,8 @@ class ModelSpec:
 
     source: str
     revision: str | None = None
+    folder: Path | None = None
+    offline: bool = False
     device: str = "auto"
     dtype: str = "auto"
     trust_remote_code: bool = False

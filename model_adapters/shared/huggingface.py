@@ -261,6 +261,8 @@ class HuggingFaceAdapter:
                 f"{nearest(wrong[0], self.option_names)}"
             )
         module = spec.module
+        if spec.source and (module is None or spec.processor is None):
+            spec = loading.found(spec)
         if spec.processor is not None:
             processor = processors.own_processor(spec.processor)
         elif module is None or spec.source:

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from vg_engine.core.errors import (
     ModelNotFoundError,
     WeightsError,
 )
+from vg_engine.model_adapters.shared import hub
 
 _LISTED = 5
 _CONVERSION_OFF = "DISABLE_SAFETENSORS_CONVERSION"
@@ -111,6 +113,29 @@ def check_source(source: str) -> Path | None:
     return folder
 
 
+def found(spec: ModelSpec) -> ModelSpec:
+    """Look for the model of a hub id, unless that was done; its revision becomes a commit.
+
+    Raises:
+        VGError: see `check_source` and `hub.find`.
+    """
+    if spec.folder is not None or check_source(spec.source) is not None:
+        return spec
+    folder, offline = hub.find(spec.source, spec.revision)
+    return replace(spec, revision=folder.name, folder=folder, offline=offline)
+
+
+def files_of(spec: ModelSpec) -> tuple[Path | str, dict[str, Any]]:
+    """Return where the files of `spec` are, and how transformers is to read them.
+
+    Raises:
+        VGError: see `check_source`.
+    """
+    place = str(spec.folder) if spec.offline else spec.source
+    shared = {"revision": spec.revision or "main", "trust_remote_code": spec.trust_remote_code}
+    return check_source(place) or place, shared
+
+
 def _check_weights(folder: Path, source: str) -> None:
     index = folder / _INDEX
     # transformers takes the whole file first: an index beside it is left over.
@@ -148,20 +173,19 @@ def load_model(spec: ModelSpec, auto_class: Any) -> PreTrainedModel:
         WeightsError: there are no safetensors, or their keys do not match.
         ModelError: transformers refuses the model for another reason.
     """
-    folder = check_source(spec.source)
+    source, shared = files_of(spec)
     device = choose_device(spec.device)
     dtype = choose_dtype(spec.dtype, device)
     try:
         with _unconverted():
             module, info = auto_class.from_pretrained(
-                folder or spec.source,
-                revision=spec.revision or "main",
+                source,
                 dtype=dtype,
-                trust_remote_code=spec.trust_remote_code,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,  # reported below, with the sizes
                 output_loading_info=True,
-                **_attention_of(spec),
+                **shared,
+                **_attention_of(source, shared),
             )
     except SafetensorError as error:
         raise WeightsError(
@@ -176,21 +200,17 @@ def load_model(spec: ModelSpec, auto_class: Any) -> PreTrainedModel:
     return loaded
 
 
-def _attention_of(spec: ModelSpec) -> dict[str, Any]:
+def _attention_of(source: Path | str, shared: Mapping[str, Any]) -> dict[str, Any]:
     """Ask for sdpa where the config asks for flash attention, which may not be installed.
 
     Capture puts its own attention function in place anyway.
     """
-    shared: dict[str, Any] = {
-        "revision": spec.revision or "main",
-        "trust_remote_code": spec.trust_remote_code,
-    }
     stated: Mapping[str, Any] = {}
     with suppress(OSError, ValueError):  # loading the model reports them
-        stated, _ = PreTrainedConfig.get_config_dict(spec.source, **shared)
+        stated, _ = PreTrainedConfig.get_config_dict(source, **shared)
     if not _asks_for_flash(stated):
         return {}
-    config: Any = AutoConfig.from_pretrained(spec.source, **shared)
+    config: Any = AutoConfig.from_pretrained(source, **shared)
     config._attn_implementation = "sdpa"  # noqa: SLF001 - an argument alone does not win over it
     return {"config": config, "attn_implementation": "sdpa"}
 
@@ -282,8 +302,7 @@ def read_config(spec: ModelSpec) -> Any:
         ModelNotFoundError: there is no config.
         ModelError: transformers does not know its type.
     """
-    source: Path | str = check_source(spec.source) or spec.source
-    shared = {"revision": spec.revision or "main", "trust_remote_code": spec.trust_remote_code}
+    source, shared = files_of(spec)
     try:
         return AutoConfig.from_pretrained(source, **shared)
     except Exception as error:
@@ -292,11 +311,11 @@ def read_config(spec: ModelSpec) -> Any:
 
 def peft_statements(spec: ModelSpec) -> tuple[str, ...]:
     """Say whether a peft adapter beside the weights was applied; transformers does not."""
-    folder = check_source(spec.source)
-    if folder is not None:
-        found = (folder / _PEFT).is_file()
+    source, _ = files_of(spec)
+    if isinstance(source, Path):
+        found = (source / _PEFT).is_file()
     else:
-        found = isinstance(try_to_load_from_cache(spec.source, _PEFT), str)
+        found = isinstance(try_to_load_from_cache(source, _PEFT, revision=spec.revision), str)
     if not found:
         return ()
     if importlib.util.find_spec("peft") is None:

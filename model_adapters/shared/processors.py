@@ -9,7 +9,6 @@ import copy
 import importlib.util
 import inspect
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +17,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, ProcessorMixin
 
 from vg_engine.core.contract.model import ModelSpec
 from vg_engine.core.errors import InputError, ModelError, UnsupportedModelError
-from vg_engine.model_adapters.shared.loading import check_source, explained, first_line
+from vg_engine.model_adapters.shared.loading import explained, files_of, first_line
 
 # Mistral's own package, which transformers prefers where it is installed, gives no offsets; and
 # its models' files from before transformers 5 split words by a wrong pattern, fixed on demand.
@@ -42,9 +41,8 @@ def load_processor(spec: ModelSpec, processor_class: Any, backend: str = "pil") 
             f"{spec.source}: the image processor of this family exists in transformers only on "
             f"top of {backend}, which is not installed: pip install {backend}"
         )
-    source: Path | str = check_source(spec.source) or spec.source
+    source, shared = files_of(spec)
     image_class: Any = AutoImageProcessor
-    shared = {"revision": spec.revision or "main", "trust_remote_code": spec.trust_remote_code}
     try:
         images = image_class.from_pretrained(source, backend=backend, **shared)
         tokenizer = AutoTokenizer.from_pretrained(source, **_FROM_ITS_FILE, **shared)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from vg_engine.core.errors import (
     AdapterNotFoundError,
     InputError,
     ModelError,
-    ModelNotFoundError,
     PluginError,
     UnsupportedModelError,
 )
@@ -162,11 +161,10 @@ def _load(
     hooks = make_hooks(name, made, [_plugin(one, entrypoints.PLUGINS) for one in postprocessors])
     with ExitStack() as undo:  # a load that fails leaves nothing open
         undo.callback(hooks.close)
-        with _near(found):
+        with model_source.nearest_named(found):
             loaded = hooks.load_model(
                 ModelSpec(
-                    source=found.source,
-                    revision=spec.revision,
+                    **found.place(spec.revision),
                     device=spec.device,
                     dtype=spec.dtype,
                     trust_remote_code=spec.trust_remote_code,
@@ -239,7 +237,12 @@ def edit(grounding: Grounding, picture: Any, editor: str | object) -> Picture:
 
 
 def open_model(
-    source: str | None, *, adapter: str | None = None, options: Mapping[str, Any], **spec: Any
+    source: str | None,
+    *,
+    adapter: str | None = None,
+    options: Mapping[str, Any],
+    revision: str | None = None,
+    **spec: Any,
 ) -> tuple[str, Any, Hooks, LoadedModel]:
     """A model with its adapter and nothing around them, for whoever checks adapters.
 
@@ -247,17 +250,20 @@ def open_model(
         source: as in `load`.
         adapter: name of an installed one; None asks the model's config.
         options: switches of the adapter.
+        revision: of a hub id.
         spec: further fields of `ModelSpec`.
 
     Returns:
         The adapter's name, the adapter, its hooks and the loaded model.
     """
-    found = model_source.resolve(source, None, None, spec.get("revision"), read=adapter is None)
+    found = model_source.resolve(source, None, None, revision, read=adapter is None)
     name, made = _adapter(adapter, found)
     stated = _stated_options(found, name)
     hooks = make_hooks(name, made, [])
-    with _near(found):
-        model = hooks.load_model(ModelSpec(found.source, options={**stated, **options}, **spec))
+    with model_source.nearest_named(found):
+        model = hooks.load_model(
+            ModelSpec(options={**stated, **options}, **found.place(revision), **spec)
+        )
     return name, made, hooks, model
 
 
@@ -266,18 +272,6 @@ def _stated_options(found: model_source.Source, adapter: str) -> Mapping[str, An
     entry = found.entry
     theirs = entry is not None and entry.adapter in (None, adapter)
     return entry.options if entry is not None and theirs else {}
-
-
-@contextmanager
-def _near(found: model_source.Source) -> Iterator[None]:
-    """Add the nearest known names to the error of an adapter that finds no such model."""
-    try:
-        yield
-    except ModelNotFoundError as error:
-        names = catalog.near(found.label)
-        if found.entry is not None or not names.startswith("did"):
-            raise
-        raise ModelNotFoundError(f"{error}; {names}") from error
 
 
 def _adapter(given: object | None, found: model_source.Source) -> tuple[str, object]:

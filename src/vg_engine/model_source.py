@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from vg_engine.core.errors import InputError, ModelNotFoundError
+from vg_engine.model_adapters.shared import hub
 from vg_engine.registry import catalog
 from vg_engine.registry.schema import ModelEntry
 
@@ -27,6 +29,8 @@ class Source:
         label: as the user knows it.
         entry: what the registry knows about it.
         config: its config.json; empty where it was not needed.
+        folder: what the cache holds of a hub id, if its config was needed.
+        offline: no other file can be had.
         names: what else the model is called.
     """
 
@@ -34,6 +38,18 @@ class Source:
     label: str
     entry: ModelEntry | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    folder: Path | None = None
+    offline: bool = False
+
+    def place(self, revision: str | None) -> dict[str, Any]:
+        """Return the fields of a `ModelSpec` that say where the model is."""
+        return {
+            "source": self.source,
+            "revision": self.folder.name if self.folder else revision,
+            "folder": self.folder,
+            "offline": self.offline,
+        }
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,7 +99,25 @@ def resolve(
             f"no model {name!r} (name a folder, a hub id such as owner/name, or a known model); "
             f"{catalog.near(name)}"
         )
-    return Source(name, name, None, _hub_config(name, revision) if read else {})
+    return _on_hub(Source(name, name), revision) if read else Source(name, name)
+
+
+def _on_hub(found: Source, revision: str | None) -> Source:
+    with nearest_named(found):
+        folder, offline = hub.find(found.source, revision)
+    return replace(found, config=_folder_config(folder), folder=folder, offline=offline)
+
+
+@contextmanager
+def nearest_named(found: Source) -> Iterator[None]:
+    """Add the nearest known names to the error that there is no such model."""
+    try:
+        yield
+    except ModelNotFoundError as error:
+        names = catalog.near(found.label)
+        if found.entry is not None or not names.startswith("did"):
+            raise
+        raise ModelNotFoundError(f"{error}; {names}") from error
 
 
 def _in_memory(source: str | Path | None, model: Any, processor: Any) -> Source:
@@ -130,17 +164,3 @@ def _any_config(folder: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}
-
-
-def _hub_config(name: str, revision: str | None) -> Mapping[str, Any]:
-    from transformers.utils.hub import cached_file  # noqa: PLC0415 - slow, for hub ids alone
-
-    try:
-        path = cached_file(name, "config.json", revision=revision)
-    except (OSError, ValueError) as error:
-        cause = " ".join(str(error).split()).partition(". ")[0]
-        raise ModelNotFoundError(
-            f"no folder {name!r}, and no model of that id on the hub or in its cache ({cause}); "
-            f"{catalog.near(name)}"
-        ) from error
-    return _folder_config(Path(str(path)).parent)

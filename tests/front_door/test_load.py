@@ -193,7 +193,7 @@ def test_a_plugin_that_cannot_be_made_is_named() -> None:
         ("./none", "no folder ./none; check the path"),
         ("/none/at/all", "no folder /none/at/all; check the path"),
         ("llava-15-7b", "did you mean llava-1.5-7b"),
-        ("llava-hf/llava-1.5-7b", "on the hub or in its cache.*did you mean llava-hf/llava-1.5-7b"),
+        ("llava-hf/llava-1.5-7b", "has no such model.*did you mean llava-hf/llava-1.5-7b"),
         ("", "the model's name is empty"),
         (__file__, "is a file; name the folder"),
     ],
