@@ -49,6 +49,18 @@ def write_whole(path: Path, data: bytes) -> Path:
     return path
 
 
+def remove(path: Path) -> None:
+    """Remove a file, if there is one.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 class JsonLines:
     """A JSONL file that appears when its `with` block ends, even by an error, in whole lines only.
 

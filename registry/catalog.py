@@ -1,7 +1,8 @@
 """Look-up of head sets and models: those that ship with the engine, and the user's own, which win.
 
 Users' entries lie in `heads/` and `models/` of their data folder (`user_folder`), one YAML file
-each, with the same schema as ours; `defaults.yaml` there names the head set that a model takes.
+each, whatever it is called, with the same schema as ours; `defaults.yaml` there names the head set
+that a model takes.
 Nothing is cached: a file that was just written counts.
 
 Without `--heads` a model takes the first of these: the set in `defaults.yaml`; the set that
@@ -19,7 +20,13 @@ from typing import TypeVar
 
 import platformdirs
 
-from vg_engine.core.errors import HeadsError, HeadSetNotFoundError, ModelNotFoundError, nearest
+from vg_engine.core.errors import (
+    HeadsError,
+    HeadSetNotFoundError,
+    InputError,
+    ModelNotFoundError,
+    nearest,
+)
 from vg_engine.core.heads import HeadSet, parse_heads
 from vg_engine.registry import own
 from vg_engine.registry.schema import ModelEntry, read_head_set, read_model
@@ -44,7 +51,7 @@ def head_sets() -> tuple[HeadSet, ...]:
     Raises:
         InputError: a file breaks the schema; it is named.
     """
-    return _merged("heads", lambda path, _: read_head_set(path))
+    return tuple(found for found, _ in _merged("heads", _read_heads).values())
 
 
 def models() -> tuple[ModelEntry, ...]:
@@ -53,7 +60,7 @@ def models() -> tuple[ModelEntry, ...]:
     Raises:
         InputError: a file breaks the schema; it is named.
     """
-    return _merged("models", read_model)
+    return tuple(found for found, _ in _merged("models", read_model).values())
 
 
 def head_set(name: str) -> HeadSet:
@@ -106,8 +113,8 @@ def find_heads(text: str, name: str = "given") -> HeadSet:
 
 def file_of(name: str) -> Path:
     """Return the file of that head set, or the one that it would have among the user's own."""
-    mine, ours = (root / "heads" / f"{name}.yaml" for root in (user_folder(), OURS))
-    return ours if ours.is_file() and not mine.is_file() else mine
+    held = _merged("heads", _read_heads).get(name)
+    return held[1] if held is not None else user_folder() / "heads" / f"{name}.yaml"
 
 
 def find_model(source: str) -> ModelEntry | None:
@@ -304,7 +311,9 @@ def _called(key: str) -> set[str]:
 
 def _users(folder: str) -> set[str]:
     """Names of the user's own entries."""
-    return {path.stem for path in (user_folder() / folder).glob("*.yaml")}
+    if folder == "heads":
+        return set(_read(user_folder(), folder, _read_heads))
+    return set(_read(user_folder(), folder, read_model))
 
 
 def _known_as(heads: HeadSet) -> set[str]:
@@ -312,11 +321,31 @@ def _known_as(heads: HeadSet) -> set[str]:
     return {name.lower() for id_ in heads.model for name in (id_, id_.rpartition("/")[2])}
 
 
-def _merged(folder: str, read: Callable[[Path, Path], Item]) -> tuple[Item, ...]:
-    found: dict[str, Item] = {}
-    for root in (user_folder(), OURS):
-        for path in sorted((root / folder).glob("*.yaml")):
-            if path.stem not in found:
-                found[path.stem] = read(path, root)
-    # The user's stand first, so that an alias of theirs wins over a name of ours.
-    return tuple(found.values())
+def _read_heads(path: Path, root: Path) -> HeadSet:  # noqa: ARG001 - as models are read
+    return read_head_set(path)
+
+
+def _merged(folder: str, read: Callable[[Path, Path], Item]) -> dict[str, tuple[Item, Path]]:
+    """All entries by name, with their files.
+
+    The user's stand first, so that an alias of theirs wins over a name of ours.
+    """
+    mine = _read(user_folder(), folder, read)
+    ours = _read(OURS, folder, read)
+    return mine | {name: held for name, held in ours.items() if name not in mine}
+
+
+def _read(
+    root: Path, folder: str, read: Callable[[Path, Path], Item]
+) -> dict[str, tuple[Item, Path]]:
+    """The entries below one folder: each has the name that it states, whatever its file's."""
+    found: dict[str, tuple[Item, Path]] = {}
+    for path in sorted((root / folder).glob("*.y*ml")):
+        entry = read(path, root)
+        if entry.name in found:
+            raise InputError(
+                f"{found[entry.name][1]} and {path} have the same name {entry.name!r}; change "
+                "it in one of them, or remove one"
+            )
+        found[entry.name] = entry, path
+    return found

@@ -214,7 +214,6 @@ class ModelEntry(Section):
 
 _JSON_TYPES = frozenset({"dict", "list", "float"})
 Kind = TypeVar("Kind")
-File = TypeVar("File", HeadSetFile, ModelEntry)
 
 
 def check(where: str, kind: Callable[..., Kind], data: object) -> Kind:
@@ -274,7 +273,8 @@ def read_head_set(path: Path) -> HeadSet:
     Raises:
         InputError: the file is not what the schema says; file and key are named.
     """
-    return _head_set(yaml_files.shown(path), _read(path, HeadSetFile))
+    where = yaml_files.shown(path)
+    return _head_set(where, check(where, HeadSetFile, yaml_files.load(path)))
 
 
 def read_model(path: Path, root: Path) -> ModelEntry:
@@ -283,7 +283,7 @@ def read_model(path: Path, root: Path) -> ModelEntry:
     Raises:
         InputError: the file is not what the schema says; file and key are named.
     """
-    entry = _read(path, ModelEntry)
+    entry = check(yaml_files.shown(path), ModelEntry, yaml_files.load(path))
     if entry.folder is None:
         return entry
     return entry.model_copy(update={"folder": (root / entry.folder).absolute()})
@@ -313,15 +313,6 @@ def dump_head_set(heads: HeadSet) -> str:
     stated = check(where, Provenance, plain[1]).stated()
     _head_set(where, check(where, HeadSetFile, plain[0] | stated))
     return yaml_files.dump(plain[0] | stated)
-
-
-def _read(path: Path, kind: type[File]) -> File:
-    """Read a file; the name that it states is its own."""
-    where = yaml_files.shown(path)
-    held = check(where, kind, yaml_files.load(path))
-    if held.name != path.stem:
-        raise InputError(f"{where}: name is {held.name!r}; name it {path.stem!r} as the file")
-    return held
 
 
 def _number(value: Any) -> Any:

@@ -72,7 +72,7 @@ def resolve(
 
     Raises:
         ModelNotFoundError: there is no such model (nearest names), or a folder holds none.
-        InputError: a model came without its processor.
+        InputError: a model came without its processor, or a revision beside a folder.
     """
     if model is not None:
         return _in_memory(source, model, processor)
@@ -83,12 +83,14 @@ def resolve(
         raise ModelNotFoundError("the model's name is empty; name a folder or a hub id")
     entry = catalog.find_model(name)
     if entry is not None and entry.folder is not None:
+        _check_unversioned(name, revision)
         return Source(str(entry.folder), entry.name, entry, _folder_config(entry.folder))
     if entry is not None:
         hub = next((i for i in entry.ids if i.lower() == name.lower()), entry.ids[0])
         return Source(hub, hub, entry)
     path = Path(name).expanduser()
     if os.path.isdir(path):  # noqa: PTH112 - unlike Path's, any name will do
+        _check_unversioned(name, revision)
         return Source(str(path), name, None, _folder_config(path) if read else _any_config(path))
     if path.is_file():
         raise ModelNotFoundError(f"{name} is a file; name the folder that holds the model")
@@ -118,6 +120,14 @@ def nearest_named(found: Source) -> Iterator[None]:
         if found.entry is not None or not names.startswith("did"):
             raise
         raise ModelNotFoundError(f"{error}; {names}") from error
+
+
+def _check_unversioned(name: str, revision: str | None) -> None:
+    if revision is not None:
+        raise InputError(
+            f"{name} is a folder, which has no revisions; leave --revision {revision} out, or name "
+            "a hub id"
+        )
 
 
 def _in_memory(source: str | Path | None, model: Any, processor: Any) -> Source:

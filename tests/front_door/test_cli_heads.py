@@ -344,3 +344,16 @@ def test_long_comparisons_are_cut_for_people_only(tmp_path: Path) -> None:
     assert "and 24 more (--json has them all)" in done.stdout
     (found,) = records("compare", tmp_path / "a.yaml", tmp_path / "b.yaml")
     assert len(found["heads"]) == 64
+
+
+def test_a_set_is_found_by_the_name_in_its_file(home: Path, tmp_path: Path) -> None:
+    renamed = write(tmp_path, "mine").rename(tmp_path / "of last week.yml")
+    assert "name:              mine" in call("show", renamed).stdout
+    assert "kept as" in call("use", renamed, "--model", "org/cells").stderr
+    kept = (home / "heads" / "mine.yaml").rename(home / "heads" / "kept.yml")
+    assert defaults_of()["mine"] == ["org/cells", "cells"]
+    assert str(kept) in call("show", "mine").stdout
+    call("use", write(tmp_path, "mine", "L1H1"), "--model", "org/cells", "--force")
+    assert list(kept.parent.iterdir()) == [kept], "replaced, not doubled"
+    write(home / "heads", "mine")
+    assert "have the same name 'mine'; change it in one of them" in refused("list")

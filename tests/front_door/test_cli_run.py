@@ -43,7 +43,8 @@ def test_one_picture_one_text(folder: Path) -> None:
     assert line.startswith("a.png: 1,2  ->  box ")
     assert line.endswith(f"  {Path('out') / 'a-1-2.png'}")
     assert "note: cells have no model" in done.stderr
-    assert sorted(path.name for path in Path("out").iterdir()) == ["a-1-2.png", "results.jsonl"]
+    names = ["a-1-2.png", "results.jsonl", "run.json"]
+    assert sorted(path.name for path in Path("out").iterdir()) == names
     with Image.open("out/a-1-2.png") as image:
         assert image.size[0] == 640
     (record,) = records(Path("out/results.jsonl").read_text())
@@ -152,7 +153,8 @@ def test_a_batch_that_all_succeeds_exits_with_0(folder: Path) -> None:
         (["--image", "cut.png", "--text", "1,2"], "cut.png"),
         (["--image", "void.png", "--text", "1,2"], "void.png"),
         (["--image", "large.png", "--text", "1,2"], "raise --max-pixels"),
-        ([*ASK, "--image", "text.png"], "not a picture"),
+        (["--image", "text.png", "none.png", "1,2"], "not a picture"),
+        (["1,2", "3,4"], "no picture is given"),
         ([*ASK, "--max-pixels", "9"], "raise --max-pixels"),
         ([*ASK, "--heads", "L9H1"], "L9H1 is out of range"),
         ([*ASK, "--heads", "nobodys"], "no head set 'nobodys'"),
@@ -167,7 +169,7 @@ def test_a_batch_that_all_succeeds_exits_with_0(folder: Path) -> None:
         (["--input", "void.jsonl"], "--input void.jsonl is empty"),
         (["--input", "a\0b"], "cannot be read: embedded null byte"),
         (["--input", "results.jsonl", "--out", "."], "would overwrite results.jsonl"),
-        ([*ASK, "--out", "taken"], "results.jsonl is a folder"),
+        ([*ASK, "--out", "taken"], "taken holds results.jsonl of another run"),
         ([*ASK, "--heads", f"L{'9' * 5000}H1"], "no head set"),
         ([*ASK, "--region", "otsu:factor=1.5"], "a whole number"),
         ([*ASK, "--region", "mean_std:c=nan"], "takes a number"),
@@ -189,6 +191,49 @@ def test_mistakes_leave_one_line_and_no_files(folder: Path, arguments: Any, word
     before = contents(folder)
     assert words in commands.refused("run", *CELL, "--out", "out", *arguments, notes=True)
     assert contents(folder) == before
+
+
+def test_pictures_and_texts_need_no_option(folder: Path) -> None:
+    """A shell writes `*.png` out; what is no picture is a text."""
+    every = [(image, text) for image in ("a.png", "b.png") for text in ("1,2", "3,4")]
+    for words in (
+        ("a.png", "b.png", "1,2", "3,4"),
+        ("1,2", "a.png", "3,4", "b.png"),
+        ("--image", "a.png", "b.png", "--text", "1,2", "3,4"),
+    ):
+        answers = records(run(*CELL, *words, "--json").stdout)
+        assert [(a["image"], a["expression"]) for a in answers] == every, words
+
+
+def test_a_picture_that_cannot_be_used_leaves_the_others_alone(folder: Path) -> None:
+    done = run(*CELL, "a.png", "none.png", "b.png", "1,2", "--json", "--out", "out", code=2)
+    answers = records(done.stdout)
+    assert [answer["image"] for answer in answers] == ["a.png", "none.png", "b.png"]
+    assert ["error" in answer for answer in answers] == [False, True, False]
+    assert "error: record 2: none.png: no such file; check the path" in done.stderr
+    assert records(Path("out/results.jsonl").read_text()) == answers
+
+
+def test_a_folder_holds_the_answers_of_one_command(folder: Path) -> None:
+    (folder / "q.jsonl").write_text(as_lines({"image": "a.png", "text": "1,2"}))
+    asked = ("run", *CELL, "--input", "q.jsonl", "--out", "out")
+    commands.call(*asked, "--mask")
+    (folder / "q.jsonl").write_text(as_lines({"image": "a.png", "text": "3,4"}))
+    commands.call(*asked)  # the same command: its questions were mended
+    names = ["a-3-4.png", "results.jsonl", "run.json"]
+    assert sorted(path.name for path in Path("out").iterdir()) == names
+    before = contents(folder)
+    other = "out belongs to a run of other settings (region: none there, otsu now); choose another"
+    assert other in commands.refused(*asked, "--region", "otsu")
+    (folder / "out" / "run.json").unlink()
+    assert "out holds results.jsonl of another run" in commands.refused(*asked)
+    assert contents(folder) == {k: v for k, v in before.items() if k.name != "run.json"}
+
+
+def test_a_run_that_failed_leaves_its_folder_to_others(folder: Path) -> None:
+    (folder / "out").mkdir()
+    commands.refused("run", *CELL, "a.png", "broken", "--out", "out", notes=True)
+    assert not list((folder / "out").iterdir())
 
 
 def test_masks_need_a_place(folder: Path) -> None:
@@ -348,7 +393,7 @@ def test_nothing_that_is_asked_about_is_overwritten(folder: Path) -> None:
 def test_a_sheet_says_how_much_of_it_there_is(folder: Path) -> None:
     texts = [part for n in range(14) for part in ("--text", f"{n % 6},{n // 6}")]
     for shown, description in ((texts[:24], "all answers"), (texts, "the first 12 answers")):
-        done = run(*CELL, "--image", "a.png", *shown, "--out", "out")
+        done = run(*CELL, "--image", "a.png", *shown, "--out", str(len(shown)))
         assert f"{description} about a.png side by side" in done.stderr
 
 
@@ -375,7 +420,7 @@ def test_ids_come_back_as_they_were_and_repeated_ones_are_told(folder: Path) -> 
     done = run(*CELL, "--input", "-", "--json", stdin=lines, code=2)
     assert [line["id"] for line in records(done.stdout)] == [2.0, 1.0, 2, "a", 5, 6, 7]
     assert [type(line["id"]) for line in records(done.stdout)][:3] == [float, float, int]
-    assert "1 ids occur more than once (2.0)" in done.stderr
+    assert "note: ids are not unique: 2.0 stands for 2 questions" in done.stderr
     assert done.stderr.count("is no text and no number") == 2
 
 

@@ -62,7 +62,6 @@ def test_a_head_set_is_read(tmp_path):
         ("rule: paper", "rule: Paper!", "rule: 'Paper!' is no name of a selection rule"),
         ("rule: paper", "rule: ''", "rule: '' is no name"),
         ("rule: paper", "rule:", "rule: missing; add it"),
-        ("name: mine", "name: other", "name it 'mine' as the file"),
         ("L3H7", "H7", "'H7' names no head"),
         ("L3H7", "L2H1", "a head is named twice"),
         ("'2.1'", "2.1", "heads, 2, head: must be text, got float 2.1; write it in quotes"),

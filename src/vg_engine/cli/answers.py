@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from vg_engine.api import load
 from vg_engine.cli import console
+from vg_engine.cli.answer_folder import RESULTS, AnswerFolder, made
 from vg_engine.cli.file_names import FileNames
 from vg_engine.cli.questions import Pictures, Question, Questions, repeated_ids
 from vg_engine.core.contract.picture import Picture
@@ -22,11 +22,9 @@ from vg_engine.core.errors import InputError, VGError
 from vg_engine.engine_spec import EngineSpec
 from vg_engine.plugins.exporters.masks import to_png
 from vg_engine.plugins.exporters.records import to_line, to_record
-from vg_engine.plugins.files import JsonLines, prepare_folder, write_whole
 from vg_engine.render import draw, sheet
 
 MISTAKE = 2
-RESULTS = "results.jsonl"
 _SEVERAL, _ON_A_SHEET = 2, 12  # answers from which a sheet is drawn, and that it has room for
 
 
@@ -55,25 +53,25 @@ def ground(asked: Questions, wanted: Output, spec: EngineSpec) -> int:
         raise InputError("--mask writes files; say where with --out DIR")
     with console.notes() as notes, contextlib.ExitStack() as stack:
         if wanted.out is not None:
-            stack.enter_context(_folder(wanted.out))
+            stack.enter_context(made(wanted.out))
             _spare(asked.queries, wanted.out / RESULTS)
         questions = asked.all()
+        folder = _folder(wanted.out, asked, questions, spec)
         notes.tell(repeated_ids(questions))
         stack.enter_context(console.quiet_libraries())
         with console.spinner("loading the model"):
             engine = stack.enter_context(load(spec))
         notes.tell(engine.model.statements)
-        writer = stack.enter_context(
-            _Writer(wanted, notes, [question.path for question in questions])
-        )
+        writer = stack.enter_context(_Writer(wanted, notes, folder))
         bar = stack.enter_context(console.progress_bar(len(questions)))
+        lines = asked.queries is not None
         for question, picture, outcome in _answers(engine, asked, questions):
             if isinstance(outcome, Grounding) and picture is not None:
                 writer.answer(question, picture, outcome)
-                if not asked.many:
+                if not lines:
                     writer.collect(question, picture, outcome)
             elif isinstance(outcome, VGError):
-                if not asked.many:
+                if not lines and len(questions) == 1:
                     raise outcome
                 writer.failure(question, outcome)
             bar.advance(bar.task_ids[0])
@@ -114,14 +112,14 @@ def _answers(
 class _Writer:
     """Writes answers where they belong."""
 
-    def __init__(self, wanted: Output, notes: console.Notes, pictures: Sequence[str]) -> None:
+    def __init__(self, wanted: Output, notes: console.Notes, folder: AnswerFolder | None) -> None:
         self.failed = 0
         self._wanted = wanted
         self._notes = notes
-        self._names = FileNames(_inside(wanted.out, pictures) if wanted.out else ())
+        self._folder = folder
+        self._names = FileNames(folder.spared if folder else ())
         self._group: list[tuple[Question, Picture, Grounding]] = []
         self._asked_of_it = 0
-        self._lines = JsonLines(wanted.out / RESULTS) if wanted.out else None
 
     def __enter__(self) -> _Writer:
         return self
@@ -132,23 +130,19 @@ class _Writer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._lines is not None:
-            self._lines.__exit__(kind, error, traceback)
+        if self._folder is not None:
+            self._folder.close()
 
     def answer(self, question: Question, picture: Picture, grounding: Grounding) -> None:
         drawn: Path | None = None
         files: dict[str, Any] = {}
-        if self._wanted.out is not None:
+        if self._folder is not None:
             stem = self._names.of(question)
-            drawn = self._wanted.out / f"{stem}.png"
-            write_whole(drawn, to_png(draw(grounding, picture)))
+            drawn = self._folder.write(f"{stem}.png", to_png(draw(grounding, picture)))
             files["overlay"] = drawn.name
             if self._wanted.masks:
                 files["mask_files"] = [
-                    write_whole(
-                        self._wanted.out / f"{stem}.mask{f'-{n}' if n else ''}.png",
-                        to_png(mask),
-                    ).name
+                    self._folder.write(f"{stem}.mask{f'-{n}' if n else ''}.png", to_png(mask)).name
                     for n, mask in enumerate(grounding.masks)
                 ]
         line = to_record(grounding, id=question.id, image=question.image) | files
@@ -161,19 +155,18 @@ class _Writer:
             self.finish_sheet()
         self._asked_of_it += 1
         # Masks of large pictures are large: no more is kept than a sheet shows.
-        if self._wanted.out is not None and len(self._group) < _ON_A_SHEET:
+        if self._folder is not None and len(self._group) < _ON_A_SHEET:
             self._group.append((question, picture, grounding))
 
     def finish_sheet(self) -> None:
         """Draw all answers about one picture side by side, if there are several."""
         group, self._group = self._group, []
         asked, self._asked_of_it = self._asked_of_it, 0
-        if self._wanted.out is None or len(group) < _SEVERAL:
+        if self._folder is None or len(group) < _SEVERAL:
             return
         question, picture, _ = group[0]
-        path = self._wanted.out / f"{self._names.of_sheet(question)}.png"
         drawn = sheet([grounding for _, _, grounding in group], picture)
-        write_whole(path, to_png(drawn))
+        path = self._folder.write(f"{self._names.of_sheet(question)}.png", to_png(drawn))
         which = "all answers" if asked == len(group) else f"the first {len(group)} answers"
         self._notes.tell([f"{which} about {Path(question.image).name} side by side: {path}"])
 
@@ -190,8 +183,8 @@ class _Writer:
         self._emit(line, None)
 
     def _emit(self, record: Mapping[str, Any], line: str | None) -> None:
-        if self._lines is not None:
-            self._lines.write(record)
+        if self._folder is not None:
+            self._folder.record(record)
         if self._wanted.as_json:
             console.result(to_line(record))
         elif line is not None:
@@ -210,18 +203,19 @@ def _line(question: Question, grounding: Grounding, drawn: Path | None) -> str:
     return "  ".join(parts)
 
 
-@contextlib.contextmanager
-def _folder(out: Path) -> Iterator[None]:
-    """Make the folder before any work starts; take it away again if nothing came of it."""
-    # Unlike Path's, this does not raise where a folder may not be looked into.
-    made = [folder for folder in (out, *out.parents) if not os.path.exists(folder)]  # noqa: PTH110
-    try:
-        prepare_folder(out)
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            for folder in made:
-                folder.rmdir()  # only if it is empty
+def _folder(
+    out: Path | None, asked: Questions, questions: Sequence[Question], spec: EngineSpec
+) -> AnswerFolder | None:
+    """The folder for the answers to a command; its pictures there are left as they are."""
+    if out is None:
+        return None
+    settings = {
+        "images": list(asked.images),
+        "texts": list(asked.texts),
+        "input": asked.queries,
+        **spec.to_dict(),
+    }
+    return AnswerFolder(out, settings, {*_inside(out, [question.path for question in questions])})
 
 
 def _spare(queries: str | None, results: Path) -> None:

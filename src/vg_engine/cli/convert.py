@@ -13,7 +13,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vg_engine.cli import console
-from vg_engine.cli.options import flag, option
+from vg_engine.cli.options import flag, folder, option
 
 STOPPED = 130
 _FIRST, _EVERY = 2.0, 10.0  # seconds until the first line of progress, and between lines
@@ -22,8 +22,10 @@ _SHOWN = 5  # assumed rules that are listed on the screen; the report has all
 
 def convert(
     *,
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="The original's folder.")],
-    target: Annotated[Path, typer.Argument(metavar="DST", help="A new folder.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="The original's folder.", parser=folder)
+    ],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="A new folder.", parser=folder)],
     vision_tower: Annotated[
         Path | None,
         option("DIR", "The vision tower of a checkpoint that holds none."),

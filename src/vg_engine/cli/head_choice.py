@@ -164,14 +164,15 @@ def _keep(chosen: HeadSet, path: Path, *, force: bool) -> list[str]:
         InputError: another set has that name, and `force` is not set.
         OutputError: the folder cannot be written.
     """
-    known = catalog.file_of(chosen.name)
+    known, mine = catalog.file_of(chosen.name), catalog.user_folder() / "heads"
     if known.is_file():
-        if path.resolve() == known.resolve() or catalog.head_set(chosen.name) == chosen:
+        held = read_head_set(known)
+        if path.resolve() == known.resolve() or held == chosen:
             return []
         if not force:
             raise InputError(
-                f"there is another head set {chosen.name!r} ({known}); give yours another name (in "
-                "the file and of the file), or replace that one with --force"
+                f"there is another head set {held.name!r} ({known}); give yours another name (in "
+                "the file), or replace that one with --force"
             )
-    mine = catalog.user_folder() / "heads" / f"{chosen.name}.yaml"
-    return [f"kept as {own.write_file(mine, path.read_bytes())}"]
+    place = known if mine in known.parents else mine / f"{chosen.name}.yaml"
+    return [f"kept as {own.write_file(place, path.read_bytes())}"]

@@ -18,7 +18,7 @@ def new_adapter(
     ],
     out: Annotated[
         Path | None,
-        option("FOLDER", "A new folder; vg-engine-NAME without it.", None, "--out", "-o"),
+        option("DIR", "A new folder; vg-engine-NAME without it.", None, "--out", "-o"),
     ] = None,
 ) -> None:
     """Make the package of a new adapter, with a test that passes.

@@ -18,13 +18,26 @@ def option(metavar: str, text: str, panel: str | None = None, *names: str, **mor
     """Describe an option as typer wants it.
 
     Args:
-        metavar: what stands for its value in the help; "" for a flag.
+        metavar: what stands for its value in the help; "" for a flag. A DIR is not empty.
         text: its help.
         panel: of the help that it stands in.
         names: `--name`, `-n`; made from the parameter's name where there are none.
         more: as in `typer.Option`.
     """
+    if metavar == "DIR":
+        more["parser"] = folder
     return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel, **more)
+
+
+def folder(text: str) -> Path:
+    """Read the path of a folder; nothing is not the working folder.
+
+    Raises:
+        typer.BadParameter: it is empty.
+    """
+    if not text.strip():
+        raise typer.BadParameter("it is empty; name a folder (. is the working folder)")
+    return Path(text)
 
 
 def flag(text: str, panel: str | None = None, *names: str, **more: Any) -> Any:

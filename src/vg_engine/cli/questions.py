@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import clean_expression
@@ -47,22 +50,31 @@ class Questions:
     queries: str | None
     max_pixels: int
 
-    @property
-    def many(self) -> bool:
-        """True where a question that fails leaves the others alone."""
-        return self.queries is not None
+    @classmethod
+    def of(
+        cls,
+        images: Sequence[str],
+        texts: Sequence[str],
+        words: Sequence[str],
+        queries: str | None,
+        max_pixels: int,
+    ) -> Questions:
+        """Sort what stands behind no option: files and names of pictures, and texts."""
+        pictures = [word for word in words if _names_picture(word)]
+        others = [word for word in words if word not in pictures]
+        return cls((*images, *pictures), (*texts, *others), queries, max_pixels)
 
     def all(self) -> list[Question]:
-        """All questions, in order. On the command line a wrong one stops everything, at once.
+        """All questions, in order.
 
         Raises:
             InputError: nothing is asked, or in two ways.
-            PictureError: a picture of the command line cannot be used.
+            PictureError: no picture of the command line can be used.
             ExpressionError: a text of the command line is empty.
         """
         if self.queries is not None:
             if self.images or self.texts:
-                raise InputError("--input stands alone; leave --image and --text out, or it")
+                raise InputError("--input stands alone; leave pictures and texts out, or it")
             return list(_lines(self.queries))
         if not self.images:
             raise InputError("no picture is given; name one with --image FILE (or use --input)")
@@ -70,19 +82,38 @@ class Questions:
             raise InputError("nothing to look for; say it with --text 'the red cup'")
         for text in self.texts:
             clean_expression(text)
+        wrong: dict[str, VGError] = {}
         for image in dict.fromkeys(self.images):
-            decode(image, max_pixels=self.max_pixels)
+            try:
+                decode(image, max_pixels=self.max_pixels)
+            except VGError as error:
+                wrong[image] = error
+        if wrong.keys() >= set(self.images):
+            raise next(iter(wrong.values()))
         pairs = [(image, text) for image in self.images for text in self.texts]
-        return [Question(n, image, image, text) for n, (image, text) in enumerate(pairs, start=1)]
+        return [
+            Question(n, image, image, text, wrong.get(image))
+            for n, (image, text) in enumerate(pairs, start=1)
+        ]
+
+
+def _names_picture(word: str) -> bool:
+    """Tell a picture from a text: a file, or the name that one would have."""
+    # Unlike Path's, this raises nothing, whatever the text.
+    if os.path.isfile(word) or "://" in word:  # noqa: PTH113
+        return True
+    return Path(word).suffix.lower() in Image.registered_extensions()
 
 
 def repeated_ids(questions: Sequence[Question]) -> Iterator[str]:
     """Name the ids that stand for several questions: answers cannot be joined by them."""
     counts = Counter(question.id for question in questions)
-    several = [str(name) for name, count in counts.items() if count > 1]
+    several = [
+        f"{name} stands for {count} questions" for name, count in counts.items() if count > 1
+    ]
     if several:
         shown = ", ".join(several[:_SHOWN]) + (", ..." if len(several) > _SHOWN else "")
-        yield f"{len(several)} ids occur more than once ({shown}): an answer's id is not enough"
+        yield f"ids are not unique: {shown}"
 
 
 class Pictures:

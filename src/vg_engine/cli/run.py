@@ -25,6 +25,10 @@ Heads = Annotated[
 @options.with_engine(heads=Heads, postprocess=True)
 def run(
     *,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PICTURE|TEXT", help="Pictures, and what to look for."),
+    ] = None,
     image: Annotated[
         list[str] | None,
         option("FILE", "A picture; repeats.", _ASK, "--image", "-i"),
@@ -64,16 +68,11 @@ def run(
 ) -> None:
     """Ground sentences in pictures.
 
-    [dim]vg-engine run --image scene.png --text "the red circle" --out answers[/dim]
+    [dim]vg-engine run scene.png "the red circle" --out answers[/dim]
     """
     from vg_engine.cli import answers, questions  # noqa: PLC0415 - torch, for the work alone
 
-    asked = questions.Questions(
-        images=tuple(image or ()),
-        texts=tuple(text or ()),
-        queries=queries,
-        max_pixels=spec.max_pixels,
-    )
+    asked = questions.Questions.of(image or (), text or (), words or (), queries, spec.max_pixels)
     code = answers.ground(
         asked,
         answers.Output(out=out, masks=mask, as_json=as_json),
