@@ -56,7 +56,12 @@ def run(
     out: Annotated[
         Path | None,
         option(
-            "DIR", "Write results.jsonl and a picture of every answer there.", _OUT, "--out", "-o"
+            "DIR",
+            "Write results.jsonl and a picture of every answer there. The same command replaces "
+            "them, another is refused.",
+            _OUT,
+            "--out",
+            "-o",
         ),
     ] = None,
     mask: Annotated[
