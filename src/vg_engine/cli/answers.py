@@ -8,21 +8,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vg_engine.api import load
 from vg_engine.cli import console
 from vg_engine.cli.answer_folder import RESULTS, AnswerFolder, made
 from vg_engine.cli.file_names import FileNames
 from vg_engine.cli.questions import Pictures, Question, Questions, repeated_ids
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.results import Grounding
-from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError, VGError
 from vg_engine.engine_spec import EngineSpec
 from vg_engine.plugins.exporters.masks import to_png
 from vg_engine.plugins.exporters.records import to_line, to_record
 from vg_engine.render import draw, sheet
+
+if TYPE_CHECKING:
+    from vg_engine.core.engine.engine import Engine
 
 MISTAKE = 2
 _SEVERAL, _ON_A_SHEET = 2, 12  # answers from which a sheet is drawn, and that it has room for
@@ -58,6 +59,8 @@ def ground(asked: Questions, wanted: Output, spec: EngineSpec) -> int:
         questions = asked.all()
         folder = _folder(wanted.out, asked, questions, spec)
         notes.tell(repeated_ids(questions))
+        from vg_engine.api import load  # noqa: PLC0415 - torch, once the questions are right
+
         stack.enter_context(console.quiet_libraries())
         with console.spinner("loading the model"):
             engine = stack.enter_context(load(spec))

@@ -10,8 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
+from vg_engine import model_source
 from vg_engine.cli import config
 from vg_engine.engine_spec import MAX_PIXELS, EngineSpec
+from vg_engine.plugins import entrypoints
 
 
 def option(metavar: str, text: str, panel: str | None = None, *names: str, **more: Any) -> Any:
@@ -193,13 +195,33 @@ def with_engine(
             stated = {name: values.pop(name) for name in offered}
             if asks_context:
                 values["context"] = context
-            command(spec=_spec(context, stated), **values)
+            spec = _spec(context, stated)
+            _check_names(spec)
+            command(spec=spec, **values)
 
         called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined] # typer reads it
         called.__annotations__ = {each.name: each.annotation for each in parameters}
         return called
 
     return decorate
+
+
+def _check_names(spec: EngineSpec) -> None:
+    """Look for what a spec names, before anything that is slow to import.
+
+    Raises:
+        NotFoundError: there is no such plugin, or no such folder.
+    """
+    named = {
+        entrypoints.ADAPTERS: [spec.adapter],
+        entrypoints.REGIONS: [spec.region],
+        entrypoints.PLUGINS: spec.postprocessors,
+    }
+    for group, names in named.items():
+        for name in names:
+            if name:
+                entrypoints.find(group, name.partition(":")[0])
+    model_source.resolve(spec.model, None, None, None, read=False)
 
 
 def _spec(context: typer.Context, stated: dict[str, Any]) -> EngineSpec:
