@@ -19,6 +19,7 @@ SAID = (
     ((*RUN, "--postprocess", "none"), "no plugin 'none'"),
     ((*RUN, "--model", "./none"), "no folder ./none"),
     (("doctor", "./none"), "no folder ./none"),
+    (("discover", "--rule", "none"), "no selection rule 'none'"),
     (("eval", "--adapter", "lava"), "no adapter 'lava'"),
 )
 # Each command in the same process: what one has imported is told behind it.

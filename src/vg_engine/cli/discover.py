@@ -11,6 +11,7 @@ from vg_engine.cli import console, options
 from vg_engine.cli.options import option
 from vg_engine.cli.studies import CALIBRATION, data_name, provenance
 from vg_engine.engine_spec import EngineSpec
+from vg_engine.plugins import entrypoints
 
 if TYPE_CHECKING:
     from vg_engine.studies.discover.results import Discovery
@@ -101,6 +102,7 @@ def discover(
     [dim]vg-engine discover --model checkpoints/llava-1.5-7b-hf --data
     'refcoco:/data/refer?split=train' --out found[/dim]
     """
+    options.check_names(entrypoints.RULES, rule or ())
     settings = vg_engine.DiscoverSettings(
         samples=samples,
         draws=draws,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -196,7 +196,10 @@ def with_engine(
             if asks_context:
                 values["context"] = context
             spec = _spec(context, stated)
-            _check_names(spec)
+            check_names(entrypoints.ADAPTERS, [spec.adapter])
+            check_names(entrypoints.REGIONS, [spec.region])
+            check_names(entrypoints.PLUGINS, spec.postprocessors)
+            model_source.resolve(spec.model, None, None, None, read=False)
             command(spec=spec, **values)
 
         called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined] # typer reads it
@@ -206,22 +209,15 @@ def with_engine(
     return decorate
 
 
-def _check_names(spec: EngineSpec) -> None:
-    """Look for what a spec names, before anything that is slow to import.
+def check_names(group: str, names: Iterable[str | None]) -> None:
+    """Look for the plugins that options name, before anything that is slow to import.
 
     Raises:
-        NotFoundError: there is no such plugin, or no such folder.
+        NotFoundError: there is no such plugin.
     """
-    named = {
-        entrypoints.ADAPTERS: [spec.adapter],
-        entrypoints.REGIONS: [spec.region],
-        entrypoints.PLUGINS: spec.postprocessors,
-    }
-    for group, names in named.items():
-        for name in names:
-            if name:
-                entrypoints.find(group, name.partition(":")[0])
-    model_source.resolve(spec.model, None, None, None, read=False)
+    for name in names:
+        if name:
+            entrypoints.find(group, name.partition(":")[0].strip())
 
 
 def _spec(context: typer.Context, stated: dict[str, Any]) -> EngineSpec:
