@@ -199,7 +199,7 @@ def with_engine(
             check_names(entrypoints.ADAPTERS, [spec.adapter])
             check_names(entrypoints.REGIONS, [spec.region])
             check_names(entrypoints.PLUGINS, spec.postprocessors)
-            model_source.resolve(spec.model, None, None, None, read=False)
+            model_source.resolve(spec.model, None, None, spec.revision, read=False)
             command(spec=spec, **values)
 
         called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined] # typer reads it
