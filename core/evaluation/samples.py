@@ -7,7 +7,7 @@ on as a `Fault`, so that it is counted and shown and never silently dropped.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -140,7 +140,13 @@ def _checked(sample: Sample, seen: set[str]) -> Sample | Fault:
         clean_expression(sample.text)
     except ExpressionError:
         return Fault(sample.id, "it has no expression; add the words that name the target")
-    return sample
+    # Copies: a reader may fill one array again and again.
+    held = {
+        name: value.copy()
+        for name in ("image", "boxes")
+        if isinstance(value := getattr(sample, name), np.ndarray | bytearray)
+    }
+    return replace(sample, **held, groups=MappingProxyType(dict(sample.groups)))
 
 
 def fit_boxes(boxes: Float[np.ndarray, "n 4"], size: tuple[int, int]) -> Float64[np.ndarray, "n 4"]:
@@ -158,6 +164,11 @@ def fit_boxes(boxes: Float[np.ndarray, "n 4"], size: tuple[int, int]) -> Float64
             raise InputError(
                 f"box {box.tolist()} lies outside its picture of {size[0]} x {size[1]}; is it "
                 "xyxy in pixels of the upright picture?"
+            )
+        if (box <= 1).all():
+            raise InputError(
+                f"box {box.tolist()} lies in one pixel; if it is shares of the sides, multiply "
+                "them by the picture's width and height"
             )
     cut = np.clip(given, 0.0, limit)
     if (cut[:, :2] >= cut[:, 2:]).any():

@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -101,6 +102,34 @@ def read_bytes(path: Path) -> bytes:
         raise InputError(
             f"{path} cannot be read ({error.strerror}); check its permissions"
         ) from error
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a mapping of JSON, as `object_pairs_hook`; of doubled keys JSON would take the last.
+
+    Raises:
+        ValueError: a key stands twice.
+
+    >>> once([("a", 1), ("b", 2)])
+    {'a': 1, 'b': 2}
+    """
+    held = dict(pairs)
+    if len(held) < len(pairs):
+        keys = [key for key, _ in pairs]
+        double = next(key for key in held if keys.count(key) > 1)
+        raise ValueError(f"key {double!r} twice; keep one")
+    return held
+
+
+def whole(value: object) -> int | None:
+    """Read a whole number, also as pandas writes it (2.0); None for anything else.
+
+    >>> whole(2.0), whole(2.5), whole(True)
+    (2, None, None)
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
 
 
 def numbers(value: object) -> list[float]:

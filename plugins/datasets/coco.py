@@ -25,7 +25,13 @@ from jaxtyping import Bool
 from vg_engine.core.errors import InputError, VGError
 from vg_engine.core.evaluation.samples import DataSet, Fault, Sample, TrueMask, as_fault, fit_boxes
 from vg_engine.plugins.datasets import checks, masks
-from vg_engine.plugins.datasets.coco_file import CocoAnnotation, CocoFile, CocoImage, xyxy
+from vg_engine.plugins.datasets.coco_file import (
+    CocoAnnotation,
+    CocoFile,
+    CocoImage,
+    check_extent,
+    xyxy,
+)
 
 EACH = ("annotation", "category")
 FIELDS = ("caption", "text", "description")
@@ -111,7 +117,7 @@ def _sentences(file: Path, field: str) -> dict[int, object]:
         return record if "annotations" in record else {}
 
     rows = json.loads(checks.read_bytes(file), object_hook=small)["annotations"]
-    return {row["id"]: row[field] for row in rows}
+    return {int(row["id"]): row[field] for row in rows}
 
 
 def _asked(
@@ -152,12 +158,15 @@ def _by_annotation(data: CocoFile, folder: Path, asked: _Asked) -> Iterator[Samp
 
 
 def _by_category(data: CocoFile, folder: Path, asked: _Asked) -> Iterator[Sample | Fault]:
-    found: dict[tuple[int, int | None], list[CocoAnnotation]] = {}
+    found: dict[tuple[int, object], list[CocoAnnotation]] = {}
     for annotation in data.annotations.values():
         if not annotation.iscrowd:
-            key = annotation.image_id, annotation.category_id
-            found.setdefault(key, []).append(annotation)
-    for (image, category), together in found.items():
+            # By name: two categories may share one, and are asked with the same words.
+            category = annotation.category_id
+            called = category if category is None else data.categories.get(category, category)
+            found.setdefault((annotation.image_id, called), []).append(annotation)
+    for (image, _), together in found.items():
+        category = together[0].category_id
         name = f"{image}-{category}"
         try:
             yield _sample(name, data, folder, asked, together)
@@ -175,12 +184,15 @@ def _sample(
     text, category = asked(together[0])
     drawn = all(annotation.outline for annotation in together)
     boxes = checks.boxes_array([xyxy(annotation.bbox) for annotation in together])
+    fitting = fit_boxes(boxes, image.size)
+    for annotation in together:
+        check_extent(annotation)
     return Sample(
         id=name,
         picture=str(image.id),
         image=str(folder / image.file_name),
         text=text,
-        boxes=fit_boxes(boxes, image.size),
+        boxes=fitting,
         mask=functools.partial(_mask, together, image) if drawn else None,
         target=name,
         groups={} if category is None else {"category": category},

@@ -17,6 +17,7 @@ from typing import Any
 from vg_engine.core.errors import InputError
 from vg_engine.plugins.datasets import checks
 
+_AGREE = 0.5  # least IoU of a box and the extent of its own outline
 _LEFT_OUT = object()  # replaces an annotation that was not requested
 
 
@@ -112,7 +113,8 @@ class CocoFile:
 
 
 def _parsed(path: Path, data: bytes, kept: frozenset[int] | None) -> dict[str, Any]:
-    def small(record: dict[str, Any]) -> object:
+    def small(pairs: list[tuple[str, Any]]) -> object:
+        record = checks.once(pairs)
         if "image_id" not in record:
             return record
         if kept is not None and record.get("id") not in kept:
@@ -121,7 +123,7 @@ def _parsed(path: Path, data: bytes, kept: frozenset[int] | None) -> dict[str, A
         return record
 
     try:
-        held = json.loads(data, object_hook=small)
+        held = json.loads(data, object_pairs_hook=small)
     # Truncated files, bytes that are not text, endless numbers and nesting.
     except (ValueError, RecursionError) as error:
         raise InputError(
@@ -155,9 +157,11 @@ def _rows(path: Path, held: dict[str, Any], key: str) -> list[dict[str, Any]]:
 
 def _whole(path: Path, what: str, row: dict[str, Any], key: str) -> int:
     value = row.get(key)
-    if type(value) is not int:
+    # Some tools write ids as text.
+    found = checks.whole(int(value) if isinstance(value, str) and value.isdecimal() else value)
+    if found is None:
         raise InputError(f"{path}: {key!r} of {what} is not a whole number; fix the file")
-    return value
+    return found
 
 
 def _images(path: Path, rows: list[dict[str, Any]]) -> Mapping[int, CocoImage]:
@@ -183,13 +187,14 @@ def _annotations(path: Path, rows: list[dict[str, Any]]) -> Mapping[int, CocoAnn
         number = _whole(path, f"annotation {place}", row, "id")
         if number in found:
             raise InputError(f"{path}: two annotations have the id {number}; give each its own")
-        category = row.get("category_id")
+        what = f"the annotation of id {number}"
+        named = row.get("category_id") is not None
         found[number] = CocoAnnotation(
             id=number,
-            image_id=_whole(path, f"the annotation of id {number}", row, "image_id"),
-            category_id=category if type(category) is int else None,
+            image_id=_whole(path, what, row, "image_id"),
+            category_id=_whole(path, what, row, "category_id") if named else None,
             bbox=row.get("bbox"),
-            iscrowd=bool(row.get("iscrowd")),
+            iscrowd=row.get("iscrowd") not in (None, 0, "0"),
             outline=row.get("segmentation"),
         )
     return MappingProxyType(found)
@@ -204,5 +209,31 @@ def _categories(path: Path, held: dict[str, Any]) -> Mapping[int, str]:
         name = row.get("name")
         if not isinstance(name, str) or not name:
             raise InputError(f"{path}: the category of id {number} has no 'name'; correct the file")
-        found[number] = name
+        if found.setdefault(number, name) != name:
+            raise InputError(f"{path}: two categories have the id {number}; give each its own")
     return MappingProxyType(found)
+
+
+def check_extent(annotation: CocoAnnotation) -> None:
+    """Refuse a box that is far from its own outline, as it has another form.
+
+    Raises:
+        InputError: their IoU is below one half.
+    """
+    polygons = annotation.outline
+    if not isinstance(polygons, tuple) or not any(len(polygon) > 1 for polygon in polygons):
+        return
+    left, top, right, bottom = xyxy(annotation.bbox)
+    across = [x for polygon in polygons for x in polygon[0::2]]
+    down = [y for polygon in polygons for y in polygon[1::2]]
+    outline = min(across), min(down), max(across), max(down)
+    shared = max(0.0, min(right, outline[2]) - max(left, outline[0])) * max(
+        0.0, min(bottom, outline[3]) - max(top, outline[1])
+    )
+    areas = (right - left) * (bottom - top)
+    areas += (outline[2] - outline[0]) * (outline[3] - outline[1])
+    if shared < _AGREE * (areas - shared):
+        raise InputError(
+            f"the box of annotation {annotation.id} is far from its own outline; "
+            "is it x, y, width, height?"
+        )

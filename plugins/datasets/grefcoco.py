@@ -66,7 +66,7 @@ def _contents(file: Path) -> object:
     if file.suffix == ".p":
         return restricted_unpickler.load(file)
     try:
-        contents: object = json.loads(checks.read_bytes(file))
+        contents: object = json.loads(checks.read_bytes(file), object_pairs_hook=checks.once)
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{file} is not JSON ({' '.join(str(error).split())}); download it again"

@@ -110,7 +110,7 @@ def _records(file: Path, form: str) -> Iterator[Sample | Fault]:
 
 def _parsed(line: bytes) -> Mapping[str, Any]:
     try:
-        record = json.loads(line.decode("utf-8"))
+        record = json.loads(line.decode("utf-8"), object_pairs_hook=checks.once)
     except UnicodeDecodeError as error:
         raise InputError("it is not UTF-8; save the file as UTF-8") from error
     except (ValueError, RecursionError) as error:
@@ -126,11 +126,11 @@ def _sample(number: int, record: Mapping[str, Any], folder: Path, form: str) -> 
         raise InputError("it names no image; add a path, relative to the file")
     if record.get("text") is None:
         raise InputError("it names no text; add what is meant")
-    place = folder / image
+    place = image if "://" in image else str(folder / image)
     return Sample(
         id=_name(record.get("id"), "id") or str(number),
         picture=_name(record.get("picture"), "picture") or os.path.normpath(image),
-        image=str(place),
+        image=place,
         text=_text(record, "text", "a sentence"),
         boxes=_boxes(record, form),
         mask=_mask(record.get("mask"), folder, place),
@@ -150,17 +150,21 @@ def _name(value: object, key: str) -> str | None:
     """Read a name; a whole number is a name too."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+    number = checks.whole(value)
+    if number is not None:
+        return str(number)
+    if not isinstance(value, str) or value == "":
         raise InputError(f"its {key} is neither text nor a whole number ({value!r}); write a name")
-    return str(value)
+    return value
 
 
 def _groups(value: object) -> Mapping[str, str]:
     if value is None:
         return MappingProxyType({})
-    if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
-        raise InputError('its groups are no names of text; write {"kind": "colour"}')
-    return MappingProxyType(dict(value))
+    if not isinstance(value, dict):
+        raise InputError('its groups are no names; write {"kind": "colour"}')
+    named = {key: _name(one, f"group {key!r}") for key, one in value.items()}
+    return MappingProxyType({key: name for key, name in named.items() if name is not None})
 
 
 def _boxes(record: Mapping[str, Any], form: str) -> Float64[np.ndarray, "n 4"] | None:
@@ -178,7 +182,7 @@ def _boxes(record: Mapping[str, Any], form: str) -> Float64[np.ndarray, "n 4"] |
     return checks.boxes_array([checks.box(each, form) for each in many])
 
 
-def _mask(value: Any, folder: Path, image: Path) -> Callable[[], TrueMask] | None:
+def _mask(value: Any, folder: Path, image: str) -> Callable[[], TrueMask] | None:
     """Return a function that draws the mask; check now everything that needs no file opened."""
     if value is None:
         return None
@@ -190,6 +194,11 @@ def _mask(value: Any, folder: Path, image: Path) -> Callable[[], TrueMask] | Non
     if isinstance(value, dict) and _is_pair(value.get("size")) and value.get("counts"):
         return functools.partial(_from_rle, value)
     if isinstance(value, list) and value and all(map(_is_polygon, value)):
+        if max(map(max, value)) <= 1:
+            raise InputError(
+                "its mask lies in one pixel; if it is shares of the sides, multiply them by the "
+                "picture's width and height"
+            )
         return functools.partial(_from_polygons, value, image)
     raise InputError(
         'its mask is unknown; write a run-length mask {"size": [height, width], "counts": ...}, '
@@ -211,8 +220,8 @@ def _from_rle(rle: dict[str, Any]) -> TrueMask:
     return TrueMask(masks.from_segmentation(rle, (width, height)))
 
 
-def _from_polygons(polygons: list[Any], image: Path) -> TrueMask:
-    return TrueMask(masks.from_segmentation(polygons, decode(str(image)).size))
+def _from_polygons(polygons: list[Any], image: str) -> TrueMask:
+    return TrueMask(masks.from_segmentation(polygons, decode(image).size))
 
 
 def _from_picture(file: Path) -> TrueMask:

@@ -32,6 +32,7 @@ from vg_engine.core.evaluation.samples import DataSet, Fault, Sample, TrueMask, 
 from vg_engine.plugins.datasets import checks
 
 _EXAMPLE = "reasonseg:/data/ReasonSeg?split=val"
+_PICTURES = (".jpg", ".jpeg")
 _DROPPED, _IGNORED = "flag", "ignore"
 _TARGET, _UNSCORED = 1, 255
 _FAR = 2**16  # pixels: the time of drawing grows with a shape's extent, without limit
@@ -51,13 +52,13 @@ def reasonseg(path: Path | None, *, split: str = "val", texts: str = "first") ->
     """
     checks.chosen("texts", texts, ("first", "all"))
     root = checks.need_folder("reasonseg", path, _EXAMPLE)
-    if any(root.glob("*.json")):
+    if any(_files(root, ".json")):
         raise InputError(
             f"{root} is itself a split; name the folder above it and split={root.name}"
         )
-    splits = [each.parent.name for each in root.glob("*/*.json")]
+    splits = [each.name for each in root.iterdir() if each.is_dir() and any(_files(each, ".json"))]
     folder = root / checks.pick_split(split, splits, root)
-    files = sorted(folder.glob("*.json"))
+    files = sorted(_files(folder, ".json"))
     parts = [part for file in files for part in (file.name, checks.read_bytes(file))]
     notes = ["boxes are the extent of the drawn masks: the files hold none"]
     if texts == "first":
@@ -70,23 +71,31 @@ def reasonseg(path: Path | None, *, split: str = "val", texts: str = "first") ->
     )
 
 
+def _files(folder: Path, *endings: str) -> Iterator[Path]:
+    """Find the files with these endings in either case, but hidden ones, as macOS leaves."""
+    return (
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in endings and not file.name.startswith(".")
+    )
+
+
 def _records(folder: Path, *, every: bool) -> Iterator[Sample | Fault]:
-    stems = {file.stem for kind in ("*.json", "*.jpg") for file in folder.glob(kind)}
-    for stem in sorted(stems):
+    images = {file.stem: file for file in sorted(_files(folder, *_PICTURES))}
+    for stem in sorted({*images, *(file.stem for file in _files(folder, ".json"))}):
         try:
-            samples = list(_samples(folder / f"{stem}.json", every=every))
+            samples = list(_samples(folder / f"{stem}.json", images.get(stem), every=every))
         except VGError as error:
             yield as_fault(stem, error)
         else:
             yield from samples
 
 
-def _samples(file: Path, *, every: bool) -> Iterator[Sample]:
-    image = file.with_suffix(".jpg")
+def _samples(file: Path, image: Path | None, *, every: bool) -> Iterator[Sample]:
+    if image is None:
+        raise InputError(f"{file.name} has no {file.stem}.jpg beside it; copy the whole split")
     if not file.is_file():
         raise InputError(f"{image.name} has no {file.name} beside it; copy the whole split")
-    if not image.is_file():
-        raise InputError(f"{file.name} has no {image.name} beside it; copy the whole split")
     record = _parsed(file)
     texts = record.get("text")
     if not isinstance(texts, list) or not texts or not all(isinstance(one, str) for one in texts):
@@ -95,6 +104,12 @@ def _samples(file: Path, *, every: bool) -> Iterator[Sample]:
         raise InputError(f"{file.name} does not say is_sentence; download it again")
     shapes = _shapes(record, file.name)
     size = checks.upright_size(image)
+    stated = tuple(checks.whole(record.get(key)) for key in ("imageWidth", "imageHeight"))
+    if None not in stated and stated != size:
+        raise InputError(
+            f"{file.name} is for a picture of {stated[0]} x {stated[1]}, but {image.name} is "
+            f"{size[0]} x {size[1]} upright; use the picture that was annotated"
+        )
     boxes = _extent(_draw(shapes, size) == _TARGET)
     for number, text in enumerate(texts if every else texts[:1]):
         yield Sample(
@@ -120,7 +135,7 @@ def _parsed(file: Path) -> Mapping[str, Any]:
         except UnicodeDecodeError as error:
             raise InputError(f"{file.name} is no text; download it again") from error
     try:
-        record = json.loads(text)
+        record = json.loads(text, object_pairs_hook=checks.once)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file.name} is not JSON ({error}); download it again") from error
     if not isinstance(record, dict):
@@ -138,6 +153,8 @@ def _shapes(record: Mapping[str, Any], name: str) -> list[_Shape]:
         if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
             raise InputError(f"{name} has a shape without a label; download it again")
         label, points = shape["label"].lower(), shape.get("points")
+        if shape.get("shape_type") not in (None, "polygon"):
+            raise InputError(f"{name} has a shape that is no polygon; draw it as one")
         if label == _DROPPED:
             continue
         if not isinstance(points, list) or not points:
@@ -145,6 +162,8 @@ def _shapes(record: Mapping[str, Any], name: str) -> list[_Shape]:
         corners = [checks.numbers(point) for point in points]
         if any(len(corner) != 2 or max(map(abs, corner)) > _FAR for corner in corners):
             raise InputError(f"{name} has a point that is no [x, y] in pixels; download it again")
+        if max(map(max, corners)) <= 1:
+            raise InputError(f"{name} has a shape that lies in one pixel; write points in pixels")
         value = _UNSCORED if _IGNORED in label else _TARGET
         found.append((np.asarray(corners).astype(np.int32), value))
     return found

@@ -118,10 +118,9 @@ def _pictures(name: str, folder: Path, images: str) -> Path:
         inner = given / "train2014"
         return inner if inner.is_dir() else given
     above = (folder.parent, folder, folder.parent.parent)
-    for base in above:
-        for inside in PICTURES:
-            if (base / inside).is_dir():
-                return base / inside
+    there = [base / inside for base in above for inside in PICTURES if (base / inside).is_dir()]
+    if there:
+        return max(there, key=lambda place: any(place.iterdir()))  # one may be left over, empty
     raise InputError(
         f"the pictures of {name} (COCO's train2014) are not below {above[0]}, {above[1]} or "
         f"{above[2]}, as {', '.join(PICTURES)}; name their folder: images=/data/coco/train2014"

@@ -15,11 +15,16 @@ from jaxtyping import Float64
 from vg_engine.core.errors import InputError, VGError
 from vg_engine.core.evaluation.samples import Fault, Sample, TrueMask, as_fault, fit_boxes
 from vg_engine.plugins.datasets import checks, masks
-from vg_engine.plugins.datasets.coco_file import CocoAnnotation, CocoFile, CocoImage, xyxy
+from vg_engine.plugins.datasets.coco_file import (
+    CocoAnnotation,
+    CocoFile,
+    CocoImage,
+    check_extent,
+    xyxy,
+)
 from vg_engine.plugins.datasets.refer_folder import in_split
 
 NO_TARGET = -1  # replaces the annotation's number where there is no target
-_AGREE = 0.5  # least IoU of a box and the extent of its own outline
 
 
 @dataclass(frozen=True)
@@ -115,10 +120,11 @@ def _split(one: object) -> str:
 
 def _reference(one: Mapping[str, Any], split: str, *, several: bool) -> Reference:
     number = one.get("ref_id")
-    if isinstance(number, bool) or not isinstance(number, int | str):
+    number = number if isinstance(number, str) else checks.whole(number)
+    if number is None:
         raise InputError("this reference has no 'ref_id'; correct the file")
-    picture = one.get("image_id")
-    if type(picture) is not int:
+    picture = checks.whole(one.get("image_id"))
+    if picture is None:
         raise InputError(
             f"'image_id' of reference {number} is not a whole number; correct the file"
         )
@@ -137,8 +143,9 @@ def _reference(one: Mapping[str, Any], split: str, *, several: bool) -> Referenc
 def _meant(number: int | str, one: Mapping[str, Any], *, several: bool) -> tuple[int, ...]:
     """Read the annotations of a reference: none for `[-1]`, an empty list or `no_target`."""
     given = one.get("ann_id")
-    ids = given if several and isinstance(given, list) else [given]
-    if any(type(each) is not int for each in ids):
+    stated = given if several and isinstance(given, list) else [given]
+    ids = [each for each in map(checks.whole, stated) if each is not None]
+    if len(ids) < len(stated):
         raise InputError(f"'ann_id' of reference {number} is not a whole number; fix the file")
     if not several:
         return tuple(ids)
@@ -241,38 +248,13 @@ def _annotation(number: int, coco: CocoFile, image: CocoImage) -> CocoAnnotation
             f"annotation {number} is of picture {found.image_id}, and the reference of {image.id}; "
             "are both files of one release?"
         )
-    _check_extent(found)
+    check_extent(found)
     return found
 
 
 def _category(annotation: CocoAnnotation, coco: CocoFile) -> str:
     number = annotation.category_id
     return "unknown" if number is None else coco.categories.get(number, str(number))
-
-
-def _check_extent(annotation: CocoAnnotation) -> None:
-    """Refuse a box that is far from its own outline, as it has another form.
-
-    Raises:
-        InputError: their IoU is below one half.
-    """
-    polygons = annotation.outline
-    if not isinstance(polygons, tuple) or not any(len(polygon) > 1 for polygon in polygons):
-        return
-    left, top, right, bottom = xyxy(annotation.bbox)
-    across = [x for polygon in polygons for x in polygon[0::2]]
-    down = [y for polygon in polygons for y in polygon[1::2]]
-    outline = min(across), min(down), max(across), max(down)
-    shared = max(0.0, min(right, outline[2]) - max(left, outline[0])) * max(
-        0.0, min(bottom, outline[3]) - max(top, outline[1])
-    )
-    areas = (right - left) * (bottom - top)
-    areas += (outline[2] - outline[0]) * (outline[3] - outline[1])
-    if shared < _AGREE * (areas - shared):
-        raise InputError(
-            f"the box of annotation {annotation.id} is far from its own outline; "
-            "is it x, y, width, height?"
-        )
 
 
 def _mask(meant: Sequence[CocoAnnotation], image: CocoImage) -> Callable[[], TrueMask] | None:

@@ -65,6 +65,19 @@ def test_a_category_of_a_picture_means_all_its_boxes(read):
     assert elsewhere.picture != both.picture == hydrant.picture
 
 
+def test_categories_of_one_name_are_asked_together(write):
+    file = write(annotation(3), annotation(9, category_id=90))
+    file.write_text(file.read_text().replace("fire hydrant", "zebra"))
+    (both,) = coco(file, each="category")
+    assert both.boxes.tolist() == [[3, 3, 8, 8], [9, 9, 14, 14]]
+
+
+def test_numbers_as_other_tools_write_them(read):
+    given = annotation(3.0, category_id=0.0, image_id="1", iscrowd="0", caption="it")
+    (one,) = read(given, text="caption")
+    assert (one.id, one.picture, one.text, one.groups) == ("3", "1", "it", {"category": "zebra"})
+
+
 def test_masks_of_overlapping_things_are_one(read):
     counts = [9 * HEIGHT + 9, 2, HEIGHT * WIDTH - 9 * HEIGHT - 11]
     runs = {"size": [HEIGHT, WIDTH], "counts": counts}
@@ -119,6 +132,8 @@ def test_words_around_the_category_or_sentences_of_the_annotations(read):
         ({"category_id": None}, "category None"),
         ({"bbox": [1, 2, 3]}, "four numbers"),
         ({"bbox": [38, 3, 9, 9]}, "lies outside its picture of 40 x 30"),
+        ({"bbox": [5, 5, 10, 10]}, "far from its own outline; is it x, y, width, height?"),
+        ({"bbox": [0.1, 0.1, 0.4, 0.4]}, "lies in one pixel; if it is shares of the sides"),
     ],
 )
 def test_one_broken_annotation_does_not_stop_the_others(read, changes, words):
@@ -130,7 +145,7 @@ def test_one_broken_annotation_does_not_stop_the_others(read, changes, words):
 
 
 def test_a_broken_box_spoils_its_category_alone_and_rounding_nothing(read):
-    (one,) = read(annotation(3, bbox=[-0.4, 3, 40.9, 27.5]))
+    (one,) = read(annotation(3, bbox=[-0.4, 3, 40.9, 27.5], segmentation=None))
     assert one.boxes.tolist() == [[0, 3, 40, 30]]
     given = [annotation(3), annotation(5, bbox=[]), annotation(7, category_id=90)]
     fault, sample = read(*given, each="category")

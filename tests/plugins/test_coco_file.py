@@ -74,7 +74,7 @@ def test_what_is_no_outline_is_held_as_it_is(write, segmentation):
         ({"categories": None}, "no list 'categories'"),
         ({"images": [7]}, "no mapping, at 0"),
         ({"annotations": [None]}, "no mapping, at 0"),
-        ({"images": [{**PICTURE, "id": "1"}]}, "'id' of picture 0"),
+        ({"images": [{**PICTURE, "id": "a1"}]}, "'id' of picture 0"),
         ({"images": [{**PICTURE, "id": True}]}, "'id' of picture 0"),
         ({"images": [{**PICTURE, "file_name": ""}]}, "has no 'file_name'"),
         ({"images": [{**PICTURE, "file_name": 7}]}, "has no 'file_name'"),
@@ -85,7 +85,11 @@ def test_what_is_no_outline_is_held_as_it_is(write, segmentation):
         ({"annotations": [{**ANNOTATION, "id": 1.5}]}, "'id' of annotation 0"),
         ({"annotations": [{"id": 4, "image_id": None}]}, "'image_id' of the annotation of id 4"),
         ({"annotations": [{"id": 4}]}, "'image_id' of the annotation of id 4"),
-        ({"categories": [{"id": "2", "name": "cup"}]}, "'id' of category 0"),
+        ({"categories": [{"id": "b", "name": "cup"}]}, "'id' of category 0"),
+        (
+            {"categories": [{"id": 2, "name": "cup"}, {"id": 2, "name": "mug"}]},
+            "two categories have the id 2",
+        ),
         ({"categories": [{"id": 2}]}, "has no 'name'"),
     ],
 )

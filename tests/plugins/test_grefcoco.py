@@ -126,7 +126,7 @@ def test_one_and_nothing_are_written_in_several_ways(build, ann_id, more, meant)
         ([1, -1], {}, "record-0", "nothing at once"),
         ([1], {"no_target": True}, "record-0", "nothing at once"),
         (["1"], {}, "record-0", "'ann_id' of reference 1"),
-        ([1.0], {}, "record-0", "'ann_id' of reference 1"),
+        ([1.5], {}, "record-0", "'ann_id' of reference 1"),
         (None, {}, "record-0", "'ann_id' of reference 1"),
         ([1, 77], {}, "1-10", "annotation 77 is not in instances.json"),
         ([-1], {"image_id": 6}, "1-10", "picture 6 is not in instances.json"),

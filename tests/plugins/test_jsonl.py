@@ -54,6 +54,12 @@ def test_everything_a_line_may_say(one):
     assert set(KEYS) >= {*SMALL, *more, "box"}
 
 
+def test_numbers_as_pandas_writes_them_are_names_and_addresses_are_kept(one):
+    sample = one(id=2.0, groups={"year": 2014, "kind": None}, image="https://example.org/a.png")
+    assert (sample.id, sample.groups) == ("2", {"year": "2014"})
+    assert sample.image == "https://example.org/a.png"
+
+
 def test_boxes_several_none_and_unknown(one):
     boxes = [[0, 0, 1, 1], [2, 2, 9, 9]]
     assert one(boxes=boxes).boxes.tolist() == boxes
@@ -124,7 +130,10 @@ def test_a_mask_may_be_a_picture_of_one_channel_without_loss(one, tmp_path, mode
         ({**SMALL, "target": {}}, "its target"),
         ({**SMALL, "picture": ""}, "its picture"),
         ({**SMALL, "groups": ["a"]}, "groups"),
-        ({**SMALL, "groups": {"a": 1}}, "groups"),
+        ({**SMALL, "groups": {"a": 1.5}}, "its group 'a'"),
+        ('{"image": "a", "text": "b", "box": [0, 0, 1, 2], "box": []}', "key 'box' twice"),
+        ('{"image": "a", "text": "b", "id": NaN}', "its id"),
+        ({**SMALL, "mask": [[0.1, 0.1, 0.5, 0.1, 0.5, 0.5]]}, "lies in one pixel"),
         ({**SMALL, "box": [1, 2, 3, 4], "boxes": []}, "both box and boxes"),
         ({**SMALL, "box": [1, 2, 3]}, "four numbers"),
         ({**SMALL, "box": "1,2,3,4"}, "not a list of numbers"),

@@ -125,6 +125,9 @@ def test_a_turned_picture_is_measured_upright_and_one_too_large_not_drawn_on(tmp
         ({"shapes": [shape("target", [[1.0, 1e300]])]}, "no [x, y]"),
         ({"shapes": [shape("target", [[1.0, 1.0], [1e9, 5.0], [5.0, 1e9]])]}, "no [x, y]"),
         ({"shapes": [{"label": "target", "points": ["ab"]}]}, "not a list of numbers"),
+        ({"shapes": [shape("target", [[0.1, 0.1], [0.5, 0.1], [1, 1]])]}, "lies in one pixel"),
+        ({"shapes": [shape("target", []) | {"shape_type": "rectangle"}]}, "is no polygon"),
+        ({"imageWidth": HEIGHT, "imageHeight": WIDTH}, f"a picture of {HEIGHT} x {WIDTH}, but"),
         ({"text": ...}, "no list of texts"),
         ({"text": []}, "no list of texts"),
         ({"text": "what"}, "no list of texts"),
@@ -151,6 +154,14 @@ def test_one_broken_file_does_not_stop_the_others(tmp_path):
     assert "b.jpg is not a picture" in faults["b"]
     assert "has no c.json" in faults["c"]
     assert "has no d.jpg" in faults["d"]
+
+
+def test_endings_in_capitals_are_read_and_hidden_files_are_not(tmp_path):
+    folder = write(tmp_path) / "val"
+    (folder / "a.jpg").rename(folder / "a.JPG")
+    for name in ("._a.json", "._a.jpg"):
+        (folder / name).write_bytes(b"\0\5\x16\7")
+    assert one(tmp_path).image == str(folder / "a.JPG")
 
 
 def test_splits_are_named_when_the_wrong_one_is_asked(tmp_path):

@@ -154,6 +154,7 @@ def test_masks_are_unions_and_run_lengths(build):
     ],
 )
 def test_pictures_are_looked_for(build, tmp_path, pictures):
+    (tmp_path / "refer/images/mscoco/images/train2014").mkdir(parents=True)  # left over, empty
     samples, _ = sorted_out(refcoco(build(pictures=pictures)))
     name = "COCO_train2014_000000581857.jpg"
     assert {one.open() for one in samples.values()} == {tmp_path / pictures / name}

@@ -1,5 +1,6 @@
 """What a hostile reader found: work on changed data, one bad sentence, scores that are too good."""
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from vg_engine.core.evaluation.intervals import paired
 from vg_engine.core.evaluation.outcomes import Parts, on_both
+from vg_engine.core.evaluation.samples import DataSet, Sample
 from vg_engine.studies.shared.fingerprint import fingerprint
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "registry/embedded"
@@ -77,6 +79,32 @@ def test_two_files_under_one_pictures_name_are_told(run, shell, work) -> None:
     done = run(work)
     assert "was another file before (0.png)" in done.output
     assert "1 record" in done.output
+
+
+def test_boxes_of_another_form_than_the_masks_are_told(run, shell) -> None:
+    """The second box is x, y, width, height, the third in shares of the sides."""
+    lines = [shell.line(n, 2, 2, mask=[[20, 20, 30, 20, 30, 30, 20, 30]]) for n in range(3)]
+    for line, box in zip(lines[1:], ([20, 20, 50, 50], [0.3, 0.3, 0.5, 0.5]), strict=True):
+        line["box"] = box
+    shell.write(lines)
+    run("eval")
+    second, third = json.loads(Path("eval/eval.json").read_text())["faults"]["first"]
+    assert "is far from its mask, which fills [20.0, 20.0, 30.0, 30.0]" in second["error"]
+    assert "lies in one pixel" in third["error"]
+
+
+def test_a_reader_may_fill_one_array_again_and_again() -> None:
+    def records():
+        image, boxes, groups = np.zeros((9, 9, 3), np.uint8), np.zeros((1, 4)), {}
+        for n in range(2):
+            image[:], boxes[:], groups["n"] = n, [n, n, 9, 9], str(n)
+            yield Sample(str(n), str(n), image, "it", boxes, groups=groups)
+
+    kept = list(DataSet("camera", records, revision="1"))
+    assert [(one.image.max(), one.boxes[0, 0], one.groups["n"]) for one in kept] == [
+        (0, 0, "0"),
+        (1, 1, "1"),
+    ]
 
 
 def test_heads_that_were_found_on_the_scored_samples_are_told(run, shell) -> None:

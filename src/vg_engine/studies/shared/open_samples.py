@@ -13,9 +13,12 @@ from vg_engine.core.contract.results import HeadMaps
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError, VGError
 from vg_engine.core.evaluation.draws import Unit
+from vg_engine.core.evaluation.metrics import iou
 from vg_engine.core.evaluation.outcomes import outcome
 from vg_engine.core.evaluation.samples import Fault, Sample, TrueMask, as_fault, fit_boxes
 from vg_engine.core.heads import Head
+
+_AGREE = 0.5  # least IoU of the boxes' extent and the mask's
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +93,21 @@ def open_sample(
         )
     boxes = None if sample.boxes is None else fit_boxes(sample.boxes, picture.size)
     outcome(true_boxes=boxes, true_mask=mask, found=False)  # refuses truths that contradict
+    if boxes is not None and mask is not None and mask.mask.any():
+        _check_extent(boxes, mask)
     return OpenSample(place, sample, picture, SampleTruth(boxes, mask))
+
+
+def _check_extent(boxes: Float64[np.ndarray, "n 4"], mask: TrueMask) -> None:
+    """Refuse boxes that are far from the mask: one of them is in another form or frame."""
+    rows, columns = np.nonzero(mask.mask)
+    drawn = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], np.float64)
+    boxed = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
+    if iou(boxed, drawn) < _AGREE:
+        raise InputError(
+            f"its box {boxed.tolist()} is far from its mask, which fills {drawn.tolist()}; are "
+            "both in pixels of the upright picture, and the box xyxy?"
+        )
 
 
 def open_picture(engine: Engine, sample: Sample) -> Picture:
