@@ -118,9 +118,20 @@ def file_of(name: str) -> Path:
 
 
 def find_model(source: str) -> ModelEntry | None:
-    """Find the entry whose name, alias, hub id or folder is `source`; the user's go first."""
+    """Find the entry whose name, alias, hub id or folder is `source`; the user's go first.
+
+    Raises:
+        InputError: several of the user's are called so.
+    """
     known = models()
-    named = next((entry for entry in known if entry.answers_to(source)), None)
+    answering, own_names = [entry for entry in known if entry.answers_to(source)], _users("models")
+    users = [entry.name for entry in answering if entry.name in own_names]
+    if len(users) > 1:
+        raise InputError(
+            f"model {source!r} is {' and '.join(users)} in {user_folder() / 'models'}; keep the "
+            "name in one of them"
+        )
+    named = answering[0] if answering else None
     # Unlike Path's, this raises nothing, whatever a model in memory is called.
     if named is not None or not os.path.isdir(source):  # noqa: PTH112 - any name will do
         return named
@@ -340,7 +351,7 @@ def _read(
 ) -> dict[str, tuple[Item, Path]]:
     """The entries below one folder: each has the name that it states, whatever its file's."""
     found: dict[str, tuple[Item, Path]] = {}
-    for path in sorted((root / folder).glob("*.y*ml")):
+    for path in sorted((root / folder).glob("[!.]*.y*ml")):  # hidden ones are left over
         entry = read(path, root)
         if entry.name in found:
             raise InputError(

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vg_engine.core.errors import OutputError
+from vg_engine.core.errors import InputError, OutputError
 from vg_engine.registry import yaml_files
 from vg_engine.registry.schema import Name, check
 
@@ -35,7 +35,10 @@ def read_defaults(folder: Path) -> dict[str, str]:
     path = folder / DEFAULTS
     if not os.path.lexists(path):
         return {}
-    return check(yaml_files.shown(path), dict[str, Name], yaml_files.load(path))
+    held = check(yaml_files.shown(path), dict[str, Name], yaml_files.load(path))
+    if len({key.lower() for key in held}) < len(held):
+        raise InputError(f"{yaml_files.shown(path)}: a model twice, in capitals too; keep one")
+    return held
 
 
 def write_defaults(folder: Path, chosen: Mapping[str, str]) -> Path:

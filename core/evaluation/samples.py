@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
@@ -141,7 +142,7 @@ def _checked(sample: Sample, seen: set[str]) -> Sample | Fault:
     except ExpressionError:
         return Fault(sample.id, "it has no expression; add the words that name the target")
     # Copies: a reader may fill one array again and again.
-    held = {
+    held: dict[str, Any] = {
         name: value.copy()
         for name in ("image", "boxes")
         if isinstance(value := getattr(sample, name), np.ndarray | bytearray)

@@ -98,6 +98,8 @@ def _from_runs(runs: dict[str, Any], size: tuple[int, int]) -> Bool[np.ndarray, 
         counts = counts.decode("latin-1")
     if isinstance(counts, str):
         counts = _numbers(counts)
+    if isinstance(counts, np.ndarray):
+        counts = counts.tolist()
     if not isinstance(counts, list) or any(type(one) is not int or one < 0 for one in counts):
         raise InputError("run lengths are a list of counts, or text; correct the annotation")
     if sum(counts) != width * height:

@@ -92,19 +92,26 @@ def find(path: Path | None, split: str) -> Files:
     folders = sorted({str(file.parent) for file in found[chosen]})
     if len(folders) > 1:
         raise InputError(f"split {chosen} lies in {' and in '.join(folders)}; name one of them")
-    return Files(split=chosen, paths=tuple(found[chosen]), statements=_missing(found[chosen]))
+    paths = found[chosen]
+    places = [_shard(file)[1:] for file in paths if not file.stem.isdigit()]
+    if len({count for _, count in places}) > 1 or len({*places}) < len(places):
+        raise InputError(
+            f"split {chosen} lies in {root} in two versions ({', '.join(p.name for p in paths)}); "
+            "remove the files of one of them"
+        )
+    return Files(split=chosen, paths=tuple(paths), statements=_missing(paths))
 
 
-def _shard(file: Path) -> tuple[str, int]:
-    """Read a file's split and the split's number of files from the file's name."""
+def _shard(file: Path) -> tuple[str, int, int]:
+    """Read a file's split, number and the split's number of files from the file's name."""
     match = _SHARD.fullmatch(file.stem)
     if match:
-        return match[1], int(match[3])
-    return (file.parent.name if file.stem.isdigit() else file.stem), 1
+        return match[1], int(match[2]), int(match[3])
+    return (file.parent.name if file.stem.isdigit() else file.stem), 0, 1
 
 
 def _missing(files: Sequence[Path]) -> tuple[str, ...]:
-    split, count = _shard(files[0])
+    split, _, count = _shard(files[0])
     if len(files) >= count:
         return ()
     return (f"{len(files)} of the {count} files of {split} are here: counts are of these alone",)

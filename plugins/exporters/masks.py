@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
+from vg_engine.core.errors import InputError
 from vg_engine.plugins.datasets.masks import from_segmentation
 
 
@@ -34,9 +35,13 @@ def from_rle(rle: Mapping[str, Any]) -> Bool[np.ndarray, "height width"]:
     """Decode a mask from run lengths; the inverse of `to_rle`.
 
     Raises:
-        InputError: they are damaged.
+        InputError: they are damaged, or state no size.
     """
-    height, width = rle["size"]
+    match rle.get("size"):
+        case [int(height), int(width)]:
+            pass
+        case size:
+            raise InputError(f"run lengths of size {size!r:.40}; COCO's size is [height, width]")
     return from_segmentation(dict(rle), (width, height))
 
 

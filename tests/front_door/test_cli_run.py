@@ -291,6 +291,8 @@ def test_a_config_gives_what_the_command_line_leaves_open(folder: Path, kit: Any
         ("options: 3", "options: must be `key: value` lines, got int 3"),
         ("prompt: {template: 3}", "prompt: template: must be text, got int 3; write it in quotes"),
         ("text: a\ntext: b", "c.yaml, line 2: key 'text' twice; keep one"),
+        ("batch-size: 1\nbatch_size: 2", "batch_size twice, with - and with _; keep one"),
+        ("text: [a, yes]", "text takes text, got ['a', True]; write it in quotes"),
         ("imag:", "no option 'imag'; did you mean image"),
         ("batch_size: many", "--batch-size"),
     ],

@@ -8,7 +8,7 @@ from dataset_files import pixels
 from PIL import Image
 
 from vg_engine.core.contract.results import Grounding, Instance
-from vg_engine.core.errors import OutputError
+from vg_engine.core.errors import InputError, OutputError
 from vg_engine.core.geometry import Affine, SoftMap
 from vg_engine.core.heads import Head
 from vg_engine.plugins.exporters.masks import from_rle, to_png, to_rle
@@ -104,3 +104,9 @@ def test_what_cannot_be_written_is_said(tmp_path):
     with refused, JsonLines(tmp_path / "none" / "r.jsonl") as lines:
         lines.write({})
     assert prepare_folder(tmp_path / "a" / "b").is_dir()
+
+
+@pytest.mark.parametrize("size", [None, [2.0, 2.0], ["2", "2"], [2]])
+def test_run_lengths_without_a_size_are_told(size):
+    with pytest.raises(InputError, match=r"COCO's size is \[height, width\]"):
+        from_rle({"size": size, "counts": "13"})

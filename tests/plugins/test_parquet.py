@@ -47,6 +47,15 @@ def test_splits_of_a_repository(tmp_path):
     assert "is of split 'val'" in message
 
 
+@pytest.mark.parametrize("other", ["val-00000-of-00003", "val-00001-of-00002-0abc", "val"])
+def test_two_versions_of_a_split_are_not_read_together(tmp_path, other):
+    for name in ("val-00000-of-00002", "val-00001-of-00002", other):
+        write(tmp_path / f"{name}.parquet", LMMS, lmms(1))
+    message = refusal(parquet, tmp_path, split="val")
+    assert "in two versions" in message
+    assert f"{other}.parquet" in message
+
+
 def test_the_files_of_one_split_in_one_folder_need_no_name(tmp_path):
     for number in range(2):
         write(tmp_path / "default" / "test" / f"000{number}.parquet", LMMS, lmms(number))

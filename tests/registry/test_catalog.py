@@ -99,6 +99,18 @@ def test_the_users_entries_win(home):
     assert catalog.find_model(str(home / "files")) == catalog.model_entry("a")
 
 
+def test_hidden_files_are_not_read_and_a_name_means_one_model(home):
+    add_model(home, "a", "org/one")
+    (home / "models" / "._a.yaml").write_bytes(b"\0\5\x16\7")
+    assert catalog.model_entry("org/one").name == "a"
+    add_model(home, "b", "org/one")
+    with pytest.raises(InputError, match="'org/one' is a and b in"):
+        catalog.find_model("org/one")
+    (home / "defaults.yaml").write_text("org/x: a\nOrg/x: b\n")
+    with pytest.raises(InputError, match="a model twice"):
+        catalog.defaults()
+
+
 def test_a_set_of_the_users_wins_over_our_entrys_choice(home):
     assert of_entry("llava-1.5-7b") == "llava-1.5-7b"
     add_heads(home, "other", "somebody/else")

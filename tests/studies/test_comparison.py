@@ -160,7 +160,15 @@ def test_a_torn_end_is_left_out_and_other_files_are_refused() -> None:
     assert compare(a, b).n == 6
     (b / "eval.json").touch()
     assert compare(a / "records.jsonl", b / "eval.json").n == 6  # any file of the folder is meant
-    for text in ("", "no json", '{"journal": 1, "work": "discover", "settings": {}}'):
+    twice = write("twice", 1)
+    first, *batches = (twice / "records.jsonl").read_text().splitlines(keepends=True)
+    (twice / "records.jsonl").write_text("".join([first, *batches, *batches]))
+    assert compare(a, twice).notes == compare(a, b).notes
+    replace("b", '"answers": ', '"answer": ')
+    with pytest.raises(InputError, match="holds a record that eval does not write"):
+        compare(a, b)
+    other = '{"journal": 0, "work": "eval", "settings": {"entries": {}}}'
+    for text in ("", "no json", '{"journal": 1, "work": "discover", "settings": {}}', other):
         (b / "records.jsonl").write_text(text)
         with pytest.raises(InputError, match="is no evaluation"):
             compare(a, b)

@@ -32,6 +32,7 @@ def apply(context: typer.Context, path: Path | None) -> Path | None:
     parameters = _options(context)
     inner: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
+    seen: set[str] = set()
     for key, value in values.items():
         name = key.replace("-", "_")
         several = getattr(parameters.get(name), "multiple", False)
@@ -40,6 +41,9 @@ def apply(context: typer.Context, path: Path | None) -> Path | None:
         if name not in {*parameters, PROMPT, OPTIONS}:
             known = {*parameters, OPTIONS} - {*_REFUSED, "help"}
             raise InputError(f"{where}: no option {key!r}; {nearest(name, known)}")
+        if name in seen:
+            raise InputError(f"{where}: {key} twice, with - and with _; keep one")
+        seen.add(name)
         if value is None:
             continue
         if name == PROMPT and isinstance(value, dict):
@@ -50,7 +54,9 @@ def apply(context: typer.Context, path: Path | None) -> Path | None:
             raise InputError(f"{where}: {key} takes one value, got {value!r}")
         elif several:
             each = value if isinstance(value, list) else [value]
-            defaults[parameters[name].name] = [str(one) for one in each]
+            if not all(isinstance(one, str) for one in each):  # `yes` is no text, 007 is 7
+                raise InputError(f"{where}: {key} takes text, got {value!r}; write it in quotes")
+            defaults[parameters[name].name] = each
         else:
             defaults[parameters[name].name] = value
     context.default_map = {**(context.default_map or {}), **defaults}

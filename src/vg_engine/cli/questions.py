@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections import Counter
@@ -16,6 +17,7 @@ from PIL import Image
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import clean_expression
 from vg_engine.core.errors import ExpressionError, InputError, PictureError, VGError
+from vg_engine.plugins.datasets.checks import once
 from vg_engine.plugins.pictures import decode
 
 _SHOWN = 5  # ids that a note lists
@@ -153,7 +155,7 @@ def _lines(source: str) -> Iterator[Question]:
 
 def _question(number: int, line: str, folder: Path) -> Question:
     try:
-        data = json.loads(line)
+        data = json.loads(line, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         return _wrong(number, f"line {number} is not JSON ({error}); mend it")
     if not isinstance(data, dict):
@@ -161,7 +163,8 @@ def _question(number: int, line: str, folder: Path) -> Question:
     given = data.get("id")
     # Numbers as pandas writes them (2.0) are kept as they are: answers are joined by them.
     name = number if given is None else given
-    if isinstance(name, bool) or not isinstance(name, str | int | float):
+    missing = isinstance(name, float) and not math.isfinite(name)  # as pandas writes it
+    if missing or isinstance(name, bool) or not isinstance(name, str | int | float):
         return _wrong(number, f"line {number}: its id {given!r:.40} is no text and no number")
     image, text = data.get("image"), data.get("text")
     if not isinstance(image, str) or not image:

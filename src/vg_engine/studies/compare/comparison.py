@@ -142,6 +142,17 @@ def _find(kept: SavedRecords, name: str | None) -> TableEntry:
 
 
 def _read(kept: SavedRecords, row: TableEntry) -> _Column:
+    try:
+        return _column(kept, row)
+    except (KeyError, TypeError, AttributeError) as error:
+        cause = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"{kept.path} holds a record that eval does not write ({cause}); run that evaluation "
+            "again"
+        ) from error
+
+
+def _column(kept: SavedRecords, row: TableEntry) -> _Column:
     best, descriptions, _ = columns.first_pass(kept.records, [row])
     ids, pictures, truths, parts, fits = [], [], [], [], []
     mixed = False

@@ -26,7 +26,7 @@ from vg_engine.core.errors import InputError, OutputError
 from vg_engine.plugins.exporters.records import plain, to_line
 
 _LOG = logging.getLogger("vg_engine")
-_VERSION = 1
+VERSION = 1
 _START = b'{"journal": '
 _BATCH, _OF = "batch", "of"
 _SHOWN = 3  # differing settings that a message lists
@@ -179,7 +179,7 @@ class Journal:
                 raise self._not_a_journal()
         self.done = 0
         self._cut(0)
-        header = {"journal": _VERSION, "work": self._work, "key": digest(self._settings)}
+        header = {"journal": VERSION, "work": self._work, "key": digest(self._settings)}
         header |= {"settings": self._settings, "remarks": self.remarks}
         self._end = 0
         self._write(f"{to_line(header)}\n".encode())
@@ -224,7 +224,7 @@ class Journal:
             header["work"], header["settings"]
         except (ValueError, KeyError, TypeError):
             raise self._not_a_journal() from None
-        if header.get("journal") != _VERSION:
+        if header.get("journal") != VERSION:
             raise InputError(
                 f"{self.path} was written by another version of this tool; choose another folder "
                 "with --out, or remove it"

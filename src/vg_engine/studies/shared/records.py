@@ -17,6 +17,7 @@ from typing import Any
 from vg_engine.core.errors import InputError
 from vg_engine.core.evaluation.outcomes import Outcome, size_bucket, true_area
 from vg_engine.core.evaluation.samples import Fault
+from vg_engine.studies.shared.journal import VERSION
 from vg_engine.studies.shared.numbers import cut, pixels, rounded
 from vg_engine.studies.shared.open_samples import OpenSample
 from vg_engine.studies.shared.predictions import Prediction
@@ -150,6 +151,7 @@ def open_records(place: Path) -> SavedRecords:
             header = json.loads(lines.readline())
         settings = header["settings"]
         ours = header["work"] == WORK and isinstance(settings["entries"], dict)
+        ours = ours and header["journal"] == VERSION
     except FileNotFoundError:
         raise InputError(f"{place} holds no {RECORDS}; {advice}") from None
     except OSError as error:
@@ -166,6 +168,7 @@ def open_records(place: Path) -> SavedRecords:
 def whole_batches(path: Path) -> Iterator[Record]:
     """The records of a journal's whole batches; what a kill tore at its end is left out."""
     batch: list[Record] = []
+    done = 0
     with path.open("rb") as lines:
         next(lines)
         for line in lines:
@@ -173,8 +176,10 @@ def whole_batches(path: Path) -> Iterator[Record]:
                 record = json.loads(line)
                 batch.append(record)
                 last = len(batch) == record["of"]
+                if record["batch"] != done:  # twice, or one is missing
+                    return
             except (ValueError, KeyError, TypeError):
                 return
             if last:
                 yield from batch
-                batch = []
+                batch, done = [], done + 1
