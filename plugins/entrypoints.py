@@ -25,6 +25,17 @@ DATASETS = "vg_engine.datasets"
 RULES = "vg_engine.rules"
 EDITORS = "vg_engine.editors"
 GROUPS = (ADAPTERS, MODEL_TYPES, PLUGINS, REGIONS, CONVERTERS, DATASETS, RULES, EDITORS)
+# The kinds of plugins, as `vg-engine plugins` names them; an adapter brings its model types.
+KINDS = {
+    "adapters": ADAPTERS,
+    "postprocessors": PLUGINS,
+    "regions": REGIONS,
+    "rules": RULES,
+    "datasets": DATASETS,
+    "converters": CONVERTERS,
+    "editors": EDITORS,
+}
+_CALLED = (REGIONS, RULES, DATASETS, CONVERTERS)  # whose plugins are functions or classes
 _LOG = logging.getLogger("vg_engine")
 
 # Per group: its kind of plugin in words, the error for an unknown name, and a hint.
@@ -73,6 +84,8 @@ class Entry:
             found = importlib.metadata.EntryPoint(self.name, self.value, self.group).load()
             if self.group in (ADAPTERS, MODEL_TYPES):
                 self._check_adapter(found)
+            elif self.group in _CALLED:
+                _check_callable(found)
         # A module that exits the program during its import is broken like any other.
         except (Exception, SystemExit) as error:
             cause = " ".join(str(error).split()) or "no message"
@@ -103,6 +116,11 @@ class Entry:
             if missing != own and missing not in sys.modules:
                 return f"install {missing}, or remove that package"
         return "update or remove that package"
+
+
+def _check_callable(found: Any) -> None:
+    if not callable(found):
+        raise PluginError(f"{type(found).__name__} is no function or class")
 
 
 def installed(group: str) -> tuple[Entry, ...]:

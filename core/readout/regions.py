@@ -118,7 +118,13 @@ def otsu(values: Float32[np.ndarray, "rows cols"], *, factor: int = FACTOR) -> G
 def mean_std(
     values: Float32[np.ndarray, "rows cols"], *, c: float = 1.0, factor: int = FACTOR
 ) -> GridRegion:
-    """Find the component around the peak above the bilinear map's mean + `c` deviations."""
+    """Find the component around the peak above the bilinear map's mean + `c` deviations.
+
+    Args:
+        values: one map.
+        c: how many standard deviations.
+        factor: sub-cells per cell and axis, fewer on large grids.
+    """
     fine = interpolated(values, factor)
     spread = fine.std(dtype=np.float64)
     return around_peak(values, fine, float(fine.mean(dtype=np.float64) + c * spread))
@@ -127,7 +133,13 @@ def mean_std(
 def peak_share(
     values: Float32[np.ndarray, "rows cols"], *, share: float = 0.5, factor: int = FACTOR
 ) -> GridRegion:
-    """Find the component around the peak above `share` of the bilinear map's maximum."""
+    """Find the component around the peak above `share` of the bilinear map's maximum.
+
+    Args:
+        values: one map.
+        share: of the maximum, from 0 to 1.
+        factor: sub-cells per cell and axis, fewer on large grids.
+    """
     fine = interpolated(values, factor)
     return around_peak(values, fine, share * float(values.max()))
 

@@ -162,7 +162,11 @@ def _smallest(
 
 @dataclass(frozen=True)
 class _DeepEnough:
-    """A rule whose candidates lie in layer `skipped_layers` and above."""
+    """A rule whose candidates lie in layer `skipped_layers` and above.
+
+    Attributes:
+        skipped_layers: number of first layers whose heads are never candidates.
+    """
 
     skipped_layers: int = SKIPPED_LAYERS
 
@@ -185,7 +189,6 @@ class Paper(_DeepEnough):
 
     Attributes:
         per_sample: N, how many heads of lowest entropy each sample votes for.
-        skipped_layers: the first layers, never candidates.
     """
 
     per_sample: int = PER_SAMPLE

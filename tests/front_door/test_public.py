@@ -39,6 +39,7 @@ def test_every_error_is_shown_at_the_door() -> None:
                 ["run", "--help"],
                 ["adapters"],
                 ["adapters", "--json"],
+                ["plugins"],
                 ["heads"],
                 ["heads", "show", "llava-1.5-7b"],
                 ["heads", "use", "embedded"],

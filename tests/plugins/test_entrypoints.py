@@ -5,7 +5,15 @@ import pytest
 
 from vg_engine.core.errors import AdapterNotFoundError, NotFoundError, PluginError
 from vg_engine.plugins import entrypoints
-from vg_engine.plugins.entrypoints import ADAPTERS, MODEL_TYPES, PLUGINS, Entry, find, installed
+from vg_engine.plugins.entrypoints import (
+    ADAPTERS,
+    MODEL_TYPES,
+    PLUGINS,
+    REGIONS,
+    Entry,
+    find,
+    installed,
+)
 from vg_engine.plugins.manager import REQUIRED
 
 
@@ -53,6 +61,12 @@ def test_a_broken_plugin_is_named_when_it_is_asked_for(install, text, cause):
         entry.load()
     assert cause in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_has_to_be_called_is_a_function_or_a_class(install):
+    install("vg-seven", "1", REGIONS, "seven = vg_mod_seven:SEVEN", vg_mod_seven="SEVEN = 7")
+    with pytest.raises(PluginError, match=r"region 'seven' of vg-seven 1 .*int is no function"):
+        find(REGIONS, "seven").load()
 
 
 def test_claims_are_tried_on_the_barest_config_of_their_type(install):

@@ -16,7 +16,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from vg_engine.cli import ablate, console, convert, discover, doctor, heads, lists, new_adapter, run
+from vg_engine.cli import (
+    ablate,
+    console,
+    convert,
+    discover,
+    doctor,
+    heads,
+    lists,
+    new_adapter,
+    plugins,
+    run,
+)
 from vg_engine.cli import eval as eval_
 from vg_engine.core.errors import OutputError, VGError
 
@@ -167,6 +178,7 @@ app.command("discover", cls=Command)(discover.discover)
 app.command("eval", cls=Command)(eval_.evaluate)
 app.command("ablate", cls=Command)(ablate.ablate)
 app.command("adapters")(lists.adapters)
+app.command("plugins", cls=Command)(plugins.plugins)
 app.add_typer(heads.app, name="heads")
 app.command("doctor", cls=Command)(doctor.doctor)
 app.command("convert", cls=Command)(convert.convert)
