@@ -24,7 +24,13 @@ from vg_engine.core.errors import InputError, PictureError
 from vg_engine.model_adapters.families.qwen2_5_vl import Qwen25VLAdapter
 from vg_engine.model_adapters.families.qwen2_vl import Qwen2VLAdapter
 from vg_engine.testing import open_adapter
-from vg_engine.testing.tiny_qwen import CHAT_WITH_SYSTEM, qwen_processor, qwen_tokenizer, token_ids
+from vg_engine.testing.tiny_qwen import (
+    CHAT_WITH_SYSTEM,
+    qwen_processor,
+    qwen_tokenizer,
+    tiny_qwen2_vl,
+    token_ids,
+)
 
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -44,18 +50,6 @@ GOLDEN = (
     prompted(chatml(f"{PICTURE}Find the cup.\nNow", "See."), **FIND),
 )
 ROPE = {"rope_type": "default", "mrope_section": [2, 3, 3]}
-
-
-def tiny_qwen2_vl(folder, tokens=(1, 48), **text):
-    """28 pixels per token, as the real ones have."""
-    tokenizer = qwen_tokenizer()
-    config = hf.Qwen2VLConfig(
-        text_config={**text_part(tokenizer), "rope_parameters": dict(ROPE), **text},
-        vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 4},
-        **token_ids(tokenizer),
-    )
-    processor = qwen_processor(hf.Qwen2VLProcessor, tokenizer, chat=CHAT_WITH_SYSTEM, tokens=tokens)
-    return save(hf.Qwen2VLForConditionalGeneration, config, processor, folder)
 
 
 def tiny_qwen2_5_vl(folder, tokens=(1, 48), **text):

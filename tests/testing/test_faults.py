@@ -4,28 +4,14 @@ import inspect
 from dataclasses import replace
 
 import pytest
-from families import save
 from tampered import prepared, with_rows
-from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.families.qwen2_vl import Qwen2VLAdapter
 from vg_engine.model_adapters.shared import capture
 from vg_engine.testing import AdapterContract, ContractError, open_adapter, side_effects
-from vg_engine.testing.tiny import text_sizes, tiny_llava
-from vg_engine.testing.tiny_qwen import qwen_processor, qwen_tokenizer, token_ids
-
-
-def tiny_qwen(folder):
-    tokenizer = qwen_tokenizer()
-    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
-    config = Qwen2VLConfig(
-        text_config={**text_sizes(tokenizer, layers=3), "rope_parameters": rope},
-        vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 4},
-        **token_ids(tokenizer),
-    )
-    processor = qwen_processor(Qwen2VLProcessor, tokenizer, tokens=(1, 48))
-    return save(Qwen2VLForConditionalGeneration, config, processor, folder)
+from vg_engine.testing.tiny import tiny_llava
+from vg_engine.testing.tiny_qwen import tiny_qwen2_vl
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +19,7 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("faults")
     return {
         LlavaAdapter: tiny_llava(root / "llava", layers=3),
-        Qwen2VLAdapter: tiny_qwen(root / "qwen"),
+        Qwen2VLAdapter: tiny_qwen2_vl(root / "qwen", layers=3),
     }
 
 

@@ -60,6 +60,11 @@ def byte_tokenizer(
         merges: pairs of byte characters that become one token: (".", "Ċ") merges a full stop
             with the newline behind it, as the tokenizers of large models do.
         settings: of `PreTrainedTokenizerFast`.
+
+    Example:
+        >>> tokenizer = byte_tokenizer([PAD, "<image>"], pad_token=PAD)
+        >>> tokenizer.convert_ids_to_tokens(tokenizer("<image>ab").input_ids)
+        ['<image>', 'a', 'b']
     """
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {piece: i for i, piece in enumerate([*letters, *(a + b for a, b in merges)])}
@@ -146,6 +151,12 @@ def tiny_llava(
 
     Returns:
         `folder`.
+
+    Example:
+        >>> from vg_engine import load
+        >>> with load(tiny_llava(Path("llava"), layers=1), heads="L0H0,L0H3") as engine:
+        ...     engine.ground("examples/scene.png", "the red circle").soft_map.values.shape
+        (8, 8)
     """
     special = [PAD, BOS, EOS, "<image>"]
     tokenizer = byte_tokenizer(
@@ -224,6 +235,12 @@ def tiny_internvl(
 
     Returns:
         `folder`.
+
+    Example:
+        >>> from vg_engine import load
+        >>> with load(tiny_internvl(Path("internvl"), layers=1), heads="L0H0") as engine:
+        ...     engine.ground("examples/scene.png", "the red circle").soft_map.values.shape
+        (8, 8)
     """
     named = {
         "start_image_token": "<img>",

@@ -1,18 +1,27 @@
-"""Parts of tiny checkpoints of the Qwen-VL line: tokenizer, chat template, processor, token ids.
+"""A tiny checkpoint of Qwen2-VL, and the parts of those of its line.
 
-The families differ in config and model classes alone; their tests build those.
+The families differ in config and model classes alone: tokenizer, chat template, processor and
+token ids are made here, and their tests build the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from vg_engine.model_adapters.shared.processors import without_video
-from vg_engine.testing.tiny import END_OF_TEXT, END_OF_TURN, byte_tokenizer
+from vg_engine.testing.tiny import (
+    END_OF_TEXT,
+    END_OF_TURN,
+    byte_tokenizer,
+    save_tiny,
+    text_sizes,
+)
 
 # Token -> its name in a config, without `_token_id`.
 NAMED = {
@@ -34,6 +43,38 @@ CHAT_WITH_SYSTEM = (
     "{% if messages[0]['role'] != 'system' %}"
     "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}" + CHAT
 )
+
+
+def tiny_qwen2_vl(
+    folder: Path, *, tokens: tuple[int, int] = (1, 48), layers: int = 4, seed: int = 0
+) -> Path:
+    """Write a tiny Qwen2-VL checkpoint; a token is 28 x 28 pixels, as in the real ones.
+
+    Args:
+        folder: is made.
+        tokens: fewest and most tokens of a picture.
+        layers: of the language model.
+        seed: of the random weights.
+
+    Returns:
+        `folder`.
+
+    Example:
+        >>> from vg_engine import load
+        >>> with load(tiny_qwen2_vl(Path("qwen"), layers=1), heads="L0H0") as engine:
+        ...     engine.ground("examples/scene.png", "the red circle").soft_map.values.shape
+        (6, 6)
+    """
+    tokenizer = qwen_tokenizer()
+    rope = {"rope_type": "default", "mrope_section": [2, 3, 3]}
+    config = Qwen2VLConfig(
+        text_config={**text_sizes(tokenizer, layers=layers), "rope_parameters": rope},
+        vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 4},
+        **token_ids(tokenizer),
+    )
+    processor = qwen_processor(Qwen2VLProcessor, tokenizer, chat=CHAT_WITH_SYSTEM, tokens=tokens)
+    torch.manual_seed(seed)
+    return save_tiny(Qwen2VLForConditionalGeneration(config), processor, folder)
 
 
 def qwen_tokenizer(more: Sequence[str] = (), **settings: Any) -> Any:
