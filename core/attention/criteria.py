@@ -25,6 +25,7 @@ CONNECTIVITIES = (4, 8)
 _STRAIGHT = 1e-9
 _EQUAL = 1e-12
 _SHORTEST_CURVE = 3
+_BINS = 1024  # of Otsu's histogram
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,29 @@ def binarise(
     """Mark the cells strictly above `cut` times the mean over all cells of their map."""
     mean = maps.mean(axis=(-2, -1), keepdims=True, dtype=np.float64)
     return np.asarray(maps > cut * mean)
+
+
+def otsu_threshold(values: Float32[np.ndarray, "*any"]) -> float:
+    """Compute Otsu's threshold, which maximises the variance between two classes of values.
+
+    It uses 1,024 even bins between minimum and maximum. Values strictly above the threshold form
+    the upper class.
+    """
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        return high
+    scaled = (values.astype(np.float64).ravel() - low) * (_BINS / (high - low))
+    counts = np.bincount(np.minimum(scaled.astype(np.int64), _BINS - 1), minlength=_BINS)
+    weights = counts / counts.sum()
+    levels = np.arange(_BINS) + 0.5
+    below, moment = np.cumsum(weights)[:-1], np.cumsum(weights * levels)[:-1]
+    mean = float((weights * levels).sum())
+    # The first and last bin are never empty, so neither class is.
+    between = (mean * below - moment) ** 2 / (below * (1.0 - below))
+    best = np.flatnonzero(between >= between.max() * (1 - 1e-12))
+    # Between two clusters every threshold is equally good: take the middle of the gap.
+    middle = (best[0] + best[-1]) / 2 + 1.0
+    return low + (high - low) * float(middle) / _BINS
 
 
 def spatial_entropy(

@@ -19,14 +19,13 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
-from vg_engine.core.attention.criteria import binarise
+from vg_engine.core.attention.criteria import binarise, otsu_threshold
 from vg_engine.core.attention.maps import smooth, upsample
 from vg_engine.core.errors import InputError
 from vg_engine.core.geometry import Box
 
 FACTOR = 16  # sub-cells per cell and axis, on grids of ordinary size
 _FINEST = 512  # sub-cells along the longer axis at most, so large grids get fewer per cell
-_BINS = 1024
 _PAINTED = 2  # neither 0 nor 1
 
 # The fitted box has edges every half cell (fewer on long axes) and no side below two cells; long
@@ -264,29 +263,6 @@ def peak_of(values: Float32[np.ndarray, "rows cols"]) -> tuple[float, float]:
         nearest = int(np.argmin((columns - x) ** 2 + (rows - y) ** 2))
         x, y = float(columns[nearest]), float(rows[nearest])
     return x + 0.5, y + 0.5
-
-
-def otsu_threshold(values: Float32[np.ndarray, "*any"]) -> float:
-    """Compute Otsu's threshold, which maximises the variance between two classes of values.
-
-    It uses 1,024 even bins between minimum and maximum. Values strictly above the threshold form
-    the upper class.
-    """
-    low, high = float(values.min()), float(values.max())
-    if low == high:
-        return high
-    scaled = (values.astype(np.float64).ravel() - low) * (_BINS / (high - low))
-    counts = np.bincount(np.minimum(scaled.astype(np.int64), _BINS - 1), minlength=_BINS)
-    weights = counts / counts.sum()
-    levels = np.arange(_BINS) + 0.5
-    below, moment = np.cumsum(weights)[:-1], np.cumsum(weights * levels)[:-1]
-    mean = float((weights * levels).sum())
-    # The first and last bin are never empty, so neither class is.
-    between = (mean * below - moment) ** 2 / (below * (1.0 - below))
-    best = np.flatnonzero(between >= between.max() * (1 - 1e-12))
-    # Between two clusters every threshold is equally good: take the middle of the gap.
-    middle = (best[0] + best[-1]) / 2 + 1.0
-    return low + (high - low) * float(middle) / _BINS
 
 
 def _check(values: Float32[np.ndarray, "rows cols"]) -> None:

@@ -22,6 +22,7 @@ def converter_for(config: Mapping[str, Any], known: Sequence[Converter], *, name
         PluginError: several claim it.
     """
     claiming = [converter for converter in known if converter.claims(config)]
+    claiming = [converter for converter in claiming if not converter.gives_way] or claiming
     if len(claiming) > 1:
         names = ", ".join(converter.name for converter in claiming)
         raise PluginError(f"several converters claim {name}: {names}; their claims must differ")

@@ -37,6 +37,7 @@ class Pickled(Converter):
 
     name: ClassVar[str] = "pickled"
     summary: ClassVar[str] = "any model in transformers' own form whose weights are .bin"
+    gives_way: ClassVar[bool] = True
 
     def claims(self, config: Mapping[str, Any]) -> bool:
         """The architecture is a class of transformers, for this very model type."""

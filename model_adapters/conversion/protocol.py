@@ -91,12 +91,14 @@ class Converter:
         takes_tower: whether --vision-tower applies.
         delta_norm: key of the last norm's weights, which are near zero in a delta and nowhere
             else; None where no deltas were published (--base is then refused).
+        gives_way: to any other converter that claims the same folder.
     """
 
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     takes_tower: ClassVar[bool] = False
     delta_norm: ClassVar[str | None] = None
+    gives_way: ClassVar[bool] = False
 
     def claims(self, config: Mapping[str, Any]) -> bool:
         """Check whether a folder with this config.json is of this format."""

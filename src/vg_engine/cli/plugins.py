@@ -40,7 +40,7 @@ def plugins(
 
     Other people's are imported to see whether they can be, adapters apart.
     """
-    if kind not in (None, *entrypoints.KINDS):
+    if kind is not None and kind not in entrypoints.KINDS:
         raise InputError(f"no kind of plugins {kind!r}; {nearest(kind, entrypoints.KINDS)}")
     if kind == "adapters":
         lists.adapters(as_json=as_json)

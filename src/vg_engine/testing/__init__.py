@@ -3,6 +3,9 @@
 Subclass `AdapterContract` in a test module, name the adapter and build a tiny checkpoint; pytest
 runs the rest. The checks themselves are plain functions in `parity`, `paint` and `conduct`, which
 `vg-engine doctor` runs on real checkpoints; the contract alone needs pytest.
+
+`tiny` and `tiny_qwen` write tiny checkpoints to a folder, for tests of any plugin; docs/plugins.md
+lists them.
 """
 
 from __future__ import annotations

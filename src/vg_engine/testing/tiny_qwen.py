@@ -126,7 +126,7 @@ def qwen_processor(
     return without_video(processor_class)(images, tokenizer, chat_template=chat)
 
 
-def token_ids(tokenizer: Any, names: Sequence[str] = tuple(NAMED)) -> dict[str, int]:
+def token_ids(tokenizer: Any, names: Sequence[str] = tuple(NAMED)) -> dict[str, Any]:
     """The ids of the vision tokens as a config has them: `image_token_id` and so on."""
     return {f"{NAMED[name]}_token_id": tokenizer.convert_tokens_to_ids(name) for name in names}
 

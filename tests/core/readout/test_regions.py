@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
+from vg_engine.core.attention.criteria import otsu_threshold
 from vg_engine.core.attention.maps import smooth, upsample
 from vg_engine.core.errors import InputError
 from vg_engine.core.readout.edge_level import blurred_edge, edge_level
@@ -25,7 +26,6 @@ from vg_engine.core.readout.regions import (
     half_level,
     mean_std,
     otsu,
-    otsu_threshold,
     paper,
     peak_of,
     peak_share,
