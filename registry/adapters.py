@@ -92,6 +92,28 @@ def adapter_for(config: Mapping[str, Any], types: Sequence[AnyOffer]) -> AnyOffe
     return _claimed(model_type, config, offers)
 
 
+def check_type(name: str, adapter: Any, config: Mapping[str, Any], label: str) -> None:
+    """Refuse an adapter for models of other types, before anything is built.
+
+    Args:
+        name, adapter: the chosen one, its types in `model_types`.
+        config: the model's config.json.
+        label: the model, as the user knows it.
+
+    Raises:
+        UnsupportedModelError: the model is of another type, and the adapter does not claim it.
+        PluginError: the adapter fails when it is asked.
+    """
+    types, kind = getattr(adapter, "model_types", ()), config.get("model_type")
+    if not types or kind is None or kind in types:
+        return
+    if not _takes(adapter, config, f"adapter {name!r}", unasked=False):
+        raise UnsupportedModelError(
+            f"adapter {name!r} takes models of type {' or '.join(types)}, and {label} is of type "
+            f"{kind}; name a model of its own with --model, or leave --adapter out"
+        )
+
+
 def _named(kind: str, types: Sequence[AnyOffer]) -> list[AnyOffer]:
     """List the offers of that name; an adapter that is registered twice counts once."""
     return list({offer.value: offer for offer in types if offer.name == kind}.values())
@@ -127,13 +149,10 @@ def _claimed(model_type: str, config: Mapping[str, Any], offers: Sequence[AnyOff
             broken.append(error)
             continue
         try:
-            if not hasattr(adapter, "claims") or adapter.claims(config):
+            if _takes(adapter, config, f"{offer.package} ({offer.value})", unasked=True):
                 claiming.append(offer)
-        except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises
-            cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            broken.append(
-                PluginError(f"{offer.package} ({offer.value}) cannot tell its models: {cause}")
-            )
+        except PluginError as error:
+            broken.append(error)
     if len(claiming) == 1:
         return claiming[0]
     if claiming:
@@ -148,3 +167,14 @@ def _claimed(model_type: str, config: Mapping[str, Any], offers: Sequence[AnyOff
         f"a model of type {model_type!r}, but none of {sides} takes this one; "
         "choose one with --adapter"
     )
+
+
+def _takes(adapter: Any, config: Mapping[str, Any], whose: str, *, unasked: bool) -> bool:
+    """Ask an adapter whether it takes a model; the answer is `unasked` if it has no `claims`."""
+    if not hasattr(adapter, "claims"):
+        return unasked
+    try:
+        return bool(adapter.claims(config))
+    except Exception as error:  # whatever a stranger's code raises
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise PluginError(f"{whose} cannot tell its models: {cause}") from error

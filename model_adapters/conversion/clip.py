@@ -27,7 +27,9 @@ _MEAN, _STD = (
     [0.48145466, 0.4578275, 0.40821073],
     [0.26862954, 0.26130258, 0.27577711],
 )
-_INSIDE = r"model\.vision_tower\.(?:vision_tower\.)?vision_model\."
+# A tower that transformers 5 saved, alone or inside, has no prefix `vision_model.`.
+_PARTS = r"(?:embeddings|encoder|pre_layrnorm|post_layernorm)\."
+_INSIDE = rf"model\.vision_tower\.(?:vision_tower\.)?(?:vision_model\.|(?={_PARTS}))"
 
 INSIDE_RULES = (
     Rule(r".*\.embeddings\.position_ids", (), _SCRIPT),
@@ -35,13 +37,7 @@ INSIDE_RULES = (
 )
 FOLDER_RULES = (
     Rule(r"(?:.*\.)?embeddings\.position_ids", (), _FOLDER),
-    Rule(r"vision_model\.(.+)", (r"model.vision_tower.\1",), _FOLDER),
-    # A tower alone that transformers 5 saved has no prefix.
-    Rule(
-        r"((?:embeddings|encoder|pre_layrnorm|post_layernorm)\..+)",
-        (r"model.vision_tower.\1",),
-        _FOLDER,
-    ),
+    Rule(rf"(?:vision_model\.|(?={_PARTS}))(.+)", (r"model.vision_tower.\1",), _FOLDER),
     Rule(r"text_model\..+|logit_scale|(?:visual|text)_projection\.weight", (), _FOLDER),
 )
 

@@ -23,7 +23,6 @@ from vg_engine.core.errors import (
     InputError,
     ModelError,
     PluginError,
-    UnsupportedModelError,
 )
 from vg_engine.core.heads import Head, HeadSet, parse_heads
 from vg_engine.core.readout.regions import Region
@@ -291,26 +290,10 @@ def _adapter(given: object | None, found: model_source.Source) -> tuple[str, obj
         adapters.refuse(found.config)
     if isinstance(named, str):
         plugin = entrypoints.find(entrypoints.ADAPTERS, named).load()
-        _check_type(named, plugin, found)
+        adapters.check_type(named, plugin, found.config, found.label)
         return named, _made(named, plugin)
     name = named.__name__ if inspect.isclass(named) else type(named).__name__
     return name, _made(name, named)
-
-
-def _check_type(name: str, plugin: Any, found: model_source.Source) -> None:
-    """Refuse an adapter for models of other types before anything is built.
-
-    Raises:
-        UnsupportedModelError: the model's config says that it is of another type.
-    """
-    types = getattr(plugin, "model_types", ())
-    kind = found.config.get("model_type")
-    if not types or kind is None or kind in types or plugin.claims(found.config):
-        return
-    raise UnsupportedModelError(
-        f"adapter {name!r} takes models of type {' or '.join(types)}, and {found.label} is of type "
-        f"{kind}; name a model of its own with --model, or leave --adapter out"
-    )
 
 
 def _original(found: model_source.Source) -> ModelError | None:

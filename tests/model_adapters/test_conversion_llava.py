@@ -10,7 +10,7 @@ import pytest
 import torch
 from families import fields
 from originals import call, grounded, loaded, logits, refused, report_of, restate
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -136,6 +136,19 @@ def tower(tmp_path, model):
     (folder / "config.json").write_text(json.dumps(config))
     torch.save(tower_keys(model), folder / "pytorch_model.bin")
     return folder
+
+
+def test_a_tower_that_transformers_saved_again_is_the_same(tmp_path, model, towerless):
+    """Since version 5 its weights have no prefix `vision_model.`, alone or inside a checkpoint."""
+    tower = model.model.vision_tower
+    tower.save_pretrained(tmp_path / "t")
+    assert "embeddings.class_embedding" in load_file(tmp_path / "t" / "model.safetensors")
+    call(towerless, tmp_path / "n", "--vision-tower", tmp_path / "t")
+    check_same_logits(tmp_path / "n", model)
+    keys = original_keys(model, tower=False)
+    keys |= {f"model.vision_tower.vision_tower.{k}": v for k, v in tower.state_dict().items()}
+    call(write_original(tmp_path / "inside", keys), tmp_path / "m")
+    check_same_logits(tmp_path / "m", model)
 
 
 @pytest.mark.parametrize("form", ["bin", "sharded", "safetensors"])

@@ -1,10 +1,19 @@
+from contextlib import nullcontext
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from vg_engine.core.errors import AdapterNotFoundError, PluginError, UnsupportedModelError
-from vg_engine.registry.adapters import adapter_for, adapter_names, model_types, refuse, refused
+from vg_engine.registry.adapters import (
+    adapter_for,
+    adapter_names,
+    check_type,
+    model_types,
+    refuse,
+    refused,
+)
 
 WIDE = {"model_type": "wide", "vision_config": None}
 
@@ -51,6 +60,22 @@ def test_a_bad_claimant_matters_only_if_nobody_else_claims():
         assert adapter_for(WIDE, [bad, YES]) is YES
         with pytest.raises(PluginError, match=words):
             adapter_for(WIDE, [bad, NO])
+
+
+@pytest.mark.parametrize(
+    ("members", "error", "words"),
+    [
+        ({}, None, ""),
+        ({"model_types": ("wide",)}, None, ""),
+        ({"model_types": ("tall", "high")}, UnsupportedModelError, "type tall or high, and it is"),
+        ({"model_types": ("tall",), "claims": lambda _: True}, None, ""),
+        ({"model_types": ("tall",), "claims": lambda config: config["x"]}, PluginError, "KeyError"),
+    ],
+)
+def test_a_chosen_adapter_is_asked_for_its_types(members, error, words):
+    adapter = SimpleNamespace(**members)
+    with pytest.raises(error, match=words) if error else nullcontext():
+        check_type("mine", adapter, WIDE, "it")
 
 
 def test_an_unknown_type_is_told_what_can_be_done():
