@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vg_engine.core.contract.frozen import Rebuilt
 from vg_engine.core.errors import HeadsError
@@ -42,13 +42,17 @@ class Head(NamedTuple):
         return cls(layer, head)
 
 
-def parse_heads(text: str | Iterable[str]) -> tuple[Head, ...]:
-    """Read a list such as `L14H24,L14H13`, or an iterable of such names.
+def parse_heads(text: Iterable[Head | str]) -> tuple[Head, ...]:
+    """Read a list such as `L14H24,L14H13`, a head, or an iterable of heads or their names.
 
     Raises:
         HeadsError: a name is not a head, there is no name, or a head is named twice.
     """
-    parts = re.split(r"[,\s]+", text.strip()) if isinstance(text, str) else list(text)
+    if not isinstance(text, Iterable):
+        raise HeadsError(f"heads are written as L14H24,L14H13, got {type(text).__name__}")
+    if isinstance(text, str | Head):
+        text = re.split(r"[,\s]+", str(text).strip())
+    parts = [str(part) for part in text]
     heads = tuple(Head.parse(part) for part in parts if part)
     if not heads:
         raise HeadsError("no head is named; write for example --heads L14H24,L14H13")
@@ -62,7 +66,7 @@ def _check_once(heads: Sequence[Head]) -> None:
 
 
 def check_heads(
-    heads: Iterable[Head],
+    heads: Iterable[Head | str],
     *,
     layers: int,
     per_layer: int,
@@ -71,15 +75,16 @@ def check_heads(
     """Return `heads` if all lie in a model of `layers` layers with `per_layer` heads each.
 
     Args:
-        heads: the heads to check.
+        heads: the heads to check, or their names.
         layers: number of decoder layers.
         per_layer: number of heads in each layer.
         map_layers: the layers that can point at the picture; None = all.
 
     Raises:
-        HeadsError: a head is out of range, or in a layer that does not see the picture.
+        HeadsError: a head is out of range, in a layer that does not see the picture, or no head;
+            or there is none.
     """
-    checked = tuple(heads)
+    checked = parse_heads(heads)
     for head in checked:
         if not (0 <= head.layer < layers and 0 <= head.head < per_layer):
             one_over = head.layer <= layers and head.head <= per_layer
@@ -170,6 +175,18 @@ class HeadSet(Rebuilt):
                 "a set made for this model (vg-engine heads lists them)"
             )
         check_heads(self.heads, layers=layers, per_layer=per_layer, map_layers=map_layers)
+
+
+def check_set(head_set: HeadSet | None, **shape: Any) -> None:
+    """Check that a model of that shape takes a head set; None for heads selected per picture.
+
+    Raises:
+        HeadsError: it does not fit, or is no head set.
+    """
+    if not isinstance(head_set, HeadSet | None):
+        raise HeadsError(f"head_set is a HeadSet or None, got {type(head_set).__name__}")
+    if head_set is not None:
+        head_set.check_fits(**shape)
 
 
 @dataclass(frozen=True)

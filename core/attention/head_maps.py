@@ -85,6 +85,7 @@ def token_maps(
             image_attention=entries[:, row].sum(axis=1, dtype=np.float64).astype(np.float32),
             notes=notes,
             token=query.tokens[row] if query.tokens else None,
+            size=size,
         )
         for row in range(entries.shape[1])
     )

@@ -135,7 +135,7 @@ class Hooks:
             if not bool(torch.isfinite(tensor).all()):
                 raise CaptureError(
                     f"adapter {self.adapter!r}: attention rows of {query.expression!r} are not "
-                    "finite; load the model with --dtype float32 or bfloat16"
+                    "finite; its weights are broken, or it needs --dtype float32 or bfloat16"
                 )
         return rows
 

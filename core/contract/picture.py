@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from vg_engine.core.contract.frozen import Rebuilt
-from vg_engine.core.errors import PictureError
+from vg_engine.core.errors import InputError, PictureError
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +34,7 @@ class Picture(Rebuilt):
             )
         if 0 in self.pixels.shape:
             raise PictureError(f"{self.source}: the picture has no pixels")
-        # A copy where the array could still be changed from outside: results must not move later.
-        pixels = self.pixels if not self.pixels.flags.writeable else self.pixels.copy()
-        pixels.setflags(write=False)
-        object.__setattr__(self, "pixels", pixels)
+        object.__setattr__(self, "pixels", read_only(self.pixels))
 
     def same_as(self, other: Picture) -> bool:
         """Compare by content: the same pixels, decoded with the same notes."""
@@ -44,7 +42,35 @@ class Picture(Rebuilt):
             return self.notes == other.notes
         return self.notes == other.notes and np.array_equal(self.pixels, other.pixels)
 
+    def check_size(self, size: tuple[int, int], do: str) -> None:
+        """Refuse another picture than the one that an answer is about.
+
+        Args:
+            size: of the picture that was grounded.
+            do: what is to be done with this one, for the message.
+
+        Raises:
+            InputError: this picture has another size.
+        """
+        if size != self.size:
+            raise InputError(
+                f"the answer is about a picture of {size}, this one is {self.size}; {do} the "
+                "picture that was grounded"
+            )
+
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
         return self.pixels.shape[1], self.pixels.shape[0]
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """Copy an array that can still be changed, here or through the buffer that it shows."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray) and not owner.flags.writeable:
+        owner = owner.base
+    if owner is None or isinstance(owner, bytes):
+        return array
+    copy = np.array(array)
+    copy.setflags(write=False)
+    return copy

@@ -8,7 +8,7 @@ of the first pixel at 0. *grid* is a map's own frame: one unit is one cell. Only
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from vg_engine.core.contract.frozen import Rebuilt, empty
+from vg_engine.core.contract.picture import read_only
 from vg_engine.core.errors import HeadsError, InputError
 from vg_engine.core.geometry import Box, SoftMap
 from vg_engine.core.heads import Head
@@ -34,6 +35,7 @@ class HeadMaps(Rebuilt):
         image_attention: S_img per head: sum of the image entries over all views, in [0, 1].
         notes: what the user should know (a cropped picture, words the tokenizer does not know).
         token: the text of the token whose row this is, where rows are kept apart; else None.
+        size: (width, height) of the original picture; None where it is not known.
     """
 
     expression: str
@@ -42,6 +44,7 @@ class HeadMaps(Rebuilt):
     image_attention: Float32[np.ndarray, " heads"]
     notes: tuple[str, ...] = ()
     token: str | None = None
+    size: tuple[int, int] | None = None
 
     def of(self, heads: Sequence[Head]) -> HeadMaps:
         """The maps of some of the heads, in the given order.
@@ -58,13 +61,11 @@ class HeadMaps(Rebuilt):
                 f"no map of {', '.join(lacking)} was taken; ask for maps of these heads"
             )
         where = [place[head] for head in heads]
-        return HeadMaps(
-            expression=self.expression,
+        return replace(
+            self,
             heads=tuple(heads),
             maps=self.maps.with_values(self.maps.values[where]),
             image_attention=self.image_attention[where],
-            notes=self.notes,
-            token=self.token,
         )
 
 
@@ -99,8 +100,7 @@ class Instance(Rebuilt):
                 raise InputError(
                     f"a mask must be bool, height x width, got {self.mask.dtype} {self.mask.shape}"
                 )
-            mask = _read_only(self.mask) if self.mask.flags.writeable else self.mask
-            object.__setattr__(self, "mask", mask)
+            object.__setattr__(self, "mask", read_only(self.mask))
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +191,7 @@ class Grounding(Rebuilt):
     @property
     def boxes(self) -> Float64[np.ndarray, "n 4"]:
         """The accepted boxes, n x 4, xyxy, original pixels, best first."""
-        return _read_only(np.array([one.box for one in self.accepted], np.float64).reshape(-1, 4))
+        return read_only(np.array([one.box for one in self.accepted], np.float64).reshape(-1, 4))
 
     @property
     def masks(self) -> tuple[Bool[np.ndarray, "height width"], ...]:
@@ -212,10 +212,3 @@ class Grounding(Rebuilt):
     def heatmap(self) -> Float32[np.ndarray, "height width"]:
         """The soft map in original pixels, scaled to a maximum of 1; rendered at each access."""
         return self.soft_map.render(self.size)
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    """Copy an array and make it read-only."""
-    copy = np.array(array)
-    copy.setflags(write=False)
-    return copy

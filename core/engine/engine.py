@@ -8,7 +8,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from itertools import groupby
 from typing import Any, Literal, overload
 
@@ -25,7 +24,7 @@ from vg_engine.core.engine.scene import OpenScene
 from vg_engine.core.engine.scheduler import Request, Scheduler, requests_of
 from vg_engine.core.engine.settings import Settings
 from vg_engine.core.errors import InputError, ModelError, VGError
-from vg_engine.core.heads import Head, HeadSet, check_heads
+from vg_engine.core.heads import Head, HeadSet, check_heads, check_set
 
 __all__ = ["Engine", "OpenScene", "Settings"]
 
@@ -66,8 +65,7 @@ class Engine:
         origin: Mapping[str, Any] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        if head_set is not None:
-            head_set.check_fits(**model.shape)
+        check_set(head_set, **model.shape)
         self._hooks = hooks
         self._settings = settings
         self._head_set = head_set
@@ -109,14 +107,14 @@ class Engine:
             changes: fields of `Settings`, and `head_set`.
 
         Raises:
+            InputError: an engine has no such setting, or the setting no such value.
             HeadsError: the head set does not fit the model.
         """
         head_set = changes.pop("head_set", self._head_set)
-        if head_set is not None:
-            head_set.check_fits(**self.model.shape)
+        check_set(head_set, **self.model.shape)
         made = object.__new__(Engine)
         vars(made).update(vars(self))
-        made._settings = replace(self._settings, **changes)
+        made._settings = self._settings.changed(changes)
         made._head_set = head_set
         made._origin = self._origin or self
         return made
@@ -160,7 +158,7 @@ class Engine:
             PictureError: the picture cannot be used.
             ExpressionError: an expression is empty or no text.
         """
-        if isinstance(expressions, str):
+        if isinstance(expressions, str) or not isinstance(expressions, Iterable):
             raise InputError("ground_all takes a list of expressions; for one there is ground")
         scene = image if isinstance(image, OpenScene | Picture) else self.picture(image)
         return tuple(self.ground_many((scene, text) for text in expressions))
@@ -194,7 +192,7 @@ class Engine:
             for kept, group in groupby(observed, key=lambda one: one[0].kept):
                 answers = (reader.answer(request, outcome) for request, outcome in group)
                 for answer in reader.refined(kept, answers):
-                    if isinstance(answer, VGError) and errors == "raise":
+                    if isinstance(answer, VGError) and errors != "yield":
                         raise answer
                     yield answer
 
@@ -202,7 +200,7 @@ class Engine:
         self,
         image: Any,
         expressions: str | Sequence[str],
-        heads: Sequence[Head] | None = None,
+        heads: Sequence[Head | str] | None = None,
         *,
         prompt: Prompt | None = None,
     ) -> tuple[HeadMaps, ...]:
@@ -225,7 +223,7 @@ class Engine:
     def maps_many(
         self,
         requests: Sequence[tuple[Any, str]],
-        heads: Sequence[Head] | None = None,
+        heads: Sequence[Head | str] | None = None,
         *,
         prompt: Prompt | None = None,
         errors: Literal["raise"] = "raise",
@@ -234,7 +232,7 @@ class Engine:
     def maps_many(
         self,
         requests: Sequence[tuple[Any, str]],
-        heads: Sequence[Head] | None = None,
+        heads: Sequence[Head | str] | None = None,
         *,
         prompt: Prompt | None = None,
         errors: Literal["yield"],
@@ -242,7 +240,7 @@ class Engine:
     def maps_many(
         self,
         requests: Sequence[tuple[Any, str]],
-        heads: Sequence[Head] | None = None,
+        heads: Sequence[Head | str] | None = None,
         *,
         prompt: Prompt | None = None,
         errors: Literal["raise", "yield"] = "raise",
@@ -258,11 +256,11 @@ class Engine:
         Raises:
             HeadsError: a head out of range.
         """
-        asked = self._requests(requests), self._checked(heads), prompt or self._settings.prompt
+        asked = self._requests(requests), self._checked(heads), self._settings.asked(prompt)
         found: list[HeadMaps | VGError] = []
         with closing(self._scheduler().run(*asked)) as observed:
             for _, one in observed:
-                if isinstance(one, VGError) and errors == "raise":
+                if isinstance(one, VGError) and errors != "yield":
                     raise one
                 found.append(one if isinstance(one, VGError) else one.maps)
         return tuple(found)
@@ -271,7 +269,7 @@ class Engine:
         self,
         image: Any,
         text: str,
-        heads: Sequence[Head] | None = None,
+        heads: Sequence[Head | str] | None = None,
         *,
         prompt: Prompt | None = None,
     ) -> tuple[HeadMaps, ...]:
@@ -285,7 +283,7 @@ class Engine:
                 (`expression_all`, `span:TEXT`).
         """
         (request,) = self._good([(image, text)])
-        asked = prompt or self._settings.prompt
+        asked = self._settings.asked(prompt)
         return self._scheduler().token_maps(request, self._checked(heads), asked)
 
     def generate(
@@ -310,7 +308,7 @@ class Engine:
         if max_new_tokens < 1:
             raise InputError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
         (request,) = self._good([(image, text)])
-        asked = prompt or Prompt(form="chat", query_row="prompt_last")
+        asked = self._settings.asked(prompt or Prompt(form="chat", query_row="prompt_last"))
         return self._scheduler().generate(request, asked, max_new_tokens)
 
     def choose(self, maps: HeadMaps) -> HeadMaps:
@@ -375,7 +373,7 @@ class Engine:
             max_tokens=settings.max_tokens,
         )
 
-    def _checked(self, heads: Sequence[Head] | None) -> tuple[Head, ...]:
+    def _checked(self, heads: Sequence[Head | str] | None) -> tuple[Head, ...]:
         model = self.model
         return model.all_heads if heads is None else check_heads(heads, **model.shape)
 

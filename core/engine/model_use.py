@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+
+import torch
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.errors import ModelError
@@ -38,12 +40,20 @@ class ModelUse:
 
     @contextmanager
     def working(self) -> Iterator[LoadedModel]:
-        """Hold the model ready until the block is left."""
+        """Hold the model ready until the block is left, whatever the caller told torch.
+
+        A precision that the caller's own work is cast to, or another default device, is not ours.
+        """
         with self._lock:
             model = self.model
             self._at_work += 1
         try:
-            yield model
+            with ExitStack() as plain:
+                if torch.is_autocast_enabled(model.device.type):
+                    plain.enter_context(torch.autocast(model.device.type, enabled=False))
+                if torch.get_default_device().type != "cpu":
+                    plain.enter_context(torch.device("cpu"))
+                yield model
         finally:
             with self._lock:
                 self._at_work -= 1

@@ -16,7 +16,7 @@ from vg_engine.core.contract.scene import PostprocessContext
 from vg_engine.core.engine.kept_picture import KeptPicture
 from vg_engine.core.engine.scheduler import Observed, Request, split_on_error
 from vg_engine.core.engine.settings import Settings
-from vg_engine.core.errors import VGError
+from vg_engine.core.errors import InputError, VGError
 from vg_engine.core.heads import Head, HeadSet
 from vg_engine.core.selection.per_picture import per_picture_heads
 
@@ -56,7 +56,12 @@ class Reader:
         return candidates.of(per_picture_heads(candidates, k=self.settings.k))
 
     def read(self, maps: HeadMaps, picture: Picture) -> Grounding:
-        """Combine all the given maps and read the answer."""
+        """Combine all the given maps and read the answer.
+
+        Raises:
+            InputError: the maps are of a picture of another size.
+        """
+        picture.check_size(maps.size or picture.size, "read")
         stamp = dict(self.stamp)
         if self.head_set is None or maps.heads != self.head_set.heads:
             stamp |= {"head_set": "given", "head_rule": "given"}
@@ -73,7 +78,15 @@ class Reader:
         return replace(answer, notes=notes, timings=timings)
 
     def refine(self, kept: KeptPicture, groundings: Sequence[Grounding]) -> tuple[Grounding, ...]:
-        """Fold the post-processors over all groundings of one picture."""
+        """Fold the post-processors over all groundings of one picture.
+
+        Raises:
+            InputError: a grounding is about a picture of another size.
+        """
+        if isinstance(groundings, Grounding):
+            raise InputError("refine takes all answers about a picture: a list of groundings")
+        for one in groundings:
+            kept.picture.check_size(one.size, "refine")
         if not (self.hooks.postprocessors and groundings):
             return tuple(groundings)
         context = PostprocessContext(self.model.device, self.stamp)

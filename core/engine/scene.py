@@ -55,7 +55,7 @@ class OpenScene:
     def maps(
         self,
         expressions: str | Sequence[str],
-        heads: Sequence[Head] | None = None,
+        heads: Sequence[Head | str] | None = None,
         *,
         prompt: Prompt | None = None,
     ) -> tuple[HeadMaps, ...]:

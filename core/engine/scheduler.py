@@ -71,6 +71,9 @@ def requests_of(pairs: Iterable[Any], keep: Callable[[Any], KeptPicture]) -> Ite
         A request per pair, in order; what is wrong with it is its error.
     """
     last: KeptPicture | None = None
+    if not isinstance(pairs, Iterable):
+        got = type(pairs).__name__
+        raise InputError(f"requests are pairs (picture, expression), in a list or so, got {got}")
     for pair in pairs:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             got = " ".join(f"{pair!r:.80}".split())

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
+from types import MappingProxyType
+from typing import Any
 
 from vg_engine.core.contract.prompt import Prompt
-from vg_engine.core.errors import InputError
+from vg_engine.core.errors import InputError, nearest
 from vg_engine.core.readout.instances import ReadOut
 from vg_engine.core.readout.regions import Region
+
+_KINDS: Mapping[str, tuple[Any, str]] = MappingProxyType(
+    {
+        "region": (Callable, "a function; vg_engine.load takes its name"),
+        "prompt": (Prompt, "a vg_engine.Prompt"),
+        "sigma": (Real, "a number"),
+        **dict.fromkeys(("kernel", "k", "batch_size"), (Integral, "a whole number")),
+        "max_tokens": (Integral | None, "a whole number or None"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -34,12 +48,34 @@ class Settings:
     max_tokens: int | None = None
 
     def __post_init__(self) -> None:
+        for name, (kind, words) in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise InputError(f"{name} of an engine is {words}, got {type(value).__name__}")
         if self.sigma < 0 or self.kernel < 1 or self.kernel % 2 == 0:
             raise InputError(f"sigma {self.sigma}, kernel {self.kernel}: sigma >= 0, kernel odd")
         if self.k < 1 or self.batch_size < 1:
             raise InputError(f"k {self.k} and batch size {self.batch_size} must be at least 1")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise InputError(f"max_tokens must be at least 1, got {self.max_tokens}")
+
+    def changed(self, changes: Mapping[str, Any]) -> Settings:
+        """Change some of the settings.
+
+        Raises:
+            InputError: an engine has no such setting, or the setting no such value.
+        """
+        known = [each.name for each in fields(self)]
+        for name in changes:
+            if name not in known:
+                raise InputError(
+                    f"an engine has no {name!r}; {nearest(name, [*known, 'head_set'])}"
+                )
+        return replace(self, **changes)
+
+    def asked(self, prompt: Prompt | None) -> Prompt:
+        """The prompt of a call that may bring one of its own."""
+        return self.prompt if prompt is None else self.changed({"prompt": prompt}).prompt
 
     @property
     def read_out(self) -> ReadOut:

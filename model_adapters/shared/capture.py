@@ -95,7 +95,8 @@ class Recorder:
         if missing:
             raise CaptureError(
                 f"no attention rows arrived from layers {missing}: they do not dispatch through "
-                "transformers' AttentionInterface; choose heads of other layers"
+                "transformers' AttentionInterface (choose heads of other layers), or the model's "
+                "attention or layers were changed since it was loaded (make another engine)"
             )
         return self.taken
 
@@ -226,17 +227,10 @@ class _Installation:
     base: str
     owner: int  # id of the language model; a deep copy of an open one inherits this record
     users: int = 0
-    trained: list[torch.nn.Module] = field(default_factory=list)
 
 
-def install(
-    language_model: PreTrainedModel, whole: torch.nn.Module | None = None
-) -> tuple[str, Callable[[], None]]:
-    """Switch capture on for a language model, and put the whole model into evaluation mode.
-
-    Args:
-        language_model: the part whose attention is read.
-        whole: the model that contains it, if any.
+def install(language_model: PreTrainedModel) -> tuple[str, Callable[[], None]]:
+    """Switch capture on for a language model, the part whose attention is read.
 
     Returns:
         The name of the model's previous attention (`sdpa`, `eager`, `flash_attention_2`), and a
@@ -254,9 +248,6 @@ def install(
         elif state.owner != id(language_model):
             state.owner, state.users = id(language_model), 0
         state.users += 1
-        parts = whole or language_model
-        state.trained += [part for part in parts.modules() if part.training]
-        parts.train(mode=False)
     closed = threading.Event()
 
     def close() -> None:
@@ -319,5 +310,3 @@ def _restore(state: _Installation) -> None:
         # Set the private field: the public setter would check again whether, say, flash attention
         # can be loaded, and may refuse the implementation that the model already used.
         config._attn_implementation_internal = implementation  # noqa: SLF001 - see above
-    for part in state.trained:
-        part.training = True

@@ -8,9 +8,7 @@ exception that aborts the forward pass, a twin can be compiled.
 from __future__ import annotations
 
 import copy
-import threading
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -56,35 +54,22 @@ def can_truncate(base: torch.nn.Module, path: str) -> bool:
     return True
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Twins:
-    """Twins of one loaded model by depth, made on demand; the latest few are kept.
+    """Twins of one loaded model by depth, made for each pass: its owner may change its parts.
 
     Attributes:
         base: the model without its output head.
         path: dotted name of the decoder layers inside `base`.
         depth: number of decoder layers of the model.
-        most: number of twins that are kept; a twin needs a few objects but no weights.
     """
 
     base: torch.nn.Module
     path: str
     depth: int
-    most: int = 8
-    _kept: OrderedDict[int, torch.nn.Module] = field(default_factory=OrderedDict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def at(self, depth: int) -> torch.nn.Module:
         """Return the model that ends after `depth` layers; at full depth the model itself."""
         if not 1 <= depth <= self.depth:
             raise UnsupportedModelError(f"depth {depth} of a model of {self.depth} layers")
-        if depth == self.depth:
-            return self.base
-        with self._lock:
-            twin = self._kept.pop(depth, None)
-            if twin is None:
-                twin = truncated(self.base, self.path, depth)
-            self._kept[depth] = twin
-            while len(self._kept) > self.most:
-                self._kept.popitem(last=False)
-            return twin
+        return self.base if depth == self.depth else truncated(self.base, self.path, depth)

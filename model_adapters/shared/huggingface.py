@@ -273,7 +273,9 @@ class HuggingFaceAdapter:
             module = loading.load_model(spec, self.auto_class)
         if not isinstance(module, PreTrainedModel):
             raise UnsupportedModelError(
-                f"adapter {self.name!r} takes transformers models, got {type(module).__name__}"
+                f"adapter {self.name!r} takes transformers models, got {type(module).__name__}; "
+                "if it wraps one, hand that over (model.module, model._orig_mod, or of peft "
+                "model.get_base_model())"
             )
         processor, statements = self.adapt_processor(processor, module, spec.options)
         if spec.module is not None:

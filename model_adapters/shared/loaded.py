@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import torch
+
 from vg_engine.core.contract.model import Capabilities, LoadedModel, ModelSpec
 from vg_engine.core.errors import PluginError, UnsupportedModelError
 from vg_engine.model_adapters.shared import capture
@@ -23,6 +25,8 @@ class LoadedParts:
 
     Attributes:
         twins: the model without its head, truncated after any layer.
+        decoder: its part with the decoder layers.
+        dtype: of the decoder; other parts may have another.
         layers: id of a module inside a decoder layer -> index of that layer.
         options: `ModelSpec.options`.
         image_token: placeholder of a picture in a prompt.
@@ -33,6 +37,8 @@ class LoadedParts:
     """
 
     twins: Twins
+    decoder: Any
+    dtype: torch.dtype
     layers: Mapping[int, int]
     options: Mapping[str, Any]
     image_token: str
@@ -101,13 +107,17 @@ def prepare_model(
     if map_layers is not None and not map_layers:
         raise UnsupportedModelError(f"{spec.source}: no layer's attention sees the picture")
     # The last step that may fail: from here on the model is changed until it is closed.
-    before, close = capture.install(decoder, module)
+    before, close = capture.install(decoder)
     if "flash" in before:
         statements += (f"Loaded with {before}; while it is open, sdpa runs in its place.",)
+    if decoder.dtype != module.dtype:
+        statements += (f"Its language model is in {decoder.dtype}, not in {module.dtype}.",)
     if not early:
         statements += ("Parts of the model are offloaded, so every layer runs.",)
     kept = LoadedParts(
         twins=Twins(base, path, len(layers)),
+        decoder=decoder,
+        dtype=decoder.dtype,
         layers=capture.layer_index(layers),
         options=MappingProxyType(dict(spec.options)),
         image_token=image_token,

@@ -12,6 +12,7 @@ from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.errors import ModelError, PictureError, VGError
 from vg_engine.model_adapters.shared import capture
+from vg_engine.model_adapters.shared.loaded import parts_of
 from vg_engine.model_adapters.shared.loading import execution_device
 
 
@@ -40,9 +41,11 @@ def running(model: LoadedModel) -> Iterator[None]:
         ModelError: it was moved or converted since it was loaded, or a pass fails.
     """
     module: Any = model.module
+    kept = parts_of(model)
     for what, now, before in (
         ("device", execution_device(module), model.device),
         ("dtype", module.dtype, model.dtype),
+        ("dtype", kept.decoder.dtype, kept.dtype),
     ):
         if now != before:
             raise ModelError(
@@ -56,9 +59,9 @@ def running(model: LoadedModel) -> Iterator[None]:
         raise ModelError(
             f"{model.name}: out of memory on {model.device}; try a smaller --batch-size or picture"
         ) from error
-    except ValueError as error:
+    except (ValueError, IndexError, RuntimeError) as error:
         cause = " ".join(str(error).split())
         raise ModelError(
-            f"{model.name} refuses its inputs ({cause}); its config and its processor do not "
-            "belong together"
+            f"{model.name} refuses its inputs ({cause}); its config, its weights and its "
+            "processor do not belong together"
         ) from error

@@ -129,8 +129,10 @@ def own_processor(processor: Any) -> Any:
             f"{type(processor).__name__}; load it with transformers.AutoProcessor"
         )
     own = copy.copy(processor)
-    # Tokenizers keep the padding of their last call; a copy leaves the user's unchanged.
+    # Tokenizers keep the padding of their last call; a copy leaves the user's unchanged, and what
+    # the user changes later does not change answers.
     own.tokenizer = copy.deepcopy(processor.tokenizer)
+    own.image_processor = copy.deepcopy(processor.image_processor)
     _with_one_template(own)
     images = own.image_processor
     if getattr(images, "backend", "pil") != "pil":

@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vg_engine import head_prompt, model_source
 from vg_engine._version import __version__
 from vg_engine.core.contract.hooks import Hooks
@@ -45,8 +47,8 @@ def load(
     heads: str | Path | HeadSet | Sequence[Head | str] | None = None,
     region: str | Region | None = None,
     prompt: Prompt | str | Mapping[str, str] | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
+    device: str | int | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
     postprocessors: Sequence[str | object] = (),
@@ -96,6 +98,8 @@ def load(
         ...     engine.settings.region_name, len(engine.head_set.heads)
         ('otsu', 2)
     """
+    if isinstance(postprocessors, str) or not isinstance(postprocessors, Sequence):
+        postprocessors = (postprocessors,)
     if not isinstance(source, str | Path | EngineSpec | None):
         raise InputError(
             f"load takes a folder, a hub id or a known name, got {type(source).__name__}; hand a "
@@ -107,8 +111,8 @@ def load(
         heads=_text_of_heads(heads),
         region=region if isinstance(region, str) else None,
         prompt=head_prompt.fields_of(prompt),
-        device=device,
-        dtype=dtype,
+        device=f"cuda:{device}" if isinstance(device, int) else str(device),
+        dtype=str(dtype).removeprefix("torch."),
         revision=revision,
         trust_remote_code=trust_remote_code,
         options=options or {},
@@ -135,7 +139,7 @@ def _text_of_heads(heads: str | Path | HeadSet | Sequence[Head | str] | None) ->
         return None
     if isinstance(heads, str | Path):
         return str(heads)
-    return ",".join(map(str, parse_heads(map(str, heads))))
+    return ",".join(map(str, parse_heads(heads)))
 
 
 def _load(
@@ -226,11 +230,7 @@ def edit(grounding: Grounding, picture: Any, editor: str | object) -> Picture:
     """
     name, made = _plugin(editor, entrypoints.EDITORS)
     shown = picture if isinstance(picture, Picture) else decode(picture)
-    if shown.size != grounding.size:
-        raise InputError(
-            f"the answer is about a picture of {grounding.size}, this one is {shown.size}; edit "
-            "the picture that was grounded"
-        )
+    shown.check_size(grounding.size, "edit")
     hook = make_editor(name, made)
     return hook.edit(grounding, shown) if grounding.found else shown
 
@@ -293,6 +293,7 @@ def _adapter(given: object | None, found: model_source.Source) -> tuple[str, obj
         adapters.check_type(named, plugin, found.config, found.label)
         return named, _made(named, plugin)
     name = named.__name__ if inspect.isclass(named) else type(named).__name__
+    adapters.check_type(name, named, found.config, found.label)
     return name, _made(name, named)
 
 

@@ -75,7 +75,7 @@ def resolve(
         InputError: a model came without its processor, or a revision beside a folder.
     """
     if model is not None:
-        return _in_memory(source, model, processor)
+        return _in_memory(source, model, processor, read=read)
     if processor is not None:
         raise InputError("a processor came without its model; hand over both, or neither")
     name = catalog.EMBEDDED if source is None else str(source)
@@ -130,13 +130,18 @@ def _check_unversioned(name: str, revision: str | None) -> None:
         )
 
 
-def _in_memory(source: str | Path | None, model: Any, processor: Any) -> Source:
+def _in_memory(source: str | Path | None, model: Any, processor: Any, *, read: bool) -> Source:
     if processor is None and not source:
         raise InputError(
             "a model in memory needs its processor: load(model=..., processor=...), "
             "or the folder or id to take one from: load(SOURCE, model=...)"
         )
     config = getattr(model, "config", None)
+    if config is None and read:
+        raise InputError(
+            f"{type(model).__name__} has no config, so it is no transformers model; if it wraps "
+            "one, hand that over (model.module), else name an adapter"
+        )
     stated: Mapping[str, Any] = config.to_dict() if config is not None else {}
     label = str(source or getattr(config, "_name_or_path", "") or type(model).__name__)
     return Source(label, label, catalog.find_model(label), stated)

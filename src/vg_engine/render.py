@@ -81,11 +81,7 @@ def sheet(
 
 
 def _card(grounding: Grounding, picture: Picture, smallest: int, largest: int) -> Image.Image:
-    if grounding.size != picture.size:
-        raise InputError(
-            f"the answer is about a picture of {grounding.size}, this one is {picture.size}; "
-            "draw it on the picture that was grounded"
-        )
+    picture.check_size(grounding.size, "draw it on")
     canvas = Canvas.of(picture, smallest, largest)
     pixels = with_heat(canvas, grounding.heatmap)
     for number, mask in reversed(list(enumerate(grounding.masks))):

@@ -13,6 +13,7 @@ from vg_engine import Head, HeadsError, HeadSet, InputError, NotFoundError, Plug
 from vg_engine.core import errors
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
 from vg_engine.core.readout.regions import GridRegion, otsu, paper
+from vg_engine.model_adapters.families.vipllava import VipLlavaAdapter
 from vg_engine.registry import catalog
 
 PIXELS = np.zeros((60, 90, 3), np.uint8)
@@ -147,6 +148,9 @@ def test_postprocessors_by_name_and_object(kit: Any) -> None:
     assert answer.provenance["postprocess"] == ["sure", "Sure"]
     with pytest.raises(PluginError, match="is not a post-processor"):
         cells(postprocessors=[kit.CellAdapter()])
+    alone = cells(heads="L2H1", postprocessors="sure", dtype=torch.float32)
+    assert alone.ground(PIXELS, "1,2").notes == ("sure",)
+    assert kit.CellAdapter.specs[-1].dtype == "float32"
 
 
 @pytest.mark.parametrize(
@@ -167,6 +171,9 @@ def test_postprocessors_by_name_and_object(kit: Any) -> None:
         ({"heads": "L2H1,X"}, HeadsError, "'X' names no head"),
         ({"heads": " "}, HeadsError, "no head is named"),
         ({"heads": "/none/at.yaml"}, InputError, r"at\.yaml"),
+        ({"heads": []}, HeadsError, "no head is named"),
+        ({"source": None, "adapter": None, "revision": "v2"}, InputError, "has no revisions"),
+        ({"source": str(Path(__file__).parent), "revision": "v2"}, InputError, "has no revisions"),
     ],
 )
 def test_choices_that_cannot_be_met_are_refused(choice: Any, error: type, words: str) -> None:
@@ -341,9 +348,10 @@ def test_a_peft_adapter_alone_and_a_config_that_is_no_json(tmp_path: Path) -> No
         vg_engine.load(tmp_path)
 
 
-@pytest.mark.parametrize("adapter", ["internvl", "qwen2_5_vl", "vipllava"])
-def test_an_adapter_for_models_of_another_type_is_refused_by_type(adapter: str) -> None:
+@pytest.mark.parametrize("adapter", ["internvl", "qwen2_5_vl", "vipllava", VipLlavaAdapter])
+def test_an_adapter_for_models_of_another_type_is_refused_by_type(adapter: Any) -> None:
+    name = adapter if isinstance(adapter, str) else adapter.__name__
     with pytest.raises(
-        errors.UnsupportedModelError, match=f"{adapter}' takes models of type .*llava; name"
+        errors.UnsupportedModelError, match=f"{name}' takes models of type .*llava; name"
     ):
         vg_engine.load(adapter=adapter)

@@ -70,6 +70,7 @@ import sys
 import numpy as np, torch, vg_engine
 engine = vg_engine.load()
 picture = np.zeros((50, 50, 3), np.uint8)
+answer = engine.ground(picture, "it")
 for act in (
     lambda: vg_engine.load(torch.nn.Linear(1, 1)),
     lambda: engine.ground(picture, ["a circle", "a square"]),
@@ -77,6 +78,16 @@ for act in (
     lambda: list(engine.ground_many(["a.png"])),
     lambda: list(engine.ground_many([(picture, "it", "more")])),
     lambda: vg_engine.open_data(__import__("pathlib").Path("set.jsonl")),
+    lambda: vg_engine.load(heads=7),
+    lambda: list(engine.ground_many(None)),
+    lambda: engine.ground_all(picture, None),
+    lambda: engine.maps(picture, "it", [(1, 1)]),
+    lambda: engine.maps(picture, "it", prompt="chat"),
+    lambda: engine.variant(region="otsu"),
+    lambda: engine.variant(batch_size=2.5),
+    lambda: engine.variant(head_set="L1H1"),
+    lambda: engine.refine(answer, picture),
+    lambda: list(engine.ground_many([(picture, " ")], errors="ignore")),
 ):
     try:
         act()
@@ -92,7 +103,22 @@ def test_likely_mistakes_of_python_callers_are_one_line_of_ours() -> None:
         [sys.executable, "-c", MISTAKES], capture_output=True, text=True, check=False
     )
     lines = done.stdout.splitlines()
-    assert len(lines) == 6, done.stderr
-    words = ("got Linear; hand a model", "ground_all takes several", *["a request is a pair"] * 3)
-    for line, expected in zip(lines, (*words, "no data set 'set.jsonl'"), strict=True):
+    words = (
+        "got Linear; hand a model",
+        "ground_all takes several",
+        *["a request is a pair"] * 3,
+        "no data set 'set.jsonl'",
+        "heads are written as L14H24,L14H13, got int",
+        "in a list or so, got NoneType",
+        "ground_all takes a list",
+        "'(1, 1)' names no head",
+        "prompt of an engine is a vg_engine.Prompt, got str",
+        "region of an engine is a function; vg_engine.load takes its name",
+        "batch_size of an engine is a whole number, got float",
+        "head_set is a HeadSet or None, got str",
+        "a list of groundings",
+        "the expression is empty",
+    )
+    assert len(lines) == len(words), done.stderr
+    for line, expected in zip(lines, words, strict=True):
         assert expected in line

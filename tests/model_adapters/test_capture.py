@@ -207,33 +207,27 @@ def test_models_that_do_not_dispatch_are_refused_and_left_alone():
 
 
 def test_the_last_of_several_users_restores():
-    """The implementation, and training: until then it stays in evaluation."""
-    module = llama().train()
+    module = llama()
     closers = [capture.install(module)[1] for _ in range(3)]
     for close in (closers[1], closers[1], closers[0]):
         close()
         assert module.config._attn_implementation == capture.OVER_FUSED
-        assert not any(part.training for part in module.modules())
     closers[2]()
     assert module.config._attn_implementation == "sdpa"
-    assert all(part.training for part in module.modules())
     capture.install(module)[1]()
     assert module.config._attn_implementation == "sdpa"
 
 
 def test_a_deep_copy_of_an_open_model_is_given_back_on_its_own():
-    module = llama().train()
+    module = llama()
     _, close = capture.install(module)
     copied = copy.deepcopy(module)
     capture.install(copied)[1]()
     assert copied.config._attn_implementation == "sdpa"
-    assert copied.training
     assert not [name for name in vars(copied) if "vg" in name]
     assert module.config._attn_implementation == capture.OVER_FUSED
-    assert not module.training
     close()
     assert module.config._attn_implementation == "sdpa"
-    assert module.training
 
 
 def test_a_recorder_belongs_to_its_thread():

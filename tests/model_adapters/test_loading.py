@@ -227,7 +227,7 @@ def test_pillows_image_processor_takes_the_place_of_torchvisions(good):
         own("OddImageProcessor")
     made = own("OnlyImageProcessor", "transformers.models.only.image_processing_only")
     assert made is not processor
-    assert made.image_processor is processor.image_processor
+    assert isinstance(made.image_processor, type(processor.image_processor))
 
 
 def test_parts_that_stand_between_the_others_are_left_out(good):

@@ -10,16 +10,18 @@ from building import edited, siglip
 from families import ask, checkpoint, opens
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from vg_engine.core.contract.inputs import Expression
+from vg_engine.core.contract.inputs import AttentionRequest, Expression
 from vg_engine.core.contract.model import ModelSpec
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import (
+    CaptureError,
     ExpressionError,
     InputError,
     ModelError,
     UnsupportedModelError,
     WeightsError,
 )
+from vg_engine.core.heads import Head
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.shared import capture, loading
 from vg_engine.testing import noise, open_adapter
@@ -141,6 +143,7 @@ def test_a_model_in_training_answers_as_in_evaluation_and_goes_on_training(memor
         layer.self_attn.attention_dropout = 0.5
     opened = held(module, processor)
     expected = rows(opened)
+    assert not module.training
     module.train()
     module.model.vision_tower.eval()
     before = {name: part.training for name, part in module.named_modules()}
@@ -151,14 +154,48 @@ def test_a_model_in_training_answers_as_in_evaluation_and_goes_on_training(memor
         assert not module.training
     assert {name: part.training for name, part in module.named_modules()} == before
     assert not any("vg_engine" in name for name in vars(module) if "evaluation" in name)
+    opened.model.close()
+    assert {name: part.training for name, part in module.named_modules()} == before
 
 
-def test_a_model_that_was_converted_since_is_refused(memory):
+@pytest.mark.parametrize("part", ["", "model.language_model", "model.vision_tower"])
+def test_a_model_that_was_converted_since_is_refused(memory, part):
     module, processor = memory
     opened = held(module, processor)
-    module.to(torch.float64)
+    module.get_submodule(part).to(torch.float64)
     with pytest.raises(ModelError, match=r"dtype of .* was torch\.float32 .* is torch\.float64"):
         rows(opened)
+
+
+def test_parts_that_do_not_go_together_are_stated_and_refused_in_one_line(memory):
+    module, processor = memory
+    module.model.language_model.to(torch.bfloat16)
+    assert "Its language model is in torch.bfloat16" in held(module, processor).model.statements[-1]
+    module.model.vision_tower.to(torch.float64)
+    with pytest.raises(ModelError, match=r"refuses its inputs \(.*same dtype"):
+        rows(held(module, processor))
+
+
+def test_what_an_owner_changes_later_is_seen_in_the_model_and_not_in_the_processor(memory):
+    module, processor = memory
+    opened, request = held(module, processor), AttentionRequest((Head(1, 1),))
+    inputs = ask(opened)
+    before = opened.rows(inputs, request)[0]
+    processor.image_processor.crop_size = {"height": 56, "width": 56}
+    assert torch.equal(opened.rows(ask(opened), request)[0], before)
+    module.resize_token_embeddings(300, mean_resizing=False)
+    module.get_input_embeddings().weight.data.mul_(2)
+    now = opened.rows(inputs, request)[0]
+    assert not torch.equal(now, before)
+    assert torch.equal(now, held(module, processor).rows(inputs, request)[0])
+    module.set_attn_implementation("eager")
+    with pytest.raises(CaptureError, match="were changed since it was loaded"):
+        opened.rows(inputs, request)
+
+
+def test_a_model_inside_a_wrapper_is_asked_for(memory):
+    with pytest.raises(UnsupportedModelError, match=r"got DataParallel; .*\(model\.module, "):
+        held(torch.nn.DataParallel(memory[0]), memory[1])
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,19 @@ def test_nothing_found_has_empty_views(instances: tuple[Instance, ...], presence
     assert answer.point == ((2.0, 3.0) if instances else (7.0, 5.0))
 
 
+def test_a_read_only_view_of_a_buffer_is_copied() -> None:
+    buffer, seen = np.ones((6, 8, 3), np.uint8), np.ones((6, 8), bool)
+    shown, mask = buffer[:], seen[:]
+    for view in (shown, mask):
+        view.setflags(write=False)
+    picture, one = Picture(shown), replace(instance(), mask=mask)
+    buffer[:] = seen[:] = 0
+    assert picture.pixels.all()
+    assert one.mask is not None
+    assert one.mask.all()
+    assert Picture(picture.pixels).pixels is picture.pixels
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
 def test_results_can_be_copied_and_stay_read_only(copied: Callable[[Any], Any]) -> None:
     answer = copied(grounding(instance()))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from vg_engine.core import errors
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
@@ -101,6 +102,19 @@ def test_maps_of_chosen_heads(make_engine: Make) -> None:
     several_rows = engine.variant(prompt=Prompt(query_row="expression_all"))
     (averaged,) = several_rows.maps(PICTURE, "0,0", heads=[Head(2, 1)])
     assert averaged.image_attention == pytest.approx([0.9 + 35 * 0.001], abs=1e-6)
+
+
+def test_what_the_caller_told_torch_changes_no_pass(make_engine: Make, adapter: Any) -> None:
+    class Sees(type(adapter)):  # type: ignore[misc]
+        def vg_extract_attention(self, inputs: Any, request: Any) -> Any:
+            assert not torch.is_autocast_enabled("cpu")
+            return adapter.vg_extract_attention(inputs, request)
+
+    engine = make_engine(other=Sees())
+    with torch.autocast("cpu"), torch.device("meta"):
+        assert engine.ground(PICTURE, "1,4").point == pytest.approx((90, 15))
+        assert torch.is_autocast_enabled("cpu")
+        assert torch.get_default_device().type == "meta"
 
 
 class Renames:
@@ -262,6 +276,28 @@ def test_maps_of_the_heads_and_prompt_named(make_engine: Make, adapter: Any) -> 
         for requests in ([(HERE, "0,0")], []):
             with pytest.raises(errors.HeadsError, match="out of range"):
                 engine.maps_many(requests, [wrong])
+
+
+def test_heads_by_name_and_none_and_a_switch_that_is_not_there(make_engine: Make) -> None:
+    engine = make_engine()
+    (maps,) = engine.maps(HERE, "0,0", ["L3H1", Head(2, 1)])
+    assert maps.heads == engine.maps(HERE, "0,0", "3.1,L2H1")[0].heads == (Head(3, 1), Head(2, 1))
+    for none in ([], ""):
+        with pytest.raises(errors.HeadsError, match="no head is named"):
+            engine.maps(HERE, "0,0", none)
+    with pytest.raises(errors.InputError, match="no 'regoin'; did you mean region"):
+        engine.variant(regoin=None)
+
+
+def test_an_answer_is_about_its_own_picture(make_engine: Make) -> None:
+    engine = make_engine()
+    (maps,) = engine.maps(HERE, "0,0")
+    for act in (
+        lambda: engine.read(maps, OTHER),
+        lambda: engine.refine([engine.read(maps, HERE)], OTHER),
+    ):
+        with pytest.raises(errors.InputError, match=r"of \(120, 60\), this one is \(90, 30\)"):
+            act()
 
 
 def test_maps_of_nothing_and_of_broken_requests(make_engine: Make, adapter: Any) -> None:
