@@ -16,7 +16,7 @@ SPAN = "span:"
 
 
 def clean_expression(text: object) -> str:
-    """Strip an expression and check that it is text.
+    """Strip an expression, compose its accents, and check that it is text.
 
     Raises:
         ExpressionError: empty, not a string, or no text that can be written down.
@@ -24,7 +24,8 @@ def clean_expression(text: object) -> str:
     if not isinstance(text, str):
         several = "; ground_all takes several" if isinstance(text, list | tuple) else ""
         raise ExpressionError(f"an expression must be one text, got {type(text).__name__}{several}")
-    stripped = " ".join(text.split())
+    # A letter and its accent as one character, as tokenizers were trained: files may say two.
+    stripped = unicodedata.normalize("NFC", " ".join(text.split()))
     try:
         stripped.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import groupby
-from typing import Any, Literal, overload
+from typing import Any, Literal, NoReturn, overload
 
 from vg_engine.core.contract.hooks import Hooks
 from vg_engine.core.contract.inputs import Generation
@@ -352,6 +352,11 @@ class Engine:
         if self._origin is None:
             self._use.close()
 
+    def __reduce__(self) -> NoReturn:
+        raise InputError(
+            "an engine holds a model and cannot be copied; send its EngineSpec instead"
+        )
+
     def __enter__(self) -> Engine:
         return self
 
@@ -365,12 +370,9 @@ class Engine:
         )
 
     def _scheduler(self) -> Scheduler:
-        settings = self._settings
+        how = self._settings
         return Scheduler(
-            self._hooks,
-            self._use,
-            batch_size=settings.batch_size,
-            max_tokens=settings.max_tokens,
+            self._hooks, self._use, batch_size=how.batch_size, max_tokens=how.max_tokens
         )
 
     def _checked(self, heads: Sequence[Head | str] | None) -> tuple[Head, ...]:

@@ -277,7 +277,13 @@ class HuggingFaceAdapter:
                 "if it wraps one, hand that over (model.module, model._orig_mod, or of peft "
                 "model.get_base_model())"
             )
-        processor, statements = self.adapt_processor(processor, module, spec.options)
+        try:
+            processor, statements = self.adapt_processor(processor, module, spec.options)
+        except AttributeError as error:
+            raise InputError(
+                f"adapter {self.name!r} cannot use a {type(processor).__name__} ({error}); load "
+                "the model's own processor with transformers.AutoProcessor"
+            ) from error
         if spec.module is not None:
             loading.check_in_memory(spec, module)
         else:

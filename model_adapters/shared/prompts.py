@@ -153,10 +153,10 @@ def render(
             the prompt lacks the words of a query row `span:TEXT`.
         InputError: there is no chat template, or it fails.
     """
-    _check_plain(expression, prompt, processor.tokenizer)
     before, after = prompt.template.split("{expression}")
     ending = choose_ending(prompt, expression, processor.tokenizer)
     user, stop = ended(before, expression, after, ending)
+    _check_plain((expression, user), processor.tokenizer)
     if prompt.form == "bare":
         sentence = system if prompt.system is None else prompt.system
         around = bare.format(system=sentence, image=image_token, text=_HOLE).lstrip()
@@ -232,13 +232,14 @@ def _written(
     return str(processor.apply_chat_template(messages, **options))
 
 
-def _check_plain(expression: str, prompt: Prompt, tokenizer: Any) -> None:
+def _check_plain(texts: Sequence[str], tokenizer: Any) -> None:
     for added in tokenizer.added_tokens_decoder.values():
         token = added.content
         # Words, blanks and punctuation may be added tokens too; only control tokens break a prompt.
         control = added.special or _CONTROL.fullmatch(token)
-        if control and len(token.strip()) > 1 and token in expression + prompt.template:
-            raise ExpressionError(f"{expression!r} holds the model's token {token!r}; leave it out")
+        for text in texts if control and len(token.strip()) > 1 else ():
+            if token in text:
+                raise ExpressionError(f"{text!r} holds the model's token {token!r}; leave it out")
 
 
 class RecordingTokenizer:

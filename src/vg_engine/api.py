@@ -22,7 +22,6 @@ from vg_engine.core.contract.results import Grounding
 from vg_engine.core.engine.engine import Engine, Settings
 from vg_engine.core.errors import (
     AdapterNotFoundError,
-    InputError,
     ModelError,
     PluginError,
 )
@@ -100,13 +99,8 @@ def load(
     """
     if isinstance(postprocessors, str) or not isinstance(postprocessors, Sequence):
         postprocessors = (postprocessors,)
-    if not isinstance(source, str | Path | EngineSpec | None):
-        raise InputError(
-            f"load takes a folder, a hub id or a known name, got {type(source).__name__}; hand a "
-            "model in memory over as load(model=..., processor=...)"
-        )
+    described = EngineSpec.of(source)
     spec = EngineSpec(
-        model=None if source is None or isinstance(source, EngineSpec) else str(source),
         adapter=adapter if isinstance(adapter, str) else None,
         heads=_text_of_heads(heads),
         region=region if isinstance(region, str) else None,
@@ -120,8 +114,7 @@ def load(
         max_tokens=max_tokens,
         max_pixels=max_pixels,
     )
-    if isinstance(source, EngineSpec):
-        spec = source.changed_by(spec)
+    spec = described.changed_by(spec)
     return _load(
         spec,
         adapter=adapter or spec.adapter,

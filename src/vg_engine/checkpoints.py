@@ -77,11 +77,7 @@ def doctor(
     from vg_engine.testing import doctor as checks  # noqa: PLC0415 - the same
     from vg_engine.testing.harness import Harness  # noqa: PLC0415 - the same
 
-    spec = (
-        model
-        if isinstance(model, EngineSpec)
-        else EngineSpec(None if model is None else str(model))
-    )
+    spec = EngineSpec.of(model)
     asked = adapter or spec.adapter
     name, made, hooks, ready = open_model(
         spec.model,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -78,6 +79,22 @@ class EngineSpec(Rebuilt):
 
     def __hash__(self) -> int:
         return hash(repr(sorted(self.to_dict().items())))
+
+    @classmethod
+    def of(cls, source: str | Path | EngineSpec | None) -> EngineSpec:
+        """Describe an engine by its folder, hub id or name alone; a spec stays as it is.
+
+        Raises:
+            InputError: it is none of these.
+        """
+        if not isinstance(source, str | Path | EngineSpec | None):
+            raise InputError(
+                f"name a folder, a hub id or a known model, got {type(source).__name__}; hand a "
+                "model in memory over as load(model=..., processor=...)"
+            )
+        if isinstance(source, EngineSpec):
+            return source
+        return cls(None if source is None else str(source))
 
     def to_dict(self) -> dict[str, Any]:
         """Write the spec as JSON takes it: the fields that differ from their defaults."""

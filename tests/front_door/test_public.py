@@ -88,6 +88,8 @@ for act in (
     lambda: engine.variant(head_set="L1H1"),
     lambda: engine.refine(answer, picture),
     lambda: list(engine.ground_many([(picture, " ")], errors="ignore")),
+    lambda: vg_engine.doctor(engine.model.module),
+    lambda: __import__("pickle").dumps(engine),
 ):
     try:
         act()
@@ -118,6 +120,8 @@ def test_likely_mistakes_of_python_callers_are_one_line_of_ours() -> None:
         "head_set is a HeadSet or None, got str",
         "a list of groundings",
         "the expression is empty",
+        "got LlavaForConditionalGeneration; hand a model",
+        "send its EngineSpec instead",
     )
     assert len(lines) == len(words), done.stderr
     for line, expected in zip(lines, words, strict=True):

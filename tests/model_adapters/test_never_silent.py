@@ -22,6 +22,7 @@ from vg_engine.core.errors import (
     WeightsError,
 )
 from vg_engine.core.heads import Head
+from vg_engine.model_adapters.families.internvl import InternVLAdapter
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.shared import capture, loading
 from vg_engine.testing import noise, open_adapter
@@ -83,6 +84,14 @@ def test_added_words_are_words_and_control_tokens_are_not(copy):
     for token in ("<image>", "<point>", "</s>"):
         with pytest.raises(ExpressionError, match="holds the model's token"):
             ask(opened, text=f"the {token} cup")
+
+
+@pytest.mark.parametrize(
+    ("template", "text"), [("</s> {expression}", "it"), ("<{expression}>", "/s")]
+)
+def test_a_token_that_the_template_holds_or_makes_is_named(good, template, text):
+    with pytest.raises(ExpressionError, match=r"^'</s>.*' holds the model's token '</s>'"):
+        ask(opens(LlavaAdapter, good), text=text, prompt=Prompt(template=template, ending=""))
 
 
 @pytest.fixture
@@ -191,6 +200,11 @@ def test_what_an_owner_changes_later_is_seen_in_the_model_and_not_in_the_process
     module.set_attn_implementation("eager")
     with pytest.raises(CaptureError, match="were changed since it was loaded"):
         opened.rows(inputs, request)
+
+
+def test_a_processor_of_another_family_is_named(memory):
+    with pytest.raises(InputError, match=r"'internvl' cannot use a LlavaProcessor \(.*AutoProc"):
+        open_adapter(InternVLAdapter(), "", module=memory[0], processor=memory[1])
 
 
 def test_a_model_inside_a_wrapper_is_asked_for(memory):

@@ -13,7 +13,7 @@ import torch
 from vg_engine.core import errors
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
 from vg_engine.core.contract.picture import Picture
-from vg_engine.core.contract.prompt import Prompt
+from vg_engine.core.contract.prompt import Prompt, clean_expression
 from vg_engine.core.contract.results import Grounding
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.heads import Head, HeadSet
@@ -237,6 +237,12 @@ def test_close_waits_for_what_is_being_read(make_engine: Make, adapter: Any) -> 
 def test_an_expression_must_be_text_that_shows_something(make_engine: Make, text: str) -> None:
     with pytest.raises(errors.ExpressionError):
         make_engine().ground(PICTURE, text)
+
+
+def test_accents_in_one_character_or_two_are_the_same_expression() -> None:
+    assert (
+        clean_expression("the cafe\u0301") == clean_expression("the caf\u00e9") == "the caf\u00e9"
+    )
 
 
 OTHER = Picture(np.full((30, 90, 3), 7, np.uint8), "other", ("turned",))
