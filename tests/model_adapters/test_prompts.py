@@ -98,7 +98,7 @@ WHERE = "Where is {expression}?"
         ("the <image> cup", Prompt(), "leave it out"),
         ("</s>", Prompt(), "leave it out"),
         ("<pad><pad>", Prompt(), "leave it out"),
-        ("image>", Prompt(template="<{expression}"), "makes a second <image>"),
+        ("image>", Prompt(template="<{expression}"), "holds the model's token '<image>'"),
         ("the cup", Prompt(query_row="span:artificial intelligence"), BEFORE),
         ("the cup", Prompt("chat", query_row="span:USER"), BEFORE),
         ("it", Prompt("chat", system="Look.", query_row="span:Look"), BEFORE),
