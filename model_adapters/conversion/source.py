@@ -20,6 +20,7 @@ from vg_engine.core.errors import InputError, ModelNotFoundError, WeightsError
 
 _WHOLE = ("model.safetensors", "pytorch_model.bin")
 _INDEX = ".index.json"
+_PEFT = "adapter_config.json"
 _LFS = b"version https://git-lfs"
 _NUMBERS = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -209,6 +210,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def _files(folder: Path) -> tuple[list[str], list[str]]:
     """List the files with weights, and the keys that an index lists."""
     for whole in _WHOLE:
+        # As in transformers, the whole file goes first: an index beside it is left over.
+        if (folder / whole).is_file():
+            return [whole], []
         index = folder / (whole + _INDEX)
         if index.is_file():
             listed = read_json(index).get("weight_map")
@@ -226,8 +230,11 @@ def _files(folder: Path) -> tuple[list[str], list[str]]:
                     f"{folder} lacks {', '.join(missing)}, named by {index.name}; download the rest"
                 )
             return names, list(listed)
-        if (folder / whole).is_file():
-            return [whole], []
+    if (folder / _PEFT).is_file():
+        raise WeightsError(
+            f"{folder} holds a peft adapter alone ({_PEFT}); merge it into its base model with the "
+            "authors' own script, save that and convert it"
+        )
     raise WeightsError(
         f"{folder} holds no weights ({' or '.join(_WHOLE)}, or shards with their index)"
     )

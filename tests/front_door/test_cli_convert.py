@@ -180,6 +180,7 @@ class Evil:
         (lambda s: (s / BIN).write_bytes(b""), "is broken, or in the format"),
         (lambda s: (s / BIN).write_text("version https://git-lfs.github.com"), "git lfs pull"),
         (lambda s: (s / BIN).unlink(), "holds no weights"),
+        (lambda s: (s / BIN).rename(s / "adapter_config.json"), "holds a peft adapter alone"),
         (lambda s: (s / "config.json").unlink(), "holds no config.json"),
         (lambda s: configure(s, "{"), "cannot be read"),
         (lambda s: configure(s, "[]"), "holds no JSON object"),

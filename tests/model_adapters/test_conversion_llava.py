@@ -164,6 +164,12 @@ def test_with_a_tower_of_its_own_nothing_is_lost(tmp_path, model, form):
     assert sorted(report["rows_added"]) == grown
 
 
+def test_shards_that_were_left_beside_the_whole_file_are_not_read(tmp_path, model, source):
+    write_weights(source, original_keys(native(seed=3)), "sharded")
+    call(source, tmp_path / "n")
+    check_same_logits(tmp_path / "n", model)
+
+
 def test_with_a_separate_tower_a_picture_is_grounded(tmp_path, model, towerless, tower):
     done = call(towerless, tmp_path / "n", "--vision-tower", tower)
     assert "keys assumed, never seen in a checkpoint: 0 tensors" in done.stdout
