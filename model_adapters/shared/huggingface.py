@@ -28,12 +28,7 @@ from vg_engine.core.contract.model import LoadedModel, ModelSpec
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.contract.scene import Scene
-from vg_engine.core.errors import (
-    InputError,
-    ModelError,
-    UnsupportedModelError,
-    nearest,
-)
+from vg_engine.core.errors import InputError, ModelError, UnsupportedModelError, nearest
 from vg_engine.core.geometry import Frame, View
 from vg_engine.model_adapters.shared import capture, loading, positions, processors, prompts
 from vg_engine.model_adapters.shared.grids import Grid, tiles, views_of
