@@ -25,6 +25,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LISTED = 20  # known names that a message lists
+
 
 class VGError(Exception):
     """Base of all errors that this engine raises on purpose."""
@@ -91,7 +93,7 @@ class PluginError(VGError):
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
-    """Suggest in an error message the known names nearest to `name`, or else list all of them.
+    """Suggest in an error message the known names nearest to `name`, or else list them.
 
     >>> nearest("masks", ["mask", "box"])
     'did you mean mask?'
@@ -104,4 +106,5 @@ def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
     close = difflib.get_close_matches(name, names, n=most, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(close)}?"
-    return f"known: {', '.join(names)}" if names else "none is installed"
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"known: {', '.join(names[:_LISTED])}{more}" if names else "none is installed"

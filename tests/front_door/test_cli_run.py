@@ -177,6 +177,8 @@ def test_a_batch_that_all_succeeds_exits_with_0(folder: Path) -> None:
         ([*ASK, "--max-pixels", "x"], "--max-pixels"),
         (["--imagee", "a.png"], "--imagee"),
         ([*ASK, "--batch-size", "0"], "--batch-size"),
+        ([*ASK, "--out", ""], "'--out' / '-o': it is empty"),
+        ([*ASK, "--model", ".", "--revision", "main"], ". is a folder, which has no revisions"),
     ],
 )
 def test_mistakes_leave_one_line_and_no_files(folder: Path, arguments: Any, words: str) -> None:

@@ -103,8 +103,8 @@ def ablate(
             "which sentences? heads are chosen on --calibration and scored on --data, as "
             "--calibration 'refcoco:/data/refer?split=train' --data 'refcoco:/data/refer?split=val'"
         )
-    chosen_on = vg_engine.open_data(calibration or CALIBRATION)
-    scored = vg_engine.open_data(data or FRESH)
+    chosen_on = vg_engine.open_data(CALIBRATION if calibration is None else calibration)
+    scored = vg_engine.open_data(FRESH if data is None else data)
     folder = out or Path("out/ablate")
     with console.notes() as notes, console.quiet_libraries():
         notes.tell([*chosen_on.statements, *scored.statements])

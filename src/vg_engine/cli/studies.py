@@ -33,7 +33,7 @@ def data_name(given: str | None, model: str | None, default: str, example: str) 
         raise InputError(
             f"which sentences? name a data set with --data, as '{example}' or jsonl:samples.jsonl"
         )
-    return given or default
+    return default if given is None else given
 
 
 def provenance(**more: Any) -> dict[str, Any]:
