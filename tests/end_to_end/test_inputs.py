@@ -128,4 +128,4 @@ def test_what_people_type(
 
 def test_there_are_many_and_of_every_command() -> None:
     assert len(LINES) >= 250
-    assert set(TABLE) == {"vg-engine", *get_command(app).commands}
+    assert set(TABLE) >= set(get_command(app).commands)
