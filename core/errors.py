@@ -25,7 +25,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-_LISTED = 20  # known names that a message lists
+_LISTED = 12  # known names that a message lists
 
 
 class VGError(Exception):

@@ -195,6 +195,7 @@ def test_mistakes_are_one_line_that_says_what_to_do(shell) -> None:
         ("--resamples", "0"): "resamples",
     }.items():
         assert words in shell.ablate(*arguments, "--draws", "1", code=2).stderr
+    assert not list(Path("out").glob("calibration/*")), "nothing was looked at in vain"
     for given, missing in ((shell.both[2:], "--calibration"), (shell.both[:2], "--data")):
         done = shell("ablate", *shell.cell, "--out", "out", *given, "--draws", "1", code=2)
         assert missing in done.stderr

@@ -132,6 +132,8 @@ def ablate(
     """
     settings = settings or AblateSettings()
     chosen_on = read_samples(calibration, strict=strict)
+    found = read_samples(data, limit=settings.limit, strict=strict)
+    found.check_truth()
     with work_folder(out) as folder:
         heads = calibrate(
             engine,
@@ -152,8 +154,6 @@ def ablate(
         plan = make_plan(
             engine, heads, settings.tables, draws=settings.random_draws, seed=settings.seed
         )
-        found = read_samples(data, limit=settings.limit, strict=strict)
-        found.check_truth()
         warnings = _leaks(engine, heads, found.samples, found.data)
         kept = _kept(engine, found, settings, plan)
         with Journal(folder / RECORDS, WORK, kept, remarks=remarks) as journal:
