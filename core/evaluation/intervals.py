@@ -69,6 +69,11 @@ class Paired:
     p: float
     n: int
 
+    @property
+    def reversed(self) -> Paired:
+        """B - A."""
+        return Paired(0.0 - self.difference, 0.0 - self.high, 0.0 - self.low, self.p, self.n)
+
     def __str__(self) -> str:
         """Format for people: `+0.031 [+0.010, +0.052], p = 0.004`, else `n/a`."""
         if math.isnan(self.difference):

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -15,6 +16,7 @@ from vg_engine.core.evaluation.intervals import Estimate
 from vg_engine.html import charts
 from vg_engine.html.charts.colours import colour_at
 from vg_engine.html.charts.scales import tick_texts, ticks
+from vg_engine.html.discovery import elbow_words
 
 NAN = math.nan
 
@@ -112,6 +114,7 @@ def test_all_charts_hold_any_numbers_and_words(seed: int) -> None:
     named = zip(words(3), values, strict=True)
     series = [charts.Series(name, v, low=v - scale, high=v) for name, v in named]
     drawn(charts.line(series, marks=ends, dots=True, **wide, **both))
+    drawn(charts.line(series, key=True, **wide, **both))
     drawn(charts.line(series[:1], x_ticks=names, from_zero=True, **wide, **both))
     positive = np.abs(values[0])
     errors = [scale] * count
@@ -161,10 +164,21 @@ def test_the_elbow_is_drawn_where_it_is() -> None:
     assert numbers(dot, "cx", "cy") == pytest.approx(curve[5], abs=0.02)
     lines = [numbers(line, "x1", "y1", "x2", "y2") for line in root.iter("line")]
     assert [*curve[0], *curve[-1]] in lines, "the chord"
-    assert {"index 5, τ = 0.05", "chord"} <= set(description(root))
-    assert any(text.startswith("5 of 9 kept") for text in description(root))
+    assert {"elbow: τ = 0.05", "chord"} <= set(description(root))
+    assert any(text.startswith("5 of 9 heads reach τ") for text in description(root))
     flat = drawn(charts.elbow([1, 1, 1], index=0, threshold=1, title="flat", y_label="y"))
-    assert "no elbow: all are kept" in description(flat)
+    assert "no elbow: all heads are kept" in description(flat)
+
+
+def test_an_elbow_is_explained_by_its_curve() -> None:
+    def said(*values: float) -> str:
+        return elbow_words(np.array(values))
+
+    assert "furthest below the chord; the heads" in said(0.9, 0.0, 0.1, 0.1, 0.2, 0.8)
+    assert "no elbow" in said(0.1, 0.2, 0.3)
+    high = said(0.0, 0.01, 0.5, 0.7, 0.8, 0.85, 0.9, 0.9, 0.95, 1.0)
+    assert "above its chord" in high
+    assert "cuts off 1 of 10 heads: here this criterion hardly narrows" in high
 
 
 def test_bars_are_as_long_as_their_values() -> None:
@@ -208,6 +222,11 @@ def test_a_line_breaks_where_nothing_was_measured() -> None:
     both = drawn(charts.line(controlled, title="t"))
     assert {"ours", "random"} <= set(description(both))
     assert len(of_class(both, "path", "cm dash")) == 1
+    controlled.append(charts.Series("centre", [0, 1], muted=True))
+    met = drawn(charts.line(controlled, title="t", key=True, y_label="share"))
+    assert {"ours", "random", "centre"} <= set(description(met))
+    for look in ("c0", "cm dash", "cm dotted"):  # as the line, so its name's sample
+        assert (len(of_class(met, "path", look)), len(of_class(met, "line", look))) == (1, 1)
 
 
 def test_the_scatter_shows_each_pair_and_names_the_chosen() -> None:
@@ -241,6 +260,8 @@ def test_intervals_lie_on_their_axis() -> None:
     spans = [numbers(span, "x1", "x2") for span in of_class(root, "line", "s")]
     assert spans == [places(0.5, 0.5), places(0.7, 0.9), places(0.1, 0.4)]
     assert {"0.800 [0.700, 0.900]", "0.500"} <= set(description(root))
+    signed = drawn(charts.forest([replace(rows[0], text="+0.8")], title="t"))
+    assert "+0.8" in description(signed)
     far = [charts.ForestRow("x", Estimate(3.0, 2.9, 3.1, 9))]
     assert "3.0" in description(drawn(charts.forest(far, title="t", low=0, high=1))), (
         "the axis grows"

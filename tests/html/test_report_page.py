@@ -118,7 +118,7 @@ def context(description: str) -> dict[str, Any]:
     }
     return {
         **dict.fromkeys(REPORTS, result),
-        **dict.fromkeys(("use", "thresholds", "missing"), description),
+        **dict.fromkeys(("use", "elbow_words", "missing"), description),
         **dict.fromkeys(
             ("chart", "elbow_chart", "ranking_chart", "stability_chart", "truth_chart"), chart
         ),
@@ -132,7 +132,6 @@ def context(description: str) -> dict[str, Any]:
         "groups": [cells],
         "listed": 1,
         "rules": [[description] * 4],
-        "names": [description, description],
         "numbers": [(description, description, description), (description, estimate, description)],
         "sides": [facts, facts],
         "tables": [sheet | {"scores": cells, "differences": cells}],
@@ -141,7 +140,13 @@ def context(description: str) -> dict[str, Any]:
 
 def report(template: str, description: str, **changes: object) -> str:
     return ReportPage(
-        template, description, description, context(description) | changes, description, description
+        template,
+        description,
+        description,
+        context(description) | changes,
+        description,
+        description,
+        (description, description, description),
     ).render()
 
 
@@ -192,6 +197,7 @@ def test_few_sections_need_no_contents() -> None:
     few = context("x") | {"a_better": [], "b_better": [], "missing": ""}
     reader = Reader(ReportPage("comparison", "x", "x", few).render())
     assert not reader.all("nav")
+    assert "lead" not in {attributes.get("class") for attributes in reader.all("div")}
     assert not reader.all("code")
     assert any("vg-engine" in word for word in reader.words)
 
@@ -245,10 +251,10 @@ def test_a_hit_is_told_by_a_word_not_by_colour_alone(hit: bool | None, word: str
 @pytest.mark.parametrize(
     ("template", "names"),
     [
-        ("comparison", ["answer", "other box", "true box"]),
+        ("comparison", ["A's box", "B's box", "true box"]),
         ("evaluation", ["answer", "true box", "peak of the map"]),
     ],
 )
 def test_the_key_names_the_lines_that_are_drawn(template: str, names: list[str]) -> None:
-    lines = {"answer", "other box", "true box", "peak of the map"}
+    lines = {"answer", "A's box", "B's box", "true box", "peak of the map"}
     assert [word for word in Reader(report(template, "x")).words if word in lines] == names

@@ -97,6 +97,17 @@ def test_the_peak_and_the_label_are_seen() -> None:
     assert strength[:70].max() == 0
 
 
+def test_two_labels_at_one_place_are_both_seen() -> None:
+    box = (100.0, 100.0, 200.0, 200.0)
+    one = changed(overlay(grey(320, 320), None, [Outline(box, label="A")])) > 60
+    both = changed(
+        overlay(grey(320, 320), None, [Outline(box, label="A"), Outline(box, label="B")])
+    )
+    above = np.s_[80:97]
+    assert one[above].any()
+    assert np.count_nonzero(both[above] > 60) > 1.8 * np.count_nonzero(one[above])
+
+
 def test_what_cannot_be_drawn_is_named() -> None:
     maps = SoftMap(np.zeros((2, 6, 6), np.float32), Affine((1.0, 1.0), (0.0, 0.0)))
     with pytest.raises(InputError, match="render takes one map"):

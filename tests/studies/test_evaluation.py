@@ -1,5 +1,6 @@
 """`vg_engine.evaluate`: tables that hands can work out, and work that is stopped."""
 
+import json
 import math
 import shutil
 from contextlib import ExitStack
@@ -96,6 +97,29 @@ def test_the_table_is_what_hands_work_out(score) -> None:
     assert centre["pointing"] == 0.25  # (30, 30) lies in s2's box alone
     assert (found.table.n, found.pictures, found.fault_count) == (4, 3, 0)
     assert str(found.table).startswith("| n = 4 | Acc@0.25 | Acc@0.5 |")
+    # Three pictures tell nothing apart, and the report says so.
+    told = json.loads(Path("out/eval.json").read_text())["verdict"]
+    assert (told["metric"], told["beats_controls"]) == ("acc@0.5", "not told apart")
+    assert [one["name"] for one in told["controls"]] == names(found)[1:]
+    assert (told["controls"][0]["reached"], told["controls"][0]["draws"]) == (0, 1)
+    report = Path("out/report.html").read_text()
+    assert "Does L2H1 beat its controls? Not told apart from 4 of 4." in report
+    assert "Acc@0.5 by object size; no samples: medium, large" in report
+    assert ">0.6 to 0.9<" in report, "empty bins share a line"
+
+
+def test_the_worst_answers_stand_in_the_order_that_is_shown(score) -> None:
+    cells = {"beside": [20, 10, 30, 20], "corner": [35, 35, 60, 60], "far": [50, 50, 60, 60]}
+    texts = {"beside": "1,1", "corner": "3,3", "far": "0,0"}
+    found = score(
+        [
+            {"id": name, "image": "a.png", "text": texts[name], "box": box}
+            for name, box in cells.items()
+        ]
+    )
+    # The corner's generalised IoU is below that of the neighbour, whose IoU is 0.
+    assert [case.record["id"] for case in found.worst] == ["far", "beside", "corner"]
+    assert [case.record["id"] for case in found.best] == ["corner", "beside", "far"]
 
 
 def test_groups_and_sizes(score) -> None:

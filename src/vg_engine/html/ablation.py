@@ -9,13 +9,13 @@ from vg_engine.core.selection.head_statistics import HIT, INSIDE, IOU
 from vg_engine.html import charts
 from vg_engine.html.cells import Cell, estimate_cell, model_name, paired_cells, stated
 from vg_engine.html.discovery import FAULTS, boxed, ranked_by, truth_chart
+from vg_engine.html.evaluation import verdict_words
 from vg_engine.html.report_page import ReportPage
 
 if TYPE_CHECKING:
     from vg_engine.studies.ablate.results import Ablation, VariantScores, VariantTable
 
 SPEARMAN = {IOU: "IoU of its own box", HIT: "pointing", INSIDE: "share inside the true boxes"}
-_WIDE = 720  # CSS pixels of a chart
 _NAMED = 5  # heads that a row lists
 _METRIC_WORDS = {
     "acc@0.5": "boxes with an IoU of 0.5 or more",
@@ -68,6 +68,7 @@ def page(ablation: Ablation, *, command: str = "") -> ReportPage:
         f"Heads chosen on {discovery.settings['data']}, scored on "
         f"{settings['data']}: {ablation.n:,} sentences about {ablation.pictures:,} pictures",
         context,
+        verdict=verdict_words(ablation.verdict),
         command=command,
         made=str(ablation.remarks.get("date") or ""),
     )
@@ -102,7 +103,7 @@ def _curves(ablation: Ablation, table: VariantTable) -> str:
         marks=marks,
         x_ticks=[row.variant.label for row in rows] if named else None,
         dots=True,
-        width=_WIDE,
+        key=True,
         height=340,
     )
 
@@ -123,7 +124,6 @@ def _forest(ablation: Ablation, table: VariantTable) -> str:
         rows,
         title=f"{metric(first).title} by {table.sheet.axis}",
         reference=ablation.default.scores[first].value,
-        width=_WIDE,
     )
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from vg_engine.studies.compare.disagreements import Disagreement
     from vg_engine.studies.compare.results import Comparison, Difference, Side
 
-_WIDE = 720  # CSS pixels of a chart
-
 
 def page(
     comparison: Comparison, pictures: Mapping[str, Picture], missing: str = "", *, command: str = ""
@@ -34,11 +32,11 @@ def page(
     """
     a, b = comparison.a, comparison.b
     names = _name(a, b), _name(b, a)
+    *answer, counts = comparison.verdict or ("",)
     context = {
         "comparison": comparison,
         "difference_rows": [_difference(one) for one in comparison.differences],
         "chart": _chart(comparison),
-        "names": names,
         "a_better": _cards(comparison.a_better, pictures),
         "b_better": _cards(comparison.b_better, pictures),
         "missing": missing,
@@ -50,6 +48,7 @@ def page(
         f"{a.kept.settings['data']}, {comparison.n:,} sentences about {comparison.pictures:,} "
         "pictures that both scored",
         context,
+        verdict=(*answer, f"A is {names[0]}, B is {names[1]}. {counts}"),
         command=command,
     )
 
@@ -78,10 +77,11 @@ def _chart(comparison: Comparison) -> str:
             metric(one.name).title,
             Estimate(one.paired.difference, one.paired.low, one.paired.high, one.paired.n),
             highlight=one.paired.low > 0 or one.paired.high < 0,
+            text=" ".join(paired_cells(one.paired)[0][:2]),
         )
         for one in comparison.differences
     ]
-    return charts.forest(rows, title="A less B", reference=0.0, width=_WIDE)
+    return charts.forest(rows, title="A less B", reference=0.0)
 
 
 def _cards(cases: Sequence[Disagreement], pictures: Mapping[str, Picture]) -> list[Card]:
@@ -97,7 +97,7 @@ def _card(case: Disagreement, picture: Picture) -> Card:
     boxes += [Outline(corners(box), "truth") for box in record["boxes"] or ()]
     more = [text for text in (record["bucket"], *record["groups"].values()) if text]
     return Card(
-        thumbnails.overlay(picture, None, boxes),
+        thumbnails.overlay(picture, None, boxes, max_side=thumbnails.CARD),
         f"{record['text']}: both answers and the truth",
         record["text"],
         [f"A {_fit(case.a)}", f"B {_fit(case.b)}", *more, record["id"]],

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from vg_engine.studies.discover.results import Discovery, Example
 
 _BARS, _STABLE, _TILES = 20, 12, 8
+_MOST = 0.6  # of the heads: from here on, an elbow says little
+_FEW = 0.2  # of the heads: fewer cut off are hardly a choice
+_UNMEASURED = (
+    "Whether they beat random heads is not measured here, on the samples that chose them: "
+    "vg-engine eval measures it on others."
+)
 FAULTS = 20  # records that are listed
+_TILE = 240  # pixels of a head's map
 _OTHERS = 3  # head maps that were not chosen, beside those that were
 _COLUMN_NAMES = {
     ATTENTION: "mean S_img",
@@ -49,7 +56,7 @@ def page(discovery: Discovery, *, use: str = "", command: str = "") -> ReportPag
         "numbers": list(_numbers(discovery, found)),
         "use": use,
         "elbow_chart": _elbow_chart(found),
-        "thresholds": ", ".join(f"{value:.3g}" for value in found.thresholds),
+        "elbow_words": _elbow_words(discovery, found),
         "ranking_chart": _ranking_chart(found),
         "ranking": _ranking(discovery, found),
         "column_descriptions": {_COLUMN_NAMES[key]: COLUMNS[key] for key in _known(discovery)},
@@ -73,8 +80,27 @@ def page(discovery: Discovery, *, use: str = "", command: str = "") -> ReportPag
         f"Localization heads of {settings['model']}",
         f"rule {discovery.rule.text}, on {settings['data']}",
         context,
+        verdict=_verdict(found),
         command=command,
         made=str(discovery.remarks.get("date") or ""),
+    )
+
+
+def _verdict(found: Selection) -> tuple[str, ...]:
+    """Whether the draws agree; a score is another study's."""
+    draws, choices = len(found.tops), len(set(map(frozenset, found.tops)))
+    if draws < 2:
+        agreed = "There is one draw: how much chance is in the choice is not known."
+    elif choices == 1:
+        agreed = f"Each of the {draws} draws chooses the same {found.k}."
+    else:
+        agreed = (
+            f"The {draws} draws make {choices} different choices; two of them share "
+            f"{100 * found.stability:.0f} % on average."
+        )
+    return (
+        f"The heads are {', '.join(map(str, found.heads))}.",
+        f"{agreed} {_UNMEASURED}",
     )
 
 
@@ -98,9 +124,57 @@ def _numbers(discovery: Discovery, found: Selection) -> Iterator[tuple[str, obje
     yield "heads", found.heads, f"of {len(discovery.heads):,} in the model"
     yield "sentences", discovery.measured, f"in {len(found.samples)} draws"
     if found.thresholds:
-        yield "τ", found.threshold, f"{len(found.ranked):,} heads are candidates"
+        yield (
+            "candidates",
+            len(found.ranked),
+            f"of {len(discovery.heads):,} heads: {_deep(discovery)}",
+        )
     if not math.isnan(found.stability):
-        yield "stability", found.stability, "of the chosen are shared by two draws"
+        yield (
+            "stability",
+            found.stability,
+            "share of the chosen heads that two draws have in common",
+        )
+
+
+def _deep(discovery: Discovery) -> str:
+    """What makes a candidate of a rule that has an elbow."""
+    skipped = getattr(discovery.rule.rule, "skipped_layers", 0)
+    deep = f", in layer {skipped} or deeper" if skipped else ""
+    return f"they reach the elbow τ in some draw{deep}"
+
+
+def _elbow_words(discovery: Discovery, found: Selection) -> str:
+    """What the elbow's chart shows, and how its heads become candidates."""
+    if not len(found.criterion):
+        return ""
+    words = [elbow_words(found.criterion)]
+    if len(found.thresholds) > 1:
+        each = ", ".join(f"{value:.3g}" for value in found.thresholds)
+        words.append(f"Each draw has an elbow of its own: τ = {each}.")
+    words.append(f"{len(found.ranked):,} heads are candidates: {_deep(discovery)}.")
+    return " ".join(words)
+
+
+def elbow_words(criterion: Float64[np.ndarray, " heads"]) -> str:
+    """Say what the curve of a criterion tells of the choice.
+
+    Args:
+        criterion: of the heads, in any order.
+    """
+    curve, point = np.sort(criterion), elbow(criterion)
+    if not point.index:
+        return "The curve never lies below its chord: it has no elbow, and all heads are kept."
+    above = curve > np.linspace(curve[0], curve[-1], len(curve))
+    if above.mean() <= _MOST:
+        return "The elbow is the point furthest below the chord; the heads that reach it are kept."
+    cut = int((curve < point.threshold).sum())
+    few = ": here this criterion hardly narrows the choice, and the rest of the rule makes it"
+    return (
+        "The curve lies above its chord over most of its length: most heads have a high value. "
+        "The elbow, the point furthest below the chord, cuts off "
+        f"{cut:,} of {len(curve):,} heads{few if cut < _FEW * len(curve) else ''}."
+    )
 
 
 def _elbow_chart(found: Selection) -> str:
@@ -111,7 +185,7 @@ def _elbow_chart(found: Selection) -> str:
         found.criterion,
         index=point.index,
         threshold=point.threshold,
-        title="Criterion 1: who looks at the picture",
+        title="Criterion 1: which heads look at the picture",
         y_label="mean over all draws",
     )
 
@@ -230,12 +304,18 @@ def _card(found: Selection, example: Example) -> Card:
     others = [head for head in found.ranked if head not in found.heads][-_OTHERS:]
     shown = [*found.heads[:_TILES], *others]
     return Card(
-        thumbnails.overlay(example.picture, answer.soft_map, [*own, *truth], answer.point),
+        thumbnails.overlay(
+            example.picture,
+            answer.soft_map,
+            [*own, *truth],
+            answer.point,
+            max_side=thumbnails.CARD,
+        ),
         f"{sample.text}: what the chosen heads look at",
         sample.text,
         [f"score {answer.score:.2f}"],
         tiles=thumbnails.head_tiles(
-            example.picture, example.maps, shown, boxes=truth, max_side=120
+            example.picture, example.maps, shown, boxes=truth, max_side=_TILE
         ),
     )
 

@@ -15,12 +15,12 @@ from vg_engine.html.thumbnails import Card, Outline
 if TYPE_CHECKING:
     from vg_engine.studies.evaluate.results import Case, Evaluation
     from vg_engine.studies.evaluate.tables import GroupScores, ScoreTable
+    from vg_engine.studies.shared.verdict import Verdict
 
 _LARGE = 3  # numbers that stand above the table
 _CHARTED = ("acc@0.5", "pointing", "giou_lisa")  # the first two that were measured
 _RIGHT = 0.5  # IoU from which an answer is right
 _MOST_VALUES = 40  # of a table by group; the rest is in eval.json
-_HALF, _WHOLE = 500, 720  # CSS pixels of a chart
 
 
 def page(evaluation: Evaluation, *, command: str = "") -> ReportPage:
@@ -55,9 +55,15 @@ def page(evaluation: Evaluation, *, command: str = "") -> ReportPage:
         f"model {model_name(settings)}, {table.n:,} sentences about "
         f"{evaluation.pictures:,} pictures",
         context,
+        verdict=verdict_words(evaluation.verdict),
         command=command,
         made=str(evaluation.remarks.get("date") or ""),
     )
+
+
+def verdict_words(verdict: Verdict | None) -> tuple[str, ...]:
+    """A verdict above a report."""
+    return (verdict.question, str(verdict), verdict.rule) if verdict else ()
 
 
 def _charted(table: ScoreTable) -> list[str]:
@@ -98,7 +104,6 @@ def _control_chart(table: ScoreTable, name: str) -> str:
         low=0.0,
         high=1.0,
         reference=rows[0].estimate.value,
-        width=_WHOLE,
     )
 
 
@@ -131,10 +136,13 @@ def _groups(evaluation: Evaluation) -> Iterator[dict[str, object]]:
 
 
 def _group_tables(key: str, groups: Sequence[GroupScores]) -> Iterator[dict[str, object]]:
-    """Per metric a table: a row per value, a column per entry."""
+    """Per metric a table: a row per value that has samples, a column per entry."""
     entries = [row.entry for row in groups[0].table.rows]
-    more = len(groups) - _MOST_VALUES
+    full = [group for group in groups if group.table.n]
+    empty = ", ".join(group.value for group in groups if not group.table.n)
+    more = len(full) - _MOST_VALUES
     left_out = f"; {more} more in eval.json" if more > 0 else ""
+    left_out += f"; no samples: {empty}" if empty else ""
     for name in _charted(groups[0].table):
         yield {
             "columns": [key, "n", *(one.name for one in entries)],
@@ -147,7 +155,7 @@ def _group_tables(key: str, groups: Sequence[GroupScores]) -> Iterator[dict[str,
                         for row in group.table.rows
                     ),
                 ]
-                for group in groups[:_MOST_VALUES]
+                for group in full[:_MOST_VALUES]
             ],
             "align": "l" + "r" * (1 + len(entries)),
             "caption": f"{metric(name).title} by {key}{left_out}",
@@ -159,12 +167,18 @@ def _fit_charts(evaluation: Evaluation) -> list[str]:
     bins = len(columns.histogram)
     if not columns.histogram.sum():
         return []
+    # Neighbouring bins without a sentence share a line.
+    runs = [[0]]
+    for i in range(1, bins):
+        if columns.histogram[i - 1] or columns.histogram[i]:
+            runs.append([i])
+        else:
+            runs[-1].append(i)
     histogram = charts.bars(
-        [f"{i / bins:.1f} to {(i + 1) / bins:.1f}" for i in range(bins)],
-        columns.histogram,
+        [f"{run[0] / bins:.1f} to {(run[-1] + 1) / bins:.1f}" for run in runs],
+        [columns.histogram[run].sum() for run in runs],
         title=f"IoU of {columns.entries[0].name}, sentences per bin",
         decimals=0,
-        width=_HALF,
     )
     curves = {
         one: columns.curves[one.name]
@@ -185,8 +199,9 @@ def _fit_charts(evaluation: Evaluation) -> list[str]:
         x_label="IoU",
         y_label="share of sentences",
         from_zero=True,
-        width=_HALF,
-        height=340,
+        key=True,
+        width=390,
+        height=300,
     )
     return [histogram, accuracy]
 
@@ -198,7 +213,7 @@ def _card(case: Case) -> Card:
     boxes += [Outline(corners(box), "truth") for box in record["boxes"] or ()]
     x, y = map(float, answer["point"])
     return Card(
-        thumbnails.overlay(case.picture, case.heat, boxes, (x, y)),
+        thumbnails.overlay(case.picture, case.heat, boxes, (x, y), max_side=thumbnails.CARD),
         f"{record['text']}: answer and truth",
         record["text"],
         [*_facts(record, answer), *map(str, record["groups"].values()), record["id"]],

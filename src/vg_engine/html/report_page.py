@@ -31,6 +31,7 @@ class ReportPage:
         context: the values that the template shows; all text is escaped there.
         command: the command that made this report, for the foot.
         made: the date, as text; no clock is read here.
+        verdict: the answer to the reader's first question, then what it rests on; empty if unknown.
     """
 
     template: str
@@ -39,6 +40,7 @@ class ReportPage:
     context: Mapping[str, object]
     command: str = ""
     made: str = ""
+    verdict: tuple[str, ...] = ()
 
     def render(self) -> str:
         """The text of the file."""
@@ -49,6 +51,7 @@ class ReportPage:
                 self.context,
                 title=self.title,
                 subtitle=self.subtitle,
+                verdict=self.verdict,
                 command=self.command,
                 made=self.made,
                 section_titles=[],

@@ -26,23 +26,24 @@ Style = Literal["answer", "truth", "other"]
 
 
 class Line(NamedTuple):
-    """The line of a style of box, and its name in the key of a page."""
+    """The line of a style of box."""
 
-    name: str
     colour: tuple[int, int, int]
     width: int
     dashed: bool = False
 
 
 LINES: Final[Mapping[Style, Line]] = {
-    "answer": Line("answer", BOX, 2),
-    "truth": Line("true box", INK, 2, dashed=True),
-    "other": Line("other box", (255, 176, 64), 1),
+    "answer": Line(BOX, 2),
+    "truth": Line(INK, 2, dashed=True),
+    "other": Line((255, 176, 64), 1),
 }
-_DASH, _HOLE = 7.0, 7.0  # of a dashed line, drawn pixels
+CARD: Final = 512  # pixels of a picture that readers may enlarge
+_PLAIN = 320  # from this side on, lines and labels grow with the picture
+_DASH = 7.0  # of a dashed line and of its holes, drawn pixels
 _DIM = 0.5  # of a picture's brightness under a head's map
 _STRONG: Final = 0.94  # opacity of a head's map at its peak
-_LABEL = 12  # size of a word at a box, drawn pixels
+_LABEL = 15  # size of a word at a box, drawn pixels
 _QUALITY = 85
 
 
@@ -121,9 +122,15 @@ def overlay(
     if peak is not None:
         dot(pixels, canvas, peak)
     image = Image.fromarray(pixels)
+    plates: list[tuple[int, int, int, int]] = []
     for outline in reversed(boxes):
-        _draw_label(image, canvas, outline)
+        _draw_label(image, canvas, outline, plates)
     return image
+
+
+def _growth(canvas: Canvas) -> float:
+    """By how much lines and labels are larger than in a small thumbnail."""
+    return max(1.0, max(canvas.size) / _PLAIN)
 
 
 def head_tiles(
@@ -186,7 +193,8 @@ def _draw_lines(
     pixels: UInt8[np.ndarray, "height width 3"], canvas: Canvas, outline: Outline
 ) -> None:
     """A box of dashes (the truth), or a thin one."""
-    line = LINES[outline.style]
+    line, growth = LINES[outline.style], _growth(canvas)
+    thickness = round(line.width * growth)
     width, height = canvas.size
     left, top, right, bottom = outline.box
     # A box that touches the picture's edge is kept whole.
@@ -196,26 +204,26 @@ def _draw_lines(
     pieces = [
         piece
         for start, stop in zip(corners, [*corners[1:], corners[0]], strict=True)
-        for piece in (_dashes(start, stop) if line.dashed else [(start, stop)])
+        for piece in (_dashes(start, stop, _DASH * growth) if line.dashed else [(start, stop)])
     ]
-    for colour, thick in ((CASING, line.width + 2), (line.colour, line.width)):
+    for colour, thick in ((CASING, thickness + 2), (line.colour, thickness)):
         for start, stop in pieces:
             ends = [(round((a - 0.5) * 16), round((b - 0.5) * 16)) for a, b in (start, stop)]
             cv2.line(pixels, ends[0], ends[1], colour, thick, cv2.LINE_AA, shift=4)
 
 
 def _dashes(
-    start: tuple[float, float], stop: tuple[float, float]
+    start: tuple[float, float], stop: tuple[float, float], dash: float
 ) -> Iterator[tuple[tuple[float, float], tuple[float, float]]]:
     """A side in dashes that begin and end at its corners."""
     length = math.dist(start, stop)
-    if length <= _DASH:
+    if length <= dash:
         yield start, stop
         return
-    count = max(1, round((length - _DASH) / (_DASH + _HOLE)))
-    step = (length - _DASH) / count
+    count = max(1, round((length - dash) / (2 * dash)))
+    step = (length - dash) / count
     for i in range(count + 1):
-        a, b = step * i / length, (step * i + _DASH) / length
+        a, b = step * i / length, (step * i + dash) / length
         yield _between(start, stop, a), _between(start, stop, b)
 
 
@@ -225,17 +233,37 @@ def _between(
     return start[0] + (stop[0] - start[0]) * share, start[1] + (stop[1] - start[1]) * share
 
 
-def _draw_label(image: Image.Image, canvas: Canvas, outline: Outline) -> None:
-    """A box's label on a plate above its corner, or inside if there is no room above."""
+def _draw_label(
+    image: Image.Image, canvas: Canvas, outline: Outline, plates: list[tuple[int, int, int, int]]
+) -> None:
+    """A box's label on a plate at one of its corners, off the `plates` that are there."""
     if not outline.label or not all(map(math.isfinite, outline.box)):
         return
-    font = text.font_for(outline.label, _LABEL)
+    size = round(_LABEL * _growth(canvas))
+    font = text.font_for(outline.label, size)
     words = text.wrap(outline.label, font, max(24, image.width - 10), most=1)[0]
-    wide, tall = math.ceil(font.getlength(words)) + 8, _LABEL + 5
-    left = min(max(0, round(outline.box[0] * canvas.across)), max(0, image.width - wide))
-    top = round(outline.box[1] * canvas.down) - tall - 1
-    if top < 0:
-        top = min(max(0, round(outline.box[1] * canvas.down) + 2), max(0, image.height - tall))
+    wide, tall = math.ceil(font.getlength(words)) + 8, size + 5
+    x0, x1 = (round(outline.box[i] * canvas.across) for i in (0, 2))
+    y0, y1 = (round(outline.box[i] * canvas.down) for i in (1, 3))
+    corners = [
+        (x, y) for y in (y0 - tall - 1, y1 + 2, y0 + 2, y1 - tall - 1) for x in (x0, x1 - wide)
+    ]
+    free = [
+        (x, y)
+        for x, y in corners
+        if 0 <= x <= image.width - wide
+        and 0 <= y <= image.height - tall
+        and all(x >= r or x2 >= x + wide or y >= b or y2 >= y + tall for x2, y2, r, b in plates)
+    ]
+    left, top = (
+        free[0]
+        if free
+        else (
+            min(max(0, x0), max(0, image.width - wide)),
+            min(max(0, y0 + 2), max(0, image.height - tall)),
+        )
+    )
+    plates.append((left, top, left + wide, top + tall))
     pen = ImageDraw.Draw(image)
     pen.rounded_rectangle((left, top, left + wide - 1, top + tall - 1), 3, fill=CASING)
     pen.text(

@@ -38,6 +38,7 @@ def make_axes(
     y_label: str = "",
     names: Sequence[str] | None = None,
     right: float = 0.0,
+    above: float = 0.0,
     upright: bool = False,
     whole: bool = False,
 ) -> Axes:
@@ -48,7 +49,7 @@ def make_axes(
         width, height: of the whole chart, in pixels.
         x_label, y_label: names of the axes.
         names: of x = 0, 1, 2 ... in place of numbers.
-        right: pixels kept free beside the field.
+        right, above: pixels kept free beside and above the field.
         upright: grid lines for x, too.
         whole: x counts something: no fractions.
     """
@@ -61,7 +62,7 @@ def make_axes(
         else labelled_ticks(*x_range, width - left, whole=whole)
     )
     last = width_of(across[-1][1]) / 2 if across else 0.0
-    top = svg.TITLE + (22 if y_label else 6)
+    top = svg.TITLE + above + (22 if y_label else 6)
     bottom = height - (24 + (20 if x_label else 0))
     x = Scale(*x_range, left + 4, width - max(right, last, 8.0))
     y = Scale(*y_range, bottom, top)
@@ -78,7 +79,7 @@ def make_axes(
         middle = (left + x.stop) / 2
         parts.append(svg.text(x_label, middle, height - 4, "", "middle", room=x.stop - left))
     if y_label:
-        parts.append(svg.text(y_label, 0.0, svg.TITLE + 8, room=width))
+        parts.append(svg.text(y_label, 0.0, svg.TITLE + above + 8, room=width))
     return Axes(x, y, tuple(parts))
 
 

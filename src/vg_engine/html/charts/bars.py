@@ -27,6 +27,7 @@ from vg_engine.html.charts.scales import (
 
 _BAR: Final = 14.0
 _STEP: Final = 26.0  # from one row to the next
+_DOUBLE_STEP: Final = 42.0  # where a row has its name above
 _TOP: Final = svg.TITLE + 2
 _NAME: Final = 230.0  # pixels that a name may take
 _SHARE: Final = 0.4  # of the width may go to names
@@ -43,6 +44,7 @@ class ForestRow:
         control: drawn in grey.
         highlight: drawn in the accent colour.
         note: a few words, on hovering.
+        text: stands for the estimate's own.
     """
 
     label: str
@@ -50,6 +52,7 @@ class ForestRow:
     control: bool = False
     highlight: bool = False
     note: str = ""
+    text: str = ""
 
 
 def bars(
@@ -62,7 +65,7 @@ def bars(
     highlight: Sequence[str] = (),
     decimals: int = 2,
     limit: SupportsFloat | None = None,
-    width: int = 560,
+    width: int = 390,
 ) -> Markup:
     """Horizontal bars from 0, in the order given, each with its value.
 
@@ -92,7 +95,7 @@ def bars(
     texts = [f"{value:,.{decimals}f}" if math.isfinite(value) else "n/a" for value in lengths]
     left = _name_width(labels, width) + 10
     x = Scale(0.0, end, left, width - _widest(texts) - 10)
-    parts = list(_axis(x, len(lengths), x_label, width))
+    parts = list(_axis(x, _TOP + _STEP * len(lengths), x_label, width))
     chosen = set(highlight)
     for i, (label, value, error) in enumerate(zip(labels, lengths, spreads, strict=True)):
         middle = _TOP + _STEP * (i + 0.5)
@@ -144,9 +147,9 @@ def _whisker(start: float, stop: float, middle: float) -> Iterator[Markup]:
         yield svg.line(end, middle - _CAP, end, middle + _CAP, "s thin cq")
 
 
-def _axis(x: Scale, rows: int, label: str, width: int) -> Iterator[Markup]:
+def _axis(x: Scale, bottom: float, label: str, width: int) -> Iterator[Markup]:
     """The axis below the rows, with thin lines upwards."""
-    room, bottom = x.stop - x.start, _TOP + _STEP * rows
+    room = x.stop - x.start
     marks = labelled_ticks(x.low, x.high, room, most=6)
     for mark, _ in marks:
         yield svg.line(x(mark), _TOP, x(mark), bottom, "axis" if mark == 0 else "grid")
@@ -162,9 +165,9 @@ def forest(
     low: SupportsFloat | None = None,
     high: SupportsFloat | None = None,
     reference: SupportsFloat | None = None,
-    width: int = 760,
+    width: int = 390,
 ) -> Markup:
-    """A forest plot: a dot per row, its 95 % interval as a line, the numbers beside it.
+    """A forest plot: per row its name, below it a dot, its 95 % interval as a line, the numbers.
 
     Args:
         rows: in the order drawn.
@@ -185,25 +188,23 @@ def forest(
         ends[0] if low is None else min(float(low), *dots),
         ends[1] if high is None else max(float(high), *dots),
     )
-    labels, texts = [row.label for row in rows], [str(each) for each in estimates]
-    left = _name_width(labels, width) + 16
-    x = Scale(*value_range(x_range), left, width - _widest(texts) - 16)
-    parts = list(_axis(x, len(rows), "", width))
-    bottom = _TOP + _STEP * len(rows)
+    labels, texts = [row.label for row in rows], [row.text or str(row.estimate) for row in rows]
+    x = Scale(*value_range(x_range), 12.0, width - _widest(texts) - 16)
+    bottom = _TOP + _DOUBLE_STEP * len(rows)
+    parts = list(_axis(x, bottom, "", width))
     if math.isfinite(line):
         parts.append(svg.line(x(line), _TOP, x(line), bottom, "s thin dash cq"))
     for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
-        parts += _forest_row(row, text, x, _TOP + _STEP * (i + 0.5), float(width))
+        parts += _forest_row(row, text, x, _TOP + _DOUBLE_STEP * i, float(width))
     description = _description(labels, texts)
     return svg.chart(title, width, bottom + 26, *parts, description=description)
 
 
-def _forest_row(
-    row: ForestRow, text: str, x: Scale, middle: float, width: float
-) -> Iterator[Markup]:
+def _forest_row(row: ForestRow, text: str, x: Scale, top: float, width: float) -> Iterator[Markup]:
     colour = "c0" if row.highlight else "cm" if row.control else "cq"
     style = "strong" if row.highlight else "" if row.control else "ink"
-    yield svg.text(row.label, 0.0, middle + 4, style, room=x.start - 16)
+    middle = top + _DOUBLE_STEP - 13
+    yield svg.text(row.label, 0.0, top + 15, f"halo {style}".strip(), room=width)
     yield svg.text(text, width, middle + 4, style, "end")
     each = row.estimate
     if not math.isfinite(each.value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from vg_engine.html.charts.scales import (
 
 _COLOURS: Final = 6
 _END: Final = 0.36  # of the width may go to the names of lines
+_SAMPLE, _KEY_LINE = 24.0, 20.0  # pixels of a line beside its name, and from one to the next
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,7 @@ def line(
     from_zero: bool = False,
     x_ticks: Sequence[str] | None = None,
     dots: bool = False,
+    key: bool = False,
     width: int = 560,
     height: int = 300,
 ) -> Markup:
@@ -78,12 +81,16 @@ def line(
         from_zero: the y axis begins at 0.
         x_ticks: names of x = 0, 1, 2 ... in place of numbers.
         dots: draw each value, too: for a few measured settings.
+        key: name the lines above the field: for lines that meet at their ends.
         width, height: in CSS pixels.
 
     Raises:
         InputError: lists of different lengths.
     """
-    curves = [_Curve.of(one, i) for i, one in enumerate(series)]
+    muted = [one for one in series if one.muted]
+    curves = [
+        _Curve.of(one, i, later=one.muted and one is not muted[0]) for i, one in enumerate(series)
+    ]
     drawn = [mark for mark in marks if math.isfinite(mark.x) and math.isfinite(mark.y)]
     across = [x for curve in curves for x in curve.used] + [mark.x for mark in drawn]
     heights = finite([y for curve in curves for y in curve.heights] + [mark.y for mark in drawn])
@@ -92,7 +99,8 @@ def line(
     named = [curve for curve in curves if curve.used and curve.name and len(curves) > 1]
     room = max((width_of(curve.name, strong=True) for curve in named), default=0.0)
     room = min(_END * width, room)
-    tall = max(float(height), LINE * len(named) + 110)
+    legend, above = _key(named, float(width)) if key else ([], 0.0)
+    tall = max(float(height), LINE * len(named) + 110) + above
     x_range = value_range(across)
     if x_ticks is not None:  # named places stand a little off the ends
         edge = (x_range[1] - x_range[0]) * 0.04
@@ -105,12 +113,13 @@ def line(
         x_label=x_label,
         y_label=y_label,
         names=x_ticks,
-        right=room + 18 if named else 0.0,
+        right=room + 18 if named and not key else 0.0,
+        above=above,
         whole=all(x.is_integer() for x in across),
     )
     parts = [part for curve in reversed(curves) for part in curve.drawn(axes, dots=dots)]
     parts += _marks(axes, drawn, [point for curve in curves for point in curve.covered(axes)])
-    parts += _names(axes, named, room)
+    parts += legend if key else _names(axes, named, room)
     return svg.chart(title, width, tall, *axes.parts, *parts, description=_description(curves))
 
 
@@ -125,7 +134,7 @@ class _Curve:
     dashes: str
 
     @classmethod
-    def of(cls, series: Series, place: int) -> _Curve:
+    def of(cls, series: Series, place: int, *, later: bool) -> _Curve:
         y = floats(series.y)
         x = floats(series.x) if series.x is not None else [float(i) for i in range(len(y))]
         low = floats(series.low) if series.low is not None else [math.nan] * len(y)
@@ -136,7 +145,7 @@ class _Curve:
             list(zip(x, y, strict=True)),
             list(zip(x, low, high, strict=True)),
             "cm" if series.muted else f"c{place % _COLOURS}",
-            " dash" if series.muted else " dotted" if place >= _COLOURS else "",
+            " dotted" if later or place >= _COLOURS else " dash" if series.muted else "",
         )
 
     @property
@@ -208,6 +217,19 @@ def _names(axes: Axes, curves: Sequence[_Curve], room: float) -> Iterator[Markup
         yield svg.text(curve.name, right + 16, place + 4, f"named {curve.style}", room=room)
 
 
+def _key(curves: Sequence[_Curve], width: float) -> tuple[list[Markup], float]:
+    """The lines' names below the title, each behind a piece of its line; and their height."""
+    parts, x, y = [], 0.0, svg.TITLE + 6
+    for curve in curves:
+        wide = _SAMPLE + 8 + width_of(curve.name)
+        if x and x + wide > width:
+            x, y = 0.0, y + _KEY_LINE
+        parts.append(svg.line(x, y - 4, x + _SAMPLE, y - 4, f"s {curve.style}{curve.dashes}"))
+        parts.append(svg.text(curve.name, x + _SAMPLE + 8, y, "ink", room=width - _SAMPLE - 8))
+        x += wide + 18
+    return parts, y - svg.TITLE + 12 if curves else 0.0
+
+
 def _description(curves: Sequence[_Curve]) -> str:
     """The ends of each line, for those who do not see the chart."""
     ends = []
@@ -229,7 +251,7 @@ def elbow(
         title: stands above, and is the alternative text.
         y_label: name of the axis.
     """
-    curve, tau, width, height = sorted(finite(floats(values))), float(threshold), 560.0, 300.0
+    curve, tau, width, height = sorted(finite(floats(values))), float(threshold), 390.0, 300.0
     if not curve or not math.isfinite(tau):
         return svg.no_data(title, width)
     axes = make_axes(
@@ -243,13 +265,14 @@ def elbow(
     )
     left, top, right, bottom = axes.area
     places = [(axes.x(float(i)), axes.y(v)) for i, v in enumerate(curve)]
-    kept = f"{sum(value >= tau for value in curve):,} of {len(curve):,} kept"
-    found = f"index {index:,}, τ = {tau:.3g}" if index else "no elbow: all are kept"
+    kept = f"{sum(value >= tau for value in curve):,} of {len(curve):,} heads reach τ"
+    found = f"elbow: τ = {tau:.3g}" if index else "no elbow: all heads are kept"
     x, y = axes.x(float(index)), axes.y(tau)
     (x0, y0), (x1, y1) = chord = places[0], places[-1]
     drop = (x, y0 + (y1 - y0) * (x - x0) / (x1 - x0) if x1 > x0 else y0), (x, y)
     lines = [((left, y), (right, y)), chord, drop] if index else []
-    labels = Labels(axes.area, [*places, *(p for pair in lines for p in points_along(pair))])
+    covered = [p for pair in (*itertools.pairwise(places), *lines) for p in points_along(pair)]
+    labels = Labels(axes.area, [*places, *covered], reach=120.0)
     band = [(x, top), (right, top), (right, bottom), (x, bottom)]
     parts = [
         svg.path(band, "band c0", closed=True),

@@ -16,8 +16,8 @@ from vg_engine.html.charts.scales import width_of
 LINE: Final = 15.0  # pixels from one line of text to the next
 _DENSE: Final = 6.0  # pixels between the points of a line
 _MARGIN: Final = 3.0  # pixels kept free between a label and a point
-_DISTANCES: Final = (10.0, 17.0, 26.0, 40.0)
-# The sides of a point that a label may stand on: right, left, above, below, and between them.
+_DISTANCES: Final = (10.0, 17.0, 26.0, 40.0, 60.0, 90.0, 120.0)
+# The sides of a point that a label may stand on: right, left, above, below, between.
 _SIDES: Final = (
     (1.0, 0.0),
     (-1.0, 0.0),
@@ -27,6 +27,8 @@ _SIDES: Final = (
     (-1.0, -1.0),
     (1.0, 1.0),
     (-1.0, 1.0),
+    (1.0, -0.2),
+    (-1.0, -0.2),
 )
 
 _Point = tuple[float, float]

@@ -12,7 +12,7 @@ from vg_engine.html.charts.axes import make_axes
 from vg_engine.html.charts.labels import Labels
 from vg_engine.html.charts.scales import Numbers, check_lengths, floats, round_range, value_range
 
-_WIDTH, _HEIGHT = 480.0, 360.0
+_WIDTH, _HEIGHT = 390.0, 340.0
 
 
 def scatter(

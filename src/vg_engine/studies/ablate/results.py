@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,13 @@ from vg_engine.html.report_page import ReportPage
 from vg_engine.plugins.exporters.records import plain
 from vg_engine.studies.ablate.calibration import Calibration
 from vg_engine.studies.ablate.variants import Sheet, Variant
+from vg_engine.studies.evaluate.columns import reached
 from vg_engine.studies.shared import records
 from vg_engine.studies.shared.files import StudyFiles
 from vg_engine.studies.shared.numbers import estimate_json, paired_json
 from vg_engine.studies.shared.records import Record
 from vg_engine.studies.shared.resumable import faults_json
+from vg_engine.studies.shared.verdict import TELLING, Control, Verdict
 
 WORK, NUMBERS = "ablate", "ablation.json"
 METRICS = ("acc@0.5", "miou", "pointing", "ciou")
@@ -38,11 +40,13 @@ class VariantScores:
         scores: metric -> estimate.
         against: metric -> this row less the default one, sample by sample; empty where both are
             the same reading.
+        draws: metric -> the score of each reading, where the row is a mean over several.
     """
 
     variant: Variant
     scores: Mapping[str, Estimate]
     against: Mapping[str, Paired]
+    draws: Mapping[str, Float64[np.ndarray, " draws"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +128,7 @@ class Scored:
         self, made: Callable[[], Iterator[Record]], default: Variant, *, resamples: int, seed: int
     ) -> None:
         self._default, self._resamples, self._seed = default, resamples, seed
-        self._known: dict[tuple[int, ...], tuple[Mapping[str, Estimate], Mapping[str, Paired]]] = {}
+        self._known: dict[tuple[int, ...], VariantScores] = {}
         self.pictures: list[str] = []
         tables: list[Float64[np.ndarray, "readings metrics 2"]] = []
         measured = [metric(name) for name in METRICS]
@@ -142,8 +146,10 @@ class Scored:
     def row(self, variant: Variant) -> VariantScores:
         """A variant's scores; those that read the same are reckoned once."""
         if variant.readings not in self._known:
-            self._known[variant.readings] = self._scores(variant), self._against(variant)
-        return VariantScores(variant, *self._known[variant.readings])
+            self._known[variant.readings] = VariantScores(
+                variant, self._scores(variant), self._against(variant), self._draws(variant)
+            )
+        return replace(self._known[variant.readings], variant=variant)
 
     def _scores(self, variant: Variant) -> dict[str, Estimate]:
         return {
@@ -174,6 +180,16 @@ class Scored:
                 seed=self._seed,
             )
         return differences
+
+    def _draws(self, variant: Variant) -> dict[str, Float64[np.ndarray, " draws"]]:
+        if len(variant.readings) < 2:
+            return {}
+        sums = self._parts[:, list(variant.readings)].sum(axis=0)
+        return {
+            name: sums[:, place, 0] / sums[:, place, 1]
+            for name in self.metrics
+            for place in [METRICS.index(name)]
+        }
 
     def _of(self, variant: Variant) -> dict[str, Parts]:
         found = {}
@@ -220,6 +236,22 @@ class Ablation(StudyFiles):
     settings: Mapping[str, Any]
     remarks: Mapping[str, Any]
 
+    @property
+    def verdict(self) -> Verdict | None:
+        """Whether the default heads beat their controls; None where no table has any."""
+        names = [name for name in TELLING if name in self.metrics]
+        rows = [row for table in self.tables.values() for row in table.rows if row.variant.control]
+        if not names:
+            return None
+        value, controls = self.default.scores[names[0]].value, []
+        for row in rows:
+            if (found := row.against.get(names[0])) and not math.isnan(found.difference):
+                draws = row.draws.get(names[0], np.zeros(0))
+                many = reached(draws, value)
+                controls.append(Control(row.variant.label, found.reversed, many, len(draws)))
+        name = "the default row"
+        return Verdict(name, names[0], tuple(controls)) if controls else None
+
     def to_json(self) -> dict[str, Any]:
         """All numbers, as `ablation.json` holds them; floats have six decimals."""
         found = self.calibration.discovery
@@ -242,6 +274,7 @@ class Ablation(StudyFiles):
             "n": self.n,
             "pictures": self.pictures,
             "readings_per_sample": self.distinct,
+            "verdict": self.verdict.to_json() if self.verdict else None,
             "metrics": {name: metric(name).description for name in self.metrics},
             "default": row_json(self.default, self.n),
             "tables": {

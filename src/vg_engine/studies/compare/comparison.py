@@ -5,7 +5,6 @@ Samples are joined by their id. Nothing is asked anew: both sides are read from 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from jaxtyping import Float64, Int64
 
 from vg_engine.core.errors import InputError, nearest
 from vg_engine.core.evaluation.intervals import mcnemar, paired, ratio_interval
-from vg_engine.core.evaluation.outcomes import METRICS, Outcome, Parts, on_both
+from vg_engine.core.evaluation.outcomes import METRICS, Parts, on_both
 from vg_engine.studies.compare.disagreements import find_disagreements
 from vg_engine.studies.compare.results import STATED, Comparison, Difference, Side
 from vg_engine.studies.evaluate import columns
@@ -162,24 +161,13 @@ def _column(kept: SavedRecords, row: TableEntry) -> _Column:
         pictures.append(record["picture"])
         truths.append(digest([record[key] for key in _TRUTH]))
         parts.append(columns.parts_of(worths[row.name]).mean(axis=0))
-        fits.append(float(np.mean([_fit(one) for one in worths[row.name]])))
+        fits.append(float(np.mean([columns.fit_of(one) for one in worths[row.name]])))
     if not ids:
         raise InputError(f"{kept.path} holds no sample that was scored; run that evaluation again")
     told = replace(row, description=descriptions.get(row.name, row.description))
     return _Column(
         told, tuple(ids), tuple(pictures), tuple(truths), np.stack(parts), np.array(fits), mixed
     )
-
-
-def _fit(one: Outcome) -> float:
-    """Rate an answer: by the IoU of boxes, else of masks, else by pointing."""
-    if not one.target:
-        return float(not one.found)
-    if not math.isnan(one.iou):
-        return one.iou
-    if one.union is not None and one.inter is not None:
-        return one.inter / one.union if one.union else 1.0
-    return math.nan if one.hit is None else float(one.hit)
 
 
 def _both(a: _Column, b: _Column, name: str, joined: tuple[Int64[np.ndarray, " n"], ...]) -> bool:

@@ -15,6 +15,7 @@ from vg_engine.studies.evaluate.entries import TableEntry
 from vg_engine.studies.shared.files import StudyFiles
 from vg_engine.studies.shared.numbers import estimate_json, paired_json, rounded
 from vg_engine.studies.shared.records import SavedRecords
+from vg_engine.studies.shared.verdict import COUNTS, TELLING, side_of
 
 WORK = "compare"
 NUMBERS, REPORT = "comparison.json", "comparison.html"
@@ -83,6 +84,21 @@ class Comparison(StudyFiles):
     resamples: int
     seed: int
 
+    @property
+    def verdict(self) -> tuple[str, str, str] | None:
+        """Whether A is better than B in the most telling metric: answer, sentence, rule."""
+        if not self.differences:
+            return None
+        order = [*TELLING, *(one.name for one in self.differences)]
+        one = min(self.differences, key=lambda one: order.index(one.name))
+        answers = {"better": "Yes", "worse": "No, B is better", "not told apart": "Not told apart"}
+        less = str(one.paired).replace("-", "−")
+        return (
+            f"Is A better than B? {answers[side_of(one.paired)]}.",
+            f"In {metric(one.name).title}, A less B is {less}.",
+            COUNTS,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """All numbers, as `comparison.json` holds them."""
         return {
@@ -91,6 +107,7 @@ class Comparison(StudyFiles):
             "b": _side_json(self.b),
             "n": self.n,
             "pictures": self.pictures,
+            "verdict": " ".join(self.verdict[:2]) if self.verdict else None,
             "differences": {
                 one.name: {
                     "title": metric(one.name).title,

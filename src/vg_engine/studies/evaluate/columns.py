@@ -183,7 +183,6 @@ def _spread(
     Returns:
         A few words; empty where nothing was measured.
     """
-    layers = {head.layer for heads in drawn.draws for head in heads}
     for name in ("acc@0.5", "giou_lisa", "pointing"):
         place = [metric.name for metric in METRICS].index(name)
         values = draws[:, place]
@@ -191,13 +190,23 @@ def _spread(
             continue
         text = f"; {metric_of(name).title} from {values.min():.3f} to {values.max():.3f}"
         for one in entries:
-            alike = one.kind == "heads" and len(one.heads) == len(drawn.draws[0])
-            if alike and one.prompt == drawn.prompt and {h.layer for h in one.heads} == layers:
+            if one.kind == "heads" and drawn_for(drawn, one):
                 above, below = tables[one.name][:, place].sum(axis=0)
-                reached = int((values >= above / below - _ROUNDING).sum())
-                text += f", {reached} of {len(values)} reach {one.name}"
+                text += f", {reached(values, above / below)} of {len(values)} reach {one.name}"
         return text
     return ""
+
+
+def drawn_for(drawn: TableEntry, entry: TableEntry) -> bool:
+    """Check whether random heads are as many as an entry's, of its layers and its prompt."""
+    layers = {head.layer for heads in drawn.draws for head in heads}
+    alike = len(entry.heads) == len(drawn.draws[0]) and {h.layer for h in entry.heads} == layers
+    return alike and entry.prompt == drawn.prompt
+
+
+def reached(draws: Float64[np.ndarray, " draws"], value: float) -> int:
+    """Count the draws that reach a value."""
+    return int((draws >= value - _ROUNDING).sum())
 
 
 def _ratio(
@@ -224,8 +233,8 @@ class _Gathered:
     groups: dict[str, list[str | None]] = field(default_factory=dict)
     mixed: bool = False
     histogram: np.ndarray = field(default_factory=lambda: np.zeros(BINS))
-    worst: list[tuple[float, int, Record]] = field(default_factory=list)
-    best: list[tuple[float, int, Record]] = field(default_factory=list)
+    worst: list[tuple[tuple[float, float], int, Record]] = field(default_factory=list)
+    best: list[tuple[tuple[float, float], int, Record]] = field(default_factory=list)
 
     def add(self, number: int, record: Record, worth: Outcome) -> None:
         self.ids.append(record["id"])
@@ -238,10 +247,10 @@ class _Gathered:
         self.mixed = self.mixed or is_mixed(record)
         if not np.isnan(worth.iou):
             self.histogram[min(BINS - 1, int(worth.iou * BINS))] += 1
-        fit = _fit(record, worth)
+        fit, apart = fit_of(worth), _apart(record)
         if not np.isnan(fit):
-            self.worst = sorted([*self.worst, (fit, number, record)], key=_place)[:CASES]
-            self.best = sorted([*self.best, (-fit, number, record)], key=_place)[:CASES]
+            self.worst = sorted([*self.worst, ((fit, apart), number, record)], key=_place)[:CASES]
+            self.best = sorted([*self.best, ((-fit, -apart), number, record)], key=_place)[:CASES]
 
     def whole_groups(self) -> dict[str, tuple[str | None, ...]]:
         count = len(self.ids)
@@ -251,21 +260,27 @@ class _Gathered:
         }
 
 
-def _place(case: tuple[float, int, Any]) -> tuple[float, int]:
+def _place(case: tuple[tuple[float, float], int, Any]) -> tuple[tuple[float, float], int]:
     return case[0], case[1]
 
 
-def _fit(record: Record, worth: Outcome) -> float:
-    """Rate an answer, to find the best and worst cases.
+def fit_of(worth: Outcome) -> float:
+    """Rate an answer: by the IoU of boxes, else of masks, else by pointing.
 
-    The generalised IoU tells apart boxes that miss by little and by much. Without one true box the
-    masks' IoU counts, then whether the peak is right; without a target, whether nothing was found.
+    Without a target, by whether nothing was found.
     """
-    true, given = record["boxes"], next(iter(record["answers"].values()))["boxes"]
     if not worth.target:
         return float(not worth.found)
-    if true is not None and len(true) == 1 and given:
-        return float(generalised_iou(np.array(given[0], float), np.array(true[0], float)))
+    if not np.isnan(worth.iou):
+        return worth.iou
     if worth.union is not None and worth.inter is not None:
         return worth.inter / worth.union if worth.union else 1.0
     return float("nan") if worth.hit is None else float(worth.hit)
+
+
+def _apart(record: Record) -> float:
+    """Order answers of one IoU: the generalised IoU tells a near miss from a far one."""
+    true, given = record["boxes"], next(iter(record["answers"].values()))["boxes"]
+    if true is None or len(true) != 1 or not given:
+        return 0.0
+    return float(generalised_iou(np.array(given[0], float), np.array(true[0], float)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +14,13 @@ from vg_engine.core.geometry import SoftMap
 from vg_engine.html.evaluation import page
 from vg_engine.html.report_page import ReportPage
 from vg_engine.plugins.exporters.records import plain
-from vg_engine.studies.evaluate.columns import Columns
+from vg_engine.studies.evaluate.columns import Columns, drawn_for, reached
 from vg_engine.studies.evaluate.tables import Against, GroupScores, ScoreTable
 from vg_engine.studies.shared.files import StudyFiles
 from vg_engine.studies.shared.numbers import paired_json
 from vg_engine.studies.shared.records import WORK, Record
 from vg_engine.studies.shared.resumable import faults_json
+from vg_engine.studies.shared.verdict import TELLING, Control, Verdict
 
 NUMBERS = "eval.json"
 _ROUNDING = (
@@ -75,6 +77,26 @@ class Evaluation(StudyFiles):
     best: tuple[Case, ...] = ()
 
     @property
+    def verdict(self) -> Verdict | None:
+        """Whether the main entry beats its controls; None without any that was measured."""
+        main, columns = self.table.rows[0], self.columns
+        names = [name for name in TELLING if name in self.table.metrics]
+        controls = []
+        for one in self.against if names else ():
+            entry, difference = one.entry, one.differences[names[0]]
+            drawn = entry.kind == "random"
+            own = not drawn or not main.entry.heads or drawn_for(entry, main.entry)
+            if not entry.control or not own or math.isnan(difference.difference):
+                continue
+            many = 0
+            if drawn:
+                place = [metric.name for metric in METRICS].index(names[0])
+                values = columns.draws[entry.name][:, place]
+                many = reached(values, main.scores[names[0]].value)
+            controls.append(Control(entry.name, difference, many, len(entry.draws)))
+        return Verdict(main.entry.name, names[0], tuple(controls)) if controls else None
+
+    @property
     def pictures(self) -> int:
         """Number of pictures that the samples are about."""
         return len(set(self.columns.pictures))
@@ -86,6 +108,7 @@ class Evaluation(StudyFiles):
             "data": self.settings["data"],
             "n": self.table.n,
             "pictures": self.pictures,
+            "verdict": self.verdict.to_json() if self.verdict else None,
             "metrics": {m.name: {"title": m.title, "is": m.description} for m in METRICS},
             "table": self.table.to_json(),
             "against_first": [
