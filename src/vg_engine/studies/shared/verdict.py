@@ -96,8 +96,11 @@ class Verdict:
 
     def __str__(self) -> str:
         """The sentence below the question."""
-        words = {"better": "better than", "not told apart": "not told apart from",
-                 "worse": "worse than"}  # fmt: skip
+        words: dict[Side, str] = {
+            "better": "better than",
+            "not told apart": "not told apart from",
+            "worse": "worse than",
+        }
         parts = [f"{words[s]} {_listed(self.of(s))}" for s in words if self.of(s)]
         return f"In {metric(self.metric).title}, it is {'; '.join(parts)}."
 
