@@ -57,9 +57,16 @@ def choose_device(name: str) -> torch.device:
             raise RuntimeError("it holds no data")  # noqa: TRY301 - refused like the others
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"device {name!r} cannot be used here; choose auto or cpu ({first_line(error)})"
+            f"device {name!r} cannot be used here; choose auto or {' or '.join(_devices())} "
+            f"({first_line(error)})"
         ) from error
     return device
+
+
+def _devices() -> list[str]:
+    """List the devices of this machine."""
+    cuda = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return ["cpu", *cuda, *["mps"] * torch.backends.mps.is_available()]
 
 
 def execution_device(module: torch.nn.Module) -> torch.device:

@@ -105,7 +105,7 @@ def _records(file: Path, form: str) -> Iterator[Sample | Fault]:
         try:
             yield _sample(number, _parsed(line), file.parent, form)
         except VGError as error:
-            yield as_fault(f"line {number}", InputError(f"line {number}: {error}"))
+            yield as_fault(f"line {number}", error)
 
 
 def _parsed(line: bytes) -> Mapping[str, Any]:

@@ -159,7 +159,7 @@ def test_a_broken_line_is_told_by_its_number(write, line, words):
     before, fault, after = jsonl(write(SMALL, line, SMALL))
     assert [type(each) for each in (before, fault, after)] == [Sample, Fault, Sample]
     assert fault.id == "line 2"
-    assert fault.error.startswith("line 2: ")
+    assert not fault.error.startswith("line")  # whoever shows it names the line
     assert words in fault.error
     assert "\n" not in fault.error
     assert len(fault.error) < 300

@@ -186,7 +186,7 @@ def test_the_command_writes_numbers_and_pictures(shell, monkeypatch) -> None:
     assert done.stdout.splitlines()[0].split() == ["A", "B", "A", "-", "B", "p", "McNemar"]
     assert done.stdout.splitlines()[-1] == "out/comparison.html"
     assert "A: mine of a" in done.stdout
-    assert "1 sample was scored by B alone" in done.stdout
+    assert "1 sample was scored by B alone" in done.stderr
     commands.whole_at_any_width(monkeypatch, partial(shell, *command))
     numbers = shell.numbers("out", "comparison.json")
     assert numbers["differences"]["acc@0.5"]["mcnemar"] == {"only_a": 3, "only_b": 1, "p": 0.625}

@@ -81,8 +81,8 @@ def test_another_mode_over_the_same_journal_looks_at_nothing_anew(shell) -> None
     for change, words in {
         ("--rule", "sensitivity"): ("columns", "--out"),
         ("--seed", "1"): ("seed",),
-        ("--prompt", "chat"): ("prompt.form",),
-        ("--cut", "2"): ("criteria.cut",),
+        ("--prompt", "chat"): ("prompt form",),
+        ("--cut", "2"): ("criteria cut",),
     }.items():
         done = shell.discover(*change, code=2)
         assert all(word in done.stderr for word in words), done.stderr

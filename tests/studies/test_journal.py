@@ -73,7 +73,7 @@ def test_a_broken_line_in_the_middle_costs_what_follows_and_no_more(path, caplog
 
 def test_other_settings_and_a_second_writer_are_refused(path) -> None:
     before = write(path, 2)
-    with pytest.raises(InputError, match=r"prompt\.form: bare there, chat now.*--out"):
+    with pytest.raises(InputError, match=r"prompt form: bare there, chat now.*--out"):
         Journal(path, "discover", SETTINGS | {"prompt": {"form": "chat"}})
     with pytest.raises(InputError, match="belongs to a discover run"):
         Journal(path, "eval", SETTINGS)

@@ -43,7 +43,7 @@ def convert(
     from vg_engine import checkpoints  # noqa: PLC0415 - for the work alone
 
     try:
-        with console.notes(), _bar() as progress:
+        with console.notes(), console.quiet_libraries(), _bar() as progress:
             report = checkpoints.convert(
                 source,
                 target,

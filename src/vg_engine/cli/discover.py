@@ -33,7 +33,7 @@ def discover(
     ] = None,
     samples: Annotated[int, option("N", "Sentences per draw.", _WHAT, min=1)] = 1000,
     draws: Annotated[int, option("N", "Random draws.", _WHAT, min=1)] = 5,
-    seed: Annotated[int, option("N", "Of the draws.", _WHAT)] = 0,
+    seed: Annotated[int, option("N", "Of the draws.", _WHAT, min=0)] = 0,
     rule: Annotated[
         list[str] | None,
         option(

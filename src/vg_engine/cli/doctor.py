@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 UNWELL = 1
 _MODEL = Annotated[
     str | None,
-    typer.Argument(metavar="[MODEL]", help="Folder, hub id or known name; else the embedded."),
+    typer.Argument(metavar="MODEL", help="Folder, hub id or known name; else the embedded."),
 ]
 _STYLES = {"ok": "green", "failed": "bold red", "skipped": "yellow"}
 
@@ -41,7 +41,7 @@ def doctor(
         if as_json:
             console.result(json.dumps(vars(finding), ensure_ascii=False))
 
-    with console.notes() as notes, console.spinner("examining"):
+    with console.notes() as notes, console.quiet_libraries(), console.spinner("examining"):
         checkup = checkpoints.doctor(spec, loaded=notes.tell, found=found)
     if as_json:
         shown = {"model": dict(checkup.facts), "prompts": dict(checkup.prompts)}

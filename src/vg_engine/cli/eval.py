@@ -93,7 +93,8 @@ def evaluate(
         Path | None,
         option(
             "DIR",
-            "Folder of records.jsonl, eval.json and report.html. A stopped run goes on there.",
+            "Folder of records.jsonl, eval.json and report.html; out/eval without it, out/compare "
+            "with --compare. A stopped run goes on there.",
             options.OUT,
             "--out",
             "-o",
@@ -105,8 +106,8 @@ def evaluate(
 ) -> None:
     """Score answers on a data set, with controls beside every score.
 
-    Without options it scores the embedded model on its exam. With --out it can be stopped at any
-    moment; the same command goes on where it stopped.
+    Without options it scores the embedded model on its exam. It can be stopped at any moment; the
+    same command goes on where it stopped.
 
     [dim]vg-engine eval --model checkpoints/llava-1.5-7b-hf --data
     'refcoco:/data/refer?split=testA' --out testA[/dim]
@@ -114,15 +115,16 @@ def evaluate(
     """
     if compare is not None:
         _alone(context)
+        folder = out or Path("out/compare")
         found = vg_engine.compare(
             *compare,
-            out,
+            folder,
             entries=entry or (),
             resamples=resamples,
             seed=seed,
             command=command_line(),
         )
-        _tell(found, out, as_json=as_json)
+        _tell(found, folder, as_json=as_json)
         return
     if entry:
         raise InputError("--entry says which rows --compare compares; give --compare A B")
@@ -135,6 +137,7 @@ def evaluate(
         limit=limit,
     )
     example = "refcoco:/data/refer?split=testA"
+    folder = out or Path("out/eval")
     scored = vg_engine.open_data(data_name(data, spec.model, EXAM, example))
     with console.notes(), console.quiet_libraries():
         with console.spinner("loading the model"):
@@ -143,7 +146,7 @@ def evaluate(
             result = vg_engine.evaluate(
                 engine,
                 scored,
-                out,
+                folder,
                 heads=(heads or ())[1:],
                 prompt=spec.prompt,
                 settings=settings,
@@ -151,10 +154,10 @@ def evaluate(
                 progress=progress,
                 **provenance(),
             )
-    _tell(result, out, as_json=as_json)
+    _tell(result, folder, as_json=as_json)
 
 
-def _tell(found: Evaluation | Comparison, out: Path | None, *, as_json: bool) -> None:
+def _tell(found: Evaluation | Comparison, out: Path, *, as_json: bool) -> None:
     """Print the result: JSON on one line, or tables."""
     if as_json:
         console.result(json.dumps(found.to_json(), ensure_ascii=False, allow_nan=False))

@@ -6,19 +6,11 @@ import json
 from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from vg_engine.cli import console
 from vg_engine.cli.lists import Json, show_rows
-from vg_engine.cli.options import flag, option
+from vg_engine.cli.options import Command, Group, flag, option
 from vg_engine.core.errors import InputError
-
-
-class Group(TyperGroup):
-    """A group whose context is what its annotation says: typer makes its base class else."""
-
-    context_class = typer.Context
-
 
 app = typer.Typer(
     cls=Group,
@@ -42,7 +34,7 @@ def heads(context: typer.Context, *, as_json: Json = False) -> None:
         )
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_(
     *,
     name: Annotated[str | None, typer.Argument(hidden=True)] = None,
@@ -62,7 +54,7 @@ def list_(
     show_rows(rows, ("name", "rule", "models", "default_of", "heads"), as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
     *,
     name: Annotated[
@@ -86,7 +78,7 @@ def show(
         console.result(line)
 
 
-@app.command()
+@app.command(cls=Command)
 def use(
     *,
     name: Annotated[
@@ -142,12 +134,12 @@ def use(
         console.result(f"{record['model']}: {chosen}  ({record['file']})")
 
 
-@app.command()
+@app.command(cls=Command)
 def compare(
     *,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SET...", help="Names, files or lists of heads: two or more."),
+        typer.Argument(metavar="SET", help="Names, files or lists of heads: two or more."),
     ] = None,
     as_json: Json = False,
 ) -> None:

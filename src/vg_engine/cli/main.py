@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from vg_engine.cli import (
     ablate,
@@ -29,6 +28,7 @@ from vg_engine.cli import (
     run,
 )
 from vg_engine.cli import eval as eval_
+from vg_engine.cli.options import Command, Group
 from vg_engine.core.errors import OutputError, VGError
 
 MISTAKE, STOPPED, UNREAD = 2, 130, 141
@@ -38,13 +38,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 
-class Command(TyperCommand):
-    """A command whose context is what its annotation says: typer makes its base class else."""
-
-    context_class = typer.Context
-
-
-class Commands(TyperGroup):
+class Commands(Group):
     """Turns errors into one line and an exit code."""
 
     def main(
@@ -126,6 +120,8 @@ def _misused(error: Any) -> int:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "vg-engine"
     message = error.format_message().strip().rstrip(".")
+    if getattr(error, "option_name", None) == "--mode":
+        message = "no option --mode; a way to choose heads is called --rule"
     if message:  # without one, the help has just been shown
         console.say("error", f"{message}; {command} --help shows what it takes")
     return MISTAKE
@@ -177,7 +173,7 @@ app.command("run", cls=Command)(run.run)
 app.command("discover", cls=Command)(discover.discover)
 app.command("eval", cls=Command)(eval_.evaluate)
 app.command("ablate", cls=Command)(ablate.ablate)
-app.command("adapters")(lists.adapters)
+app.command("adapters", cls=Command)(lists.adapters)
 app.command("plugins", cls=Command)(plugins.plugins)
 app.add_typer(heads.app, name="heads")
 app.command("doctor", cls=Command)(doctor.doctor)

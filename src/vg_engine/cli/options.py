@@ -9,11 +9,40 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from vg_engine import model_source
 from vg_engine.cli import config
 from vg_engine.engine_spec import MAX_PIXELS, EngineSpec
 from vg_engine.plugins import entrypoints
+
+
+class _PlainHelp:
+    """Help that names arguments as the text does: no `<bool>`, no braces."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Give `--help` no type."""
+        found = super().get_help_option(ctx)  # type: ignore[misc] # of typer's classes
+        if found is not None:
+            found.metavar = ""
+        return found
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Name required arguments without braces."""
+        pieces = super().collect_usage_pieces(ctx)  # type: ignore[misc] # the same
+        return [piece.strip("{}") for piece in pieces]
+
+
+class Command(_PlainHelp, TyperCommand):
+    """A command whose context is what its annotation says: typer makes its base class else."""
+
+    context_class = typer.Context
+
+
+class Group(_PlainHelp, TyperGroup):
+    """A group whose context is what its annotation says, too."""
+
+    context_class = typer.Context
 
 
 def option(metavar: str, text: str, panel: str | None = None, *names: str, **more: Any) -> Any:
@@ -133,12 +162,12 @@ Config = Annotated[
 ]
 
 
-Command = Callable[..., None]
+Function = Callable[..., None]
 
 
 def with_engine(
     *, model: Any = Model, heads: Any = None, postprocess: bool = False, reads: bool = True
-) -> Callable[[Command], Command]:
+) -> Callable[[Function], Function]:
     """Give a command the options that describe an engine, in place of its parameter `spec`.
 
     The command is called with an `EngineSpec` there, and with `context` if it asks for it.
@@ -171,7 +200,7 @@ def with_engine(
     }
     offered = {**loading, **(reading if reads else {"geometry": (Geometry, None)})}
 
-    def decorate(command: Command) -> Command:
+    def decorate(command: Function) -> Function:
         own = inspect.signature(command, eval_str=True)
         asks_context = "context" in own.parameters
         shared = [

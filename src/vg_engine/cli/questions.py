@@ -147,6 +147,11 @@ def _lines(source: str) -> Iterator[Question]:
         raise InputError(f"--input {source} cannot be read: {cause}; check the path") from error
     text = text.removeprefix("\ufeff")  # a byte order mark on stdin
     lines = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if lines and lines[0][1].lstrip().startswith("["):
+        raise InputError(
+            f"--input {source} is a JSON array; write one record per line, without brackets and "
+            'commas: {"image": ..., "text": ...}'
+        )
     if not lines:
         raise InputError(f'--input {source} is empty; write lines of {{"image": ..., "text": ...}}')
     for number, line in lines:

@@ -10,7 +10,7 @@ from vg_engine.studies.compare.results import Comparison
 from vg_engine.studies.evaluate.results import Evaluation
 
 
-def tell(found: Evaluation | Comparison, out: Path | None) -> None:
+def tell(found: Evaluation | Comparison, out: Path) -> None:
     """Print the tables of an evaluation or a comparison, and where the report lies."""
     if isinstance(found, Comparison):
         _differences(found, out)
@@ -18,7 +18,7 @@ def tell(found: Evaluation | Comparison, out: Path | None) -> None:
         _scores(found, out)
 
 
-def _differences(found: Comparison, out: Path | None) -> None:
+def _differences(found: Comparison, out: Path) -> None:
     tables.show(
         ["", "A", "B", "A - B", "p", "McNemar"],
         [
@@ -42,12 +42,11 @@ def _differences(found: Comparison, out: Path | None) -> None:
         "whole pictures resampled"
     )
     for note in found.notes:
-        console.result(f"note: {note}")
-    if out is not None:
-        console.result(str(out / "comparison.html"))
+        console.say("note", note)
+    console.result(str(out / "comparison.html"))
 
 
-def _scores(found: Evaluation, out: Path | None) -> None:
+def _scores(found: Evaluation, out: Path) -> None:
     names = found.table.headline
     tables.show(
         ["", *(metric(name).title for name in names)],
@@ -64,13 +63,13 @@ def _scores(found: Evaluation, out: Path | None) -> None:
     count = f"{found.table.n:,} sentences about {found.pictures:,} pictures"
     console.result(f"{count}; in brackets: 95 % intervals, whole pictures resampled")
     for note in found.notes:
-        console.result(f"note: {note}")
+        console.say("note", note)
     if found.fault_count:
         records = "1 record" if found.fault_count == 1 else f"{found.fault_count:,} records"
-        where = f"see {out / 'eval.json'}" if out is not None else "--out DIR keeps them all"
         first = found.faults[0]
-        console.result(
-            f"{records} could not be used, the first: {first.id}: {first.error}; {where}"
+        console.say(
+            "note",
+            f"{records} could not be used, the first: {first.id}: {first.error}; "
+            f"see {out / 'eval.json'}",
         )
-    if out is not None:
-        console.result(str(out / "report.html"))
+    console.result(str(out / "report.html"))

@@ -17,7 +17,7 @@ def tell(found: Ablation, out: Path) -> None:
         console.result(f"{table.sheet.title} (n = {found.n:,})")
         titles = [metric(name).title for name in found.metrics]
         tables.show(
-            [table.sheet.axis, *titles, f"{titles[0]} - default"],
+            [table.sheet.axis, *titles, f"{titles[0]} change"],
             [
                 tables.Row(
                     row.variant.label,

@@ -23,6 +23,7 @@ from vg_engine.studies.ablate.results import WORK, Ablation, Scored, VariantTabl
 from vg_engine.studies.ablate.tables import make_plan
 from vg_engine.studies.ablate.variants import VariantPlan
 from vg_engine.studies.discover.discovery import PER_HEAD, DiscoverSettings
+from vg_engine.studies.shared import ranges
 from vg_engine.studies.shared.journal import Journal
 from vg_engine.studies.shared.leakage import shared_pictures
 from vg_engine.studies.shared.records import Record
@@ -70,13 +71,8 @@ class AblateSettings:
                 raise NotFoundError(f"no table {name!r}; {nearest(name, (*TABLES, *DEARER))}")
         if not self.tables:
             raise InputError(f"name at least one table: {', '.join((*TABLES, *DEARER))}")
-        if self.random_draws < 1 or self.resamples < 1:
-            raise InputError(
-                f"random draws and resamples must be at least 1, got {self.random_draws} and "
-                f"{self.resamples}"
-            )
-        if self.limit is not None and self.limit < 1:
-            raise InputError(f"limit must be at least 1, got {self.limit}")
+        ranges.check(samples=self.samples, draws=self.draws, random_draws=self.random_draws)
+        ranges.check(seed=self.seed, resamples=self.resamples, limit=self.limit)
 
 
 def not_shown(_words: str) -> AbstractContextManager[Progress]:

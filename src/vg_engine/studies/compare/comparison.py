@@ -21,6 +21,7 @@ from vg_engine.studies.compare.results import STATED, Comparison, Difference, Si
 from vg_engine.studies.evaluate import columns
 from vg_engine.studies.evaluate.entries import TableEntry, from_settings
 from vg_engine.studies.evaluate.tables import OF_MIXED
+from vg_engine.studies.shared import ranges
 from vg_engine.studies.shared.journal import digest
 from vg_engine.studies.shared.records import SavedRecords, open_records
 
@@ -64,6 +65,7 @@ def compare(
         >>> found.n
         4
     """
+    ranges.check(resamples=resamples, seed=seed)
     if len(entries) > 2:
         raise InputError("--entry takes one name, or two: A's and B's")
     kept = open_records(Path(a)), open_records(Path(b))

@@ -27,6 +27,7 @@ from vg_engine.plugins.files import prepare_folder, slug
 from vg_engine.studies.discover.batch import COLUMNS, FAULTS, SAMPLES, Measurement, measure_batch
 from vg_engine.studies.discover.results import Discovery, Example
 from vg_engine.studies.discover.rules import NamedRule, find_rule, needed
+from vg_engine.studies.shared import ranges
 from vg_engine.studies.shared.journal import Journal, header, unpack
 from vg_engine.studies.shared.open_samples import open_picture
 from vg_engine.studies.shared.resumable import (
@@ -71,10 +72,8 @@ class DiscoverSettings:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        if self.k is not None and self.k < 1:
-            raise InputError(f"k must be at least 1, got {self.k}")
-        if self.per_head < 0:
-            raise InputError(f"per_head must not be negative, got {self.per_head}")
+        ranges.check(samples=self.samples, draws=self.draws, seed=self.seed, k=self.k)
+        ranges.check(per_sample=self.per_sample, per_head=self.per_head)
         if self.name is not None and slug(self.name) != self.name:
             raise InputError(f"--name {self.name!r}: use lower-case letters, digits and hyphens")
 

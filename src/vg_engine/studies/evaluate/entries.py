@@ -113,10 +113,8 @@ def make_plan(
 
     Raises:
         HeadsError: a set does not fit the model or the prompt.
-        InputError: a set is named twice, or there is no draw.
+        InputError: a set is named twice.
     """
-    if controls and draws < 1:
-        raise InputError(f"random draws must be at least 1, got {draws}; or say --no-controls")
     prompts: list[Prompt] = [engine.settings.prompt]
     rows: list[TableEntry] = []
     alike: list[str] = []

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vg_engine.core.engine.engine import Engine
-from vg_engine.core.errors import InputError, VGError
+from vg_engine.core.errors import VGError
 from vg_engine.core.evaluation.draws import Unit, batches, units
 from vg_engine.core.evaluation.samples import DataSet, Sample
 from vg_engine.core.heads import HeadSet
@@ -23,6 +23,7 @@ from vg_engine.studies.evaluate.columns import Columns, read_columns
 from vg_engine.studies.evaluate.columns import batches as by_batch
 from vg_engine.studies.evaluate.entries import EntryPlan, make_plan
 from vg_engine.studies.evaluate.results import NUMBERS, Case, Evaluation
+from vg_engine.studies.shared import ranges
 from vg_engine.studies.shared.files import REPORT
 from vg_engine.studies.shared.journal import Journal
 from vg_engine.studies.shared.open_samples import open_sample
@@ -61,10 +62,8 @@ class EvaluateSettings:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        if self.resamples < 1:
-            raise InputError(f"resamples must be at least 1, got {self.resamples}")
-        if self.limit is not None and self.limit < 1:
-            raise InputError(f"limit must be at least 1, got {self.limit}")
+        draws = {"random_draws": self.draws} if self.controls else {}
+        ranges.check(**draws, seed=self.seed, resamples=self.resamples, limit=self.limit)
 
 
 def evaluate(

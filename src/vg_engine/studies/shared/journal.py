@@ -291,18 +291,21 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Name the first settings that differ, in words; empty if none does.
 
     >>> differences({"prompt": {"form": "bare"}}, {"prompt": {"form": "chat"}, "heads": ["L1H2"]})
-    'heads: none there, L1H2 now, prompt.form: bare there, chat now'
+    'heads: none there, L1H2 now, prompt form: bare there, chat now'
     """
     return ", ".join(_differing(old, new)[:_SHOWN])
 
 
 def _differing(old: Any, new: Any, path: str = "") -> list[str]:
+    if isinstance(old, list) and isinstance(new, list) and dict in map(type, [*old, *new]):
+        old, new = ({str(n): one for n, one in enumerate(each, 1)} for each in (old, new))
     if isinstance(old, dict | None) and isinstance(new, dict | None) and old != new:
         old, new = old or {}, new or {}
         told = []
         for key in sorted({*old, *new}):
-            told += _differing(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+            told += _differing(old.get(key), new.get(key), f"{path} {key}" if path else key)
         return told
+    path = path.replace("_", " ")
     return [] if old == new else [f"{path}: {_short(old)} there, {_short(new)} now"]
 
 
