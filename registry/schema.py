@@ -150,6 +150,7 @@ class Provenance(Section):
     faults: Count | None = None  # samples that could not be read
     prompt: WholePrompt | None = None
     region: str | None = None
+    options: dict[str, JsonValue] | None = None  # of the adapter, such as geometry: pad
     tool_version: str | None = None
     date: str | None = None
     source: str | None = None

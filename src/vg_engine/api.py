@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from vg_engine import head_prompt, model_source
+from vg_engine import head_settings, model_source
 from vg_engine._version import __version__
 from vg_engine.core.contract.hooks import Hooks
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
@@ -23,19 +23,17 @@ from vg_engine.core.engine.engine import Engine, Settings
 from vg_engine.core.errors import (
     AdapterNotFoundError,
     ModelError,
-    PluginError,
 )
 from vg_engine.core.heads import Head, HeadSet, parse_heads
 from vg_engine.core.readout.regions import Region
 from vg_engine.engine_spec import MAX_PIXELS, EngineSpec
 from vg_engine.plugins import entrypoints
-from vg_engine.plugins import options as plugin_options
+from vg_engine.plugins.instances import made_plugin, made_region, named_plugin
 from vg_engine.plugins.manager import make_editor, make_hooks
 from vg_engine.plugins.pictures import Decoder, decode
 from vg_engine.registry import adapters, catalog
 
 AUTO = "auto"
-DEFAULT_REGION = "paper"
 _LOG = logging.getLogger("vg_engine")
 
 
@@ -69,7 +67,8 @@ def load(
             `L14H24,L14H13`, a `HeadSet` or heads. None takes the set that was made for this model,
             else `auto`.
         region: `paper`, `otsu`, `mean_std`, ... (`mean_std:c=1.5` sets a parameter), or a function
-            from a map to a region.
+            from a map to a region. None takes the head set's, else the model entry's, else
+            `edge_level`.
         prompt: a `Prompt`, its form (`bare`, `chat`), or some of its fields; the rest comes from
             the model's entry. A head set that states the prompt that it was found with brings
             that one, whole, and another is refused; heads that are listed carry none.
@@ -79,7 +78,7 @@ def load(
         trust_remote_code: lets a repository bring code of its own.
         postprocessors: names of installed plugins, options behind them (`name:key=value`), or
             objects with `vg_postprocess`, in order.
-        options: switches of the adapter.
+        options: switches of the adapter; they win over those of the head set.
         model: a model that is already in memory; it is left as it was found on `close`.
         processor: the one that belongs to `model`.
         batch_size: queries per forward pass.
@@ -104,7 +103,7 @@ def load(
         adapter=adapter if isinstance(adapter, str) else None,
         heads=_text_of_heads(heads),
         region=region if isinstance(region, str) else None,
-        prompt=head_prompt.fields_of(prompt),
+        prompt=head_settings.fields_of(prompt),
         device=f"cuda:{device}" if isinstance(device, int) else str(device),
         dtype=str(dtype).removeprefix("torch."),
         revision=revision,
@@ -152,9 +151,17 @@ def _load(
     chosen = _heads(heads, found)
     fields = entry.prompt.stated() if entry else {}
     if isinstance(chosen, HeadSet):
-        head_prompt.of_heads(chosen, spec.prompt, fields)  # refused before anything is loaded
-    region_name, read = _region(region or (entry.region if entry else None) or DEFAULT_REGION)
-    hooks = make_hooks(name, made, [_plugin(one, entrypoints.PLUGINS) for one in postprocessors])
+        head_settings.of_heads(chosen, spec.prompt, fields)  # refused before anything is loaded
+    if region is not None:
+        made_region(region)  # refused before anything is loaded
+    options = {
+        **_stated_options(found, name),
+        **head_settings.options_of(chosen, name),
+        **spec.options,
+    }
+    hooks = make_hooks(
+        name, made, [named_plugin(one, entrypoints.PLUGINS) for one in postprocessors]
+    )
     with ExitStack() as undo:  # a load that fails leaves nothing open
         undo.callback(hooks.close)
         with model_source.nearest_named(found):
@@ -166,7 +173,7 @@ def _load(
                     trust_remote_code=spec.trust_remote_code,
                     module=model,
                     processor=processor,
-                    options={**_stated_options(found, name), **spec.options},
+                    options=options,
                 )
             )
         undo.callback(loaded.close)
@@ -174,10 +181,11 @@ def _load(
             chosen = chosen(loaded)
         if chosen is not None:
             chosen.check_fits(**loaded.shape)
-            asked = head_prompt.of_heads(chosen, spec.prompt, fields)
-            head_prompt.check_asks(hooks, loaded, chosen, asked)
+            asked = head_settings.of_heads(chosen, spec.prompt, fields)
+            head_settings.check_asks(hooks, loaded, chosen, asked)
         else:
-            asked = head_prompt.of_fields(spec.prompt, fields)
+            asked = head_settings.of_fields(spec.prompt, fields)
+        region_name, read = head_settings.region_for(region, chosen, entry)
         engine = Engine(
             hooks,
             loaded,
@@ -190,8 +198,15 @@ def _load(
             ),
             head_set=chosen,
             decode=Decoder(spec.max_pixels),
-            origin={"tool": f"vg-engine {__version__}", "entry": entry.name if entry else None},
-            notes=entry.notes if entry else (),
+            origin={
+                "tool": f"vg-engine {__version__}",
+                "entry": entry.name if entry else None,
+                "options": options,
+            },
+            notes=(
+                *(entry.notes if entry else ()),
+                *head_settings.notes_of(chosen, adapter=name, region=region_name, options=options),
+            ),
         )
         undo.pop_all()
         return engine
@@ -221,7 +236,7 @@ def edit(grounding: Grounding, picture: Any, editor: str | object) -> Picture:
         >>> edit(answer, "examples/scene.png", Black()).size == answer.size
         True
     """
-    name, made = _plugin(editor, entrypoints.EDITORS)
+    name, made = named_plugin(editor, entrypoints.EDITORS)
     shown = picture if isinstance(picture, Picture) else decode(picture)
     shown.check_size(grounding.size, "edit")
     hook = make_editor(name, made)
@@ -277,17 +292,17 @@ def _adapter(given: object | None, found: model_source.Source) -> tuple[str, obj
             raise _original(found) or error from None
         known = entrypoints.installed(entrypoints.ADAPTERS)
         offer = next((entry for entry in known if entry.value == claimed.value), claimed)
-        return offer.name, _made(offer.name, claimed.load())
+        return offer.name, made_plugin(offer.name, claimed.load())
     if named == AUTO:
         # By name it takes anything; what is known to have no grid is refused first.
         adapters.refuse(found.config)
     if isinstance(named, str):
         plugin = entrypoints.find(entrypoints.ADAPTERS, named).load()
         adapters.check_type(named, plugin, found.config, found.label)
-        return named, _made(named, plugin)
+        return named, made_plugin(named, plugin)
     name = named.__name__ if inspect.isclass(named) else type(named).__name__
     adapters.check_type(name, named, found.config, found.label)
-    return name, _made(name, named)
+    return name, made_plugin(name, named)
 
 
 def _original(found: model_source.Source) -> ModelError | None:
@@ -305,33 +320,6 @@ def _original(found: model_source.Source) -> ModelError | None:
     return None
 
 
-def _made(name: str, plugin: Any) -> object:
-    """An instance: a class is called, anything else is one already."""
-    if not (inspect.isclass(plugin) or isinstance(plugin, functools.partial)):
-        return plugin
-    try:
-        return plugin()
-    except Exception as error:
-        cause = " ".join(str(error).split())
-        raise PluginError(
-            f"plugin {name!r} cannot be made: {type(error).__name__}: {cause}; "
-            "its class must take no arguments but its options"
-        ) from error
-
-
-def _plugin(given: object, group: str) -> tuple[str, object]:
-    """The name of a plugin, options and all, and an instance of it."""
-    if isinstance(given, str):
-        name, _, stated = given.partition(":")
-        found: Any = entrypoints.find(group, name).load()
-        if stated:
-            values = plugin_options.parse(f"plugin {name!r}", found, plugin_options.pairs(stated))
-            found = functools.partial(found, **values)
-        return given, _made(given, found)
-    name = given.__name__ if inspect.isclass(given) else type(given).__name__
-    return name, _made(name, given)
-
-
 def _heads(
     given: str | HeadSet | None, found: model_source.Source
 ) -> HeadSet | Callable[[LoadedModel], HeadSet | None] | None:
@@ -341,7 +329,7 @@ def _heads(
     if given is None:
         if found.entry and found.entry.heads:
             return catalog.for_entry(found.entry)
-        return functools.partial(_heads_of, found)
+        return catalog.default_of(found.label) or functools.partial(_heads_of, found)
     if given == AUTO:
         return None
     return catalog.find_heads(given)
@@ -358,14 +346,3 @@ def _heads_of(found: model_source.Source, model: LoadedModel) -> HeadSet | None:
             found.label,
         )
     return chosen
-
-
-def _region(given: str | Region) -> tuple[str, Region]:
-    """A region's name, with its parameters, and the function that reads it."""
-    if not isinstance(given, str):
-        return getattr(given, "__name__", type(given).__name__), given
-    name, _, stated = given.partition(":")
-    function: Any = entrypoints.find(entrypoints.REGIONS, name).load()
-    stating = plugin_options.pairs(stated)
-    values = plugin_options.parse(f"region {name!r}", function, stating)
-    return given, functools.partial(function, **values) if values else function

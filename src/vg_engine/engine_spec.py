@@ -25,7 +25,8 @@ class EngineSpec(Rebuilt):
         adapter: name of an installed adapter; None asks the model's config.
         heads: `auto` (selected on each picture), the name of a head set, its YAML file, or a list
             `L14H24,L14H13`. None takes the set that was made for this model, else `auto`.
-        region: `paper`, `otsu`, `mean_std:c=1.5`, ...; None takes the model entry's, else `paper`.
+        region: `paper`, `otsu`, `mean_std:c=1.5`, ...; None takes the head set's,
+            else the model entry's, else `edge_level`.
         prompt: fields of `Prompt` that differ from the model entry's.
         device: `auto` takes CUDA, then MPS, then the CPU.
         dtype: `auto` takes the checkpoint's on an accelerator, float32 on the CPU.

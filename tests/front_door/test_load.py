@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import vg_engine
 from vg_engine import Head, HeadsError, HeadSet, InputError, NotFoundError, PluginError, Prompt
 from vg_engine.core import errors
 from vg_engine.core.contract.model import LoadedModel, ModelSpec
+from vg_engine.core.readout.edge_level import edge_level
 from vg_engine.core.readout.regions import GridRegion, otsu, paper
 from vg_engine.model_adapters.families.vipllava import VipLlavaAdapter
 from vg_engine.registry import catalog
@@ -116,7 +118,8 @@ def test_a_users_model_entry_brings_its_settings(home: Path, kit: Any) -> None:
 
 
 def test_regions_by_name_parameter_or_function() -> None:
-    assert cells(heads="auto").settings.region is paper
+    assert cells(heads="auto").settings.region is edge_level
+    assert cells(heads="auto", region="paper").settings.region is paper
     stated = "peak_share:share=0.75"
     assert cells(heads="auto", region=stated).settings.region_name == stated
 
@@ -320,6 +323,45 @@ def test_an_adapter_that_complains_of_all_is_heard(home: Path, kit: Any, error: 
     engine = vg_engine.load("x", adapter=Difficult)
     with pytest.raises(type(error)):
         engine.ground(PIXELS, "1,2")
+
+
+def test_heads_that_are_found_bring_their_region_and_the_adapters_options(
+    home: Path, kit: Any
+) -> None:
+    stated = "adapter: cell\nregion: peak_share:share=0.75\noptions: {geometry: pad}\n"
+    keep_heads(home, "mine", "others", stated)
+    catalog.set_default("cells", "mine")
+    for heads in ("mine", None):
+        engine = cells(heads=heads)
+        assert engine.settings.region_name == "peak_share:share=0.75"
+        assert dict(kit.CellAdapter.specs[-1].options) == {"geometry": "pad"}
+        assert engine.ground(PIXELS, "1,2").provenance["options"] == {"geometry": "pad"}
+        assert not any("was found with" in note for note in engine.ground(PIXELS, "1,2").notes)
+    answer = cells(region="otsu", options={"geometry": "crop"}).ground(PIXELS, "1,2")
+    assert answer.provenance["options"] == {"geometry": "crop"}
+    assert {
+        "head set 'mine' was found with region peak_share:share=0.75, not otsu",
+        "head set 'mine' was found with geometry pad, not crop",
+    } <= set(answer.notes)
+
+
+def test_what_a_head_set_brings_and_cannot_be_had_is_said(home: Path) -> None:
+    keep_heads(home, "mine", "cells", "region: gone\noptions: {geometry: pad}\n")
+    # Found by the model's name, once its shape is known: too late for options of the adapter.
+    answer = cells().ground(PIXELS, "1,2")
+    assert "head set 'mine' was found with region gone, not edge_level" in answer.notes
+    assert "head set 'mine' was found with geometry pad, not the default" in answer.notes
+    keep_heads(home, "mine", "cells", "adapter: another\noptions: {geometry: pad}\n")
+    assert not any("was found with" in note for note in cells().ground(PIXELS, "1,2").notes)
+
+
+def test_a_copy_of_the_embedded_model_reads_as_well_as_the_original(tmp_path: Path) -> None:
+    copied = shutil.copytree(catalog.OURS / "embedded", tmp_path / "own")
+    with vg_engine.load() as known, vg_engine.load(copied, heads="embedded") as own:
+        assert own.settings == known.settings
+        answers = [each.ground("examples/scene.png", "the red circle") for each in (known, own)]
+    assert answers[0].box == answers[1].box
+    assert answers[0].provenance["options"] == answers[1].provenance["options"]
 
 
 def test_the_users_heads_win_over_those_that_our_entry_names(home: Path) -> None:

@@ -170,6 +170,7 @@ class Discovery:
             "faults": len(self.faults),
             "prompt": dict(kept["prompt"]),
             "region": kept["region"],
+            "options": dict(kept["options"]),
             "tool_version": __version__,
             "date": self.remarks.get("date"),
             "source": "vg-engine discover",
@@ -185,7 +186,9 @@ class Discovery:
             frequency=_rounded(found.frequency[: found.k]),
             spread=_rounded(found.frequency_spread[: found.k]),
             score=_rounded(found.scores[: found.k]),
-            provenance={key: value for key, value in stated.items() if value not in (None, [], "")},
+            provenance={
+                key: value for key, value in stated.items() if value not in (None, [], {}, "")
+            },
         )
 
     def to_json(self) -> dict[str, Any]:

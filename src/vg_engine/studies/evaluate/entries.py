@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vg_engine import head_prompt
+from vg_engine import head_settings
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError
@@ -221,7 +221,7 @@ def _prompt(engine: Engine, heads: HeadSet | None, given: Mapping[str, str]) -> 
     """The prompt that a further set is asked with: the one that it was found with, if it says."""
     if heads is None or not heads.provenance.get("prompt"):
         return engine.settings.prompt
-    return head_prompt.of_heads(heads, given, {})
+    return head_settings.of_heads(heads, given, {})
 
 
 def _row(engine: Engine, heads: HeadSet | None, prompt: int, taken: Sequence[str]) -> TableEntry:

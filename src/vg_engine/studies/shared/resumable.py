@@ -233,6 +233,7 @@ def settings_of(engine: Engine, found: SampleList) -> dict[str, Any]:
         "revision": stamp["revision"],
         "entry": stamp.get("entry"),
         "adapter": stamp["adapter"],
+        "options": stamp.get("options", {}),
         "dtype": stamp["dtype"],
         "device": stamp["device"],
         "layers": engine.model.layers,

@@ -1,11 +1,13 @@
-"""The prompt that an engine asks with: the user's, the model entry's, or what a head set states.
+"""The settings that a head set brings: its prompt, its region and its adapter's options.
 
 Heads answer to the prompt that they were found with. A set that states one brings it whole: it is
-never mixed with another, and a model that cannot be asked so is refused as it is loaded.
+never mixed with another, and a model that cannot be asked so is refused as it is loaded. Region and
+options are the set's as well, unless the user states others.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -20,7 +22,11 @@ from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.contract.scene import Scene
 from vg_engine.core.errors import HeadsError, VGError
 from vg_engine.core.heads import HeadSet
-from vg_engine.registry.schema import PromptFields, check
+from vg_engine.core.readout.regions import Region
+from vg_engine.plugins.instances import made_region
+from vg_engine.registry.schema import ModelEntry, PromptFields, check
+
+DEFAULT_REGION = "edge_level"  # works on coarse grids, where the paper's boxes are far too large
 
 Given = Prompt | str | Mapping[str, str] | None
 
@@ -87,6 +93,48 @@ def check_asks(hooks: Hooks, model: LoadedModel, chosen: HeadSet, prompt: Prompt
             f"and this model cannot be asked so ({complaint}); choose heads with --heads auto, or "
             f"list its heads, which carry no prompt: {_option(chosen)}"
         ) from complaint
+
+
+def options_of(chosen: object, adapter: str) -> Mapping[str, Any]:
+    """The options of the adapter that the heads were found with; none for another adapter."""
+    if not isinstance(chosen, HeadSet) or chosen.provenance.get("adapter") not in (None, adapter):
+        return {}
+    stated = chosen.provenance.get("options")
+    return stated if isinstance(stated, Mapping) else {}
+
+
+def region_for(
+    given: str | Region | None, chosen: HeadSet | None, entry: ModelEntry | None
+) -> tuple[str, Region]:
+    """Choose the region: the user's, the head set's, the model entry's, or the default.
+
+    A set's region that is not installed here is passed over; `notes_of` says so.
+
+    Returns:
+        Its name, with its parameters, and the function that reads it.
+    """
+    if given is None and (stated := _stated_region(chosen)):
+        with contextlib.suppress(VGError):
+            return made_region(stated)
+    return made_region(given or (entry.region if entry else None) or DEFAULT_REGION)
+
+
+def _stated_region(chosen: HeadSet | None) -> str | None:
+    stated = chosen.provenance.get("region") if chosen is not None else None
+    return stated if isinstance(stated, str) else None
+
+
+def notes_of(
+    chosen: HeadSet | None, *, adapter: str, region: str, options: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Say which settings of a head set the engine does not use."""
+    stated = {"region": _stated_region(chosen) or region, **options_of(chosen, adapter)}
+    used = {"region": region, **options}
+    return tuple(
+        f"head set {chosen.name!r} was found with {key} {value}, not {used.get(key, 'the default')}"
+        for key, value in stated.items()
+        if chosen is not None and used.get(key) != value
+    )
 
 
 def _complaint(hooks: Hooks, model: LoadedModel, prompt: Prompt) -> Exception | None:
