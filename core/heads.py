@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from vg_engine.core.contract.frozen import Rebuilt
 from vg_engine.core.errors import HeadsError
 
+_SHOWN = 4  # heads of a set in its short form
 _NAME = re.compile(r"[Ll](\d{1,6})[Hh](\d{1,6})|(\d{1,6})[.:/](\d{1,6})")
 
 
@@ -153,6 +154,11 @@ class HeadSet(Rebuilt):
                         f"finite number{bounds}"
                     )
 
+    def __repr__(self) -> str:
+        listed = ", ".join(map(str, self.heads[:_SHOWN]))
+        more = f", ... ({len(self.heads)})" if len(self.heads) > _SHOWN else ""
+        return f"HeadSet({self.name!r}: {listed}{more})"
+
     @property
     def columns(self) -> dict[str, tuple[float, ...]]:
         """The non-empty columns among frequency, spread and score, by name."""
@@ -184,7 +190,7 @@ def check_set(head_set: HeadSet | None, **shape: Any) -> None:
         HeadsError: it does not fit, or is no head set.
     """
     if not isinstance(head_set, HeadSet | None):
-        raise HeadsError(f"head_set is a HeadSet or None, got {type(head_set).__name__}")
+        raise HeadsError(f"heads are a HeadSet or None here, got {type(head_set).__name__}")
     if head_set is not None:
         head_set.check_fits(**shape)
 

@@ -41,8 +41,8 @@ def decode(image: object, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Make an upright RGB picture.
 
     Args:
-        image: a path, the bytes of a file, a PIL image, a uint8 array (height, width, RGB), or a
-            `Picture`.
+        image: a path, the bytes of a file, a file open for reading (read from its start), a PIL
+            image, a uint8 array (height, width, RGB), or a `Picture`.
         max_pixels: larger pictures are refused before they are decoded.
 
     Returns:
@@ -67,9 +67,13 @@ def decode(image: object, *, max_pixels: int = MAX_PIXELS) -> Picture:
             return _from_bytes(bytes(image), f"{len(image)} bytes", max_pixels)
         case str() | os.PathLike():
             return _from_path(os.fspath(image), max_pixels)
+        case io.RawIOBase() | io.BufferedIOBase():
+            if image.seekable():
+                image.seek(0)
+            return decode(image.read(), max_pixels=max_pixels)
     raise PictureError(
-        f"a picture of type {type(image).__name__} cannot be used; give a path, bytes, a PIL "
-        "image or a uint8 RGB array"
+        f"a picture of type {type(image).__name__} cannot be used; give a path, bytes, a file "
+        "open for reading in binary mode, a PIL image or a uint8 RGB array"
     )
 
 

@@ -36,6 +36,9 @@ class Picture(Rebuilt):
             raise PictureError(f"{self.source}: the picture has no pixels")
         object.__setattr__(self, "pixels", read_only(self.pixels))
 
+    def __repr__(self) -> str:
+        return f"Picture({self.size[0]} x {self.size[1]}, {self.source})"
+
     def same_as(self, other: Picture) -> bool:
         """Compare by content: the same pixels, decoded with the same notes."""
         if self.pixels is other.pixels:

@@ -46,6 +46,10 @@ class HeadMaps(Rebuilt):
     token: str | None = None
     size: tuple[int, int] | None = None
 
+    def __repr__(self) -> str:
+        rows, columns = self.maps.values.shape[-2:]
+        return f"HeadMaps({self.expression!r}, {len(self.heads)} heads, {rows} x {columns} cells)"
+
     def of(self, heads: Sequence[Head]) -> HeadMaps:
         """The maps of some of the heads, in the given order.
 
@@ -101,6 +105,10 @@ class Instance(Rebuilt):
                     f"a mask must be bool, height x width, got {self.mask.dtype} {self.mask.shape}"
                 )
             object.__setattr__(self, "mask", read_only(self.mask))
+
+    def __repr__(self) -> str:
+        mask = "" if self.mask is None else f", mask of {int(self.mask.sum())} pixels"
+        return f"Instance(box={_short(self.box)}, score={self.score:.3f}{mask})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +170,12 @@ class Grounding(Rebuilt):
         object.__setattr__(self, "timings", MappingProxyType(dict(self.timings)))
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
 
+    def __repr__(self) -> str:
+        place = f"box={_short(self.box)}" if self.box else "not found"
+        more = f", instances: {len(self.accepted)}" if len(self.accepted) > 1 else ""
+        notes = f", notes: {len(self.notes)}" if self.notes else ""
+        return f"Grounding({self.expression!r}, {place}, score={self.score:.3f}{more}{notes})"
+
     @property
     def found(self) -> bool:
         """True where `presence` reaches `threshold` and there is an instance."""
@@ -212,3 +226,7 @@ class Grounding(Rebuilt):
     def heatmap(self) -> Float32[np.ndarray, "height width"]:
         """The soft map in original pixels, scaled to a maximum of 1; rendered at each access."""
         return self.soft_map.render(self.size)
+
+
+def _short(box: Box) -> str:
+    return f"({', '.join(f'{value:.1f}' for value in box)})"

@@ -23,7 +23,7 @@ from vg_engine.core.engine.reader import Reader, provenance
 from vg_engine.core.engine.scene import OpenScene
 from vg_engine.core.engine.scheduler import Request, Scheduler, requests_of
 from vg_engine.core.engine.settings import Settings
-from vg_engine.core.errors import InputError, ModelError, VGError
+from vg_engine.core.errors import InputError, VGError
 from vg_engine.core.heads import Head, HeadSet, check_heads, check_set
 
 __all__ = ["Engine", "OpenScene", "Settings"]
@@ -42,6 +42,7 @@ class Engine:
         decode: turns what the caller calls a picture into a `Picture`.
         origin: what the composing side adds to provenance (tool version, registry entry).
         notes: added to every answer (the embedded model knows only its shapes).
+        vary: looks up what the changes of `variant` name; None takes them as they are.
 
     Raises:
         HeadsError: the head set does not fit the model.
@@ -64,6 +65,7 @@ class Engine:
         decode: Callable[[Any], Picture],
         origin: Mapping[str, Any] | None = None,
         notes: Sequence[str] = (),
+        vary: Callable[[Engine, Mapping[str, Any]], Mapping[str, Any]] | None = None,
     ) -> None:
         check_set(head_set, **model.shape)
         self._hooks = hooks
@@ -72,12 +74,16 @@ class Engine:
         self._decode = decode
         self._provenance = dict(origin or {})
         self._notes = tuple(notes)
+        self._vary = vary
         self._origin: Engine | None = None
-
         self._use = ModelUse(model, hooks.close, model.close)
         # An engine that is dropped gives its model back as one that is closed.
         self._dropped = weakref.finalize(self, self._use.close)
         self._dropped.atexit = False
+
+    def __repr__(self) -> str:
+        heads = self._head_set.name if self._head_set else "auto"
+        return f"Engine({self._use.name}, heads {heads}, region {self._settings.region_name})"
 
     @property
     def settings(self) -> Settings:
@@ -99,23 +105,26 @@ class Engine:
         return self._use.model
 
     def variant(self, **changes: Any) -> Engine:
-        """Make an engine with other settings, or another `head_set`, on the same model.
+        """Make an engine with other settings or heads on the same model.
 
         It is used like any engine; the model stays with the one that it was made from.
 
         Args:
-            changes: fields of `Settings`, and `head_set`.
+            changes: `heads`, `region` and `prompt`, each as `vg_engine.load` takes it, and the
+                other fields of `Settings`. Heads bring the prompt and the region that they were
+                found with.
 
         Raises:
             InputError: an engine has no such setting, or the setting no such value.
-            HeadsError: the head set does not fit the model.
+            HeadsError: the heads do not fit the model.
         """
-        head_set = changes.pop("head_set", self._head_set)
-        check_set(head_set, **self.model.shape)
+        changed = dict(self._vary(self, changes) if self._vary else changes)
         made = object.__new__(Engine)
         vars(made).update(vars(self))
-        made._settings = self._settings.changed(changes)
-        made._head_set = head_set
+        made._head_set = changed.pop("heads", self._head_set)
+        made._notes = changed.pop("notes", self._notes)
+        check_set(made._head_set, **self.model.shape)
+        made._settings = self._settings.changed(changed)
         made._origin = self._origin or self
         return made
 
@@ -123,7 +132,7 @@ class Engine:
         """Open a picture for several expressions; what can be kept of it is computed once.
 
         Args:
-            image: a path, bytes, a PIL image, a uint8 RGB array or a `Picture`.
+            image: as in `ground`, but an open scene.
 
         Returns:
             A context manager that answers like the engine.
@@ -133,25 +142,29 @@ class Engine:
         """
         return OpenScene(self, self._use, KeptPicture(self.picture(image), opened=True))
 
-    def ground(self, image: Any, expression: str) -> Grounding:
+    def ground(self, image: Any, expression: str, **changes: Any) -> Grounding:
         """Find where a picture shows what an expression says.
 
         Args:
-            image: a path, bytes, a PIL image, a uint8 RGB array, a `Picture`, or an open scene.
+            image: a path, bytes, a file open for reading, a PIL image, a uint8 RGB array, a
+                `Picture`, or an open scene.
             expression: one text; `ground_all` takes several.
+            changes: settings for this call alone, as `variant` takes them (`heads="L4H4"`).
 
         Raises:
             PictureError: the picture cannot be used.
             ExpressionError: the expression is empty or no text.
         """
-        (answer,) = self.ground_many([(image, expression)])
+        (answer,) = self.ground_all(image, (expression,), **changes)
         return answer
 
-    def ground_all(self, image: Any, expressions: Iterable[str]) -> tuple[Grounding, ...]:
+    def ground_all(
+        self, image: Any, expressions: Iterable[str], **changes: Any
+    ) -> tuple[Grounding, ...]:
         """Find where a picture shows what each of several expressions says.
 
         Args:
-            image: as in `ground`.
+            image, changes: as in `ground`.
             expressions: texts.
 
         Raises:
@@ -161,7 +174,8 @@ class Engine:
         if isinstance(expressions, str) or not isinstance(expressions, Iterable):
             raise InputError("ground_all takes a list of expressions; for one there is ground")
         scene = image if isinstance(image, OpenScene | Picture) else self.picture(image)
-        return tuple(self.ground_many((scene, text) for text in expressions))
+        asked = self.variant(**changes) if changes else self
+        return tuple(asked.ground_many((scene, text) for text in expressions))
 
     @overload
     def ground_many(
@@ -249,12 +263,8 @@ class Engine:
 
         Args:
             requests: those about one picture should stand together.
-            heads: all that can point at the picture, if None.
-            prompt: instead of the engine's own.
+            heads, prompt: as in `maps`.
             errors: `yield` puts a `VGError` in the place of the maps instead of raising it.
-
-        Raises:
-            HeadsError: a head out of range.
         """
         asked = self._requests(requests), self._checked(heads), self._settings.asked(prompt)
         found: list[HeadMaps | VGError] = []
@@ -276,11 +286,9 @@ class Engine:
         """Take the maps of each query row apart: one `HeadMaps` per token that the prompt reads.
 
         Args:
-            image: as in `ground`.
+            image, heads: as in `maps`.
             text: the expression.
-            heads: all that can point at the picture, if None.
-            prompt: instead of the engine's own; its `query_row` says which tokens
-                (`expression_all`, `span:TEXT`).
+            prompt: as in `maps`; its `query_row` says which tokens (`expression_all`, `span:TEXT`).
         """
         (request,) = self._good([(image, text)])
         asked = self._settings.asked(prompt)
@@ -292,21 +300,13 @@ class Engine:
         """Let the model answer in words, greedily, with the chat prompt.
 
         Args:
-            image: as in `ground`.
-            text: the question.
+            image, text: as in `ground`, a question.
             max_new_tokens: at most so many tokens.
             prompt: instead of the plain chat prompt.
 
         Raises:
             ModelError: the model's adapter does not generate.
         """
-        if not self.model.capabilities.generation:
-            raise ModelError(
-                f"adapter {self._hooks.adapter!r} does not let {self.model.name} answer in words; "
-                "choose a model whose adapter declares generation"
-            )
-        if max_new_tokens < 1:
-            raise InputError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
         (request,) = self._good([(image, text)])
         asked = self._settings.asked(prompt or Prompt(form="chat", query_row="prompt_last"))
         return self._scheduler().generate(request, asked, max_new_tokens)

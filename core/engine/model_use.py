@@ -15,12 +15,15 @@ from vg_engine.core.errors import ModelError
 class ModelUse:
     """Counts the threads that use a model, and closes it behind the last one.
 
+    Its `name` stays when the model is closed.
+
     Args:
         model: the loaded model.
         closing: called in order, once, when the model is no longer used.
     """
 
     def __init__(self, model: LoadedModel, *closing: Callable[[], None]) -> None:
+        self.name = model.name
         self._model = model
         self._closing = closing
         self._lock = threading.Lock()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vg_engine.core.contract.inputs import Generation
 from vg_engine.core.contract.picture import Picture
@@ -44,13 +44,16 @@ class OpenScene:
         """Memory that the kept encodings hold, bytes."""
         return self.kept_by(None).nbytes
 
-    def ground(self, expression: str) -> Grounding:
-        """Answer as `Engine.ground`."""
-        return self._engine.ground(self, expression)
+    def __repr__(self) -> str:
+        return "OpenScene(closed)" if self._kept is None else f"OpenScene({self.picture!r})"
 
-    def ground_all(self, expressions: Iterable[str]) -> tuple[Grounding, ...]:
+    def ground(self, expression: str, **changes: Any) -> Grounding:
+        """Answer as `Engine.ground`."""
+        return self._engine.ground(self, expression, **changes)
+
+    def ground_all(self, expressions: Iterable[str], **changes: Any) -> tuple[Grounding, ...]:
         """Answer as `Engine.ground_all`."""
-        return self._engine.ground_all(self, expressions)
+        return self._engine.ground_all(self, expressions, **changes)
 
     def maps(
         self,

@@ -23,7 +23,7 @@ from vg_engine.core.contract.prompt import Prompt, clean_expression
 from vg_engine.core.contract.results import HeadMaps
 from vg_engine.core.engine.kept_picture import KeptPicture
 from vg_engine.core.engine.model_use import ModelUse
-from vg_engine.core.errors import InputError, VGError
+from vg_engine.core.errors import InputError, ModelError, VGError
 from vg_engine.core.heads import Head
 
 _Item = TypeVar("_Item")
@@ -157,7 +157,19 @@ class Scheduler:
         return _alone(work, request)
 
     def generate(self, request: Request, prompt: Prompt, max_new_tokens: int) -> Generation:
-        """Let the model answer one request in words."""
+        """Let the model answer one request in words.
+
+        Raises:
+            ModelError: the model's adapter does not generate.
+        """
+        model = self._use.model
+        if not model.capabilities.generation:
+            raise ModelError(
+                f"adapter {self._hooks.adapter!r} does not let {model.name} answer in words; "
+                "choose a model whose adapter declares generation"
+            )
+        if max_new_tokens < 1:
+            raise InputError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
 
         def work(alone: Sequence[Request]) -> Generation:
             with self._prepared(alone, prompt, depth=0, keep=False) as ready:

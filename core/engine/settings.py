@@ -68,9 +68,7 @@ class Settings:
         known = [each.name for each in fields(self)]
         for name in changes:
             if name not in known:
-                raise InputError(
-                    f"an engine has no {name!r}; {nearest(name, [*known, 'head_set'])}"
-                )
+                raise InputError(f"an engine has no {name!r}; {nearest(name, [*known, 'heads'])}")
         return replace(self, **changes)
 
     def asked(self, prompt: Prompt | None) -> Prompt:

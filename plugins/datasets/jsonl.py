@@ -103,7 +103,7 @@ def _keys(line: bytes) -> list[str]:
 def _records(file: Path, form: str) -> Iterator[Sample | Fault]:
     for number, line in _lines(file):
         try:
-            yield _sample(number, _parsed(line), file.parent, form)
+            yield sample_of(number, _parsed(line), file.parent, form)
         except VGError as error:
             yield as_fault(f"line {number}", error)
 
@@ -120,7 +120,18 @@ def _parsed(line: bytes) -> Mapping[str, Any]:
     return record
 
 
-def _sample(number: int, record: Mapping[str, Any], folder: Path, form: str) -> Sample:
+def sample_of(number: int, record: Mapping[str, Any], folder: Path, form: str) -> Sample:
+    """Make the sample of one record.
+
+    Args:
+        number: of the record, for its id.
+        record: as this module describes them.
+        folder: that paths are relative to.
+        form: of the boxes.
+
+    Raises:
+        InputError: the record cannot be used.
+    """
     image = _text(record, "image", "a path, relative to the file")
     if not image:
         raise InputError("it names no image; add a path, relative to the file")

@@ -9,14 +9,18 @@ none was given) and of options that have defaults; it returns a `DataSet`:
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from vg_engine.core.errors import InputError, NotFoundError, PluginError, VGError
-from vg_engine.core.evaluation.samples import DataSet
+from vg_engine.core.evaluation.samples import DataSet, Sample
 from vg_engine.plugins import entrypoints, options
+from vg_engine.plugins.datasets.in_memory import data_set
+
+Data = DataSet | str | Path | Sequence[Sample | Mapping[str, Any]]
 
 
 class DataName(NamedTuple):
@@ -46,14 +50,21 @@ def parse_name(text: str) -> DataName:
     return DataName(reader.strip(), Path(place).expanduser() if place else None, found)
 
 
-def open_data(name: str | Path) -> DataSet:
-    """Open a data set by name.
+def open_data(name: Data) -> DataSet:
+    """Open a data set by name, or make one of samples in memory.
+
+    Args:
+        name: a name, a data set (returned as it is), or a list as `in_memory.data_set` takes it.
 
     Raises:
         NotFoundError: there is no such reader; the message gives the nearest names.
         InputError: the reader has no such option, or it refuses the files.
         PluginError: the reader fails, or does not return a `DataSet`.
     """
+    if isinstance(name, DataSet):
+        return name
+    if not isinstance(name, str | Path):
+        return data_set(name)
     text = str(name)
     parsed = parse_name(text)
     entry = _entry(parsed, text)

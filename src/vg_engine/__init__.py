@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         VGError,
         WeightsError,
     )
+    from vg_engine.core.evaluation.samples import DataSet, Sample
     from vg_engine.core.heads import Head, HeadSet
     from vg_engine.core.selection.head_statistics import Criteria
     from vg_engine.engine_spec import EngineSpec
@@ -57,6 +58,7 @@ __all__ = [
     "AdapterNotFoundError",
     "CaptureError",
     "Criteria",
+    "DataSet",
     "DiscoverSettings",
     "Engine",
     "EngineSpec",
@@ -79,6 +81,7 @@ __all__ = [
     "PictureError",
     "PluginError",
     "Prompt",
+    "Sample",
     "Settings",
     "TokenCountError",
     "UnsupportedModelError",
@@ -113,6 +116,7 @@ _MODULES = {
     "vg_engine.core.engine.engine": "Engine Settings",
     "vg_engine.core.engine.scene": "OpenScene",
     "vg_engine.core.errors": " ".join(name for name in __all__ if name.endswith("Error")),
+    "vg_engine.core.evaluation.samples": "DataSet Sample",
     "vg_engine.core.heads": "Head HeadSet",
     "vg_engine.core.selection.head_statistics": "Criteria",
     "vg_engine.engine_spec": "EngineSpec",

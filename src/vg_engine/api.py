@@ -33,7 +33,6 @@ from vg_engine.plugins.manager import make_editor, make_hooks
 from vg_engine.plugins.pictures import Decoder, decode
 from vg_engine.registry import adapters, catalog
 
-AUTO = "auto"
 _LOG = logging.getLogger("vg_engine")
 
 
@@ -203,10 +202,10 @@ def _load(
                 "entry": entry.name if entry else None,
                 "options": options,
             },
-            notes=(
-                *(entry.notes if entry else ()),
-                *head_settings.notes_of(chosen, adapter=name, region=region_name, options=options),
+            notes=head_settings.notes_for(
+                chosen, entry, adapter=name, region=region_name, options=options
             ),
+            vary=functools.partial(head_settings.varied, entry=entry),
         )
         undo.pop_all()
         return engine
@@ -237,7 +236,7 @@ def edit(grounding: Grounding, picture: Any, editor: str | object) -> Picture:
         True
     """
     name, made = named_plugin(editor, entrypoints.EDITORS)
-    shown = picture if isinstance(picture, Picture) else decode(picture)
+    shown = decode(picture)
     shown.check_size(grounding.size, "edit")
     hook = make_editor(name, made)
     return hook.edit(grounding, shown) if grounding.found else shown
@@ -293,7 +292,7 @@ def _adapter(given: object | None, found: model_source.Source) -> tuple[str, obj
         known = entrypoints.installed(entrypoints.ADAPTERS)
         offer = next((entry for entry in known if entry.value == claimed.value), claimed)
         return offer.name, made_plugin(offer.name, claimed.load())
-    if named == AUTO:
+    if named == head_settings.AUTO:
         # By name it takes anything; what is known to have no grid is refused first.
         adapters.refuse(found.config)
     if isinstance(named, str):
@@ -324,15 +323,11 @@ def _heads(
     given: str | HeadSet | None, found: model_source.Source
 ) -> HeadSet | Callable[[LoadedModel], HeadSet | None] | None:
     """Fixed heads, None for `auto`, or the question to put once the model's shape is known."""
-    if isinstance(given, HeadSet):
-        return given
     if given is None:
         if found.entry and found.entry.heads:
             return catalog.for_entry(found.entry)
         return catalog.default_of(found.label) or functools.partial(_heads_of, found)
-    if given == AUTO:
-        return None
-    return catalog.find_heads(given)
+    return head_settings.found_heads(given)
 
 
 def _heads_of(found: model_source.Source, model: LoadedModel) -> HeadSet | None:

@@ -8,8 +8,9 @@ options are the set's as well, unless the user states others.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,15 @@ from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.contract.scene import Scene
+from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import HeadsError, VGError
-from vg_engine.core.heads import HeadSet
+from vg_engine.core.heads import Head, HeadSet, parse_heads
 from vg_engine.core.readout.regions import Region
 from vg_engine.plugins.instances import made_region
+from vg_engine.registry import catalog
 from vg_engine.registry.schema import ModelEntry, PromptFields, check
 
+AUTO = "auto"
 DEFAULT_REGION = "edge_level"  # works on coarse grids, where the paper's boxes are far too large
 
 Given = Prompt | str | Mapping[str, str] | None
@@ -75,6 +79,48 @@ def of_heads(chosen: HeadSet, given: Given, fields: Mapping[str, Any]) -> Prompt
     return asked
 
 
+def varied(
+    engine: Engine, changes: Mapping[str, Any], *, entry: ModelEntry | None
+) -> dict[str, Any]:
+    """Look up what the changes of `Engine.variant` name; other heads bring prompt and region.
+
+    Raises:
+        InputError: there is no such setting.
+        VGError: heads, region or prompt cannot be found or combined.
+    """
+    asked, now, chosen = dict(changes), engine.settings, engine.head_set
+    prompt = asked.pop("prompt", None)
+    if "heads" in asked:
+        chosen = asked["heads"] = found_heads(asked["heads"])
+        if chosen is not None and _stated(chosen):
+            prompt = of_heads(chosen, prompt, {})
+    if prompt is not None:
+        whole = isinstance(prompt, Prompt)
+        asked["prompt"] = prompt if whole else of_fields(prompt, asdict(now.prompt))
+    if "region" in asked or ("heads" in asked and _stated_region(chosen)):
+        name, asked["region"] = region_for(asked.get("region"), chosen, entry)
+        asked.setdefault("region_name", name)
+    stamp = engine.stamp()
+    used = {"adapter": stamp["adapter"], "options": stamp["options"]}
+    region = asked.get("region_name", now.region_name)
+    return asked | {"notes": notes_for(chosen, entry, region=region, **used)}
+
+
+def found_heads(given: str | Path | HeadSet | Sequence[Head | str] | None) -> HeadSet | None:
+    """Find the heads that the user names; None for `auto`, which selects them on each picture.
+
+    Raises:
+        VGError: no such set, or something else than heads.
+    """
+    if given is None or given == AUTO:
+        return None
+    if isinstance(given, HeadSet):
+        return given
+    if isinstance(given, str | Path):
+        return catalog.find_heads(str(given))
+    return HeadSet("given", parse_heads(given), "given")
+
+
 def check_asks(hooks: Hooks, model: LoadedModel, chosen: HeadSet, prompt: Prompt) -> None:
     """Find out now, not at the first picture, whether the model can be asked as its heads need it.
 
@@ -108,7 +154,7 @@ def region_for(
 ) -> tuple[str, Region]:
     """Choose the region: the user's, the head set's, the model entry's, or the default.
 
-    A set's region that is not installed here is passed over; `notes_of` says so.
+    A set's region that is not installed here is passed over; `notes_for` says so.
 
     Returns:
         Its name, with its parameters, and the function that reads it.
@@ -124,17 +170,23 @@ def _stated_region(chosen: HeadSet | None) -> str | None:
     return stated if isinstance(stated, str) else None
 
 
-def notes_of(
-    chosen: HeadSet | None, *, adapter: str, region: str, options: Mapping[str, Any]
+def notes_for(
+    chosen: HeadSet | None,
+    entry: ModelEntry | None,
+    *,
+    adapter: str,
+    region: str,
+    options: Mapping[str, Any],
 ) -> tuple[str, ...]:
-    """Say which settings of a head set the engine does not use."""
+    """Collect an engine's notes: the model entry's, and which settings of its heads it lacks."""
     stated = {"region": _stated_region(chosen) or region, **options_of(chosen, adapter)}
     used = {"region": region, **options}
-    return tuple(
+    lacking = [
         f"head set {chosen.name!r} was found with {key} {value}, not {used.get(key, 'the default')}"
         for key, value in stated.items()
         if chosen is not None and used.get(key) != value
-    )
+    ]
+    return (*(entry.notes if entry else ()), *lacking)
 
 
 def _complaint(hooks: Hooks, model: LoadedModel, prompt: Prompt) -> Exception | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from vg_engine import picture_text as text
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.contract.results import Grounding
 from vg_engine.core.errors import InputError
+from vg_engine.plugins.pictures import decode
 
 # The longer side of what is drawn, in pixels: small pictures are enlarged, huge ones reduced.
 SMALLEST, LARGEST = 640, 1600
@@ -33,23 +35,27 @@ CASING = (12, 14, 18)
 _HEAT = 0.66  # opacity where the map is strongest
 
 
-def draw(grounding: Grounding, picture: Picture) -> Image.Image:
-    """One answer as a picture: RGB, a caption bar below.
+def draw(grounding: Grounding, picture: Any) -> Image.Image:
+    """Draw one answer: RGB, a caption bar below.
+
+    Args:
+        grounding: the answer.
+        picture: the one that was grounded, as `Engine.ground` takes it.
 
     Raises:
         InputError: the picture is not the one that was grounded.
     """
-    return _card(grounding, picture, SMALLEST, LARGEST)
+    return _card(grounding, decode(picture), SMALLEST, LARGEST)
 
 
 def sheet(
-    groundings: Sequence[Grounding], picture: Picture, *, columns: int | None = None
+    groundings: Sequence[Grounding], picture: Any, *, columns: int | None = None
 ) -> Image.Image:
     """Several answers about one picture, side by side.
 
     Args:
         groundings: at least one.
-        picture: what all of them are about.
+        picture: what all of them are about, as `Engine.ground` takes it.
         columns: three by default; four answers stand two by two.
 
     Raises:
@@ -58,7 +64,8 @@ def sheet(
     if not groundings:
         raise InputError("a sheet needs at least one grounding; ground an expression first")
     across = columns or (2 if len(groundings) == _TWO_BY_TWO else min(_WIDEST, len(groundings)))
-    cards = [_card(grounding, picture, _SHEET_CELL, _SHEET_CELL) for grounding in groundings]
+    shown = decode(picture)
+    cards = [_card(grounding, shown, _SHEET_CELL, _SHEET_CELL) for grounding in groundings]
     rows = [cards[start : start + across] for start in range(0, len(cards), across)]
     width = max(card.width for card in cards)
     heights = [max(card.height for card in row) for row in rows]

@@ -345,6 +345,30 @@ def test_heads_that_are_found_bring_their_region_and_the_adapters_options(
     } <= set(answer.notes)
 
 
+def test_settings_for_one_call(home: Path) -> None:
+    keep_heads(home, "mine", "cells", f"layers: 4\nheads_per_layer: 2\nregion: otsu\n{STATED}")
+    engine = cells(heads="L2H1")
+    answer = engine.ground(PIXELS, "1,2", heads="mine")
+    found = {name: answer.provenance[name] for name in ("head_set", "region", "prompt")}
+    assert found == {"head_set": "mine", "region": "otsu", "prompt": "chat"}
+    with engine.open(PIXELS) as scene:
+        (listed,) = scene.ground_all(["1,2"], heads=[Head(2, 1), "3.0"], region="paper", k=2)
+        assert listed.heads == (Head(2, 1), Head(3, 0))
+        assert scene.ground("1,2", heads="auto").provenance["head_set"] == "auto"
+        assert scene.ground("1,2").provenance == engine.stamp()
+    assert engine.variant(prompt={"form": "chat"}).settings.prompt == Prompt(form="chat")
+    for changes, error, words in (
+        ({"haeds": "L2H1"}, InputError, "no setting 'haeds'; did you mean heads"),
+        ({"heads": "mine", "prompt": "bare"}, HeadsError, "was found with prompt"),
+        ({"heads": "L9H9"}, HeadsError, "out of range"),
+        ({"region": "papr"}, NotFoundError, "did you mean paper"),
+    ):
+        with pytest.raises(error, match=words):
+            engine.ground(PIXELS, "1,2", **changes)
+    varied = engine.variant(heads="mine", region="paper").ground(PIXELS, "1,2")
+    assert "head set 'mine' was found with region otsu, not paper" in varied.notes
+
+
 def test_what_a_head_set_brings_and_cannot_be_had_is_said(home: Path) -> None:
     keep_heads(home, "mine", "cells", "region: gone\noptions: {geometry: pad}\n")
     # Found by the model's name, once its shape is known: too late for options of the adapter.

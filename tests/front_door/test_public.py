@@ -83,13 +83,16 @@ for act in (
     lambda: engine.ground_all(picture, None),
     lambda: engine.maps(picture, "it", [(1, 1)]),
     lambda: engine.maps(picture, "it", prompt="chat"),
-    lambda: engine.variant(region="otsu"),
+    lambda: engine.variant(region="ots"),
     lambda: engine.variant(batch_size=2.5),
-    lambda: engine.variant(head_set="L1H1"),
+    lambda: engine.variant(haeds="L1H1"),
     lambda: engine.refine(answer, picture),
     lambda: list(engine.ground_many([(picture, " ")], errors="ignore")),
     lambda: vg_engine.doctor(engine.model.module),
     lambda: __import__("pickle").dumps(engine),
+    lambda: engine.ground(picture, "it", heads=7),
+    lambda: vg_engine.evaluate(engine, {"image": "a.png", "text": "it"}),
+    lambda: vg_engine.discover(engine, [7]),
 ):
     try:
         act()
@@ -115,13 +118,16 @@ def test_likely_mistakes_of_python_callers_are_one_line_of_ours() -> None:
         "ground_all takes a list",
         "'(1, 1)' names no head",
         "prompt of an engine is a vg_engine.Prompt, got str",
-        "region of an engine is a function; vg_engine.load takes its name",
+        "no region 'ots'; did you mean otsu",
         "batch_size of an engine is a whole number, got float",
-        "head_set is a HeadSet or None, got str",
+        "an engine has no 'haeds'; did you mean heads",
         "a list of groundings",
         "the expression is empty",
         "got LlavaForConditionalGeneration; hand a model",
         "send its EngineSpec instead",
+        "heads are written as L14H24,L14H13, got int",
+        "samples come as a list",
+        "samples holds no sample",
     )
     assert len(lines) == len(words), done.stderr
     for line, expected in zip(lines, words, strict=True):

@@ -56,6 +56,14 @@ def test_drawing_changes_nothing() -> None:
     assert isinstance(draw(nothing, picture), Image.Image)
 
 
+def test_any_form_of_the_picture_can_be_drawn_on() -> None:
+    answer, picture = grounded(50, 50)
+    shown = [picture, picture.pixels, Image.fromarray(picture.pixels)]
+    first, *others = [draw(answer, form).tobytes() for form in shown]
+    assert [first, first] == others
+    assert sheet([answer], shown[1]).tobytes() == sheet([answer], picture).tobytes()
+
+
 def test_another_picture_and_a_sheet_of_nothing_are_refused() -> None:
     answer, _ = grounded(50, 50)
     other = Picture(np.zeros((4, 4, 3), np.uint8))

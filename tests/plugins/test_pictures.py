@@ -2,6 +2,7 @@ import contextlib
 import io
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -254,3 +255,14 @@ def test_an_array_that_is_filled_again_is_another_picture():
     first = decode(buffer)
     buffer[:] = 200
     assert not first.pixels.any()
+
+
+def test_a_file_open_for_reading_is_read_from_its_start(tmp_path: Path) -> None:
+    Image.new("RGB", (5, 4), "red").save(tmp_path / "a.png")
+    buffer = io.BytesIO((tmp_path / "a.png").read_bytes())
+    for _ in range(2):
+        assert decode(buffer).size == (5, 4)
+    with (tmp_path / "a.png").open("rb") as file:
+        assert decode(file).size == (5, 4)
+    with pytest.raises(PictureError, match="in binary mode"):
+        decode(io.StringIO("text"))

@@ -47,6 +47,19 @@ def test_views_show_the_accepted_instances_best_first() -> None:
     assert (weak.found, weak.box) == (True, (1, 2, 3, 4)), "present: at least its best instance"
 
 
+def test_short_forms_say_what_matters_and_show_no_arrays() -> None:
+    several = grounding(instance(0.8), instance(0.6, 4.0))
+    place = "box=(1.0, 2.0, 3.0, 4.0)"
+    assert repr(several) == f"Grounding('the cup', {place}, score=0.800, instances: 2)"
+    noted = replace(grounding(), notes=("a note",))
+    assert repr(noted) == "Grounding('the cup', not found, score=0.000, notes: 1)"
+    assert repr(instance()) == f"Instance({place}, score=0.500, mask of 4 pixels)"
+    assert repr(HEAD_MAPS) == "HeadMaps('the cup', 2 heads, 3 x 4 cells)"
+    assert repr(Picture(np.zeros((2, 3, 3), np.uint8), "a.png")) == "Picture(3 x 2, a.png)"
+    many = HeadSet("mine", tuple(Head(2, head) for head in range(6)), "given")
+    assert repr(many) == "HeadSet('mine': L2H0, L2H1, L2H2, L2H3, ... (6))"
+
+
 @pytest.mark.parametrize(("instances", "presence"), [((instance(0.9),), 0.4), ((), 0.9), ((), 0.0)])
 def test_nothing_found_has_empty_views(instances: tuple[Instance, ...], presence: float) -> None:
     answer = grounding(*instances, presence=presence, threshold=0.5)

@@ -73,9 +73,9 @@ def test_a_head_set_that_does_not_fit_is_refused(make_engine: Make) -> None:
     with pytest.raises(errors.HeadsError, match="32 layers x 32 heads"):
         make_engine(head_set=HeadSet("big", (Head(2, 1),), "paper", layers=32, heads_per_layer=32))
     deep = HeadSet("deep", (Head(9, 0),), "given")
-    for make in (make_engine, make_engine().variant):
+    for make in (lambda: make_engine(head_set=deep), lambda: make_engine().variant(heads=deep)):
         with pytest.raises(errors.HeadsError, match="L9H0 is out of range"):
-            make(head_set=deep)
+            make()
 
 
 def test_a_dropped_engine_gives_its_model_back_once(make_engine: Make, adapter: Any) -> None:

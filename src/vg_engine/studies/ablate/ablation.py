@@ -17,6 +17,7 @@ from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError, NotFoundError, nearest
 from vg_engine.core.evaluation.draws import Unit, batches, units
 from vg_engine.core.evaluation.samples import DataSet, Sample
+from vg_engine.plugins.datasets.names import Data
 from vg_engine.studies.ablate.batch import read_batch
 from vg_engine.studies.ablate.calibration import Calibration, ShowPass, calibrate
 from vg_engine.studies.ablate.results import WORK, Ablation, Scored, VariantTable
@@ -82,8 +83,8 @@ def not_shown(_words: str) -> AbstractContextManager[Progress]:
 
 def ablate(
     engine: Engine,
-    calibration: DataSet | str,
-    data: DataSet | str,
+    calibration: Data,
+    data: Data,
     out: Path | str | None = None,
     *,
     rule: str = "paper",
@@ -97,7 +98,7 @@ def ablate(
 
     Args:
         engine: asks with its own prompt; its region and smoothing are the default row's.
-        calibration: heads are chosen on it; a data set or its name.
+        calibration: heads are chosen on it; a data set, its name or a list of samples.
         data: they are scored on it: other sentences, with true boxes or masks.
         out: folder of the journals and of what `Ablation.save` writes; a run that was stopped
             goes on there. None keeps no file.

@@ -236,6 +236,9 @@ class Ablation(StudyFiles):
     settings: Mapping[str, Any]
     remarks: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        return f"Ablation({', '.join(self.tables)}; {self.n} samples)"
+
     @property
     def verdict(self) -> Verdict | None:
         """Whether the default heads beat their controls; None where no table has any."""

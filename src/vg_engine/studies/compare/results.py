@@ -84,6 +84,11 @@ class Comparison(StudyFiles):
     resamples: int
     seed: int
 
+    def __repr__(self) -> str:
+        sides = f"{self.a.entry.name}, {self.b.entry.name}"
+        told = ", ".join(f"{one.name} {one.paired.difference:+.3f}" for one in self.differences)
+        return f"Comparison({sides}, n = {self.n}: {told})"
+
     @property
     def verdict(self) -> tuple[str, str, str] | None:
         """Whether A is better than B in the most telling metric: answer, sentence, rule."""

@@ -18,11 +18,12 @@ from jaxtyping import Float64
 from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import HeadsError, InputError, VGError
 from vg_engine.core.evaluation.draws import Draws, batches, draw, units
-from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
+from vg_engine.core.evaluation.samples import Fault, Sample
 from vg_engine.core.selection import head_statistics
 from vg_engine.core.selection.head_statistics import COLUMNS as KNOWN
 from vg_engine.core.selection.head_statistics import Criteria
 from vg_engine.core.selection.ranking import TOP, Block, DrawnStatistics, Selection, select
+from vg_engine.plugins.datasets.names import Data
 from vg_engine.plugins.files import prepare_folder, slug
 from vg_engine.studies.discover.batch import COLUMNS, FAULTS, SAMPLES, Measurement, measure_batch
 from vg_engine.studies.discover.results import Discovery, Example
@@ -80,7 +81,7 @@ class DiscoverSettings:
 
 def discover(
     engine: Engine,
-    data: DataSet | str,
+    data: Data,
     out: Path | str | None = None,
     *,
     rules: Sequence[str] = ("paper",),

@@ -82,6 +82,10 @@ class Discovery:
     statements: tuple[str, ...]
     examples: tuple[Example, ...] = ()
 
+    def __repr__(self) -> str:
+        heads = ", ".join(map(str, self.chosen.heads))
+        return f"Discovery({self.rule.name}: {heads}; {self.measured} samples)"
+
     @property
     def chosen(self) -> Selection:
         """The selection of the first rule."""

@@ -16,6 +16,7 @@ from vg_engine.core.errors import VGError
 from vg_engine.core.evaluation.draws import Unit, batches, units
 from vg_engine.core.evaluation.samples import DataSet, Sample
 from vg_engine.core.heads import HeadSet
+from vg_engine.plugins.datasets.names import Data
 from vg_engine.studies.evaluate import entries, tables
 from vg_engine.studies.evaluate.batch import main_answer, score_batch
 from vg_engine.studies.evaluate.best_head import BestHead
@@ -68,7 +69,7 @@ class EvaluateSettings:
 
 def evaluate(
     engine: Engine,
-    data: DataSet | str,
+    data: Data,
     out: Path | str | None = None,
     *,
     heads: Sequence[HeadSet | str | None] = (),
@@ -83,7 +84,7 @@ def evaluate(
 
     Args:
         engine: answers as `engine.ground` does; its head set is the first row.
-        data: a data set, or its name (`scenes?split=exam`).
+        data: a data set, its name (`scenes?split=exam`), or a list of samples (`open_data`).
         out: folder of `records.jsonl` and of what `Evaluation.save` writes; a run that was
             stopped goes on there. None keeps no file.
         heads: further rows: head sets, their names or YAML files, `L14H24,L14H13`, or `auto`

@@ -76,6 +76,12 @@ class Evaluation(StudyFiles):
     worst: tuple[Case, ...] = ()
     best: tuple[Case, ...] = ()
 
+    def __repr__(self) -> str:
+        main, *others = self.table.rows
+        told = ", ".join(f"{name} {main.scores[name].value:.3f}" for name in self.table.headline)
+        n = self.table.n
+        return f"Evaluation({main.entry.name}, n = {n}: {told}; {len(others)} other rows)"
+
     @property
     def verdict(self) -> Verdict | None:
         """Whether the main entry beats its controls; None without any that was measured."""

@@ -139,4 +139,4 @@ def good_maps(observed: Sequence[HeadMaps | VGError]) -> list[HeadMaps]:
 
 def auto_heads(engine: Engine, seen: HeadMaps) -> tuple[Head, ...]:
     """The heads that one sentence chooses, as the engine does without a head set."""
-    return engine.variant(head_set=None).choose(seen).heads
+    return engine.variant(heads=None).choose(seen).heads

@@ -18,7 +18,7 @@ from vg_engine.core.engine.engine import Engine
 from vg_engine.core.errors import InputError, OutputError
 from vg_engine.core.evaluation.draws import Unit
 from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
-from vg_engine.plugins.datasets.names import open_data
+from vg_engine.plugins.datasets.names import Data, open_data
 from vg_engine.plugins.files import prepare_folder
 from vg_engine.studies.shared.fingerprint import fingerprint
 from vg_engine.studies.shared.journal import Journal, digest
@@ -58,20 +58,18 @@ class SampleList:
             )
 
 
-def read_samples(
-    data: DataSet | str, *, limit: int | None = None, strict: bool = False
-) -> SampleList:
+def read_samples(data: Data, *, limit: int | None = None, strict: bool = False) -> SampleList:
     """Read the records of a data set.
 
     Args:
-        data: a data set, or its name.
+        data: a data set, its name, or a list of samples.
         limit: only up to the sample of that number; faults before it are kept.
         strict: refuse the first fault.
 
     Raises:
         InputError: with `strict`, the first fault; else a data set without any sample.
     """
-    data = open_data(data) if isinstance(data, str) else data
+    data = open_data(data)
     samples: list[Sample] = []
     faults: list[Fault] = []
     files: dict[str, str] = {}
