@@ -358,7 +358,7 @@ def test_settings_for_one_call(home: Path) -> None:
         assert scene.ground("1,2").provenance == engine.stamp()
     assert engine.variant(prompt={"form": "chat"}).settings.prompt == Prompt(form="chat")
     for changes, error, words in (
-        ({"haeds": "L2H1"}, InputError, "no setting 'haeds'; did you mean heads"),
+        ({"haeds": "L2H1"}, InputError, "has no 'haeds'; did you mean heads"),
         ({"heads": "mine", "prompt": "bare"}, HeadsError, "was found with prompt"),
         ({"heads": "L9H9"}, HeadsError, "out of range"),
         ({"region": "papr"}, NotFoundError, "did you mean paper"),
