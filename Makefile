@@ -42,6 +42,7 @@ help:
 
 demo: $(RUNTIME)
 	$(BIN)/python -m vg_engine $(DEMO)
+	@echo 'next: $(BIN)/vg-engine run examples/scene.png "the large square"'
 
 test: lint
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_FLAGS)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -91,24 +91,24 @@ def tables(report: Mapping[str, Any]) -> None:
         stated = MappingProxyType({**made.provenance, "controls": told})
         text = dump_head_set(replace(made, provenance=stated))
         (REGISTRY / "heads" / f"{name}.yaml").write_text(text, encoding="utf-8")
-    written = table(report)
-    for path in (ROOT / "README.md", REGISTRY / "embedded" / "README.md"):
-        text = between(path.read_text(encoding="utf-8"), "exam", written)
+    pages = {ROOT / "README.md": SHOWN[:2], REGISTRY / "embedded" / "README.md": SHOWN}
+    for path, shown in pages.items():
+        text = between(path.read_text(encoding="utf-8"), "exam", table(report, shown))
         path.write_text(text, encoding="utf-8")
 
 
-def table(report: Mapping[str, Any]) -> str:
+def table(report: Mapping[str, Any], shown: Sequence[str]) -> str:
     """The exam's table in Markdown: every set, then the controls."""
-    titles = [report["metrics"][name]["title"] for name in SHOWN]
+    titles = [report["metrics"][name]["title"] for name in shown]
     counted = f"n = {report['n']} sentences about {report['pictures']} pictures"
     lines = [
         f"{counted}; 95 % intervals, bootstrapped by picture",
         "",
         f"| heads | {' | '.join(titles)} |",
-        "| --- |" + " --- |" * len(SHOWN),
+        "| --- |" + " --- |" * len(shown),
     ]
     for row in report["table"]:
-        cells = [str(_estimate(row["scores"][name])) for name in SHOWN]
+        cells = [str(_estimate(row["scores"][name])) for name in shown]
         lines.append(f"| {_named(row)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

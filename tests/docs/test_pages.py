@@ -16,6 +16,7 @@ COMMANDS = {
     "data-sets.md": ("discover", "eval"),
     "discover.md": ("discover", "eval", "run", "heads list", "heads use"),
     "evaluate.md": ("discover", "eval", "ablate"),
+    "run.md": ("run",),
 }
 
 
