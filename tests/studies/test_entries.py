@@ -1,6 +1,7 @@
 """The entries of the table: controls are drawn fairly, and all are read as the engine reads."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -197,3 +198,10 @@ def test_two_sets_of_the_same_heads_are_two_rows_with_a_note(embedded) -> None:
     assert "one and other hold the same heads" in plan.notes
     with pytest.raises(InputError, match="one is in the table already"):
         make_plan(embedded, [one, one])
+
+
+def test_a_set_whose_region_is_not_used_is_said(embedded) -> None:
+    found = replace(made("one", "L3H1"), provenance={"region": "otsu"})
+    note = "head set 'one' was found with region otsu, not edge_level"
+    assert note in make_plan(embedded, [found]).notes
+    assert note not in make_plan(embedded.variant(region="otsu"), [found]).notes

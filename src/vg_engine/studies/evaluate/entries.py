@@ -130,6 +130,7 @@ def make_plan(
         if any(_name(row) == _name(rows[-1]) for row in same):
             raise InputError(f"--heads {_name(rows[-1])} is in the table already; name it once")
         alike += [f"{row.name} and {rows[-1].name} hold the same heads" for row in same]
+        alike += _not_used(engine, heads)
     mains = tuple(rows)
     notes = [*_prompt_notes(prompts, mains), *alike]
     if engine.stamp()["postprocess"]:
@@ -211,6 +212,13 @@ def from_settings(settings: Mapping[str, Any]) -> tuple[TableEntry, ...]:
 
 def _heads(text: str) -> tuple[Head, ...]:
     return tuple(map(Head.parse, text.split(","))) if text else ()
+
+
+def _not_used(engine: Engine, heads: HeadSet | None) -> Sequence[str]:
+    """Say which region and options a set was found with that its row is not read with."""
+    stamp = engine.stamp()
+    how = {"region": stamp["region"], "options": stamp.get("options", {})}
+    return head_settings.notes_for(heads, None, adapter=stamp["adapter"], **how)
 
 
 def _check_fits(engine: Engine, heads: HeadSet) -> None:
