@@ -67,7 +67,7 @@ def open_data(name: Data) -> DataSet:
         return data_set(name)
     text = str(name)
     parsed = parse_name(text)
-    entry = _entry(parsed, text)
+    entry = find_reader(text)
     reader = entry.load()
     values = options.parse(f"data set {parsed.reader!r}", reader, parsed.options)
     try:
@@ -88,9 +88,15 @@ def open_data(name: Data) -> DataSet:
     return replace(found, name=text)
 
 
-def _entry(name: DataName, text: str) -> entrypoints.Entry:
+def find_reader(text: str) -> entrypoints.Entry:
+    """Find the reader that a data set's name names, without importing it.
+
+    Raises:
+        NotFoundError: there is no such reader; the message gives the nearest names.
+        InputError: the text is no name of a data set.
+    """
     try:
-        return entrypoints.find(entrypoints.DATASETS, name.reader)
+        return entrypoints.find(entrypoints.DATASETS, parse_name(text).reader)
     except NotFoundError as error:
         suffix = Path(text.partition("?")[0]).suffix.lstrip(".")
         if suffix in ("jsonl", "parquet"):

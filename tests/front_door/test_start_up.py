@@ -21,6 +21,10 @@ SAID = (
     (("doctor", "./none"), "no folder ./none"),
     (("discover", "--rule", "none"), "no selection rule 'none'"),
     (("eval", "--adapter", "lava"), "no adapter 'lava'"),
+    ((*RUN, "--heads", "embeded"), "no head set 'embeded'"),
+    (("eval", "--heads", "auto", "--heads", "L4H4,xx"), "'xx' names no head"),
+    (("discover", "--data", "mine.jsonl"), "for a file say jsonl:mine.jsonl"),
+    (("ablate", "--calibration", "sceness"), "no data set 'sceness'"),
 )
 # Each command in the same process: what one has imported is told behind it.
 CODE = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from vg_engine import model_source
 from vg_engine.cli import config
 from vg_engine.engine_spec import MAX_PIXELS, EngineSpec
 from vg_engine.plugins import entrypoints
+from vg_engine.registry import catalog
 
 
 class _PlainHelp:
@@ -229,6 +230,7 @@ def with_engine(
             check_names(entrypoints.REGIONS, [spec.region])
             check_names(entrypoints.PLUGINS, spec.postprocessors)
             model_source.resolve(spec.model, None, None, spec.revision, read=False)
+            _check_heads_and_data(spec.heads, values)
             command(spec=spec, **values)
 
         called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined] # typer reads it
@@ -236,6 +238,22 @@ def with_engine(
         return called
 
     return decorate
+
+
+def _check_heads_and_data(heads: str | None, values: Mapping[str, Any]) -> None:
+    """Look for the head sets and data sets that options name, before anything slow is imported."""
+    several = values.get("heads")
+    named = [heads, *(several if isinstance(several, list | tuple) else [])]
+    for text in named:
+        if text is not None and text != "auto":
+            catalog.find_heads(text)
+    for name in ("data", "calibration"):
+        if values.get(name):
+            from vg_engine.plugins.datasets.names import (  # noqa: PLC0415 - needs numpy
+                find_reader,
+            )
+
+            find_reader(values[name])
 
 
 def check_names(group: str, names: Iterable[str | None]) -> None:
