@@ -45,6 +45,14 @@ def test_whatever_is_torn_off_the_end_is_written_again_the_same(path) -> None:
     assert not list(path.parent.glob("*.damaged"))
 
 
+def test_a_folder_belongs_to_one_command(path) -> None:
+    kept = path.with_name("records.jsonl")
+    with Journal(kept, "eval", SETTINGS), pytest.raises(InputError, match="choose another folder"):
+        Journal(path.with_name("observations.jsonl"), "discover", SETTINGS)
+    Journal(kept, "eval", SETTINGS).close()
+    assert [file.name for file in path.parent.iterdir()] == ["records.jsonl"]
+
+
 def test_records_are_those_of_whole_batches_in_order(path) -> None:
     lines = write(path, 4).splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]))  # batch 3 has one record, batch 2 has three

@@ -12,7 +12,7 @@ from typing import Any
 
 from vg_engine.core.errors import InputError
 from vg_engine.plugins.files import JsonLines, prepare_folder, remove, write_whole
-from vg_engine.studies.shared.journal import differences
+from vg_engine.studies.shared.journal import check_alone, differences
 
 RESULTS, RUN = "results.jsonl", "run.json"
 _ADVICE = "choose another folder with --out, or remove it"
@@ -74,6 +74,7 @@ class AnswerFolder:
         except (OSError, ValueError, KeyError, TypeError):
             if (self.path / RESULTS).exists():
                 raise InputError(f"{self.path} holds {RESULTS} of another run; {_ADVICE}") from None
+            check_alone(self.path / RESULTS)
             return []
         if there != self._settings:
             changes = differences(there, self._settings)

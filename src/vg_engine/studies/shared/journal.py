@@ -28,6 +28,8 @@ from vg_engine.plugins.exporters.records import plain, to_line
 _LOG = logging.getLogger("vg_engine")
 VERSION = 1
 _START = b'{"journal": '
+# What discover, eval, ablate and run write their records into.
+FILES = ("observations.jsonl", "records.jsonl", "readings.jsonl", "results.jsonl")
 _BATCH, _OF = "batch", "of"
 _SHOWN = 3  # differing settings that a message lists
 
@@ -64,6 +66,20 @@ def header(path: Path) -> Mapping[str, Any] | None:
     return settings if isinstance(settings, dict) else None
 
 
+def check_alone(path: Path) -> None:
+    """Refuse to begin a file in a folder that another study, or a run, has written into.
+
+    Raises:
+        InputError: it holds the file of another.
+    """
+    others = [name for name in FILES if name != path.name and path.with_name(name).exists()]
+    if others and not path.exists():
+        raise InputError(
+            f"{path.parent} holds {others[0]} of another command, whose report would be replaced; "
+            "choose another folder with --out"
+        )
+
+
 class Journal:
     """A file of whole batches, opened to append the next one.
 
@@ -78,7 +94,8 @@ class Journal:
         remarks: those of the first line.
 
     Raises:
-        InputError: the file is a journal of other settings, or not a journal.
+        InputError: the file is a journal of other settings, or not a journal, or its folder
+            belongs to another command.
         OutputError: it cannot be written, or another process is writing it.
     """
 
@@ -95,6 +112,7 @@ class Journal:
         self.remarks: Mapping[str, Any] = plain(dict(remarks or {}))
         self._work = work
         self._settings = plain(dict(settings))
+        check_alone(path)
         try:
             # Unbuffered: data that failed to be written must not remain to be written later.
             self._file = path.open("ab", buffering=0)
