@@ -60,6 +60,8 @@ Region = Callable[[Float32[np.ndarray, "rows cols"]], GridRegion]
 
 def sub_cells(shape: tuple[int, int], most: int = FACTOR) -> int:
     """Choose the number of sub-cells per cell and axis: `most`, or fewer on large grids."""
+    if most < 1:
+        raise InputError(f"factor must be at least 1, got {most}")
     return max(1, min(most, _FINEST // max(shape)))
 
 

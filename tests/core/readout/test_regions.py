@@ -393,3 +393,8 @@ def test_large_grids_get_fewer_sub_cells() -> None:
     values = np.random.default_rng(10).random((64, 48)).astype(np.float32)
     for region in (otsu, half_level, box_fit, paper):
         assert region(values).mask.shape == (64 * 8, 48 * 8)
+
+
+def test_a_factor_below_one_is_refused() -> None:
+    with pytest.raises(InputError, match="factor must be at least 1, got 0"):
+        otsu(np.eye(4, dtype=np.float32), factor=0)
