@@ -1,0 +1,1 @@
+"""The data set `things`: scenes of everyday things on photographs."""

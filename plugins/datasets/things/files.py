@@ -1,0 +1,28 @@
+"""The pictures that scenes are made of: `things.yaml` lists them with their licences."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vg_engine.plugins.datasets import checks
+
+FOLDER = Path(__file__).parent
+
+
+@functools.cache
+def listed() -> dict[str, dict[str, Any]]:
+    """Read the list: `sources`, `cutouts` by noun, `backgrounds` by name."""
+    text = (FOLDER / "things.yaml").read_text(encoding="utf-8")
+    found: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    return found
+
+
+@functools.cache
+def revision() -> str:
+    """Compute the digest of the list and of every file."""
+    files = [path.read_bytes() for path in sorted(FOLDER.glob("*/*.[pw]*"))]
+    return checks.digest((FOLDER / "things.yaml").read_bytes(), *files)
