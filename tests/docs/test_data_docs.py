@@ -16,6 +16,7 @@ from vg_engine.plugins import entrypoints, pictures
 from vg_engine.plugins.datasets import exam, jsonl, parquet_forms, refer_folder, scenes, synthetic
 from vg_engine.plugins.datasets import names as data_names
 from vg_engine.plugins.datasets.names import open_data
+from vg_engine.plugins.datasets.things import files, reader, sentences
 from vg_engine.plugins.options import settable
 
 
@@ -68,7 +69,7 @@ def test_every_data_set_that_it_names_can_be_opened_from_files_that_it_shows(gui
     # What the page shows is what the readers just read: no file more, none less.
     shown = re.findall(r"<!-- layout ([^>]+) -->\n```\n(.+?)```", guide.text, re.DOTALL)
     told = {name for readers_, _ in shown for name in readers_.split()}
-    assert told == set(readers()) - {"jsonl", "scenes"}
+    assert told == set(readers()) - {"jsonl", "scenes", "things"}
     globs = [line.split()[0] for _, block in shown for line in block.splitlines()]
     found = {glob: set(Path().glob(glob)) for glob in globs}
     assert all(found.values()), found
@@ -128,11 +129,19 @@ def test_the_counts_and_forms_are_the_codes(guide) -> None:
 
 
 def test_the_numbers_in_its_sentences_are_the_codes(guide) -> None:
+    listed = files.listed()
+    photographs = [one for one in listed["backgrounds"].values() if "picture" in one]
+    told = [guide.quoted(row[0])[0] for row in guide.table("kinds")]
+    assert sorted(told) == sorted(sentences.KINDS)
     for sentence in (
         f"the fixed {exam.EXAM_SIZE} sentences on {exam.EXAM_SIZE // 2} scenes",
         f"0 = {synthetic._CALIBRATION_SIZE:,}",
         f"0 to {len(scenes.CALIBRATION_SEEDS) - 1}",
         f"{scenes.MIN_OBJECTS} to {scenes.MAX_OBJECTS} shapes",
+        f"{reader.EXAM_SIZE} fixed sentences on {reader.EXAM_SIZE // 2} scenes",
+        f"0 = {reader.EXAM_SIZE} of the exam, {reader.SIZE:,} of the others",
+        f"The things are {len(listed['cutouts'])} cut-outs",
+        f"{len(photographs)} photographs and {len(listed['backgrounds']) - len(photographs)} drawn",
         " or ".join([", ".join(pictures.FORMATS[:-1]), pictures.FORMATS[-1]]),
         "in eight usual places",
     ):

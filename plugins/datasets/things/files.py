@@ -23,6 +23,8 @@ def listed() -> dict[str, dict[str, Any]]:
 
 @functools.cache
 def revision() -> str:
-    """Compute the digest of the list and of every file."""
-    files = [path.read_bytes() for path in sorted(FOLDER.glob("*/*.[pw]*"))]
-    return checks.digest((FOLDER / "things.yaml").read_bytes(), *files)
+    """Compute the digest of the files, with their names."""
+    paths = [*FOLDER.glob("cutouts/*.png"), *FOLDER.glob("backgrounds/*.webp")]
+    return checks.digest(
+        *(part for path in sorted(paths) for part in (path.name, path.read_bytes()))
+    )
