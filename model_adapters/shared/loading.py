@@ -138,12 +138,22 @@ def files_of(spec: ModelSpec) -> tuple[Path | str, dict[str, Any]]:
     Raises:
         VGError: see `check_source`.
     """
-    place = str(spec.folder) if spec.offline else spec.source
     shared = {"revision": spec.revision or "main", "trust_remote_code": spec.trust_remote_code}
-    return check_source(place) or place, shared
+    if spec.offline and spec.folder is not None:
+        _check_weights(spec.folder, spec.source, none=_incomplete(spec))
+        return spec.folder, shared
+    return check_source(spec.source) or spec.source, shared
 
 
-def _check_weights(folder: Path, source: str) -> None:
+def _incomplete(spec: ModelSpec) -> str:
+    return (
+        f"the weights of {spec.source} are not in the cache (the download is incomplete); go "
+        "online and try again"
+    )
+
+
+def _check_weights(folder: Path, source: str, none: str | None = None) -> None:
+    """Check that the weights are whole and safe; `none` is said where there are none at all."""
     index = folder / _INDEX
     # transformers takes the whole file first: an index beside it is left over.
     if (folder / "model.safetensors").is_file():
@@ -169,7 +179,9 @@ def _check_weights(folder: Path, source: str) -> None:
         )
     if any(folder.glob("*.bin")):
         raise WeightsError(_only_pickles(source))
-    raise WeightsError(f"{source} holds no weights (model.safetensors, or shards with {_INDEX})")
+    raise WeightsError(
+        none or f"{source} holds no weights (model.safetensors, or shards with {_INDEX})"
+    )
 
 
 def load_model(spec: ModelSpec, auto_class: Any) -> PreTrainedModel:
@@ -285,10 +297,7 @@ def explained(spec: ModelSpec, error: Exception) -> ModelError | ModelNotFoundEr
     if "use_safetensors=True" in text or ("safetensors" in text and "pytorch_model" in text):
         pickled = try_to_load_from_cache(spec.source, "pytorch_model.bin", revision=spec.revision)
         if not isinstance(pickled, str) and not _online():
-            return WeightsError(
-                f"the weights of {spec.source} are not in the cache (the download is incomplete); "
-                "go online and try again"
-            )
+            return WeightsError(_incomplete(spec))
         return WeightsError(_only_pickles(spec.source))
     if isinstance(error, OSError):
         return ModelNotFoundError(

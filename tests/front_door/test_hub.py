@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import constants
 
 import vg_engine
-from vg_engine.core.errors import ModelNotFoundError
+from vg_engine.core.errors import ModelNotFoundError, WeightsError
 from vg_engine.model_adapters.shared import hub
 from vg_engine.registry.catalog import find_model
 
@@ -126,3 +126,6 @@ def test_a_cached_model_is_loaded_without_the_hub(
     with pytest.raises(ModelNotFoundError, match="while HF_HUB_OFFLINE is set, has no such model"):
         hub.find("some/id", "other")
     assert not caplog.text
+    (hub.find("some/id", None)[0] / "model.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"of some/id are not in the cache .*; go online"):
+        vg_engine.load("some/id")
