@@ -1,6 +1,6 @@
 r"""Write `docs/models.md` from the installed adapters and from what their contracts measured.
 
-    pytest -m "not slow" tests/model_adapters --contract-probes all --contract-table a.json
+    pytest tests/model_adapters --contract-probes all --contract-table a.json
     make torchvision TORCHVISION_TESTS=tests/torchvision_families \
         PYTEST_FLAGS="--contract-probes all --contract-table b.json"
     python scripts/models_page.py --measured a.json b.json      # keep the figures, write the page

@@ -33,7 +33,12 @@ class FromMemory(AutoAdapter):
 
 folder = checkpoint(tiny_llava)
 TestCrop = contract(FromMemory, GOLDEN, tiny_llava)
-TestPad = contract(FromMemory, GOLDEN, lambda folder: tiny_llava(folder, geometry="pad"))
+TestPad = contract(
+    FromMemory,
+    GOLDEN,
+    lambda folder: tiny_llava(folder, geometry="pad"),
+    pytestmark=pytest.mark.slow,
+)
 SIZE = square(56)
 
 

@@ -1,5 +1,6 @@
 """Aya Vision passes the public contract: named tiles, and layers that see a window."""
 
+import pytest
 import transformers as hf
 from building import chat, fields, save, siglip, square, text_part, vocabulary
 from families import RENAMED, contract, opens, prompted, sees_a_window, tiled
@@ -44,13 +45,16 @@ def tiny(folder, *, image_size=112, most=4, layers=4):
     return save(hf.AyaVisionForConditionalGeneration, config, processor, folder, sharpness=10.0)
 
 
-class TestAyaVision(contract(AyaVisionAdapter, GOLDEN, tiny)):
+FOREIGN = ("patch_size", 14, (16, 64))
+
+
+class TestAyaVision(contract(AyaVisionAdapter, GOLDEN, tiny, foreign=FOREIGN)):
     def test_layers_with_a_window_do_not_see_the_first_tiles(self, opened):
         sees_a_window(opened, WINDOW)
 
 
 TestOneTile = contract(
-    AyaVisionAdapter, GOLDEN, tiny, options={"max_tiles": 1}, foreign=("patch_size", 14, (16, 64))
+    AyaVisionAdapter, GOLDEN, tiny, options={"max_tiles": 1}, pytestmark=pytest.mark.slow
 )
 
 

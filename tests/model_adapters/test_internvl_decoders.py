@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import pytest
 import transformers as hf
 from building import by_default, save, text_part
 from families import chatml, contract, opens, prompted, sees_a_window
@@ -44,7 +45,10 @@ def with_decoder(folder, config_class: Any, *, norms=1.0, sharpness=12.0, **sett
 
 
 TestQwen3 = contract(
-    InternVLAdapter, GOLDEN, lambda folder: with_decoder(folder, hf.Qwen3Config, norms=2.0)
+    InternVLAdapter,
+    GOLDEN,
+    lambda folder: with_decoder(folder, hf.Qwen3Config, norms=2.0),
+    pytestmark=pytest.mark.slow,
 )
 
 
@@ -53,6 +57,7 @@ TestQwen3Moe = contract(
     InternVLAdapter,
     GOLDEN,
     lambda folder: with_decoder(folder, hf.Qwen3MoeConfig, norms=2.0, **EXPERTS),
+    pytestmark=pytest.mark.slow,
 )
 
 

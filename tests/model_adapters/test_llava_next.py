@@ -90,6 +90,7 @@ TestMistral = contract(
         prompted("<<SYS>>\nSee.\n<</SYS>>\n\n[INST] <image>\nthe cup. [/INST]", system="See."),
     ),
     partial(tiny_llava_next, decoder="mistral"),
+    pytestmark=pytest.mark.slow,
 )
 
 

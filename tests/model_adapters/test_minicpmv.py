@@ -67,7 +67,9 @@ TestMiniCPMV46 = contract(MiniCPMVAdapter, GOLDEN, tiny_minicpm)
 TestMiniCPMV46MergedOnce = contract(
     MiniCPMVAdapter, GOLDEN, partial(tiny_minicpm, mode="4x", slices=2)
 )
-TestMiniCPMV46Overview = contract(MiniCPMVAdapter, GOLDEN, tiny_minicpm, options={"max_tiles": 1})
+TestMiniCPMV46Overview = contract(
+    MiniCPMVAdapter, GOLDEN, tiny_minicpm, options={"max_tiles": 1}, pytestmark=pytest.mark.slow
+)
 FOREIGN = ("image_processor.patch_size", 7, (4, 16))
 TestMiniCPMV47 = contract(
     MiniCPMV47Adapter, GOLDEN, partial(tiny_minicpm, version=7, slices=3), foreign=FOREIGN

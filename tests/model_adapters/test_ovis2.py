@@ -42,7 +42,10 @@ def tiny(folder, *, image_size=112, most=4, layers=4):
     return save(hf.Ovis2ForConditionalGeneration, config, processor, folder)
 
 
-class TestOvis2(contract(Ovis2Adapter, GOLDEN, tiny)):
+FOREIGN = ("image_seq_length", 255, (16, 255))
+
+
+class TestOvis2(contract(Ovis2Adapter, GOLDEN, tiny, foreign=FOREIGN)):
     def test_indicators_stand_between_the_grids(self, opened):
         inputs = ask(opened, (224, 224))
         ids = inputs.tensors["input_ids"][0]
@@ -58,8 +61,9 @@ class TestOvis2(contract(Ovis2Adapter, GOLDEN, tiny)):
             ask(opened, text="the <image> cup")
 
 
-ONE, FOREIGN = {"max_tiles": 1}, ("image_seq_length", 255, (16, 255))
-TestOneTile = contract(Ovis2Adapter, GOLDEN, tiny, options=ONE, foreign=FOREIGN)
+TestOneTile = contract(
+    Ovis2Adapter, GOLDEN, tiny, options={"max_tiles": 1}, pytestmark=pytest.mark.slow
+)
 real_tiles = checkpoint(tiny, image_size=448, most=9, layers=1)
 
 

@@ -123,6 +123,8 @@ TestMistral3 = contract(
 
 
 class TestMinistral3(TestMistral3):
+    pytestmark = pytest.mark.slow
+
     def build(self, folder):
         tiny_mistral3(folder, hf.Ministral3Config)
 

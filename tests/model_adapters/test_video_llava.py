@@ -35,7 +35,9 @@ TestVideoLlava = contract(VideoLlavaAdapter, GOLDEN, tiny_video_llava)
 
 
 PAD = {"geometry": "pad"}
-TestPad = contract(VideoLlavaAdapter, GOLDEN, tiny_video_llava, options=PAD)
+TestPad = contract(
+    VideoLlavaAdapter, GOLDEN, tiny_video_llava, options=PAD, pytestmark=pytest.mark.slow
+)
 
 
 @pytest.mark.parametrize(

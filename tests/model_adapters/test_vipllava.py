@@ -50,7 +50,7 @@ TestVipLlava = contract(VipLlavaAdapter, GOLDEN, tiny_vipllava, foreign=FOREIGN)
 
 
 PAD = {"geometry": "pad"}
-TestPad = contract(VipLlavaAdapter, GOLDEN, tiny_vipllava, options=PAD, foreign=FOREIGN)
+TestPad = contract(VipLlavaAdapter, GOLDEN, tiny_vipllava, options=PAD, pytestmark=pytest.mark.slow)
 
 
 @pytest.mark.parametrize(
