@@ -25,7 +25,6 @@ Core calls them through `vg_engine.core.contract.hooks` alone, which checks ever
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pluggy
 
@@ -202,9 +201,3 @@ class Specs:
 def names() -> tuple[str, ...]:
     """List the names of all hooks, in the order of their definition."""
     return tuple(name for name in vars(Specs) if name.startswith("vg_"))
-
-
-def spec_options(name: str) -> dict[str, Any]:
-    """Look up the pluggy options of a hook, for tests and the documentation."""
-    options: dict[str, Any] = getattr(getattr(Specs, name), f"{PROJECT}_spec")
-    return options

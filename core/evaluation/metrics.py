@@ -6,29 +6,12 @@ Boxes are float xyxy, right and bottom exclusive, no + 1. A value without sample
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
-from vg_engine.core.evaluation.intervals import Estimate, ratio_interval
-
 GREC_SCORE = 0.7  # GREC: boxes with a lower score do not count as answers
 GREC_IOU = 0.5  # GREC: least generalised IoU of a matched pair
-
-__all__ = [
-    "GREC_IOU",
-    "GREC_SCORE",
-    "Estimate",
-    "accuracy_at",
-    "bootstrap_interval",
-    "generalised_iou",
-    "grec_f1",
-    "iou",
-    "mask_iou",
-    "mean_iou",
-    "pointing",
-]
 
 
 def iou(a: Float[np.ndarray, "*#n 4"], b: Float[np.ndarray, "*#n 4"]) -> Float64[np.ndarray, "*#n"]:
@@ -104,12 +87,6 @@ def _area(boxes: Float64[np.ndarray, "*n 4"]) -> Float64[np.ndarray, "*n"]:
     return np.asarray(np.clip(boxes[..., 2:] - boxes[..., :2], 0.0, None).prod(axis=-1))
 
 
-def mask_iou(a: Bool[np.ndarray, "height width"], b: Bool[np.ndarray, "height width"]) -> float:
-    """Compute the intersection over union of two masks; 1 for two empty masks, as in LISA."""
-    union = int(np.count_nonzero(a | b))
-    return int(np.count_nonzero(a & b)) / union if union else 1.0
-
-
 def pointing(point: tuple[float, float], mask: Bool[np.ndarray, "height width"]) -> bool:
     """Play the pointing game: check that the pixel at `point` (x, y) belongs to the mask.
 
@@ -118,50 +95,3 @@ def pointing(point: tuple[float, float], mask: Bool[np.ndarray, "height width"])
     column, row = math.floor(point[0]), math.floor(point[1])
     height, width = mask.shape
     return 0 <= column < width and 0 <= row < height and bool(mask[row, column])
-
-
-def accuracy_at(ious: Float[np.ndarray, " n"], threshold: float = 0.5) -> float:
-    """Compute Acc@threshold: the share of IoUs that reach it (>=); NaN without samples."""
-    return float(np.mean(ious >= threshold)) if len(ious) else math.nan
-
-
-def mean_iou(ious: Float[np.ndarray, " n"]) -> float:
-    """Compute the mean of the IoUs; NaN without samples."""
-    return float(np.mean(ious, dtype=np.float64)) if len(ious) else math.nan
-
-
-def bootstrap_interval(
-    values: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"],
-    clusters: Sequence[Hashable],
-    *,
-    resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Estimate:
-    """Estimate the mean, with a percentile bootstrap interval **clustered by picture**.
-
-    Samples of one picture are not independent, so whole pictures are drawn, with replacement,
-    with all their samples.
-
-    Args:
-        values: one number per sample (an IoU, a hit).
-        clusters: the picture of each sample.
-        resamples: number of times that a set of pictures is drawn.
-        level: share of the resampled means inside the interval.
-        seed: same seed, same interval.
-
-    Returns:
-        NaN throughout without samples; NaN bounds with one picture, which has no spread.
-
-    Raises:
-        InputError: lengths differ, a value is not finite, the level lies outside (0, 1), or there
-            is no resample.
-    """
-    return ratio_interval(
-        values.astype(np.float64),
-        np.ones(len(values)),
-        clusters,
-        resamples=resamples,
-        level=level,
-        seed=seed,
-    )

@@ -10,7 +10,7 @@ conventions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
 from vg_engine.core.errors import InputError, NotFoundError, nearest
+from vg_engine.core.evaluation.intervals import Estimate, Paired, paired, ratio_interval
 from vg_engine.core.evaluation.metrics import GREC_SCORE, grec_f1, iou, pointing
 from vg_engine.core.evaluation.samples import TrueMask
 
@@ -183,6 +184,10 @@ class Parts:
         """Take the parts of some of the samples: a group, a bucket."""
         return Parts(self.numerators[rows], self.denominators[rows])
 
+    def estimate(self, pictures: Sequence[Hashable], **how: int) -> Estimate:
+        """Compute the metric with its interval; for `how` see `ratio_interval`."""
+        return ratio_interval(self.numerators, self.denominators, pictures, **how)
+
 
 def on_both(name: str, a: Parts, b: Parts) -> tuple[Parts, Parts]:
     """Restrict two entries' parts of a metric to the samples that count for both.
@@ -199,17 +204,17 @@ def on_both(name: str, a: Parts, b: Parts) -> tuple[Parts, Parts]:
     )
 
 
-def mean_parts(draws: Sequence[Parts]) -> Parts:
-    """Average the parts of a random entry over its draws, sample by sample.
-
-    Raises:
-        InputError: there is no draw, or the draws differ in their number of samples.
-    """
-    if len({len(draw.numerators) for draw in draws}) != 1:
-        raise InputError("draws must be one or more, all over the same samples")
-    numerators = sum(draw.numerators for draw in draws[1:]) + draws[0].numerators
-    denominators = sum(draw.denominators for draw in draws[1:]) + draws[0].denominators
-    return Parts(numerators / len(draws), denominators / len(draws))
+def difference(name: str, a: Parts, b: Parts, pictures: Sequence[Hashable], **how: int) -> Paired:
+    """Compare two entries in a metric, on the samples that count for both; see `paired`."""
+    one, other = on_both(name, a, b)
+    return paired(
+        one.numerators,
+        one.denominators,
+        other.numerators,
+        other.denominators,
+        pictures,
+        **how,
+    )
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ from vg_engine.core.evaluation.metrics import generalised_iou
 from vg_engine.core.evaluation.outcomes import (
     METRICS,
     Outcome,
-    Parts,
-    mean_parts,
     metric,
     outcome,
     size_bucket,
@@ -279,22 +277,6 @@ def test_metrics_are_found_by_name() -> None:
     assert [metric(one.name) for one in METRICS] == list(METRICS)
     with pytest.raises(NotFoundError, match=r"did you mean acc@0\.5"):
         metric("acc@.5")
-
-
-def test_a_random_contestant_is_the_mean_of_its_draws() -> None:
-    rng = np.random.default_rng(4)
-    cases = [random_case(rng) for _ in range(40)]
-    draws = []
-    for _ in range(7):
-        answers = [case | {"mask": rng.random((ROWS, COLS)) < 0.5} for case in cases]
-        draws.append(metric("ciou").parts([outcome(**answer) for answer in answers]))
-    mean = mean_parts(draws)
-    inters = sum(float(draw.numerators.sum()) for draw in draws)
-    assert mean.value == pytest.approx(inters / sum(float(d.denominators.sum()) for d in draws))
-    assert mean.numerators[3] == pytest.approx(sum(draw.numerators[3] for draw in draws) / 7)
-    for wrong in ([], [draws[0], Parts(np.zeros(2), np.zeros(2))]):
-        with pytest.raises(InputError, match="draws"):
-            mean_parts(wrong)
 
 
 def test_what_cannot_be_scored_is_refused() -> None:

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from vg_engine._version import __version__
-from vg_engine.core.evaluation.intervals import Estimate, Paired, paired, ratio_interval
-from vg_engine.core.evaluation.outcomes import Parts, mean_parts, metric, on_both
+from vg_engine.core.evaluation.intervals import Estimate, Paired
+from vg_engine.core.evaluation.outcomes import Parts, difference, metric
 from vg_engine.core.evaluation.samples import Fault
 from vg_engine.html.ablation import page
 from vg_engine.html.report_page import ReportPage
@@ -127,7 +127,7 @@ class Scored:
     def __init__(
         self, made: Callable[[], Iterator[Record]], default: Variant, *, resamples: int, seed: int
     ) -> None:
-        self._default, self._resamples, self._seed = default, resamples, seed
+        self._default, self._how = default, {"resamples": resamples, "seed": seed}
         self._known: dict[tuple[int, ...], VariantScores] = {}
         self.pictures: list[str] = []
         tables: list[Float64[np.ndarray, "readings metrics 2"]] = []
@@ -153,13 +153,7 @@ class Scored:
 
     def _scores(self, variant: Variant) -> dict[str, Estimate]:
         return {
-            name: ratio_interval(
-                parts.numerators,
-                parts.denominators,
-                self.pictures,
-                resamples=self._resamples,
-                seed=self._seed,
-            )
+            name: parts.estimate(self.pictures, **self._how)
             for name, parts in self._of(variant).items()
         }
 
@@ -167,19 +161,10 @@ class Scored:
         if variant.readings == self._default.readings:
             return {}
         default = self._of(self._default)
-        differences = {}
-        for name, parts in self._of(variant).items():
-            one, other = on_both(name, parts, default[name])
-            differences[name] = paired(
-                one.numerators,
-                one.denominators,
-                other.numerators,
-                other.denominators,
-                self.pictures,
-                resamples=self._resamples,
-                seed=self._seed,
-            )
-        return differences
+        return {
+            name: difference(name, parts, default[name], self.pictures, **self._how)
+            for name, parts in self._of(variant).items()
+        }
 
     def _draws(self, variant: Variant) -> dict[str, Float64[np.ndarray, " draws"]]:
         if len(variant.readings) < 2:
@@ -192,12 +177,8 @@ class Scored:
         }
 
     def _of(self, variant: Variant) -> dict[str, Parts]:
-        found = {}
-        for name in self.metrics:
-            place = METRICS.index(name)
-            columns = [self._parts[:, reading, place] for reading in variant.readings]
-            found[name] = mean_parts([Parts(c[:, 0].copy(), c[:, 1].copy()) for c in columns])
-        return found
+        mean = self._parts[:, list(variant.readings)].mean(axis=1)
+        return {name: Parts(*mean[:, METRICS.index(name)].T.copy()) for name in self.metrics}
 
 
 @dataclass(frozen=True, eq=False)

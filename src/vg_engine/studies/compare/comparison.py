@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from vg_engine.core.errors import InputError, nearest
-from vg_engine.core.evaluation.intervals import mcnemar, paired, ratio_interval
-from vg_engine.core.evaluation.outcomes import METRICS, Parts, on_both
+from vg_engine.core.evaluation.intervals import mcnemar
+from vg_engine.core.evaluation.outcomes import METRICS, Parts, difference
 from vg_engine.studies.compare.disagreements import find_disagreements
 from vg_engine.studies.compare.results import STATED, Comparison, Difference, Side
 from vg_engine.studies.evaluate import columns
@@ -195,22 +194,14 @@ def _difference(
         Parts(side.parts[where, place, 0], side.parts[where, place, 1])
         for side, where in zip((a, b), joined, strict=True)
     )
-    how: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    how = {"resamples": resamples, "seed": seed}
     tested = name in _TESTED and not any(side.row.kind == "random" for side in (a, b))
     counted = (one.denominators > 0) & (other.denominators > 0)
-    shared, with_it = on_both(name, one, other)
     return Difference(
         name,
-        ratio_interval(one.numerators, one.denominators, pictures, **how),
-        ratio_interval(other.numerators, other.denominators, pictures, **how),
-        paired(
-            shared.numerators,
-            shared.denominators,
-            with_it.numerators,
-            with_it.denominators,
-            pictures,
-            **how,
-        ),
+        one.estimate(pictures, **how),
+        other.estimate(pictures, **how),
+        difference(name, one, other, pictures, **how),
         mcnemar(one.numerators[counted] > 0, other.numerators[counted] > 0) if tested else None,
     )
 

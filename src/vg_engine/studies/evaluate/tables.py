@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from vg_engine.core.evaluation.intervals import Estimate, Paired, paired, ratio_interval
-from vg_engine.core.evaluation.outcomes import METRICS, metric, on_both
+from vg_engine.core.evaluation.intervals import Estimate, Paired
+from vg_engine.core.evaluation.outcomes import METRICS, difference, metric
 from vg_engine.studies.evaluate.columns import BUCKETS, Columns
 from vg_engine.studies.evaluate.entries import TableEntry
 from vg_engine.studies.shared.numbers import estimate_json
@@ -112,49 +112,44 @@ def make_table(
     columns: Columns,
     rows: Bool[np.ndarray, " samples"] | None = None,
     *,
-    resamples: int,
-    seed: int = 0,
     metrics: Sequence[str] | None = None,
+    **how: int,
 ) -> ScoreTable:
     """The table of all samples, or of some.
 
     Args:
         columns: of all samples.
         rows: which of them; None takes all.
-        resamples, seed: of the bootstrap.
         metrics: by name; None takes all.
+        how: `resamples` and `seed` of the bootstrap.
     """
     taken = np.ones(len(columns.ids), dtype=np.bool_) if rows is None else rows
     pictures = [p for p, take in zip(columns.pictures, taken.tolist(), strict=True) if take]
     names = [one.name for one in METRICS] if metrics is None else list(metrics)
     made = []
     for entry in columns.entries:
-        scores = {}
-        for name in names:
-            parts = columns.parts[entry.name][name].take(taken)
-            scores[name] = ratio_interval(
-                parts.numerators, parts.denominators, pictures, resamples=resamples, seed=seed
-            )
+        parts = columns.parts[entry.name]
+        scores = {name: parts[name].take(taken).estimate(pictures, **how) for name in names}
         made.append(EntryScores(entry, scores))
     shown = [name for name in metrics_of(columns) if name in names]
     return ScoreTable(tuple(shown), tuple(made), int(taken.sum()))
 
 
-def make_groups(columns: Columns, *, resamples: int, seed: int = 0) -> dict[str, list[GroupScores]]:
+def make_groups(columns: Columns, **how: int) -> dict[str, list[GroupScores]]:
     """A table per value of every key that samples are grouped by, the most frequent first."""
     names = [name for name in SHORT if name in metrics_of(columns)]
     found = {}
     for key, values in columns.groups.items():
         counted = Counter(value for value in values if value is not None)
         order = sorted(counted, key=lambda value: (-counted[value], value))[:_MOST_VALUES]
-        found[key] = _groups(columns, values, order, names, resamples, seed)
+        found[key] = _groups(columns, values, order, names, how)
     return found
 
 
-def make_sizes(columns: Columns, *, resamples: int, seed: int = 0) -> list[GroupScores]:
+def make_sizes(columns: Columns, **how: int) -> list[GroupScores]:
     """A table per object size, COCO's: small below 32 x 32 pixels, medium below 96 x 96."""
     names = [name for name in SHORT if name in metrics_of(columns)]
-    return _groups(columns, columns.buckets, BUCKETS, names, resamples, seed)
+    return _groups(columns, columns.buckets, BUCKETS, names, how)
 
 
 def _groups(
@@ -162,41 +157,24 @@ def _groups(
     values: Sequence[str | None],
     order: Sequence[str],
     names: Sequence[str],
-    resamples: int,
-    seed: int,
+    how: Mapping[str, int],
 ) -> list[GroupScores]:
-    return [
-        GroupScores(
-            value,
-            make_table(
-                columns,
-                np.array([one == value for one in values], dtype=np.bool_),
-                resamples=resamples,
-                seed=seed,
-                metrics=names,
-            ),
-        )
-        for value in order
-    ]
+    found = []
+    for value in order:
+        rows = np.array([one == value for one in values], dtype=np.bool_)
+        found.append(GroupScores(value, make_table(columns, rows, metrics=names, **how)))
+    return found
 
 
-def against_main(columns: Columns, *, resamples: int, seed: int = 0) -> list[Against]:
+def against_main(columns: Columns, **how: int) -> list[Against]:
     """Compare the main entry with each other one on the same samples."""
     names = [name for name in _COMPARED if name in metrics_of(columns)]
     main, *others = columns.entries
     found = []
     for other in others:
-        differences = {}
-        for name in names:
-            a, b = on_both(name, columns.parts[main.name][name], columns.parts[other.name][name])
-            differences[name] = paired(
-                a.numerators,
-                a.denominators,
-                b.numerators,
-                b.denominators,
-                columns.pictures,
-                resamples=resamples,
-                seed=seed,
-            )
+        a, b = columns.parts[main.name], columns.parts[other.name]
+        differences = {
+            name: difference(name, a[name], b[name], columns.pictures, **how) for name in names
+        }
         found.append(Against(other, differences))
     return found
