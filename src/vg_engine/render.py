@@ -32,6 +32,7 @@ INK = (245, 246, 248)
 QUIET = (163, 170, 184)
 BOX = (64, 224, 208)
 CASING = (12, 14, 18)
+DISCS = (CASING, 6.2), (INK, 5.0), (BOX, 3.0)  # of a peak: colour and radius
 _HEAT = 0.66  # opacity where the map is strongest
 
 
@@ -210,7 +211,7 @@ def dot(
 ) -> None:
     """Draw a point (x, y) of the original."""
     centre = canvas.place(*point)
-    for colour, radius in ((CASING, 6.2), (INK, 5.0), (BOX, 3.0)):
+    for colour, radius in DISCS:
         size = round(16 * radius * max(1.0, canvas.unit * 0.75))
         cv2.circle(pixels, centre, size, colour, -1, cv2.LINE_AA, shift=4)
 

@@ -8,7 +8,7 @@ from vg_engine.core.evaluation.outcomes import metric
 from vg_engine.core.selection.head_statistics import HIT, INSIDE, IOU
 from vg_engine.html import charts
 from vg_engine.html.cells import Cell, estimate_cell, model_name, paired_cells, stated
-from vg_engine.html.discovery import FAULTS, boxed, ranked_by, truth_chart
+from vg_engine.html.discovery import FAULTS, boxed, correlation_table, truth_chart
 from vg_engine.html.evaluation import verdict_words
 from vg_engine.html.report_page import ReportPage
 
@@ -55,7 +55,9 @@ def page(ablation: Ablation, *, command: str = "") -> ReportPage:
         ],
         "boxed": boxed(discovery),
         "truth_chart": truth_chart(discovery, ablation.spearman, discovery.chosen.heads),
-        "correlations": _correlations(ablation),
+        "correlations": correlation_table(discovery.chosen, ablation.spearman, SPEARMAN)
+        if ablation.spearman
+        else None,
         "fault_tables": [
             ("calibration", len(discovery.faults), discovery.faults[:FAULTS]),
             ("data", ablation.fault_count, ablation.faults),
@@ -147,7 +149,6 @@ def _scores(ablation: Ablation, table: VariantTable) -> dict[str, object]:
             ]
             for row in shown
         ],
-        "align": "l" + "r" * (1 + len(titles)),
         "highlight": [i for i, row in enumerate(shown) if row.variant.default],
         "muted": [i for i, row in enumerate(shown) if row.variant.control],
         "caption": f"{ablation.n:,} sentences",
@@ -172,7 +173,6 @@ def _differences(ablation: Ablation, table: VariantTable) -> dict[str, object]:
             [_label(row), *(cell for name in ablation.metrics for cell in _difference(row, name))]
             for row in table.distinct
         ],
-        "align": "l" + "r" * len(titles),
         "highlight": [i for i, row in enumerate(table.distinct) if row.variant.default],
     }
 
@@ -182,20 +182,6 @@ def _difference(row: VariantScores, name: str) -> tuple[Cell, Cell]:
     if row.against:
         return paired_cells(row.against[name])
     return Cell("default" if row.variant.default else "the same", muted=True), Cell("")
-
-
-def _correlations(ablation: Ablation) -> dict[str, object] | None:
-    if not ablation.spearman:
-        return None
-    return {
-        "columns": [
-            f"{ranked_by(ablation.calibration.discovery.chosen)[0]} against",
-            "Spearman's ρ",
-            "heads",
-        ],
-        "rows": [[SPEARMAN[name], rho, rho.n] for name, rho in ablation.spearman.items()],
-        "align": "lrr",
-    }
 
 
 def _provenance(ablation: Ablation) -> dict[str, object]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.evaluation.intervals import Estimate
 from vg_engine.core.evaluation.outcomes import metric
 from vg_engine.html import charts, thumbnails
 from vg_engine.html.cells import Cell, estimate_cell, model_name, paired_cells, stated
-from vg_engine.html.evaluation import corners
+from vg_engine.html.evaluation import fit_of
 from vg_engine.html.report_page import ReportPage
-from vg_engine.html.thumbnails import Card, Outline
+from vg_engine.html.thumbnails import Card, outlines
 
 if TYPE_CHECKING:
     from vg_engine.studies.compare.disagreements import Disagreement
@@ -92,9 +92,8 @@ def _cards(cases: Sequence[Disagreement], pictures: Mapping[str, Picture]) -> li
 
 def _card(case: Disagreement, picture: Picture) -> Card:
     record = case.record
-    boxes = [Outline(corners(box), "answer", "A") for box in case.a["boxes"]]
-    boxes += [Outline(corners(box), "other", "B") for box in case.b["boxes"]]
-    boxes += [Outline(corners(box), "truth") for box in record["boxes"] or ()]
+    boxes = outlines(case.a["boxes"], "answer", "A") + outlines(case.b["boxes"], "other", "B")
+    boxes += outlines(record["boxes"], "truth")
     more = [text for text in (record["bucket"], *record["groups"].values()) if text]
     return Card(
         thumbnails.overlay(picture, None, boxes, max_side=thumbnails.CARD),
@@ -104,13 +103,10 @@ def _card(case: Disagreement, picture: Picture) -> Card:
     )
 
 
-def _fit(answer: Mapping[str, object]) -> str:
+def _fit(answer: Mapping[str, Any]) -> str:
     """The fit of an answer, in a few words."""
-    iou, inter, union = answer["iou"], answer["inter"], answer["union"]
-    if isinstance(iou, float | int):
-        return f"IoU {iou:.2f}"
-    if isinstance(inter, int) and isinstance(union, int) and union:
-        return f"mask IoU {inter / union:.2f}"
+    if fit := fit_of(answer):
+        return f"{fit[0]} {fit[1]:.2f}"
     if answer["hit"] is None:
         return "something found" if answer["found"] else "nothing found"
     return "peak inside" if answer["hit"] else "peak outside"

@@ -17,7 +17,7 @@ from vg_engine.core.selection.ranking import Selection
 from vg_engine.html import charts, thumbnails
 from vg_engine.html.cells import NOT_KNOWN
 from vg_engine.html.report_page import ReportPage
-from vg_engine.html.thumbnails import Card, Outline
+from vg_engine.html.thumbnails import Card, Outline, outlines
 
 if TYPE_CHECKING:
     from vg_engine.studies.discover.results import Discovery, Example
@@ -64,11 +64,7 @@ def page(discovery: Discovery, *, use: str = "", command: str = "") -> ReportPag
         "stability_chart": _stability_chart(found),
         "truth_chart": truth_chart(discovery, correlations, found.heads[:_TILES]),
         "boxed": boxed(discovery),
-        "correlations": {
-            "columns": [f"{ranked_by(found)[0]} against", "Spearman's ρ", "heads"],
-            "rows": [[_COLUMN_NAMES[key], rho, rho.n] for key, rho in correlations.items()],
-            "align": "lrr",
-        },
+        "correlations": correlation_table(found, correlations, _COLUMN_NAMES),
         "rules": _rules(discovery),
         "others": _OTHERS,
         "cards": [_card(found, example) for example in discovery.examples],
@@ -286,6 +282,16 @@ def truth_chart(
     )
 
 
+def correlation_table(
+    found: Selection, correlations: Mapping[str, Estimate], names: Mapping[str, str]
+) -> dict[str, object]:
+    """The rank correlations of the ranking with what each head found alone, by their names."""
+    return {
+        "columns": [f"{ranked_by(found)[0]} against", "Spearman's ρ", "heads"],
+        "rows": [[names[key], rho, rho.n] for key, rho in correlations.items()],
+    }
+
+
 def _rules(discovery: Discovery) -> list[tuple[object, ...]]:
     if len(discovery.found) < 2:
         return []
@@ -298,8 +304,7 @@ def _rules(discovery: Discovery) -> list[tuple[object, ...]]:
 
 def _card(found: Selection, example: Example) -> Card:
     sample, answer = example.sample, example.answer
-    true_boxes = [] if sample.boxes is None else sample.boxes.tolist()
-    truth = [Outline((a, b, c, d), "truth") for a, b, c, d in true_boxes]
+    truth = outlines(None if sample.boxes is None else sample.boxes.tolist(), "truth")
     own = [Outline(answer.box)] if answer.box is not None else []
     others = [head for head in found.ranked if head not in found.heads][-_OTHERS:]
     shown = [*found.heads[:_TILES], *others]

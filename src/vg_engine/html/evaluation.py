@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vg_engine.core.evaluation.outcomes import metric
-from vg_engine.core.geometry import Box
 from vg_engine.html import charts, thumbnails
 from vg_engine.html.cells import Cell, estimate_cell, model_name, paired_cells, stated
 from vg_engine.html.report_page import ReportPage
-from vg_engine.html.thumbnails import Card, Outline
+from vg_engine.html.thumbnails import Card, outlines
 
 if TYPE_CHECKING:
     from vg_engine.studies.evaluate.results import Case, Evaluation
@@ -81,7 +80,6 @@ def _score_table(table: ScoreTable, names: Sequence[str]) -> dict[str, object]:
             ]
             for row in table.rows
         ],
-        "align": "l" + "r" * len(names),
         "highlight": [0],
         "muted": [i for i, row in enumerate(table.rows) if row.entry.control],
     }
@@ -122,7 +120,6 @@ def _differences(evaluation: Evaluation) -> dict[str, object] | None:
             ]
             for one in others
         ],
-        "align": "l" + "rr" * len(names),
         "caption": f"{evaluation.table.rows[0].entry.name} less each other",
     }
 
@@ -157,7 +154,6 @@ def _group_tables(key: str, groups: Sequence[GroupScores]) -> Iterator[dict[str,
                 ]
                 for group in full[:_MOST_VALUES]
             ],
-            "align": "l" + "r" * (1 + len(entries)),
             "caption": f"{metric(name).title} by {key}{left_out}",
         }
 
@@ -209,8 +205,7 @@ def _fit_charts(evaluation: Evaluation) -> list[str]:
 def _card(case: Case) -> Card:
     record = case.record
     answer = next(iter(record["answers"].values()))
-    boxes = [Outline(corners(box)) for box in answer["boxes"]]
-    boxes += [Outline(corners(box), "truth") for box in record["boxes"] or ()]
+    boxes = [*outlines(answer["boxes"]), *outlines(record["boxes"], "truth")]
     x, y = map(float, answer["point"])
     return Card(
         thumbnails.overlay(case.picture, case.heat, boxes, (x, y), max_side=thumbnails.CARD),
@@ -221,27 +216,26 @@ def _card(case: Case) -> Card:
     )
 
 
-def corners(box: Sequence[float | int]) -> Box:
-    """A box of a record."""
-    left, top, right, bottom = map(float, box)
-    return left, top, right, bottom
+def fit_of(answer: Mapping[str, Any]) -> tuple[str, float] | None:
+    """What the fit of an answer is called, and its value; None if there is none."""
+    if answer["iou"] is not None:
+        return "IoU", answer["iou"]
+    if answer["union"]:
+        return "mask IoU", answer["inter"] / answer["union"]
+    return None
 
 
 def _is_right(answer: Mapping[str, Any]) -> bool | None:
     """Judge an answer by its box, else its masks, else its peak; None without any of them."""
-    if answer["iou"] is not None:
-        return bool(answer["iou"] >= _RIGHT)
-    if answer["union"]:
-        return bool(answer["inter"] / answer["union"] >= _RIGHT)
+    if fit := fit_of(answer):
+        return bool(fit[1] >= _RIGHT)
     return None if answer["hit"] is None else bool(answer["hit"])
 
 
 def _facts(record: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[str]:
     """The fit of an answer, in a few words."""
-    if answer["iou"] is not None:
-        yield f"IoU {answer['iou']:.2f}"
-    elif answer["union"]:
-        yield f"mask IoU {answer['inter'] / answer['union']:.2f}"
+    if fit := fit_of(answer):
+        yield f"{fit[0]} {fit[1]:.2f}"
     if answer["hit"] is not None:
         yield "peak inside" if answer["hit"] else "peak outside"
     if not answer["found"]:

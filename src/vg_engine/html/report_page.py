@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from vg_engine._version import __version__
 from vg_engine.core.evaluation.outcomes import metric
 from vg_engine.html import cells, thumbnails
-from vg_engine.render import BOX, CASING, INK
+from vg_engine.render import CASING, DISCS
 
 _HERE: Final = Path(__file__).parent
 # HTML knows neither control characters nor halves of characters.
@@ -82,7 +82,7 @@ def _environment() -> Environment:
         "version": __version__,
         "box_lines": thumbnails.LINES,
         "casing": CASING,
-        "peak_discs": ((CASING, 6.2), (INK, 5.0), (BOX, 3.0)),
+        "peak_discs": DISCS,
     }
     return environment
 

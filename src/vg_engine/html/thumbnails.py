@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
@@ -60,6 +60,16 @@ class Outline:
     box: Box
     style: Style = "answer"
     label: str = ""
+
+
+def outlines(
+    boxes: Iterable[Sequence[float]] | None, style: Style = "answer", label: str = ""
+) -> list[Outline]:
+    """Make outlines of recorded boxes; None has none."""
+    corners = (map(float, box) for box in boxes or ())
+    return [
+        Outline((left, top, right, bottom), style, label) for left, top, right, bottom in corners
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,21 +258,16 @@ def _draw_label(
     corners = [
         (x, y) for y in (y0 - tall - 1, y1 + 2, y0 + 2, y1 - tall - 1) for x in (x0, x1 - wide)
     ]
-    free = [
+    most_x, most_y = image.width - wide, image.height - tall
+    free = (
         (x, y)
         for x, y in corners
-        if 0 <= x <= image.width - wide
-        and 0 <= y <= image.height - tall
+        if 0 <= x <= most_x
+        and 0 <= y <= most_y
         and all(x >= r or x2 >= x + wide or y >= b or y2 >= y + tall for x2, y2, r, b in plates)
-    ]
-    left, top = (
-        free[0]
-        if free
-        else (
-            min(max(0, x0), max(0, image.width - wide)),
-            min(max(0, y0 + 2), max(0, image.height - tall)),
-        )
     )
+    crowded = min(max(0, x0), max(0, most_x)), min(max(0, y0 + 2), max(0, most_y))
+    left, top = next(free, crowded)
     plates.append((left, top, left + wide, top + tall))
     pen = ImageDraw.Draw(image)
     pen.rounded_rectangle((left, top, left + wide - 1, top + tall - 1), 3, fill=CASING)

@@ -105,7 +105,9 @@ def bars(
         after = left
         if math.isfinite(value):
             colour = "c0" if stressed or not chosen else "cm"
-            parts.append(_bar(x, value, middle, colour, f"{label}: {texts[i]}"))
+            place = x.start, middle - _BAR / 2, max(1.0, x(value) - x.start), _BAR
+            tip = svg.element("title", f"{label}: {texts[i]}")
+            parts.append(svg.rect(*place, f"f {colour}", tip, rx=2.0))
             after = x(value)
         if math.isfinite(value) and math.isfinite(error):
             ends = x(max(0.0, value - error)), x(value + error)
@@ -126,19 +128,6 @@ def _name_width(labels: Sequence[str], width: int) -> float:
 
 def _description(labels: Sequence[str], texts: Sequence[str]) -> str:
     return ", ".join(f"{label} {text}" for label, text in zip(labels, texts, strict=True))
-
-
-def _bar(x: Scale, value: float, middle: float, colour: str, tip: str) -> Markup:
-    return svg.element(
-        "rect",
-        svg.element("title", tip),
-        x=x.start,
-        y=middle - _BAR / 2,
-        width=max(1.0, x(value) - x.start),
-        height=_BAR,
-        rx=2.0,
-        class_=f"f {colour}",
-    )
 
 
 def _whisker(start: float, stop: float, middle: float) -> Iterator[Markup]:

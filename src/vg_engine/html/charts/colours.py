@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 # Nine anchors of viridis, whose lightness grows evenly; between them colours are mixed.
-_ANCHORS: Final = (
-    (68, 1, 84),
-    (71, 44, 122),
-    (59, 81, 139),
-    (44, 113, 142),
-    (33, 144, 141),
-    (39, 173, 129),
-    (92, 200, 99),
-    (170, 220, 50),
-    (253, 231, 37),
-)
+_VIRIDIS = "440154 472c7a 3b518b 2c718e 21908d 27ad81 5cc863 aadc32 fde725"
+_ANCHORS: Final = [tuple(bytes.fromhex(colour)) for colour in _VIRIDIS.split()]
 _LIGHT: Final = 0.55  # from here on dark words stand out better than light ones
 
 
@@ -25,13 +18,9 @@ def colour_at(share: float) -> str:
     >>> colour_at(0.0), colour_at(1.0)
     ('#440154', '#fde725')
     """
-    place = min(max(share, 0.0), 1.0) * (len(_ANCHORS) - 1)
-    first = min(int(place), len(_ANCHORS) - 2)
-    part = place - first
-    mixed = (
-        round(a + (b - a) * part) for a, b in zip(_ANCHORS[first], _ANCHORS[first + 1], strict=True)
-    )
-    return "#" + "".join(f"{channel:02x}" for channel in mixed)
+    place, places = share * (len(_ANCHORS) - 1), range(len(_ANCHORS))
+    channels = zip(*_ANCHORS, strict=True)
+    return f"#{bytes(round(np.interp(place, places, channel)) for channel in channels).hex()}"
 
 
 def is_light(share: float) -> bool:

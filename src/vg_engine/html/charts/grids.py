@@ -68,7 +68,7 @@ def heat_map(
     inside = [(r, c) for r, c in marks if 0 <= r < rows and 0 <= c < cols]
     for r, c in inside:
         for class_ in ("casing", "outline"):
-            parts.append(_square(left + side * c, top + side * r, side, class_))
+            parts.append(svg.rect(left + side * c, top + side * r, side, side, class_))
     names = ", ".join(f"L{r}H{c}" for r, c in inside)
     foot = bottom + 58
     width = max(right + 8, left + _BAR + 40, width_of(title, 14.0), 300.0)
@@ -77,7 +77,7 @@ def heat_map(
     height = foot + 30 + (22 if names else 0)
     if names:
         room = width - left - 20
-        parts.append(_square(left + 0.5, height - 14.5, 11.0, "outlined"))
+        parts.append(svg.rect(left + 0.5, height - 14.5, 11.0, 11.0, "outlined"))
         parts.append(svg.text(names, left + 19, height - 4, "strong", room=room))
     description = f"{rows} x {cols} values from {min(known):.3g} to {max(known):.3g}"
     description += f"; outlined: {names}" if names else ""
@@ -93,35 +93,24 @@ def _cells(
     largest = float(np.abs(matrix[np.isfinite(matrix)]).max())
     decimals = 0 if largest >= 100 else 1 if largest >= 10 else 2
     legible = side >= _ROOMY and _SMALL <= largest < _BIG
-    gap = 1.0 if side >= _GAPPED else 0.0
+    drawn = side - (1.0 if side >= _GAPPED else 0.0)
     for (r, c), value in np.ndenumerate(matrix):
         x, y = left + side * c, top + side * r
         if not np.isfinite(value):
             yield svg.element(
                 "g",
                 svg.element("title", f"L{r}H{c}: no data"),
-                _square(x + 0.5, y + 0.5, side - gap - 0.5, "empty"),
+                svg.rect(x + 0.5, y + 0.5, drawn - 0.5, drawn - 0.5, "empty"),
                 svg.line(x + 1.5, y + side - 2.5, x + side - 2.5, y + 1.5, "axis"),
             )
             continue
         share = (float(value) - scale[0]) / (scale[1] - scale[0] or 1.0)
-        yield svg.element(
-            "rect",
-            svg.element("title", f"L{r}H{c}: {value:.4g}"),
-            x=x,
-            y=y,
-            width=side - gap,
-            height=side - gap,
-            fill=colour_at(share),
-        )
+        tip = svg.element("title", f"L{r}H{c}: {value:.4g}")
+        yield svg.rect(x, y, drawn, drawn, None, tip, fill=colour_at(share))
         if legible:
             ink = "on-light" if is_light(share) else "on-dark"
             place_x, place_y = x + side / 2 - 0.5, y + side / 2 + 4
             yield svg.text(f"{value:.{decimals}f}", place_x, place_y, ink, "middle")
-
-
-def _square(x: float, y: float, side: float, class_: str) -> Markup:
-    return svg.element("rect", x=x, y=y, width=side, height=side, class_=class_)
 
 
 def _counted(rows: int, cols: int, place: tuple[float, float, float]) -> Iterator[Markup]:
@@ -143,14 +132,8 @@ def _colour_bar(
 ) -> Iterator[Markup]:
     # Each step reaches to the end, below the next: no seams.
     for i in range(_BAR_STEPS):
-        yield svg.element(
-            "rect",
-            x=left + _BAR * i / _BAR_STEPS,
-            y=top - 8.0,
-            width=_BAR * (_BAR_STEPS - i) / _BAR_STEPS,
-            height=10.0,
-            fill=colour_at((i + 0.5) / _BAR_STEPS),
-        )
+        start, colour = _BAR * i / _BAR_STEPS, colour_at((i + 0.5) / _BAR_STEPS)
+        yield svg.rect(left + start, top - 8.0, _BAR - start, 10.0, fill=colour)
     ends = value_range(scale)
     x = Scale(*ends, left, left + _BAR)
     for mark, text in labelled_ticks(*ends, _BAR, most=5):

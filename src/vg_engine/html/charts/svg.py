@@ -73,6 +73,20 @@ def text(
     return element("text", short, whole, x=x, y=y, class_=class_ or None, text_anchor=anchor)
 
 
+def rect(
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    class_: str | None = None,
+    *children: Markup,
+    **attributes: object,
+) -> Markup:
+    """A rectangle."""
+    sides = {"x": x, "y": y, "width": width, "height": height, "class_": class_}
+    return element("rect", *children, **sides, **attributes)
+
+
 def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
     """A straight line."""
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
@@ -123,16 +137,7 @@ def chart(
 def no_data(title: str, width: SupportsFloat) -> Markup:
     """The chart of no data."""
     across, height = float(width), 120.0
-    frame = element(
-        "rect",
-        x=0.5,
-        y=TITLE + 0.5,
-        width=across - 1.0,
-        height=height - TITLE - 1.0,
-        rx=6.0,
-        class_="axis",
-        fill="none",
-        stroke_dasharray="4 4",
-    )
+    place = 0.5, TITLE + 0.5, across - 1.0, height - TITLE - 1.0
+    frame = rect(*place, "axis", rx=6.0, fill="none", stroke_dasharray="4 4")
     words = text("no data", across / 2, (TITLE + height) / 2 + 4, "", "middle")
     return chart(title, across, height, frame, words, description="no data")
