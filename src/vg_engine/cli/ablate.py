@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import vg_engine
 from vg_engine.cli import console, options
 from vg_engine.cli.options import option
-from vg_engine.cli.studies import CALIBRATION, FRESH, is_embedded, provenance
+from vg_engine.cli.studies import CALIBRATION, FRESH, is_embedded, provenance, tell_faults
 from vg_engine.core.errors import InputError
 from vg_engine.engine_spec import EngineSpec
 
@@ -33,21 +32,11 @@ def ablate(
         option("DATA", "What they are scored on, other pictures with true boxes or masks.", _WHAT),
     ] = None,
     limit: Annotated[
-        int | None,
-        option("N", "Score only the first N samples.", _WHAT, min=1),
+        int | None, option("N", "Score only the first N samples.", _WHAT, min=1)
     ] = None,
-    samples: Annotated[
-        int,
-        option("N", "Calibration sentences per draw.", _WHAT, min=1),
-    ] = 1000,
-    draws: Annotated[
-        int,
-        option("N", "Draws of them.", _WHAT, min=1),
-    ] = 5,
-    seed: Annotated[
-        int,
-        option("N", "Of draws, random heads and intervals.", _WHAT, min=0),
-    ] = 0,
+    samples: Annotated[int, option("N", "Calibration sentences per draw.", _WHAT, min=1)] = 1000,
+    draws: Annotated[int, option("N", "Draws of them.", _WHAT, min=1)] = 5,
+    seed: Annotated[int, option("N", "Of draws, random heads and intervals.", _WHAT, min=0)] = 0,
     rule: Annotated[
         str,
         option("RULE", "The rule of the default row; all others stand in table criteria.", _HEADS),
@@ -61,20 +50,13 @@ def ablate(
             _HEADS,
         ),
     ] = None,
-    resamples: Annotated[
-        int,
-        option("N", "Of the intervals.", _HEADS, min=1),
-    ] = 2000,
+    resamples: Annotated[int, option("N", "Of the intervals.", _HEADS, min=1)] = 2000,
     spec: EngineSpec,
     out: Annotated[
         Path | None,
-        option(
-            "DIR",
+        options.out_folder(
             "Folder of ablation.json, report.html and journals; out/ablate without it. A "
-            "stopped run goes on there.",
-            options.OUT,
-            "--out",
-            "-o",
+            "stopped run goes on there."
         ),
     ] = None,
     strict: options.Strict = False,
@@ -91,12 +73,7 @@ def ablate(
     'refcoco:/data/refer?split=train' --data 'refcoco:/data/refer?split=val' --out ablations[/dim]
     """
     settings = vg_engine.AblateSettings(
-        samples=samples,
-        draws=draws,
-        seed=seed,
-        resamples=resamples,
-        limit=limit,
-        **_named(tables),
+        samples=samples, draws=draws, seed=seed, resamples=resamples, limit=limit, **_named(tables)
     )
     if not is_embedded(spec.model) and (calibration is None or data is None):
         raise InputError(
@@ -128,19 +105,12 @@ def ablate(
             console.say("warning", sentence)
         notes.tell(found.notes)
     if as_json:
-        console.result(json.dumps(found.to_json(), ensure_ascii=False, allow_nan=False))
+        console.record(found.to_json())
     else:
         from vg_engine.cli import variant_tables  # noqa: PLC0415 - numpy, for the tables alone
 
         variant_tables.tell(found, folder)
-    if found.fault_count:
-        records = "1 record" if found.fault_count == 1 else f"{found.fault_count:,} records"
-        first = found.faults[0]
-        console.say(
-            "note",
-            f"{records} could not be used, the first: {first.id}: {first.error} "
-            f"(counted in {folder / 'ablation.json'})",
-        )
+    tell_faults(found.faults, found.fault_count, f" (counted in {folder / 'ablation.json'})")
 
 
 def _named(tables: str | None) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from vg_engine.cli import console
@@ -65,7 +64,9 @@ def ground(asked: Questions, wanted: Output, spec: EngineSpec) -> int:
         with console.spinner("loading the model"):
             engine = stack.enter_context(load(spec))
         notes.tell(engine.model.statements)
-        writer = stack.enter_context(_Writer(wanted, notes, folder))
+        if folder is not None:
+            stack.callback(folder.close)
+        writer = _Writer(wanted, notes, folder)
         bar = stack.enter_context(console.progress_bar(len(questions)))
         lines = asked.queries is not None
         for question, picture, outcome in _answers(engine, asked, questions):
@@ -123,18 +124,6 @@ class _Writer:
         self._names = FileNames(folder.spared if folder else ())
         self._group: list[tuple[Question, Picture, Grounding]] = []
         self._asked_of_it = 0
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._folder is not None:
-            self._folder.close()
 
     def answer(self, question: Question, picture: Picture, grounding: Grounding) -> None:
         drawn: Path | None = None

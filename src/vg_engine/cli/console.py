@@ -50,6 +50,11 @@ def result(line: str) -> None:
     sys.stdout.flush()
 
 
+def record(value: object) -> None:
+    """Print a value as one line of JSON."""
+    result(json.dumps(value, ensure_ascii=False))
+
+
 def _fits(text: str, encoding: str) -> bool:
     try:
         text.encode(encoding)
@@ -103,21 +108,26 @@ def spinner(words: str) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def progress_bar(total: int) -> Iterator[Progress]:
-    """A bar on stderr, where that is a terminal and there is more than one thing to do."""
-    bar = Progress(
-        TextColumn("grounding"),
+def live_bar(words: str, *columns: ProgressColumn, disable: bool = False) -> Progress:
+    """A bar after its words, with the time that is left; it goes when it is done."""
+    return Progress(
+        TextColumn(words),
         BarColumn(),
-        MofNCompleteColumn(),
+        *columns,
         TimeRemainingColumn(),
         console=stderr(),
-        disable=total < _FEW or not stderr().is_terminal,
+        disable=disable,
         # Lines of results may pass above the bar only where both go to one screen.
         redirect_stdout=sys.stdout.isatty(),
         transient=True,
     )
-    with bar:
+
+
+@contextmanager
+def progress_bar(total: int) -> Iterator[Progress]:
+    """A bar on stderr, where that is a terminal and there is more than one thing to do."""
+    shown = total >= _FEW and stderr().is_terminal
+    with live_bar("grounding", MofNCompleteColumn(), disable=not shown) as bar:
         bar.add_task("grounding", total=total)
         yield bar
 
@@ -139,21 +149,10 @@ def study_progress(words: str) -> Iterator[Callable[[int, int], None]]:
         to be called with (done, total); what was done before the first call does not count
         for the rate.
     """
-    screen = stderr()
-    if not screen.is_terminal:
+    if not stderr().is_terminal:
         yield _lines(words)
         return
-    bar = Progress(
-        TextColumn(words),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-        console=screen,
-        redirect_stdout=sys.stdout.isatty(),
-        transient=True,
-    )
-    with bar:
+    with live_bar(words, MofNCompleteColumn(), _Rate()) as bar:
         task = bar.add_task(words, total=None)
 
         def tell(done: int, total: int) -> None:

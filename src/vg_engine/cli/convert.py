@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import DownloadColumn
 
 from vg_engine.cli import console
 from vg_engine.cli.options import flag, folder, option
@@ -27,8 +26,7 @@ def convert(
     ],
     target: Annotated[Path, typer.Argument(metavar="DST", help="A new folder.", parser=folder)],
     vision_tower: Annotated[
-        Path | None,
-        option("DIR", "The vision tower of a checkpoint that holds none."),
+        Path | None, option("DIR", "The vision tower of a checkpoint that holds none.")
     ] = None,
     base: Annotated[Path | None, option("DIR", "The model that delta weights belong to.")] = None,
     as_json: Annotated[bool, flag("Print the report as JSON.", None, "--json")] = False,
@@ -56,7 +54,7 @@ def convert(
         console.say("error", f"stopped; nothing was written to {target}")
         raise typer.Exit(STOPPED) from None
     if as_json:
-        console.result(json.dumps(report, ensure_ascii=False))
+        console.record(report)
     else:
         _tell(report, target)
 
@@ -67,15 +65,7 @@ def _bar() -> Iterator[Callable[[str, int, int], None]]:
     if not console.stderr().is_terminal:
         yield _lines()
         return
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=console.stderr(),
-        transient=True,
-    )
-    with bar:
+    with console.live_bar("{task.description}", DownloadColumn()) as bar:
         task = bar.add_task("converting", total=None)
 
         def tell(what: str, done: int, total: int) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import vg_engine
 from vg_engine.cli import console, options
 from vg_engine.cli.options import option
-from vg_engine.cli.studies import CALIBRATION, data_name, provenance
+from vg_engine.cli.studies import CALIBRATION, data_name, provenance, tell_faults
 from vg_engine.engine_spec import EngineSpec
 from vg_engine.plugins import entrypoints
 
@@ -52,17 +51,14 @@ def discover(
         ),
     ] = None,
     cut: Annotated[
-        float,
-        option("C", "For the entropy a cell counts above C times its map's mean.", _WHICH),
+        float, option("C", "For the entropy a cell counts above C times its map's mean.", _WHICH)
     ] = 1.0,
     connectivity: Annotated[int, option("4|8", "Of the entropy's parts.", _WHICH)] = 8,
     weighting: Annotated[
-        str,
-        option("KIND", "The entropy weighs parts by area or by mass.", _WHICH),
+        str, option("KIND", "The entropy weighs parts by area or by mass.", _WHICH)
     ] = "area",
     neutral: Annotated[
-        str,
-        option("TEXT", "The neutral prompt of rule contrastive.", _WHICH),
+        str, option("TEXT", "The neutral prompt of rule contrastive.", _WHICH)
     ] = "describe the image",
     per_head: Annotated[
         int,
@@ -76,18 +72,13 @@ def discover(
     spec: EngineSpec,
     out: Annotated[
         Path | None,
-        option(
-            "DIR",
+        options.out_folder(
             "Folder of head set, tables, report and journal; out/discover without it. A "
-            "stopped run goes on there.",
-            options.OUT,
-            "--out",
-            "-o",
+            "stopped run goes on there."
         ),
     ] = None,
     name: Annotated[
-        str | None,
-        option("NAME", "Of the head set; MODEL-RULE without it.", options.OUT),
+        str | None, option("NAME", "Of the head set; MODEL-RULE without it.", options.OUT)
     ] = None,
     strict: options.Strict = False,
     as_json: options.Json = False,
@@ -144,7 +135,7 @@ def _show(
 ) -> None:
     numbers, report = folder / "discovery.json", folder / "report.html"
     if as_json:
-        console.result(json.dumps(found.to_json(), ensure_ascii=False))
+        console.record(found.to_json())
     else:
         chosen = found.chosen
         word, values, spread = "score", chosen.scores, chosen.spread
@@ -157,10 +148,4 @@ def _show(
         console.say("note", f"use them from now on: {found.use_command(path, model)}")
     for sentence in found.chosen.notes:
         console.say("note", sentence)
-    if found.faults:
-        count = len(found.faults)
-        console.say(
-            "note",
-            f"{count} record{'s' if count > 1 else ''} could not be used, the first: "
-            f"{found.faults[0].id}: {found.faults[0].error} (all counted in {numbers})",
-        )
+    tell_faults(found.faults, len(found.faults), f" (all counted in {numbers})")

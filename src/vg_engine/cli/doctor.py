@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,10 +24,7 @@ _STYLES = {"ok": "green", "failed": "bold red", "skipped": "yellow"}
 
 @options.with_engine(model=_MODEL, reads=False)
 def doctor(
-    *,
-    spec: EngineSpec,
-    as_json: options.Json = False,
-    _config: options.Config = None,
+    *, spec: EngineSpec, as_json: options.Json = False, _config: options.Config = None
 ) -> None:
     """Check an adapter on your own checkpoint: rows, cells, prompts, padding, threads.
 
@@ -39,13 +35,13 @@ def doctor(
 
     def found(finding: Finding) -> None:
         if as_json:
-            console.result(json.dumps(vars(finding), ensure_ascii=False))
+            console.record(vars(finding))
 
     with console.notes() as notes, console.quiet_libraries(), console.spinner("examining"):
         checkup = checkpoints.doctor(spec, loaded=notes.tell, found=found)
     if as_json:
         shown = {"model": dict(checkup.facts), "prompts": dict(checkup.prompts)}
-        console.result(json.dumps(shown, ensure_ascii=False))
+        console.record(shown)
     else:
         _show(checkup.findings, checkup.facts, checkup.prompts)
     if not checkup.ok:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,10 +36,7 @@ def evaluate(
             _WHAT,
         ),
     ] = None,
-    limit: Annotated[
-        int | None,
-        option("N", "Only the first N samples.", _WHAT, min=1),
-    ] = None,
+    limit: Annotated[int | None, option("N", "Only the first N samples.", _WHAT, min=1)] = None,
     heads: Annotated[
         list[str] | None,
         option(
@@ -50,10 +46,7 @@ def evaluate(
             _WHAT,
         ),
     ] = None,
-    random_draws: Annotated[
-        int,
-        option("N", "Of random heads.", _BESIDE, min=1),
-    ] = 20,
+    random_draws: Annotated[int, option("N", "Of random heads.", _BESIDE, min=1)] = 20,
     no_oracle: Annotated[
         bool,
         flag(
@@ -70,14 +63,8 @@ def evaluate(
             "--no-controls",
         ),
     ] = False,
-    resamples: Annotated[
-        int,
-        option("N", "Of the intervals.", _BESIDE, min=1),
-    ] = 2000,
-    seed: Annotated[
-        int,
-        option("N", "Of random heads and intervals.", _BESIDE, min=0),
-    ] = 0,
+    resamples: Annotated[int, option("N", "Of the intervals.", _BESIDE, min=1)] = 2000,
+    seed: Annotated[int, option("N", "Of random heads and intervals.", _BESIDE, min=0)] = 0,
     compare: Annotated[
         tuple[str, str] | None,
         option("A B", "Folders of two evaluations: their differences on what both scored.", _PAIR),
@@ -91,13 +78,9 @@ def evaluate(
     spec: EngineSpec,
     out: Annotated[
         Path | None,
-        option(
-            "DIR",
+        options.out_folder(
             "Folder of records.jsonl, eval.json and report.html; out/eval without it, out/compare "
-            "with --compare. A stopped run goes on there.",
-            options.OUT,
-            "--out",
-            "-o",
+            "with --compare. A stopped run goes on there."
         ),
     ] = None,
     strict: options.Strict = False,
@@ -160,7 +143,7 @@ def evaluate(
 def _tell(found: Evaluation | Comparison, out: Path, *, as_json: bool) -> None:
     """Print the result: JSON on one line, or tables."""
     if as_json:
-        console.result(json.dumps(found.to_json(), ensure_ascii=False, allow_nan=False))
+        console.record(found.to_json())
         return
     from vg_engine.cli import score_tables  # noqa: PLC0415 - numpy, for the tables alone
 

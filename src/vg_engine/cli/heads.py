@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -13,9 +12,7 @@ from vg_engine.cli.options import Command, Group, flag, option
 from vg_engine.core.errors import InputError
 
 app = typer.Typer(
-    cls=Group,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    cls=Group, rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]}
 )
 
 
@@ -36,9 +33,7 @@ def heads(context: typer.Context, *, as_json: Json = False) -> None:
 
 @app.command("list", cls=Command)
 def list_(
-    *,
-    name: Annotated[str | None, typer.Argument(hidden=True)] = None,
-    as_json: Json = False,
+    *, name: Annotated[str | None, typer.Argument(hidden=True)] = None, as_json: Json = False
 ) -> None:
     """List all head sets, and the models that take them where --heads names none."""
     if name is not None:
@@ -72,7 +67,7 @@ def show(
     used = catalog.used_for().get(found.name, ()) if file == catalog.file_of(found.name) else ()
     if as_json:
         whole = head_tables.whole(found) | {"default_of": list(used), "file": str(file)}
-        console.result(json.dumps(whole, ensure_ascii=False))
+        console.record(whole)
         return
     for line in head_tables.sheet(found, default_of=used, file=file):
         console.result(line)
@@ -101,10 +96,7 @@ def use(
         list[str] | None,
         option("MODEL", "Forget the head set that MODEL uses; repeats.", None, "--reset"),
     ] = None,
-    force: Annotated[
-        bool,
-        flag("Replace another set of the same name.", None, "--force"),
-    ] = False,
+    force: Annotated[bool, flag("Replace another set of the same name.", None, "--force")] = False,
     as_json: Json = False,
 ) -> None:
     """Make a head set the default of a model: run and eval take it where --heads names none.
@@ -128,7 +120,7 @@ def use(
         done = head_choice.use(name, model or (), force=force)
     for record in done:
         if as_json:
-            console.result(json.dumps(record, ensure_ascii=False))
+            console.record(record)
             continue
         chosen = record["head_set"] or "heads selected on each picture (auto)"
         console.result(f"{record['model']}: {chosen}  ({record['file']})")
@@ -157,6 +149,6 @@ def compare(
     for note in comparison.notes:
         console.say("note", note)
     if as_json:
-        console.result(json.dumps(comparison.record(), ensure_ascii=False))
+        console.record(comparison.record())
         return
     comparison.show()

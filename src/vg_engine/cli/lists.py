@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -64,7 +63,7 @@ def show_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json
     """A table for people, lines of JSON for programs."""
     if as_json:
         for row in rows:
-            console.result(json.dumps(row, ensure_ascii=False))
+            console.record(row)
         return
     titles = [column.replace("_", " ") for column in columns]
     # A list at the end may fold; all else stays whole.

@@ -17,8 +17,7 @@ def new_adapter(
         str, typer.Argument(metavar="NAME", help="What --adapter will take, such as zebra-vl.")
     ],
     out: Annotated[
-        Path | None,
-        option("DIR", "A new folder; vg-engine-NAME without it.", None, "--out", "-o"),
+        Path | None, option("DIR", "A new folder; vg-engine-NAME without it.", None, "--out", "-o")
     ] = None,
 ) -> None:
     """Make the package of a new adapter, with a test that passes.

@@ -72,6 +72,11 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
+def out_folder(text: str) -> Any:
+    """Describe the option that names the folder of what a command writes."""
+    return option("DIR", text, OUT, "--out", "-o")
+
+
 def flag(text: str, panel: str | None = None, *names: str, **more: Any) -> Any:
     """Describe an option without a value."""
     return option("", text, panel, *names, **more)
@@ -101,51 +106,31 @@ Adapter = Annotated[
 ]
 Revision = Annotated[str | None, option("REV", "Of a hub id.", MODEL)]
 Device = Annotated[str, option("NAME", "auto, cpu, cuda, cuda:1, mps.", MODEL)]
-Dtype = Annotated[
-    str,
-    option("NAME", "auto, float32, bfloat16, float16.", MODEL),
-]
+Dtype = Annotated[str, option("NAME", "auto, float32, bfloat16, float16.", MODEL)]
 TrustRemoteCode = Annotated[
-    bool,
-    flag("Run code that the model's repository brings.", MODEL, "--trust-remote-code"),
+    bool, flag("Run code that the model's repository brings.", MODEL, "--trust-remote-code")
 ]
 Region = Annotated[
-    str | None,
-    option("NAME", "paper, otsu, mean_std, ...; mean_std:c=1.5 sets a parameter.", HOW),
+    str | None, option("NAME", "paper, otsu, mean_std, ...; mean_std:c=1.5 sets a parameter.", HOW)
 ]
-PromptForm = Annotated[
-    str | None,
-    option("FORM", "bare or chat.", HOW, "--prompt"),
-]
+PromptForm = Annotated[str | None, option("FORM", "bare or chat.", HOW, "--prompt")]
 QueryRow = Annotated[
-    str | None,
-    option("ROW", "expression_last, expression_all or prompt_last.", HOW),
+    str | None, option("ROW", "expression_last, expression_all or prompt_last.", HOW)
 ]
 Template = Annotated[
-    str | None,
-    option("TEXT", "Words around the sentence: 'where is {expression}'.", HOW),
+    str | None, option("TEXT", "Words around the sentence: 'where is {expression}'.", HOW)
 ]
 Ending = Annotated[
     str | None,
     option("TEXT", "Behind an expression: '.', ' .' or ''; chosen for the tokenizer.", HOW),
 ]
-Geometry = Annotated[
-    str | None,
-    option("KIND", "crop or pad, for models that know both.", HOW),
-]
+Geometry = Annotated[str | None, option("KIND", "crop or pad, for models that know both.", HOW)]
 Postprocess = Annotated[
-    list[str] | None,
-    option("NAME", "A plugin that refines answers; repeats, in order.", HOW),
+    list[str] | None, option("NAME", "A plugin that refines answers; repeats, in order.", HOW)
 ]
 BatchSize = Annotated[int, option("N", "Queries per pass.", HOW, min=1)]
-MaxPixels = Annotated[
-    int,
-    option("N", "Larger pictures are refused.", HOW, min=1),
-]
-Json = Annotated[
-    bool,
-    flag("One JSON record per line.", OUT, "--json"),
-]
+MaxPixels = Annotated[int, option("N", "Larger pictures are refused.", HOW, min=1)]
+Json = Annotated[bool, flag("One JSON record per line.", OUT, "--json")]
 Strict = Annotated[
     bool,
     flag("Stop at the first record that cannot be used, instead of counting it.", OUT, "--strict"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 import textwrap
 from collections.abc import Iterable
@@ -50,7 +49,7 @@ def plugins(
         rows = [row for each in kinds for row in _rows(each, whole=kind is not None)]
     if as_json:
         for row in rows:
-            console.result(json.dumps(row, ensure_ascii=False))
+            console.record(row)
     else:
         _show(rows, kinds)
     if any(row["error"] for row in rows):

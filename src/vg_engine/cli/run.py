@@ -30,8 +30,7 @@ def run(
         typer.Argument(metavar="PICTURE|TEXT", help="Pictures, and what to look for."),
     ] = None,
     image: Annotated[
-        list[str] | None,
-        option("FILE", "A picture; repeats.", _ASK, "--image", "-i"),
+        list[str] | None, option("FILE", "A picture; repeats.", _ASK, "--image", "-i")
     ] = None,
     text: Annotated[
         list[str] | None,
@@ -55,19 +54,12 @@ def run(
     spec: EngineSpec,
     out: Annotated[
         Path | None,
-        option(
-            "DIR",
+        options.out_folder(
             "Write results.jsonl and a picture of every answer there. The same command replaces "
-            "them, another is refused.",
-            _OUT,
-            "--out",
-            "-o",
+            "them, another is refused."
         ),
     ] = None,
-    mask: Annotated[
-        bool,
-        flag("Write masks as PNG into --out, too.", _OUT, "--mask"),
-    ] = False,
+    mask: Annotated[bool, flag("Write masks as PNG into --out, too.", _OUT, "--mask")] = False,
     as_json: options.Json = False,
     _config: options.Config = None,
 ) -> None:
@@ -78,9 +70,5 @@ def run(
     from vg_engine.cli import answers, questions  # noqa: PLC0415 - torch, for the work alone
 
     asked = questions.Questions.of(image or (), text or (), words or (), queries, spec.max_pixels)
-    code = answers.ground(
-        asked,
-        answers.Output(out=out, masks=mask, as_json=as_json),
-        spec,
-    )
+    code = answers.ground(asked, answers.Output(out=out, masks=mask, as_json=as_json), spec)
     raise typer.Exit(code)

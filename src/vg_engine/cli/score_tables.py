@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vg_engine.cli import console, tables
+from vg_engine.cli import console, studies, tables
 from vg_engine.core.evaluation.outcomes import metric
 from vg_engine.studies.compare.results import Comparison
 from vg_engine.studies.evaluate.results import Evaluation
@@ -37,10 +37,7 @@ def _differences(found: Comparison, out: Path) -> None:
     )
     for letter, side in (("A", found.a), ("B", found.b)):
         console.result(f"{letter}: {side.entry.name} of {side.kept.path.parent}")
-    console.result(
-        f"{found.n:,} sentences about {found.pictures:,} pictures; in brackets: 95 % intervals, "
-        "whole pictures resampled"
-    )
+    console.result(tables.basis(found.n, found.pictures))
     for note in found.notes:
         console.say("note", note)
     console.result(str(out / "comparison.html"))
@@ -60,16 +57,8 @@ def _scores(found: Evaluation, out: Path) -> None:
             for place, row in enumerate(found.table.rows)
         ],
     )
-    count = f"{found.table.n:,} sentences about {found.pictures:,} pictures"
-    console.result(f"{count}; in brackets: 95 % intervals, whole pictures resampled")
+    console.result(tables.basis(found.table.n, found.pictures))
     for note in found.notes:
         console.say("note", note)
-    if found.fault_count:
-        records = "1 record" if found.fault_count == 1 else f"{found.fault_count:,} records"
-        first = found.faults[0]
-        console.say(
-            "note",
-            f"{records} could not be used, the first: {first.id}: {first.error}; "
-            f"see {out / 'eval.json'}",
-        )
+    studies.tell_faults(found.faults, found.fault_count, f"; see {out / 'eval.json'}")
     console.result(str(out / "report.html"))

@@ -5,10 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import shlex
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+from vg_engine.cli import console
 from vg_engine.core.errors import InputError
 from vg_engine.registry import catalog
+
+if TYPE_CHECKING:
+    from vg_engine.core.evaluation.samples import Fault
 
 # The embedded model is calibrated on these scenes; its exam's are others.
 CALIBRATION = "scenes?split=calibration&n=1000"
@@ -34,6 +39,14 @@ def data_name(given: str | None, model: str | None, default: str, example: str) 
             f"which sentences? name a data set with --data, as '{example}' or jsonl:samples.jsonl"
         )
     return default if given is None else given
+
+
+def tell_faults(faults: Sequence[Fault], count: int, where: str) -> None:
+    """Say how many records could not be used, why the first could not, and where all stand."""
+    if faults:
+        records = "1 record" if count == 1 else f"{count:,} records"
+        first = f"{faults[0].id}: {faults[0].error}"
+        console.say("note", f"{records} could not be used, the first: {first}{where}")
 
 
 def provenance(**more: Any) -> dict[str, Any]:

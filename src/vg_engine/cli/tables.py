@@ -38,6 +38,12 @@ def show(titles: Sequence[str], rows: Sequence[Row], *, numbers: bool = True) ->
         screen.print(line)
 
 
+def basis(sentences: int, pictures: int) -> str:
+    """What the scores of a table rest on."""
+    count = f"{sentences:,} sentences about {pictures:,} pictures"
+    return f"{count}; in brackets: 95 % intervals, whole pictures resampled"
+
+
 def screen_width() -> int:
     """The characters of a line on stdout: any number where that is no terminal."""
     screen = Console()

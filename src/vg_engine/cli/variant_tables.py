@@ -38,10 +38,7 @@ def tell(found: Ablation, out: Path) -> None:
             [tables.Row(what, [str(rho)]) for what, rho in rhos.items()],
         )
     named = ", ".join(map(str, default.heads))
-    count = f"{found.n:,} sentences about {found.pictures:,} pictures"
-    console.result(
-        f"{count}; in brackets: 95 % intervals, whole pictures resampled; default: {named}"
-    )
+    console.result(f"{tables.basis(found.n, found.pictures)}; default: {named}")
     console.result(str(out / "report.html"))
 
 
