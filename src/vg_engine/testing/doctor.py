@@ -8,7 +8,7 @@ the *ranking* of heads and the places of their peaks are compared instead.
 
 from __future__ import annotations
 
-import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -331,5 +331,4 @@ def _given_back(patient: Patient) -> str:
 
 def summary(findings: Sequence[Finding]) -> Mapping[str, int]:
     """Count the findings per status."""
-    ordered = sorted(findings, key=lambda f: f.status)
-    return {s: len(list(g)) for s, g in itertools.groupby(ordered, key=lambda f: f.status)}
+    return Counter(sorted(finding.status for finding in findings))

@@ -165,11 +165,10 @@ class _Planner:
         own = self._base.heads
         layers = {head.layer for head in own}
         pool = tuple(head for head in self.engine.model.all_heads if head.layer in layers)
-        possible = math.comb(len(pool), len(own)) - 1
-        if possible < 1:
+        drawn = random_heads(pool, len(own), draws=self.draws, seed=self.seed, without=own)
+        if not drawn:
             self.notes.append("no random heads: the default heads are all heads of their layers")
             return
-        drawn = random_heads(pool, len(own), draws=self.draws, seed=self.seed, without=own)
         places = tuple(self._index(heads=heads) for heads in drawn)
         description = (
             f"{len(own)} heads of the same layers, mean of {len(places)} draws, seed {self.seed}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -283,12 +282,11 @@ def _random(
     pool = tuple(head for head in engine.model.all_heads if head.layer in layers)
     size = min(len(row.heads) or engine.settings.k, len(pool))
     where = _layers(pool)
-    possible = math.comb(len(pool), size) - (1 if row.heads else 0)
-    if possible < 1:
+    found = random_heads(pool, size, draws=draws, seed=seed, without=row.heads)
+    if not found:
         return None, [
             f"{row.name} holds all {len(pool)} heads of {where}: there are no others to draw"
         ]
-    found = random_heads(pool, size, draws=draws, seed=seed, without=row.heads)
     notes = []
     if len(found) < draws:
         notes.append(f"only {len(found)} draws of {size} heads of {where} differ from {row.name}")
