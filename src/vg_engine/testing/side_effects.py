@@ -10,10 +10,17 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from vg_engine.core.contract.inputs import AttentionRequest, Expression
+from vg_engine.core.contract.inputs import AttentionRequest, Expression, PreparedInputs
 from vg_engine.core.contract.prompt import Prompt
 from vg_engine.core.errors import InputError, PictureError
-from vg_engine.testing.harness import ContractError, Harness, Size, image_positions, noise
+from vg_engine.testing.harness import (
+    ContractError,
+    Harness,
+    Size,
+    image_positions,
+    noise,
+    padding,
+)
 from vg_engine.testing.parity import TOLERANCE, batch
 
 UNUSUAL = ("the cup", "which cup?", "the cup!", "杯子。", 'the sign "stop."', "Größe")
@@ -168,17 +175,34 @@ def check_unusual_expressions(opened: Harness, prompt: Prompt | None = None) -> 
     """
     checked = 0
     tokenizer = opened.model.processor.tokenizer
-    for text in UNUSUAL:
-        inputs = opened.prepare([noise((64, 64))], [Expression(0, text)], prompt)
-        row = inputs.queries[0].rows
-        if any(inputs.unknown):
+    asked, all_rows, last = (
+        _unusual(opened, each)
+        for each in (
+            prompt or Prompt(),
+            replace(prompt or Prompt(), query_row="expression_all"),
+            replace(prompt or Prompt(), query_row="prompt_last"),
+        )
+    )
+    for index, text in enumerate(UNUSUAL):
+        if any(asked.unknown[index : index + 1]):
             continue
-        ids = inputs.tensors["input_ids"][inputs.queries[0].sequence]
+        row, ids = _without_padding(asked, index)
         seen = tokenizer.decode(ids[max(0, row[0] - 3) : row[0] + 1])
         mark = next((c for c in reversed(text) if c in ".?!。"), ".")
         if len(row) != 1 or mark not in seen[-2:]:
             raise ContractError(f"{text!r}: the row stands at {seen!r}, not at its {mark!r}")
-        _check_all_rows(opened, text, prompt or Prompt())
+        rows, ids = _without_padding(all_rows, index)
+        found = tokenizer.decode(ids[list(rows)]).strip()
+        # A token may hold the character before or behind.
+        if text not in found or len(found) > len(text) + 2:
+            raise ContractError(
+                f"{text!r}: rows of expression_all are {found!r}, expected {text!r}"
+            )
+        rows, ids = _without_padding(last, index)
+        if rows != (len(ids) - 1,):
+            raise ContractError(
+                f"{text!r}: rows of prompt_last are {rows}, expected {(len(ids) - 1,)}"
+            )
         checked += 1
     control = image_token(opened)
     try:
@@ -188,22 +212,19 @@ def check_unusual_expressions(opened: Harness, prompt: Prompt | None = None) -> 
     raise ContractError(f"an expression that holds {control!r} is not refused")
 
 
-def _check_all_rows(opened: Harness, text: str, prompt: Prompt) -> None:
-    """The other kinds of row: every token of the expression, and the last of the prompt."""
-    tokenizer = opened.model.processor.tokenizer
-    for row in ("expression_all", "prompt_last"):
-        asked = replace(prompt, query_row=row)
-        inputs = opened.prepare([noise((64, 64))], [Expression(0, text)], asked)
-        rows, ids = inputs.queries[0].rows, inputs.tensors["input_ids"][0]
-        if row == "prompt_last":
-            found, expected = str(rows), str((len(ids) - 1,))
-            same = found == expected
-        else:
-            found, expected = tokenizer.decode(ids[list(rows)]).strip(), text
-            # A token may hold the character before or behind.
-            same = text in found and len(found) <= len(text) + 2
-        if not same:
-            raise ContractError(f"{text!r}: rows of {row} are {found!r}, expected {expected!r}")
+def _unusual(opened: Harness, prompt: Prompt) -> PreparedInputs:
+    """Ask all of them at once, each about a picture of its own: so nothing is packed."""
+    asked = [Expression(index, text) for index, text in enumerate(UNUSUAL)]
+    return opened.prepare([noise((64, 64))] * len(asked), asked, prompt)
+
+
+def _without_padding(inputs: PreparedInputs, index: int) -> tuple[tuple[int, ...], torch.Tensor]:
+    """The rows of a query and the ids of its sequence, as if it had been asked alone."""
+    query = inputs.queries[index]
+    ids = inputs.tensors["input_ids"][query.sequence]
+    kept = ~padding(inputs, query.sequence, len(ids))
+    first = int(kept.nonzero()[0])
+    return tuple(row - first for row in query.rows), ids[kept]
 
 
 def image_token(opened: Harness) -> str:
