@@ -7,16 +7,16 @@ folder is the tokenizer's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from transformers import ChameleonProcessor, PreTrainedModel
+from transformers import ChameleonProcessor
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.shared import resize_steps
-from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter
+from vg_engine.model_adapters.shared.huggingface import Adapted, Grid, HuggingFaceAdapter, Options
 
 
 class ChameleonAdapter(HuggingFaceAdapter):
@@ -27,9 +27,7 @@ class ChameleonAdapter(HuggingFaceAdapter):
     processor_class: ClassVar[Any] = ChameleonProcessor
     layout: ClassVar[str] = "one grid of discrete tokens; centre crop"
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Say that the ends are invisible."""
         del module, options
         return processor, (

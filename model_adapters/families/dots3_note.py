@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from transformers import PreTrainedModel
-
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.model_adapters.families.qwen2_vl import Qwen2VLAdapter, named_by_config
+from vg_engine.model_adapters.shared.huggingface import Adapted, Options
 
 
 class Dots3NoteAdapter(Qwen2VLAdapter):
@@ -29,9 +28,7 @@ class Dots3NoteAdapter(Qwen2VLAdapter):
         kinds = module.config.get_text_config().layer_types
         return [index for index, kind in enumerate(kinds) if kind != "sliding_attention"]
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Name this family's token for a picture."""
         return super().adapt_processor(named_by_config(processor, module), module, options)
 

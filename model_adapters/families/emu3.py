@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from transformers import Emu3Processor, PreTrainedModel
+from transformers import Emu3Processor
 
 from vg_engine.core.contract.inputs import PreparedInputs
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.geometry import Frame
-from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter
+from vg_engine.model_adapters.shared.huggingface import Adapted, Grid, HuggingFaceAdapter, Options
 from vg_engine.model_adapters.shared.loaded import parts_of
 
 # Of what the model reads, what is left to the text and the ends of the rows.
@@ -38,9 +38,7 @@ class Emu3Adapter(HuggingFaceAdapter):
     processor_class: ClassVar[Any] = Emu3Processor
     layout: ClassVar[str] = "one grid of discrete tokens, squashed; rows ended by a token"
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Let no picture become more tokens than the model reads."""
         del options
         config: Any = module.config

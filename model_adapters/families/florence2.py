@@ -12,12 +12,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from transformers import Florence2Processor, PreTrainedModel
+from transformers import Florence2Processor
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.shared import resize_steps
-from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter
+from vg_engine.model_adapters.shared.huggingface import (
+    Adapted,
+    Grid,
+    HuggingFaceAdapter,
+    Options,
+    Tensors,
+)
 
 
 class _Placed:
@@ -39,9 +45,7 @@ class PlacingAdapter(HuggingFaceAdapter):
     bare: ClassVar[str] = "{image}{system}{text}"
     option_names: ClassVar[tuple[str, ...]] = ()
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Let prompts name the picture's place, as those of all families do."""
         del module, options
         kind = type(processor)
@@ -59,9 +63,7 @@ class Florence2Adapter(PlacingAdapter):
     layout: ClassVar[str] = "one grid, squashed, behind a token for the whole; encoder heads"
     blends: ClassVar[bool] = True  # its tower steps through overlapping windows
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Say where the heads are."""
         processor, _ = super().adapt_processor(processor, module, options)
         return processor, ("Layers and heads are the encoder's.",)
@@ -75,9 +77,7 @@ class Florence2Adapter(PlacingAdapter):
         del model
         return {"padding_side": "right", "add_special_tokens": False}
 
-    def position_ids(
-        self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor | None:
+    def position_ids(self, model: LoadedModel, tensors: Tensors) -> torch.Tensor | None:
         """The encoder counts them itself, and takes none."""
         del model, tensors
         return None

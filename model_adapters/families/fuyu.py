@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from transformers import FuyuProcessor, PreTrainedModel
+from transformers import FuyuProcessor
 
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.model import LoadedModel
@@ -22,7 +22,7 @@ from vg_engine.core.contract.picture import Picture
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.families.florence2 import PlacingAdapter
 from vg_engine.model_adapters.shared import prompts
-from vg_engine.model_adapters.shared.huggingface import Grid
+from vg_engine.model_adapters.shared.huggingface import Adapted, Grid, Options
 from vg_engine.model_adapters.shared.loaded import parts_of
 from vg_engine.model_adapters.shared.processor_errors import refused_pictures
 
@@ -69,9 +69,7 @@ class FuyuAdapter(PlacingAdapter):
     processor_class: ClassVar[Any] = FuyuProcessor
     layout: ClassVar[str] = "one grid, shape kept; rows ended by a token"
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Let Pillow's image processor take tensors."""
         processor.image_processor = images = copy.copy(processor.image_processor)
         kind = type(images)

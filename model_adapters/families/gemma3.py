@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from transformers import Gemma3Processor, PreTrainedModel
+from transformers import Gemma3Processor
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.errors import InputError
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.shared import resize_steps
-from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter
+from vg_engine.model_adapters.shared.huggingface import Adapted, Grid, HuggingFaceAdapter, Options
 from vg_engine.model_adapters.shared.loaded import parts_of
 
 # What transformers' processor takes where the files leave these settings open, as Google's do.
@@ -38,9 +38,7 @@ class Gemma3Adapter(HuggingFaceAdapter):
     nested: ClassVar[bool] = True
     option_names: ClassVar[tuple[str, ...]] = ("padding_side", "pan_and_scan")
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Check the option, and say what it does."""
         del module
         asked = options.get("pan_and_scan", False)

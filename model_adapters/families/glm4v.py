@@ -12,10 +12,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from transformers import Glm4vProcessor, PreTrainedModel
+from transformers import Glm4vProcessor
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.model_adapters.families.qwen2_vl import Qwen2VLAdapter
+from vg_engine.model_adapters.shared.huggingface import Adapted, Options
 
 
 class Glm4vAdapter(Qwen2VLAdapter):
@@ -26,9 +27,7 @@ class Glm4vAdapter(Qwen2VLAdapter):
     processor_class: ClassVar[Any] = Glm4vProcessor
     bare: ClassVar[str] = "[gMASK]<sop>{system} <|begin_of_image|>{image}<|end_of_image|>\n{text}"
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Say how many tokens a picture may become: each costs pixels in every frame."""
         processor, _ = super().adapt_processor(processor, module, options)
         images = processor.image_processor

@@ -8,15 +8,15 @@ that a map may be exactly zero over whole stretches of the picture.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from transformers import Glm5NextProcessor, PreTrainedModel
+from transformers import Glm5NextProcessor
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.families.glm4v import Glm4vAdapter
-from vg_engine.model_adapters.shared.huggingface import Grid
+from vg_engine.model_adapters.shared.huggingface import Adapted, Grid, Options
 
 
 class Glm5NextAdapter(Glm4vAdapter):
@@ -28,9 +28,7 @@ class Glm5NextAdapter(Glm4vAdapter):
     layout: ClassVar[str] = "one grid at the picture's own size, filled up on the right and below"
     option_names: ClassVar[tuple[str, ...]] = ("padding_side",)
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Say how many tokens a picture may become."""
         del module, options
         images = processor.image_processor

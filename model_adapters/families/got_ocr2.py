@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from transformers import GotOcr2Processor, PreTrainedModel
+from transformers import GotOcr2Processor
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.families.internvl import InternVLAdapter
 from vg_engine.model_adapters.shared import resize_steps
-from vg_engine.model_adapters.shared.huggingface import Grid
+from vg_engine.model_adapters.shared.huggingface import Adapted, Grid, Options
 
 # Two convolutions of stride 2.
 _MERGED = 4
@@ -36,9 +36,7 @@ class GotOcr2Adapter(InternVLAdapter):
     blends: ClassVar[bool] = True
     bare: ClassVar[str] = "{system} <img>{image}</img>\n{text}"
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Say why a strip of the page lies in no cell."""
         processor, statements = super().adapt_processor(processor, module, options)
         return processor, (

@@ -7,16 +7,17 @@ so it blends what is near. The picture enters not before the first layer, but at
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, ClassVar
 
 import torch
-from transformers import Granite4VisionProcessor, PreTrainedModel
+from transformers import Granite4VisionProcessor
 
 from vg_engine.core.contract.inputs import PreparedInputs
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.model_adapters.families.llava_next import LlavaNextAdapter
+from vg_engine.model_adapters.shared.huggingface import Adapted, Options
 from vg_engine.model_adapters.shared.loaded import parts_of
 
 
@@ -28,9 +29,7 @@ class Granite4VisionAdapter(LlavaNextAdapter):
     processor_class: ClassVar[Any] = Granite4VisionProcessor
     layout: ClassVar[str] = "as llava_next; the patches of a window blended into fewer cells"
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Say that cells are blended."""
         rate = module.config.downsample_rate
         processor.downsample_rate = rate

@@ -21,7 +21,7 @@ from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.families.qwen2_vl import Qwen2VLAdapter
 from vg_engine.model_adapters.shared import positions
-from vg_engine.model_adapters.shared.huggingface import Grid
+from vg_engine.model_adapters.shared.huggingface import Grid, Tensors
 
 # The processor of transformers wants these named, and Tencent's tokenizer does not name them.
 _NAMED = MappingProxyType(
@@ -66,9 +66,7 @@ class HunYuanVLAdapter(Qwen2VLAdapter):
         del model
         return {"add_special_tokens": False}
 
-    def position_ids(
-        self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor | None:
+    def position_ids(self, model: LoadedModel, tensors: Tensors) -> torch.Tensor | None:
         """As if each sequence, which holds one picture, were alone."""
         names = ("input_ids", "attention_mask", "mm_token_type_ids", "image_grid_thw")
         base: Any = model.module.base_model

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 from transformers import (
     HyperCLOVAXVisionV2ForConditionalGeneration,
     HyperCLOVAXVisionV2Processor,
-    PreTrainedModel,
 )
 
 from vg_engine.model_adapters.families.qwen2_vl import Qwen2VLAdapter, named_by_config
+from vg_engine.model_adapters.shared.huggingface import Adapted, Options
 
 
 class HyperCLOVAXAdapter(Qwen2VLAdapter):
@@ -35,8 +35,6 @@ class HyperCLOVAXAdapter(Qwen2VLAdapter):
         ours = kinds[0].startswith("hyperclovax") and kinds[1].startswith("qwen2_5_vl")
         return super().claims(config) and (ours or config["model_type"] != "vlm")
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Take the picture's token from the config: older tokenizers do not name theirs."""
         return super().adapt_processor(named_by_config(processor, module), module, options)

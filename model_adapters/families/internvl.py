@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from transformers import InternVLProcessor, PreTrainedModel
+from transformers import InternVLProcessor
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.errors import InputError
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.shared import resize_steps
-from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter
+from vg_engine.model_adapters.shared.huggingface import Adapted, Grid, HuggingFaceAdapter, Options
 from vg_engine.model_adapters.shared.loaded import parts_of
 
 
@@ -37,9 +37,7 @@ class InternVLAdapter(HuggingFaceAdapter):
     always_tiled: ClassVar[bool] = True
     own_placeholder: ClassVar[bool] = False
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Say how many tiles a picture may become."""
         del module
         if self.own_placeholder:

@@ -9,15 +9,21 @@ no maps.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from transformers import Lfm2VlProcessor, PreTrainedModel
+from transformers import Lfm2VlProcessor
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.errors import InputError, PictureError
 from vg_engine.core.geometry import Frame
-from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter, tiles
+from vg_engine.model_adapters.shared.huggingface import (
+    Adapted,
+    Grid,
+    HuggingFaceAdapter,
+    Options,
+    tiles,
+)
 
 _RULE = ("downsample_factor", "max_image_tokens", "encoder_patch_size")
 
@@ -33,9 +39,7 @@ class Lfm2VlAdapter(HuggingFaceAdapter):
     nested: ClassVar[bool] = True
     option_names: ClassVar[tuple[str, ...]] = ("max_tiles", "padding_side")
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Cut into as many tiles as were asked for."""
         del module
         images = processor.image_processor = copy.copy(processor.image_processor)

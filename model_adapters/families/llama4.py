@@ -9,7 +9,7 @@ attend within chunks of many thousand tokens, and norm their queries and keys.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -19,7 +19,7 @@ from transformers.image_utils import SizeDict
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.shared import resize_steps
-from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter, tiles
+from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter, Tensors, tiles
 
 
 class HeadedAdapter(HuggingFaceAdapter):
@@ -29,9 +29,7 @@ class HeadedAdapter(HuggingFaceAdapter):
         """Without the head."""
         return module.language_model.model
 
-    def model_inputs(
-        self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
+    def model_inputs(self, model: LoadedModel, tensors: Tensors) -> dict[str, torch.Tensor]:
         """Asking for words at one position alone: the head runs with every pass."""
         first = torch.zeros(1, dtype=torch.long, device=model.device)
         return {**tensors, "logits_to_keep": first}

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from transformers import LlavaProcessor, PreTrainedModel
+from transformers import LlavaProcessor
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.errors import InputError, PictureError, UnsupportedModelError
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.shared import resize_steps
-from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter
+from vg_engine.model_adapters.shared.huggingface import Adapted, Grid, HuggingFaceAdapter, Options
 
 # Beyond this ratio of the sides a cropped picture's ends go first: 1 x 5000 would grow enormous.
 _LONGEST = 16
@@ -39,9 +39,7 @@ class LlavaAdapter(HuggingFaceAdapter):
         tower = config.get("vision_config") or {}
         return super().claims(config) and tower.get("model_type") != "pixtral"
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Take patch size and class token from the config, and the geometry from the options."""
         fit_counts(processor, module.config)
         asked = options.get("geometry")

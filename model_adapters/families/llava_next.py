@@ -9,13 +9,13 @@ alone are dropped, by a rule that rounds otherwise than the border itself was ro
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from jaxtyping import Int64
-from transformers import LlavaNextProcessor, PreTrainedModel
+from transformers import LlavaNextProcessor
 from transformers.image_utils import ChannelDimension
 from transformers.models.llava_next.modeling_llava_next import unpad_image
 
@@ -24,7 +24,7 @@ from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.families.llava import fit_counts
 from vg_engine.model_adapters.shared import resize_steps
-from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter
+from vg_engine.model_adapters.shared.huggingface import Adapted, Grid, HuggingFaceAdapter, Options
 
 
 class LlavaNextAdapter(HuggingFaceAdapter):
@@ -35,9 +35,7 @@ class LlavaNextAdapter(HuggingFaceAdapter):
     processor_class: ClassVar[Any] = LlavaNextProcessor
     layout: ClassVar[str] = "thumbnail first, squashed; then tiles as one grid, newline per row"
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Take from the config what the processor counts with; say how many tiles there are."""
         del options
         fit_counts(processor, module.config)

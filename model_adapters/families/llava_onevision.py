@@ -7,13 +7,13 @@ tiles as `anyres_max_9` names, the grid over them is shrunk bilinearly.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from transformers import LlavaOnevisionProcessor, PreTrainedModel
+from transformers import LlavaOnevisionProcessor
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.model_adapters.families.llava_next import LlavaNextAdapter
+from vg_engine.model_adapters.shared.huggingface import Adapted, Options
 
 # Below this ratio of the sides nothing is shrunk: in the model as in its processor.
 _SHRINKS = 1.1
@@ -28,9 +28,7 @@ class LlavaOnevisionAdapter(LlavaNextAdapter):
     layout: ClassVar[str] = "as llava_next; many tiles shrunk to the cells of nine"
     blends: ClassVar[bool] = True
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Take the cells of a tile and the most of them from the config, too."""
         processor.num_image_tokens = self.side(module.config) ** 2
         processor.vision_aspect_ratio = module.config.vision_aspect_ratio

@@ -6,16 +6,14 @@ adapter makes its image processor give the larger picture, too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
-
-from transformers import PreTrainedModel
 
 from vg_engine.core.contract.model import ModelSpec
 from vg_engine.model_adapters.families.llava import LlavaAdapter
 from vg_engine.model_adapters.modules.mini_gemini import MiniGeminiForConditionalGeneration
 from vg_engine.model_adapters.modules.mini_gemini_images import MiniGeminiImageProcessorPil
 from vg_engine.model_adapters.modules.parts import unregistered
+from vg_engine.model_adapters.shared.huggingface import Adapted, Options
 
 
 class MiniGeminiAdapter(LlavaAdapter):
@@ -32,9 +30,7 @@ class MiniGeminiAdapter(LlavaAdapter):
         with unregistered():
             return super().load_processor(spec)
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Let the image processor make both pictures, of the sizes that the config names."""
         config: Any = module.config
         processor.image_processor = MiniGeminiImageProcessorPil.like(

@@ -7,13 +7,13 @@ enlarged, as the image processor does by default.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
 
-from transformers import MiniCPMOcrProcessor, PreTrainedModel
+from transformers import MiniCPMOcrProcessor
 
 from vg_engine.model_adapters.families.minicpmv import MiniCPMVAdapter
+from vg_engine.model_adapters.shared.huggingface import Adapted, Options
 
 
 class _Pictures(MiniCPMOcrProcessor):
@@ -31,9 +31,7 @@ class MiniCPMOcrAdapter(MiniCPMVAdapter):
     image_backend: ClassVar[Literal["pil", "torchvision"]] = "torchvision"
     layout: ClassVar[str] = "overview first, then slices row by row; patches merged 2 x 2"
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Enlarge what is small in any case."""
         processor, statements = super().adapt_processor(processor, module, options)
         images = processor.image_processor

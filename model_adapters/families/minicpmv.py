@@ -9,20 +9,25 @@ says. Most layers attend linearly and have no maps.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from transformers import (
     MiniCPMV4_6Processor,
     MiniCPMV4_7Processor,
-    PreTrainedModel,
     ProcessorMixin,
 )
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.errors import InputError
 from vg_engine.core.geometry import Frame
-from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter, tiles
+from vg_engine.model_adapters.shared.huggingface import (
+    Adapted,
+    Grid,
+    HuggingFaceAdapter,
+    Options,
+    tiles,
+)
 
 _MARKS = (
     *(f"{mark}_{end}_token" for mark in ("image", "slice", "image_id") for end in ("start", "end")),
@@ -64,9 +69,7 @@ class MiniCPMVAdapter(HuggingFaceAdapter):
     bare: ClassVar[str] = "{system} {image}\n{text}"
     option_names: ClassVar[tuple[str, ...]] = ("max_tiles", "padding_side")
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Merge as the config says, and cut into as many slices as were asked for."""
         images = processor.image_processor = copy.copy(processor.image_processor)
         images.downsample_mode = module.config.downsample_mode

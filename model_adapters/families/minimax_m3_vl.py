@@ -7,12 +7,13 @@ a sequence, so padding on the left would shift them: it is always on the right h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from transformers import MiniMaxM3VLProcessor, PreTrainedModel
+from transformers import MiniMaxM3VLProcessor
 
 from vg_engine.model_adapters.families.qwen2_vl import Qwen2VLAdapter
+from vg_engine.model_adapters.shared.huggingface import Adapted, Options
 
 
 class MiniMaxM3VLAdapter(Qwen2VLAdapter):
@@ -25,9 +26,7 @@ class MiniMaxM3VLAdapter(Qwen2VLAdapter):
     bare: ClassVar[str] = "{system} {image}\n{text}"
     option_names: ClassVar[tuple[str, ...]] = ("max_pixels", "min_pixels")
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Pad on the right, with any token: the published tokenizer has none for it."""
         processor, statements = super().adapt_processor(processor, module, options)
         tokenizer = processor.tokenizer

@@ -8,14 +8,14 @@ knows no positions and sees everything, the others see a window.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from transformers import MuseGlimmerProcessor, PreTrainedModel
+from transformers import MuseGlimmerProcessor
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.geometry import Frame
-from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter
+from vg_engine.model_adapters.shared.huggingface import Adapted, Grid, HuggingFaceAdapter, Options
 
 
 class MuseGlimmerAdapter(HuggingFaceAdapter):
@@ -27,9 +27,7 @@ class MuseGlimmerAdapter(HuggingFaceAdapter):
     image_backend: ClassVar[Literal["pil", "torchvision"]] = "torchvision"
     layout: ClassVar[str] = "one grid in the picture's own shape; patches merged 2 x 2"
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """State the most tokens of a picture."""
         del module, options
         images = processor.image_processor

@@ -8,7 +8,7 @@ user's stands directly before the text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -17,7 +17,7 @@ from transformers import PaliGemmaProcessor
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.shared import positions, resize_steps
-from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter
+from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter, Tensors
 
 
 class PaliGemmaAdapter(HuggingFaceAdapter):
@@ -30,16 +30,12 @@ class PaliGemmaAdapter(HuggingFaceAdapter):
     system: ClassVar[str] = ""
     bare: ClassVar[str] = "{image}{system}{text}"
 
-    def model_inputs(
-        self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
+    def model_inputs(self, model: LoadedModel, tensors: Tensors) -> dict[str, torch.Tensor]:
         """Without the labels for training that the processor adds."""
         del model
         return {name: tensor for name, tensor in tensors.items() if name != "labels"}
 
-    def position_ids(
-        self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor | None:
+    def position_ids(self, model: LoadedModel, tensors: Tensors) -> torch.Tensor | None:
         """Counted from one."""
         del model
         return positions.counted(tensors["attention_mask"]) + 1

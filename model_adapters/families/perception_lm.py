@@ -9,16 +9,22 @@ timm's, so timm has to be installed, too.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from transformers import PerceptionLMProcessor, PreTrainedModel
+from transformers import PerceptionLMProcessor
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.errors import InputError
 from vg_engine.core.geometry import Frame
-from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter, tiles
+from vg_engine.model_adapters.shared.huggingface import (
+    Adapted,
+    Grid,
+    HuggingFaceAdapter,
+    Options,
+    tiles,
+)
 
 
 class _Together:
@@ -42,9 +48,7 @@ class PerceptionLMAdapter(HuggingFaceAdapter):
     layout: ClassVar[str] = "thumbnail first, then tiles row by row, squashed; patches pooled"
     option_names: ClassVar[tuple[str, ...]] = ("max_tiles", "padding_side")
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Take pictures one by one, and cut them into as many tiles as were asked for."""
         del module
         kind = type(processor)

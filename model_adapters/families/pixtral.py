@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, no_type_check
 
 import numpy as np
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import ProcessorMixin
 from transformers.image_utils import ChannelDimension
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.errors import PictureError
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.shared import resize_steps
-from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter
+from vg_engine.model_adapters.shared.huggingface import Adapted, Grid, HuggingFaceAdapter, Options
 
 
 class PixtralProcessor(ProcessorMixin):
@@ -77,9 +77,7 @@ class PixtralAdapter(HuggingFaceAdapter):
         tower = config.get("vision_config") or {}
         return super().claims(config) and tower.get("model_type") == "pixtral"
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Take from the config how many pixels a cell has."""
         del options
         config: Any = module.config

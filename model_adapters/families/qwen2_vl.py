@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from transformers import PreTrainedModel, Qwen2VLProcessor
@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, Qwen2VLProcessor
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.errors import InputError
 from vg_engine.core.geometry import Frame
-from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter
+from vg_engine.model_adapters.shared.huggingface import Adapted, Grid, HuggingFaceAdapter, Options
 
 _LIMITS = {"min_pixels": "shortest_edge", "max_pixels": "longest_edge"}
 
@@ -43,9 +43,7 @@ class Qwen2VLAdapter(HuggingFaceAdapter):
     bare: ClassVar[str] = "{system} <|vision_start|>{image}<|vision_end|>\n{text}"
     option_names: ClassVar[tuple[str, ...]] = ("max_pixels", "min_pixels", "padding_side")
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Set the limits that were asked for, and say how many tokens a picture may become."""
         del module
         images = processor.image_processor = copy.copy(processor.image_processor)

@@ -6,14 +6,13 @@ nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from transformers import PreTrainedModel
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.model_adapters.families.gemma3 import Gemma3Adapter
+from vg_engine.model_adapters.shared.huggingface import Adapted, Options, Tensors
 
 
 class T5Gemma2Adapter(Gemma3Adapter):
@@ -23,9 +22,7 @@ class T5Gemma2Adapter(Gemma3Adapter):
     model_types: ClassVar[tuple[str, ...]] = ("t5gemma2",)
     layout: ClassVar[str] = "as Gemma 3's; encoder heads"
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Say where the heads are."""
         processor, statements = super().adapt_processor(processor, module, options)
         return processor, (*statements, "Layers and heads are the encoder's.")
@@ -42,9 +39,7 @@ class T5Gemma2Adapter(Gemma3Adapter):
         """Of the encoder's config."""
         return int(module.config.encoder.mm_tokens_per_image)
 
-    def model_inputs(
-        self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
+    def model_inputs(self, model: LoadedModel, tensors: Tensors) -> dict[str, torch.Tensor]:
         """With the decoder's opening token, which the model does not add by itself."""
         ids, config = tensors["input_ids"], _config(model)
         opening = torch.full_like(ids[:, :1], int(config.decoder.bos_token_id))

@@ -36,7 +36,11 @@ from vg_engine.model_adapters.shared.loaded import parts_of, prepare_model
 from vg_engine.model_adapters.shared.processor_errors import refused_pictures, running
 
 # The names that a family's file needs, in one place.
-__all__ = ["VICUNA", "Grid", "HuggingFaceAdapter", "tiles"]
+__all__ = ["VICUNA", "Adapted", "Grid", "HuggingFaceAdapter", "Options", "Tensors", "tiles"]
+
+Adapted = tuple[Any, tuple[str, ...]]  # a processor, and notes for users
+Options = Mapping[str, Any]
+Tensors = Mapping[str, torch.Tensor]
 
 _TOWERS = ("vision_tower", "vision_model", "visual", "image_tower", "vision_encoder")
 
@@ -88,9 +92,7 @@ class HuggingFaceAdapter:
         """Load the processor of a checkpoint from its files."""
         return processors.load_processor(spec, self.processor_class, self.image_backend)
 
-    def adapt_processor(
-        self, processor: Any, module: PreTrainedModel, options: Mapping[str, Any]
-    ) -> tuple[Any, tuple[str, ...]]:
+    def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Fit the adapter's own copy of the processor to the model; return notes for users."""
         del module, options
         return processor, ()
@@ -142,16 +144,12 @@ class HuggingFaceAdapter:
         del model
         return 0, 0, *size
 
-    def model_inputs(
-        self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
+    def model_inputs(self, model: LoadedModel, tensors: Tensors) -> dict[str, torch.Tensor]:
         """Choose the model's inputs from the processor's output, and move them to its device."""
         del model
         return dict(tensors)
 
-    def position_ids(
-        self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor | None:
+    def position_ids(self, model: LoadedModel, tensors: Tensors) -> torch.Tensor | None:
         """Compute positions that skip padding, on three axes where the model has such a rule.
 
         Args:
