@@ -144,12 +144,7 @@ def _claimed(model_type: str, config: Mapping[str, Any], offers: Sequence[AnyOff
     broken: list[PluginError] = []
     for offer in offers:
         try:
-            adapter = offer.load()
-        except PluginError as error:
-            broken.append(error)
-            continue
-        try:
-            if _takes(adapter, config, f"{offer.package} ({offer.value})", unasked=True):
+            if _takes(offer.load(), config, f"{offer.package} ({offer.value})", unasked=True):
                 claiming.append(offer)
         except PluginError as error:
             broken.append(error)

@@ -299,15 +299,11 @@ def used_for() -> dict[str, tuple[str, ...]]:
             found = for_entry(entry)
             if found is not None:
                 users.setdefault(found.name, []).append(entry.name)
-    for key, name in defaults().items():
+    made_for = [(id_, heads.name) for heads in known for id_ in heads.model]
+    for key, name in [*defaults().items(), *made_for]:
         if key.lower() not in spoken:
             users.setdefault(name, []).append(key)
             spoken.add(key.lower())
-    for heads in known:
-        for id_ in heads.model:
-            if id_.lower() not in spoken:
-                users.setdefault(heads.name, []).append(id_)
-                spoken.add(id_.lower())
     return {name: tuple(models_) for name, models_ in users.items()}
 
 

@@ -8,25 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from transformers import CLIPVisionConfig
+from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from vg_engine.core.errors import InputError, WeightsError
 from vg_engine.model_adapters.conversion.configs import checked
 from vg_engine.model_adapters.conversion.protocol import Part, Rule
-from vg_engine.model_adapters.conversion.source import Checkpoint, read_json
+from vg_engine.model_adapters.conversion.source import Checkpoint, read_json_beside
 
 _SCRIPT = "transformers: models/llava/convert_llava_weights_to_hf.py"
 _FOLDER = "transformers: models/clip/modeling_clip.py"
+_PICTURES = "preprocessor_config.json"
 _HEAD = 64  # every published CLIP tower has heads of 64
 _FIELDS = (
     "attention_dropout", "hidden_act", "hidden_size", "image_size", "initializer_factor",
     "initializer_range", "intermediate_size", "layer_norm_eps", "num_attention_heads",
     "num_channels", "num_hidden_layers", "patch_size", "projection_dim",
 )  # fmt: skip
-# CLIP's own, where no preprocessor_config.json says otherwise.
-_MEAN, _STD = (
-    [0.48145466, 0.4578275, 0.40821073],
-    [0.26862954, 0.26130258, 0.27577711],
-)
 # A tower that transformers 5 saved, alone or inside, has no prefix `vision_model.`.
 _PARTS = r"(?:embeddings|encoder|pre_layrnorm|post_layernorm)\."
 _INSIDE = rf"model\.vision_tower\.(?:vision_tower\.)?(?:vision_model\.|(?={_PARTS}))"
@@ -103,14 +100,15 @@ def from_checkpoint(source: Checkpoint, *, named: str) -> Tower:
         num_attention_heads=max(1, hidden // _HEAD),
     )
     _check_name(config, named, str(source.folder))
+    taken = (
+        f"The checkpoint's own vision tower was taken: {config.num_attention_heads} heads of "
+        f"{hidden // config.num_attention_heads} and quick_gelu, as in every CLIP of OpenAI."
+    )
     return Tower(
         config,
         inside=INSIDE_RULES,
-        pictures=_pictures(source),
-        statements=_one(
-            f"The checkpoint's own vision tower was taken: {config.num_attention_heads} heads of "
-            f"{hidden // config.num_attention_heads} and quick_gelu, as in every CLIP of OpenAI."
-        ),
+        pictures=read_json_beside(source.folder, _PICTURES),
+        statements=(taken,),
     )
 
 
@@ -132,7 +130,7 @@ def from_folder(folder: Checkpoint, *, named: str) -> Tower:
     return Tower(
         config,
         outside=(Part(folder, FOLDER_RULES),),
-        pictures=_pictures(folder),
+        pictures=read_json_beside(folder.folder, _PICTURES),
         statements=(f"The vision tower is {folder.folder.name}; the checkpoint names {named}.",),
     )
 
@@ -144,8 +142,8 @@ def picture_settings(tower: Tower) -> dict[str, Any]:
     return {
         "size": {"shortest_edge": side},
         "crop_size": {"height": side, "width": side},
-        "image_mean": list(stated.get("image_mean") or _MEAN),
-        "image_std": list(stated.get("image_std") or _STD),
+        "image_mean": list(stated.get("image_mean") or OPENAI_CLIP_MEAN),
+        "image_std": list(stated.get("image_std") or OPENAI_CLIP_STD),
     }
 
 
@@ -160,12 +158,3 @@ def _check_name(config: Any, named: str, folder: str) -> None:
             f"{folder} has patches of {config.patch_size} in pictures of {config.image_size}, and "
             f"the checkpoint was made with {named}; give that tower"
         )
-
-
-def _pictures(folder: Checkpoint) -> Mapping[str, Any]:
-    path = folder.folder / "preprocessor_config.json"
-    return read_json(path) if path.is_file() else {}
-
-
-def _one(sentence: str) -> tuple[str, ...]:
-    return (sentence,)

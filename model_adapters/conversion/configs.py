@@ -1,8 +1,9 @@
-"""Parts of configs that several formats share: named fields, copied unchanged."""
+"""Parts that several formats share: named fields of configs, copied unchanged; chat templates."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from vg_engine.core.errors import ModelError
@@ -54,3 +55,9 @@ def checked(kind: Any, *, source: str, **fields: Any) -> Any:
             f"config.json of {source} is no valid {kind.__name__} ({line(error)}); it may be "
             "damaged, or of a model that is not known here"
         ) from error
+
+
+def chat_template(name: str, **stated: str) -> str:
+    """Read a chat template of this folder; `stated` are variables that are set at its top."""
+    text = Path(__file__).with_name(f"{name}.jinja").read_text(encoding="utf-8")
+    return "".join(f"{{%- set {key} = {value!r} -%}}\n" for key, value in stated.items()) + text

@@ -20,10 +20,11 @@ from transformers import (
     Qwen2Config,
 )
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from vg_engine.core.errors import ModelError, UnsupportedModelError
 from vg_engine.model_adapters.conversion import vocabulary
-from vg_engine.model_adapters.conversion.configs import checked, text_config
+from vg_engine.model_adapters.conversion.configs import chat_template, checked, text_config
 from vg_engine.model_adapters.conversion.protocol import (
     ASSUMED,
     Converter,
@@ -43,8 +44,6 @@ _SIGNS = {
     "context_image_token": "<IMG_CONTEXT>",
     "video_token": "<video>",
 }
-# ImageNet's, as the public script has them.
-_MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 _L = r"vision_model\.encoder\.layers\.(\d+)\."
 _N = r"model.vision_tower.encoder.layer.\1."
@@ -261,38 +260,14 @@ def _vision(vision: Mapping[str, Any], name: str) -> Any:
     )
 
 
-_ZH = (
-    "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, "
-    "是一个有用无害的人工智能助手。"
-)
-_ZH25 = (
-    "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学"
-    "及多家合作单位联合开发的多模态大语言模型。"
-)
-# Name in config.json -> system sentence, and what ends a turn (OpenGVLab/InternVL, conversation.py)
-CHATS: Mapping[str, tuple[str, str]] = {
-    "Hermes-2": (_ZH, "<|im_end|>"),
-    "internlm2-chat": (_ZH, "<|im_end|>"),
-    "internvl2_5": (_ZH25, "<|im_end|>\\n"),
-}
+# Names in config.json of the conversations that the template knows.
+CHATS = ("Hermes-2", "internlm2-chat", "internvl2_5")
 
 
 def chat(name: str) -> str:
     """The chat template of a conversation, with the picture where the processor expects it."""
-    system, end = CHATS[name]
-    return (
-        "{%- set given = messages | selectattr('role', 'equalto', 'system') | list -%}"
-        "{{- '<|im_start|>system\\n' -}}"
-        "{%- if given -%}{%- for part in given[0]['content'] -%}{{- part['text'] -}}{%- endfor -%}"
-        f"{{%- else -%}}{{{{- '{system}' -}}}}{{%- endif -%}}{{{{- '{end}' -}}}}"
-        "{%- for message in messages if message['role'] != 'system' -%}"
-        "{{- '<|im_start|>' + message['role'] + '\\n' -}}"
-        "{%- for part in message['content'] -%}"
-        f"{{%- if part['type'] == 'image' -%}}{{{{- '{_SIGNS['context_image_token']}\\n' -}}}}"
-        "{%- elif part['type'] == 'text' -%}{{- part['text'] -}}{%- endif -%}{%- endfor -%}"
-        f"{{{{- '{end}' -}}}}{{%- endfor -%}}"
-        "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
-    )
+    picture = _SIGNS["context_image_token"]
+    return chat_template("internvl_chat", conversation=name, picture=picture)
 
 
 def _processor(
@@ -301,8 +276,8 @@ def _processor(
     tiles = bool(config.get("dynamic_image_size"))
     images = GotOcr2ImageProcessorPil(
         size={"height": side, "width": side},
-        image_mean=_MEAN,
-        image_std=_STD,
+        image_mean=IMAGENET_DEFAULT_MEAN,
+        image_std=IMAGENET_DEFAULT_STD,
         crop_to_patches=tiles,
         min_patches=int(config.get("min_dynamic_patch", 1)) if tiles else 1,
         max_patches=int(config.get("max_dynamic_patch", 6)) if tiles else 1,

@@ -23,7 +23,7 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 
 from vg_engine.core.errors import InputError, UnsupportedModelError
 from vg_engine.model_adapters.conversion import clip, vocabulary
-from vg_engine.model_adapters.conversion.configs import checked, text_config
+from vg_engine.model_adapters.conversion.configs import chat_template, checked, text_config
 from vg_engine.model_adapters.conversion.protocol import Converter, Part, Plan, Request, Rule
 
 _SCRIPT = "transformers: models/llava/convert_llava_weights_to_hf.py"
@@ -45,15 +45,6 @@ PROJECTOR_RULES = (
         (r"model.multi_modal_projector.linear_1.\1",),
         _ORIGINAL,
     ),
-)
-
-_V1 = (
-    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
-    "helpful, detailed, and polite answers to the user's questions."
-)
-_V0 = (
-    "A chat between a curious human and an artificial intelligence assistant. The assistant gives "
-    "helpful, detailed, and polite answers to the human's questions."
 )
 
 
@@ -97,7 +88,13 @@ class LlavaOriginal(Converter):
         )
         version, why = _version(config, name, linear=linear)
         marks = bool(config.get("mm_use_im_start_end"))
-        processor = _processor(config, tower, tokenizer, native, chat(version, marks=marks))
+        processor = processor_of(
+            tower,
+            tokenizer,
+            chat(version, marks=marks),
+            pads=config.get("image_aspect_ratio") == "pad",
+            strategy=native.vision_feature_select_strategy,
+        )
         second = "model.multi_modal_projector.linear_2"
         return Plan(
             config=native,
@@ -170,41 +167,34 @@ def _said(config: Mapping[str, Any], request: Request, *, linear: bool) -> list[
 
 def chat(version: str, *, marks: bool) -> str:
     """The chat template of a conversation version, with or without marks around the picture."""
-    picture = "<im_start><image><im_end>\\n" if marks else "<image>\\n"
-    system, user, assistant, between, end = (
-        (_V0, "Human", "Assistant", "###", "###")
+    user, assistant, between, end = (
+        ("Human", "Assistant", "###", "###")
         if version == "v0"
-        else (_V1, "USER", "ASSISTANT", " ", "</s>")
+        else ("USER", "ASSISTANT", " ", "</s>")
     )
-    system = system.replace("'", "\\'")
-    return (
-        "{%- set given = messages | selectattr('role', 'equalto', 'system') | list -%}"
-        "{%- if given -%}{%- for part in given[0]['content'] -%}{{- part['text'] -}}{%- endfor -%}"
-        f"{{%- else -%}}{{{{- '{system}' -}}}}{{%- endif -%}}{{{{- '{between}' -}}}}"
-        "{%- for message in messages if message['role'] != 'system' -%}"
-        f"{{%- if message['role'] == 'user' -%}}{{{{- '{user}: ' -}}}}"
-        f"{{%- else -%}}{{{{- '{assistant}: ' -}}}}{{%- endif -%}}"
-        "{%- for part in message['content'] if part['type'] == 'image' -%}"
-        f"{{{{- '{picture}' -}}}}{{%- endfor -%}}"
-        "{%- for part in message['content'] if part['type'] == 'text' -%}"
-        "{{- part['text'] -}}{%- endfor -%}"
-        f"{{{{- '{between}' if message['role'] == 'user' else '{end}' -}}}}{{%- endfor -%}}"
-        f"{{%- if add_generation_prompt -%}}{{{{- '{assistant}:' -}}}}{{%- endif -%}}"
+    picture = "<im_start><image><im_end>" if marks else "<image>"
+    return chat_template(
+        "llava", user=user, assistant=assistant, between=between, end=end, picture=picture
     )
 
 
-def _processor(
-    config: Mapping[str, Any], tower: clip.Tower, tokenizer: Any, native: Any, template: str
+def processor_of(
+    tower: clip.Tower,
+    tokenizer: Any,
+    template: str | None,
+    *,
+    pads: bool = True,
+    strategy: str = "default",
 ) -> Any:
-    sizes = clip.picture_settings(tower)
-    pads = config.get("image_aspect_ratio") == "pad"
+    """Make LLaVA's processor; it pads pictures to a square, or cuts them to their centre."""
     maker: Any = LlavaImageProcessorPil if pads else CLIPImageProcessorPil
+    sizes = clip.picture_settings(tower)
     made: Any = LlavaProcessor
     return made(
         image_processor=maker(**sizes, do_pad=True) if pads else maker(**sizes),
         tokenizer=tokenizer,
-        patch_size=native.vision_config.patch_size,
-        vision_feature_select_strategy=native.vision_feature_select_strategy,
+        patch_size=tower.config.patch_size,
+        vision_feature_select_strategy=strategy,
         num_additional_image_tokens=1,
         image_token="<image>",  # noqa: S106 - a token of text
         chat_template=template,

@@ -17,13 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from transformers import ConvNextConfig, GemmaConfig, LlamaConfig, LlavaProcessor
-from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+from transformers import ConvNextConfig, GemmaConfig, LlamaConfig
 
 from vg_engine.core.errors import InputError, UnsupportedModelError, WeightsError
 from vg_engine.model_adapters.conversion import clip, vocabulary
-from vg_engine.model_adapters.conversion.configs import checked, text_config
-from vg_engine.model_adapters.conversion.llava_original import TEXT_RULES, chat
+from vg_engine.model_adapters.conversion.configs import chat_template, checked, text_config
+from vg_engine.model_adapters.conversion.llava_original import TEXT_RULES, chat, processor_of
 from vg_engine.model_adapters.conversion.protocol import (
     ASSUMED,
     Converter,
@@ -53,17 +52,6 @@ JOINT_RULES = (
     Rule(r"model\.mm_projector\.([02]\..+)", (r"model.multi_modal_projector.\1",), _ARCH),
 )
 TIED_HEAD = Rule(r"lm_head\.weight", (), "transformers: models/gemma/modeling_gemma.py")
-
-# The published template `gemma` (dvlab-research/MGM: mgm/conversation.py).
-GEMMA_CHAT = (
-    "{% for message in messages %}{% if message['role'] == 'system' %}"
-    "{{ message['content'][0]['text'] }}{% else %}"
-    "{{ '<start_of_turn>' + ('user' if message['role'] == 'user' else 'model') + '\\n' }}"
-    "{% for content in message['content'] %}"
-    "{{ '<image>\\n' if content['type'] == 'image' else content['text'] }}{% endfor %}"
-    "{{ '<end_of_turn>\\n' }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
-)
 
 
 def convnext_rules(prefix: str) -> tuple[Rule, ...]:
@@ -150,7 +138,7 @@ class MiniGemini(Converter):
                 *tower.outside,
                 *(() if own else (aux,)),
             ),
-            processor=_processor(tower, tokenizer, template),
+            processor=processor_of(tower, tokenizer, template),
             grown=("model.language_model.embed_tokens.weight", "lm_head.weight"),
             statements=(*tower.statements, statement),
         )
@@ -216,21 +204,9 @@ def _convnext(aux: Part, name: str) -> Any:
 def _template(words: int, *, gemma: bool) -> tuple[str | None, str]:
     """The chat template of a language model, and what the user should know of it."""
     if gemma:
-        return GEMMA_CHAT, "Conversation of Gemma, without a system sentence."
+        return chat_template(
+            "mini_gemini_gemma"
+        ), "Conversation of Gemma, without a system sentence."
     if words <= _VICUNA_WORDS:
         return chat("v1", marks=False), "Conversation v1 (USER/ASSISTANT), as Vicuna has it."
     return None, "No chat template is known for its language model; use the bare prompt form."
-
-
-def _processor(tower: clip.Tower, tokenizer: Any, template: str | None) -> Any:
-    images: Any = LlavaImageProcessorPil
-    made: Any = LlavaProcessor
-    return made(
-        image_processor=images(**clip.picture_settings(tower), do_pad=True),
-        tokenizer=tokenizer,
-        patch_size=tower.config.patch_size,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        image_token="<image>",  # noqa: S106 - a token of text
-        chat_template=template,
-    )

@@ -123,13 +123,15 @@ def make(plan: Plan) -> Schedule:
     jobs: list[Job] = []
     used: Counter[Rule] = Counter()
     dropped: list[str] = []
-    problems = _Problems()
+    problems: dict[str, list[str]] = {
+        kind: [] for kind in ("missing", "unexpected", "of another shape", "written twice")
+    }
     for part in plan.parts:
         rules = [(re.compile(rule.pattern), rule) for rule in part.rules]
         for key, entry in part.checkpoint.entries.items():
             found = next(((m, r) for p, r in rules if (m := p.fullmatch(key))), None)
             if found is None:
-                problems.unexpected.append(key)
+                problems["unexpected"].append(key)
                 continue
             match, rule = found
             used[rule] += 1
@@ -138,43 +140,28 @@ def make(plan: Plan) -> Schedule:
                 dropped.append(key)
                 continue
             outputs = _outputs(names, _changed(rule, entry.empty(), key), expected, plan, problems)
-            jobs.append(Job(outputs, _reader(part.checkpoint, key, rule)))
+            jobs.append(Job(outputs, partial(_read, part.checkpoint, key, rule)))
     dtype = _main_dtype(jobs)
     for name, maker in plan.made.items():
         like = expected[name].to(dtype)
         output = Output(name, tuple(like.shape), dtype)
         jobs.append(Job((output,), partial(_made, maker, like)))
-    problems.compare([output.name for job in jobs for output in job.outputs], expected)
-    problems.report(plan.parts[0].checkpoint.folder.name)
+    counts = Counter(output.name for job in jobs for output in job.outputs)
+    problems["missing"] += [name for name in expected if name not in counts]
+    problems["written twice"] += [name for name, count in counts.items() if count > 1]
+    _refuse(problems, plan.parts[0].checkpoint.folder.name)
     grown = [output.name for job in jobs for output in job.outputs if output.grown]
     return Schedule(tuple(jobs), dtype, dict(used), tuple(dropped), tuple(plan.made), tuple(grown))
 
 
-class _Problems:
-    def __init__(self) -> None:
-        self.unexpected: list[str] = []
-        self.shapes: list[str] = []
-        self.missing: list[str] = []
-        self.twice: list[str] = []
-
-    def compare(self, names: Sequence[str], expected: Mapping[str, torch.Tensor]) -> None:
-        counts = Counter(names)
-        self.twice += [name for name, count in counts.items() if count > 1]
-        self.missing += [name for name in expected if name not in counts]
-
-    def report(self, source: str) -> None:
-        kinds = {
-            "missing": self.missing,
-            "unexpected": self.unexpected,
-            "of another shape": self.shapes,
-            "written twice": self.twice,
-        }
-        problems = [f"{len(keys)} {kind} ({_listed(keys)})" for kind, keys in kinds.items() if keys]
-        if problems:
-            raise WeightsError(
-                f"the keys of {source} are not those of its format: {'; '.join(problems)}; "
-                "nothing was written: is the checkpoint complete, and is it this model?"
-            )
+def _refuse(problems: Mapping[str, Sequence[str]], source: str) -> None:
+    """Refuse a checkpoint of which some keys have a problem."""
+    listed = [f"{len(keys)} {kind} ({_listed(keys)})" for kind, keys in problems.items() if keys]
+    if listed:
+        raise WeightsError(
+            f"the keys of {source} are not those of its format: {'; '.join(listed)}; "
+            "nothing was written: is the checkpoint complete, and is it this model?"
+        )
 
 
 def _outputs(
@@ -182,7 +169,7 @@ def _outputs(
     tensors: Sequence[torch.Tensor],
     expected: Mapping[str, torch.Tensor],
     plan: Plan,
-    problems: _Problems,
+    problems: Mapping[str, list[str]],
 ) -> tuple[Output, ...]:
     if len(names) != len(tensors):
         raise PluginError(f"a rule gives {len(tensors)} tensors for {len(names)} names: {names}")
@@ -190,12 +177,13 @@ def _outputs(
     for name, tensor in zip(names, tensors, strict=True):
         shape = tuple(tensor.shape)
         if name not in expected:
-            problems.unexpected.append(name)
+            problems["unexpected"].append(name)
         elif shape != (wanted := tuple(expected[name].shape)):
             if name in plan.grown and shape[1:] == wanted[1:] and shape[0] < wanted[0]:
                 outputs.append(Output(name, wanted, tensor.dtype, grown=True))
                 continue
-            problems.shapes.append(f"{name}: {list(shape)}, the config says {list(wanted)}")
+            told = f"{name}: {list(shape)}, the config says {list(wanted)}"
+            problems["of another shape"].append(told)
         outputs.append(Output(name, shape, tensor.dtype))
     return tuple(outputs)
 
@@ -211,11 +199,8 @@ def _changed(rule: Rule, tensor: torch.Tensor, key: str) -> Sequence[torch.Tenso
         ) from error
 
 
-def _reader(checkpoint: Checkpoint, key: str, rule: Rule) -> Callable[[], Sequence[torch.Tensor]]:
-    def read() -> Sequence[torch.Tensor]:
-        return _changed(rule, checkpoint.tensor(key), key)
-
-    return read
+def _read(checkpoint: Checkpoint, key: str, rule: Rule) -> Sequence[torch.Tensor]:
+    return _changed(rule, checkpoint.tensor(key), key)
 
 
 def _made(

@@ -20,17 +20,13 @@ from huggingface_hub import split_state_dict_into_shards_factory
 
 from vg_engine.core.errors import OutputError
 from vg_engine.model_adapters.conversion.schedule import Job
-from vg_engine.model_adapters.conversion.source import line
+from vg_engine.model_adapters.conversion.source import NUMBERS, line
 
 Progress = Callable[[str, int, int], None]
 
 SHARD_BYTES = 4_000_000_000
 _SPARE = 64_000_000  # for the files beside the weights
-_NAMES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
-    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
-    torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
+_NAMES = {dtype: name for name, dtype in NUMBERS.items()}
 
 
 def write_weights(

@@ -22,7 +22,7 @@ _WHOLE = ("model.safetensors", "pytorch_model.bin")
 _INDEX = ".index.json"
 _PEFT = "adapter_config.json"
 _LFS = b"version https://git-lfs"
-_NUMBERS = {
+NUMBERS = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
     "U8": torch.uint8, "BOOL": torch.bool,
@@ -103,7 +103,7 @@ class Checkpoint:
         entries = []
         for key in opened.keys():  # noqa: SIM118 - no mapping
             part = opened.get_slice(key)
-            dtype = _NUMBERS.get(part.get_dtype())
+            dtype = NUMBERS.get(part.get_dtype())
             if dtype is None:
                 raise WeightsError(
                     f"{self.folder / name}: {key} is of type {part.get_dtype()}, and only plain "
@@ -205,6 +205,15 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{path} holds no JSON object; download it again")
     return value
+
+
+def read_json_beside(folder: Path, name: str) -> dict[str, Any]:
+    """Read a JSON file that a folder may lack, which is then an empty object.
+
+    Raises:
+        InputError: it cannot be read, or holds something else.
+    """
+    return read_json(folder / name) if (folder / name).is_file() else {}
 
 
 def _files(folder: Path) -> tuple[list[str], list[str]]:

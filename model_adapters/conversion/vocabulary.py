@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.conversion import sentencepiece
-from vg_engine.model_adapters.conversion.source import Checkpoint, line, read_json
+from vg_engine.model_adapters.conversion.source import Checkpoint, line, read_json_beside
 
 _ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
@@ -41,7 +41,7 @@ def load_tokenizer(
     Raises:
         InputError: there is none of these files, or one is broken.
     """
-    settings = _settings(folder)
+    settings = read_json_beside(folder, "tokenizer_config.json")
     names = _special_names(folder, settings)
     added = _added(folder, settings)
     if (folder / "tokenizer.json").is_file():
@@ -96,15 +96,9 @@ def with_picture(source: Checkpoint, *, legacy: bool = False) -> tuple[Any, int]
     return tokenizer, max(entry.shape[0] if entry and entry.shape else 0, rows_needed(tokenizer))
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
-    return read_json(path) if path.is_file() else {}
-
-
 def _special_names(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:
     """Map role to token, from both files that may state it; empty texts are not tokens."""
-    path = folder / "special_tokens_map.json"
-    stated = dict(settings) | (read_json(path) if path.is_file() else {})
+    stated = dict(settings) | read_json_beside(folder, "special_tokens_map.json")
     names = {}
     for role in _ROLES:
         token = stated.get(role)
@@ -117,9 +111,8 @@ def _special_names(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:
 def _added(folder: Path, settings: Mapping[str, Any]) -> dict[int, AddedToken]:
     """Map id to token, from both files that may state it."""
     found: dict[int, AddedToken] = {}
-    path = folder / "added_tokens.json"
     try:
-        for text, index in (read_json(path) if path.is_file() else {}).items():
+        for text, index in read_json_beside(folder, "added_tokens.json").items():
             found[int(index)] = AddedToken(text, special=True, normalized=False)
         for index, token in (settings.get("added_tokens_decoder") or {}).items():
             found[int(index)] = AddedToken(
@@ -211,11 +204,8 @@ def _from_pieces(
 
 def _add(made: Tokenizer, added: Mapping[int, AddedToken], folder: Path) -> None:
     for index, token in sorted(added.items()):
-        adder: Sequence[AddedToken] = [token]
-        if token.special:
-            made.add_special_tokens(list(adder))
-        else:
-            made.add_tokens(list(adder))
+        add = made.add_special_tokens if token.special else made.add_tokens
+        add([token])
         if made.token_to_id(token.content) != index:
             raise InputError(
                 f"{folder}: its token {token.content!r} should have id {index} and would have "

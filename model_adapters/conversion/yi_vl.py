@@ -13,14 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from transformers import LlamaConfig, LlavaProcessor
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+from transformers import LlamaConfig
 
 from vg_engine.core.errors import InputError
 from vg_engine.model_adapters.conversion import clip, vocabulary
-from vg_engine.model_adapters.conversion.configs import checked, text_config
-from vg_engine.model_adapters.conversion.llava_original import TEXT_RULES
+from vg_engine.model_adapters.conversion.configs import chat_template, checked, text_config
+from vg_engine.model_adapters.conversion.llava_original import TEXT_RULES, processor_of
 from vg_engine.model_adapters.conversion.protocol import Converter, Part, Plan, Request, Rule
 from vg_engine.model_adapters.conversion.source import open_checkpoint
 from vg_engine.model_adapters.modules.yi_vl import YiVLConfig, YiVLForConditionalGeneration
@@ -36,23 +34,7 @@ PROJECTOR_RULES = tuple(
 )
 OLD_TOWER = Rule(r"model\.vision_tower\..+", (), _LOADER)
 
-# Of the published conversation template (01-ai/Yi: VL/llava/conversation.py, `mm_default`).
-CHAT = (
-    "{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'][0]['text'] }}"
-    "{% else %}{{ "
-    "'This is a chat between an inquisitive human and an AI assistant. Assume the role of the AI "
-    "assistant. Read all the images carefully, and respond to the human\\'s questions with "
-    "informative, helpful, detailed and polite answers. "
-    "这是一个好奇的人类和一个人工智能助手之间的对话。假设你扮演这个AI助手的角色。"
-    "仔细阅读所有的图像，并对人类的问题做出信息丰富、有帮助、详细的和礼貌的回答。'"
-    " }}{% endif %}{{ '\\n\\n### ' }}"
-    "{% for message in messages if message['role'] != 'system' %}"
-    "{{ 'Human: ' if message['role'] == 'user' else 'Assistant: ' }}"
-    "{% for content in message['content'] %}"
-    "{{ '<image>\\n' if content['type'] == 'image' else content['text'] }}{% endfor %}"
-    "{{ '\\n### ' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
-)
+CHAT = chat_template("yi_vl")
 
 
 class YiVL(Converter):
@@ -90,7 +72,9 @@ class YiVL(Converter):
             config=native,
             model_class=YiVLForConditionalGeneration,
             parts=(Part(source, (*PROJECTOR_RULES, OLD_TOWER, *TEXT_RULES)), *tower.outside),
-            processor=_processor(config, tower, tokenizer),
+            processor=processor_of(
+                tower, tokenizer, CHAT, pads=config.get("image_aspect_ratio") == "pad"
+            ),
             grown=_TEXT,
             statements=tower.statements,
         )
@@ -108,19 +92,3 @@ def _tower(request: Request) -> clip.Tower:
             "download it, or give its folder: --vision-tower DIR"
         )
     return clip.from_folder(open_checkpoint(inside, what="vision tower"), named=named)
-
-
-def _processor(config: Mapping[str, Any], tower: clip.Tower, tokenizer: Any) -> Any:
-    sizes = clip.picture_settings(tower)
-    pads = config.get("image_aspect_ratio") == "pad"
-    maker: Any = LlavaImageProcessorPil if pads else CLIPImageProcessorPil
-    made: Any = LlavaProcessor
-    return made(
-        image_processor=maker(**sizes, do_pad=True) if pads else maker(**sizes),
-        tokenizer=tokenizer,
-        patch_size=tower.config.patch_size,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        image_token="<image>",  # noqa: S106 - a token of text
-        chat_template=CHAT,
-    )

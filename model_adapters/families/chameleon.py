@@ -40,14 +40,11 @@ class ChameleonAdapter(HuggingFaceAdapter):
 
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """One grid on the crop; each step of the codebook's encoder but the last halves it."""
-        images, config = model.processor.image_processor, _config(model)
+        images = model.processor.image_processor
+        config: Any = model.module.config
         shown = resize_steps.shortest_edge(frame, images.size["shortest_edge"])
         cell = 2 ** (len(config.vq_config.channel_multiplier) - 1)
         canvas, shape = resize_steps.whole_patches(
             resize_steps.centre_crop(shown, images.crop_size), cell
         )
         return [Grid(canvas, *shape)]
-
-
-def _config(model: LoadedModel) -> Any:
-    return model.module.config

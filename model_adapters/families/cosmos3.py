@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 from transformers import Cosmos3EdgeProcessor
 
-from vg_engine.core.contract.model import LoadedModel
 from vg_engine.model_adapters.families.glm4v import Glm4vAdapter
 from vg_engine.model_adapters.families.qwen2_vl import Qwen2VLAdapter
 from vg_engine.model_adapters.families.qwen3_vl import Qwen3VLAdapter
@@ -31,8 +30,5 @@ class Cosmos3EdgeAdapter(Glm4vAdapter):
     model_types: ClassVar[tuple[str, ...]] = ("cosmos3_edge",)
     processor_class: ClassVar[Any] = Cosmos3EdgeProcessor
     bare: ClassVar[str] = Qwen2VLAdapter.bare
-
-    def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
-        """Positions follow from the kinds of tokens, for which the processor must be asked."""
-        del model
-        return {"return_mm_token_type_ids": True}
+    # Positions follow from the kinds of tokens, for which the processor must be asked.
+    processor_call: ClassVar[Mapping[str, Any]] = {"return_mm_token_type_ids": True}

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from vg_engine.core.contract.model import LoadedModel
 from vg_engine.model_adapters.families.qwen2_vl import Qwen2VLAdapter, named_by_config
 from vg_engine.model_adapters.shared.huggingface import Adapted, Options
 
@@ -22,6 +21,8 @@ class Dots3NoteAdapter(Qwen2VLAdapter):
     name: ClassVar[str] = "dots3_note"
     model_types: ClassVar[tuple[str, ...]] = ("dots3_note",)
     bare: ClassVar[str] = "{system} <|img|>{image}<|endofimg|>\n{text}"
+    # Positions are of one axis here: kinds of tokens are not wanted.
+    processor_call: ClassVar[Mapping[str, Any]] = {"return_mm_token_type_ids": False}
 
     def map_layers(self, module: Any) -> Sequence[int] | None:
         """The layers that may attend to all of the picture."""
@@ -31,8 +32,3 @@ class Dots3NoteAdapter(Qwen2VLAdapter):
     def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Name this family's token for a picture."""
         return super().adapt_processor(named_by_config(processor, module), module, options)
-
-    def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
-        """Positions are of one axis here: kinds of tokens are not wanted."""
-        del model
-        return {"return_mm_token_type_ids": False}

@@ -55,13 +55,8 @@ class Emu3Adapter(HuggingFaceAdapter):
         """One grid of codes."""
         images = model.processor.image_processor
         rules: Any = sys.modules[type(images).__module__]
-        height, width = rules.smart_resize(
-            int(frame.height),
-            int(frame.width),
-            images.spatial_factor,
-            images.min_pixels,
-            images.max_pixels,
-        )
+        limits = images.spatial_factor, images.min_pixels, images.max_pixels
+        height, width = rules.smart_resize(int(frame.height), int(frame.width), *limits)
         cell, canvas = _cell(model.module.config), frame.resize(float(width), float(height))
         return [Grid(canvas, height // cell, width // cell, row_end=1)]
 

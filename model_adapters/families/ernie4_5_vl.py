@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 from transformers import Ernie4_5_VLMoeProcessor
 
-from vg_engine.core.contract.model import LoadedModel
 from vg_engine.model_adapters.families.qwen2_vl import Qwen2VLAdapter
 
 
@@ -25,8 +24,5 @@ class ErnieVLAdapter(Qwen2VLAdapter):
     bare: ClassVar[str] = (
         "<|begin_of_sentence|>{system} Picture 1:<|IMAGE_START|>{image}<|IMAGE_END|>\n{text}"
     )
-
-    def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
-        """The opening token stands in the prompt."""
-        del model
-        return {"add_special_tokens": False}
+    # The opening token stands in the prompt.
+    processor_call: ClassVar[Mapping[str, Any]] = {"add_special_tokens": False}

@@ -8,6 +8,7 @@ sentence.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ from vg_engine.model_adapters.shared.huggingface import (
     Options,
     Tensors,
 )
+from vg_engine.model_adapters.shared.processors import mixed_in
 
 
 class _Placed:
@@ -48,9 +50,7 @@ class PlacingAdapter(HuggingFaceAdapter):
     def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Let prompts name the picture's place, as those of all families do."""
         del module, options
-        kind = type(processor)
-        if not issubclass(kind, _Placed):
-            processor.__class__ = type(kind.__name__, (_Placed, kind), {"__module__": __name__})
+        mixed_in(processor, _Placed)
         return processor, ()
 
 
@@ -62,6 +62,11 @@ class Florence2Adapter(PlacingAdapter):
     processor_class: ClassVar[Any] = Florence2Processor
     layout: ClassVar[str] = "one grid, squashed, behind a token for the whole; encoder heads"
     blends: ClassVar[bool] = True  # its tower steps through overlapping windows
+    # Padded where it does not shift positions; opened and closed by the processor alone.
+    processor_call: ClassVar[Mapping[str, Any]] = {
+        "padding_side": "right",
+        "add_special_tokens": False,
+    }
 
     def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Say where the heads are."""
@@ -72,11 +77,6 @@ class Florence2Adapter(PlacingAdapter):
         """The encoder, which sees picture and prompt in both directions."""
         return module.base_model.language_model.encoder
 
-    def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
-        """Padded where it does not shift positions; opened and closed by the processor alone."""
-        del model
-        return {"padding_side": "right", "add_special_tokens": False}
-
     def position_ids(self, model: LoadedModel, tensors: Tensors) -> torch.Tensor | None:
         """The encoder counts them itself, and takes none."""
         del model, tensors
@@ -85,9 +85,7 @@ class Florence2Adapter(PlacingAdapter):
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """One grid, behind the token for the average of all cells."""
         config: Any = model.module.config
-        cell = 1
-        for stride in config.vision_config.patch_stride:
-            cell *= int(stride)
+        cell = math.prod(config.vision_config.patch_stride)
         squashed = resize_steps.squashed(frame, model.processor.image_processor.size)
         canvas, shape = resize_steps.whole_patches(squashed, cell)
         return [Grid(canvas, *shape, skip=1)]

@@ -25,6 +25,7 @@ from vg_engine.model_adapters.shared import prompts
 from vg_engine.model_adapters.shared.huggingface import Adapted, Grid, Options
 from vg_engine.model_adapters.shared.loaded import parts_of
 from vg_engine.model_adapters.shared.processor_errors import refused_pictures
+from vg_engine.model_adapters.shared.processors import mixed_in
 
 
 class _Halves(prompts.RecordingTokenizer):
@@ -72,9 +73,7 @@ class FuyuAdapter(PlacingAdapter):
     def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Let Pillow's image processor take tensors."""
         processor.image_processor = images = copy.copy(processor.image_processor)
-        kind = type(images)
-        if not issubclass(kind, _Patches):
-            images.__class__ = type(kind.__name__, (_Patches, kind), {"__module__": __name__})
+        mixed_in(images, _Patches)
         return super().adapt_processor(processor, module, options)
 
     def vision_tower(self, module: Any) -> Any:

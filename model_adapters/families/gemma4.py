@@ -11,28 +11,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from transformers import Gemma4Processor, ProcessorMixin
+from transformers import Gemma4Processor
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.shared.huggingface import Grid, HuggingFaceAdapter
-
-
-class _PartsAtHand(ProcessorMixin):
-    """Takes the parts that are there: those for sound and video need further packages."""
-
-    def __init__(self, *args: Any, **parts: Any) -> None:
-        base: Any = super()
-        base.__init__(*args, **{name: part for name, part in parts.items() if part is not None})
-
-
-class PicturesAndText(Gemma4Processor, _PartsAtHand):
-    """Gemma 4's processor for pictures and text alone."""
-
-    @classmethod
-    def from_args_and_dict(cls, args: Any, processor_dict: Any, **settings: Any) -> Any:
-        """From image processor and tokenizer, which stand between the parts that are left out."""
-        return super().from_args_and_dict([None, *args, None], processor_dict, **settings)
 
 
 class Gemma4Adapter(HuggingFaceAdapter):
@@ -40,7 +23,7 @@ class Gemma4Adapter(HuggingFaceAdapter):
 
     name: ClassVar[str] = "gemma4"
     model_types: ClassVar[tuple[str, ...]] = ("gemma4",)
-    processor_class: ClassVar[Any] = PicturesAndText
+    processor_class: ClassVar[Any] = Gemma4Processor
     layout: ClassVar[str] = "one grid, shape kept within a budget of tokens; patches pooled"
     nested: ClassVar[bool] = True
 

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 from transformers import Glm4vProcessor
 
-from vg_engine.core.contract.model import LoadedModel
 from vg_engine.model_adapters.families.qwen2_vl import Qwen2VLAdapter
 from vg_engine.model_adapters.shared.huggingface import Adapted, Options
 
@@ -26,6 +25,8 @@ class Glm4vAdapter(Qwen2VLAdapter):
     model_types: ClassVar[tuple[str, ...]] = ("glm4v",)
     processor_class: ClassVar[Any] = Glm4vProcessor
     bare: ClassVar[str] = "[gMASK]<sop>{system} <|begin_of_image|>{image}<|end_of_image|>\n{text}"
+    # The opening tokens stand in the prompt.
+    processor_call: ClassVar[Mapping[str, Any]] = {"add_special_tokens": False}
 
     def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Say how many tokens a picture may become: each costs pixels in every frame."""
@@ -34,11 +35,6 @@ class Glm4vAdapter(Qwen2VLAdapter):
         cell = self.cell(images)
         most = images.size["longest_edge"] // (images.temporal_patch_size * cell**2)
         return processor, (f"A picture becomes up to {most} tokens of {cell} x {cell} pixels.",)
-
-    def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
-        """The opening tokens stand in the prompt."""
-        del model
-        return {"add_special_tokens": False}
 
     def limits(self, images: Any) -> tuple[int, int]:
         """Least and most of a picture, in the unit of the image processor's own rule."""

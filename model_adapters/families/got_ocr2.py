@@ -39,10 +39,8 @@ class GotOcr2Adapter(InternVLAdapter):
     def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Say why a strip of the page lies in no cell."""
         processor, statements = super().adapt_processor(processor, module, options)
-        return processor, (
-            *statements,
-            "Cells end 3/8 of a cell before the page's right and lower end.",
-        )
+        ends = "Cells end 3/8 of a cell before the page's right and lower end."
+        return processor, (*statements, ends)
 
     def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
         """The number of tokens of a tile, too: the processor keeps it for no checkpoint."""

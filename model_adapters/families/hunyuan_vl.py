@@ -11,7 +11,6 @@ token behind the user's words.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -24,12 +23,10 @@ from vg_engine.model_adapters.shared import positions
 from vg_engine.model_adapters.shared.huggingface import Grid, Tensors
 
 # The processor of transformers wants these named, and Tencent's tokenizer does not name them.
-_NAMED = MappingProxyType(
-    {
-        "image_start_token": "<｜hy_place▁holder▁no▁100｜>",
-        "image_end_token": "<｜hy_place▁holder▁no▁101｜>",
-        "image_token": "<｜hy_place▁holder▁no▁102｜>",
-    }
+_NAMED = (
+    ("image_start_token", "<｜hy_place▁holder▁no▁100｜>"),
+    ("image_end_token", "<｜hy_place▁holder▁no▁101｜>"),
+    ("image_token", "<｜hy_place▁holder▁no▁102｜>"),
 )
 
 
@@ -40,7 +37,7 @@ class NamingProcessor(HunYuanVLProcessor):
     def from_args_and_dict(cls, args: Any, processor_dict: Any, **settings: Any) -> Any:
         """From image processor and tokenizer, which gets the names that it lacks."""
         *_, tokenizer = args
-        for name, token in _NAMED.items():
+        for name, token in _NAMED:
             if getattr(tokenizer, name, None) is None:
                 setattr(tokenizer, name, token)
                 setattr(tokenizer, f"{name}_id", tokenizer.convert_tokens_to_ids(token))
@@ -60,11 +57,8 @@ class HunYuanVLAdapter(Qwen2VLAdapter):
         "<｜hy_begin▁of▁sentence｜>{system}<｜hy_place▁holder▁no▁3｜>"
         "<｜hy_place▁holder▁no▁100｜>{image}<｜hy_place▁holder▁no▁101｜>{text}"
     )
-
-    def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
-        """The opening token stands in the prompt."""
-        del model
-        return {"add_special_tokens": False}
+    # The opening token stands in the prompt.
+    processor_call: ClassVar[Mapping[str, Any]] = {"add_special_tokens": False}
 
     def position_ids(self, model: LoadedModel, tensors: Tensors) -> torch.Tensor | None:
         """As if each sequence, which holds one picture, were alone."""

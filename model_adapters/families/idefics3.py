@@ -33,7 +33,8 @@ class Idefics3Adapter(HuggingFaceAdapter):
 
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """A grid per tile, and the whole picture's; the latter alone where there is one tile."""
-        images, config = model.processor.image_processor, _config(model)
+        images = model.processor.image_processor
+        config: Any = model.module.config
         side = float(images.max_image_size["longest_edge"])
         across = _tiles(images, frame) if images.do_image_splitting else (1, 1)
         patch, merge = config.vision_config.patch_size, config.scale_factor
@@ -58,7 +59,3 @@ def _tiles(images: Any, frame: Frame) -> tuple[int, int]:
         return cols, math.ceil(int(cols * side / ratio) / side)
     rows = math.ceil(height / side)
     return math.ceil(int(rows * side * ratio) / side), rows
-
-
-def _config(model: LoadedModel) -> Any:
-    return model.module.config

@@ -41,10 +41,8 @@ class InklingAdapter(HuggingFaceAdapter):
         patch = int(images.size["height"])
         if images.rescale_image_frac is not None:
             longest = max(frame.width, frame.height)
-            target, most = (
-                longest * images.rescale_image_frac,
-                (images.rescale_image_max_upscaled_long_edge),
-            )
+            target = longest * images.rescale_image_frac
+            most = images.rescale_image_max_upscaled_long_edge
             by = (target if most is None else min(target, max(most, longest))) / longest
             # Half up, as the image processor rounds.
             size = (float(math.floor(side * by + 0.5)) for side in (frame.width, frame.height))

@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 from transformers import InternVLProcessor
 
 from vg_engine.core.contract.model import LoadedModel
-from vg_engine.core.errors import InputError
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.shared import resize_steps
 from vg_engine.model_adapters.shared.huggingface import Adapted, Grid, HuggingFaceAdapter, Options
 from vg_engine.model_adapters.shared.loaded import parts_of
+from vg_engine.model_adapters.shared.processors import tiles_asked
 
 
 class InternVLAdapter(HuggingFaceAdapter):
@@ -42,9 +42,7 @@ class InternVLAdapter(HuggingFaceAdapter):
         del module
         if self.own_placeholder:
             resize_steps.known(processor.tokenizer, self.image_token(processor))
-        most = options.get("max_tiles", self.most_tiles(processor.image_processor))
-        if not isinstance(most, int) or most < 1:
-            raise InputError(f"max_tiles {most!r}: give a number from 1 on")
+        most = tiles_asked(options, self.most_tiles(processor.image_processor))
         if most == 1:
             return processor, ("A picture becomes up to 1 tile (option max_tiles).",)
         return processor, (f"A picture becomes up to {most} tiles and a thumbnail.",)

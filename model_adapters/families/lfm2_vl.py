@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 from transformers import Lfm2VlProcessor
 
 from vg_engine.core.contract.model import LoadedModel
-from vg_engine.core.errors import InputError, PictureError
+from vg_engine.core.errors import PictureError
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.shared.huggingface import (
     Adapted,
@@ -24,6 +24,7 @@ from vg_engine.model_adapters.shared.huggingface import (
     Options,
     tiles,
 )
+from vg_engine.model_adapters.shared.processors import tiles_asked
 
 _RULE = ("downsample_factor", "max_image_tokens", "encoder_patch_size")
 
@@ -43,9 +44,7 @@ class Lfm2VlAdapter(HuggingFaceAdapter):
         """Cut into as many tiles as were asked for."""
         del module
         images = processor.image_processor = copy.copy(processor.image_processor)
-        most = options.get("max_tiles", images.max_tiles if images.do_image_splitting else 1)
-        if not isinstance(most, int) or most < 1:
-            raise InputError(f"max_tiles {most!r}: give a number from 1 on")
+        most = tiles_asked(options, images.max_tiles if images.do_image_splitting else 1)
         images.do_image_splitting = most > 1
         if most == 1:
             return processor, ("A picture is seen as a whole, without tiles.",)
@@ -77,9 +76,8 @@ class Lfm2VlAdapter(HuggingFaceAdapter):
         name = "picture"
         grids = []
         too_large = images._is_image_too_large  # noqa: SLF001 - the rule's name in transformers
-        if images.do_image_splitting and too_large(
-            **rule, max_pixels_tolerance=images.max_pixels_tolerance
-        ):
+        slack = images.max_pixels_tolerance
+        if images.do_image_splitting and too_large(**rule, max_pixels_tolerance=slack):
             layout = images._get_grid_layout  # noqa: SLF001 - the same
             side = images.tile_size
             _, _, width, height, count = layout(

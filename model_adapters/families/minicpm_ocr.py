@@ -37,8 +37,5 @@ class MiniCPMOcrAdapter(MiniCPMVAdapter):
         images = processor.image_processor
         if images.small_image_upsize != "always":
             images.small_image_upsize = "always"
-            statements = (
-                *statements,
-                "Small pictures and slices are enlarged, whatever the files say.",
-            )
+            statements += ("Small pictures and slices are enlarged, whatever the files say.",)
         return processor, statements

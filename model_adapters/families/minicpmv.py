@@ -12,14 +12,9 @@ import copy
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from transformers import (
-    MiniCPMV4_6Processor,
-    MiniCPMV4_7Processor,
-    ProcessorMixin,
-)
+from transformers import MiniCPMV4_6Processor, MiniCPMV4_7Processor, ProcessorMixin
 
 from vg_engine.core.contract.model import LoadedModel
-from vg_engine.core.errors import InputError
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.shared.huggingface import (
     Adapted,
@@ -28,6 +23,7 @@ from vg_engine.model_adapters.shared.huggingface import (
     Options,
     tiles,
 )
+from vg_engine.model_adapters.shared.processors import tiles_asked
 
 _MARKS = (
     *(f"{mark}_{end}_token" for mark in ("image", "slice", "image_id") for end in ("start", "end")),
@@ -73,10 +69,7 @@ class MiniCPMVAdapter(HuggingFaceAdapter):
         """Merge as the config says, and cut into as many slices as were asked for."""
         images = processor.image_processor = copy.copy(processor.image_processor)
         images.downsample_mode = module.config.downsample_mode
-        most = options.get("max_tiles", images.max_slice_nums)
-        if not isinstance(most, int) or most < 1:
-            raise InputError(f"max_tiles {most!r}: give a number from 1 on")
-        images.max_slice_nums = most
+        most = images.max_slice_nums = tiles_asked(options, images.max_slice_nums)
         if most == 1 or not images.slice_mode:
             return processor, ("A picture is seen as a whole, without slices.",)
         return processor, (f"A picture becomes an overview and up to {most} slices.",)

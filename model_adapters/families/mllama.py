@@ -31,15 +31,12 @@ class MllamaAdapter(HuggingFaceAdapter):
     layout: ClassVar[str] = "tiles row by row, shape kept, on the keys of cross-attention layers"
     bare: ClassVar[str] = "{image}{system}\n{text}"
     nested: ClassVar[bool] = True
+    # The processor writes the opening token itself, behind the picture's.
+    processor_call: ClassVar[Mapping[str, Any]] = {"add_special_tokens": False}
 
     def map_layers(self, module: Any) -> Sequence[int] | None:
         """The cross-attention layers."""
         return list(module.config.text_config.cross_attention_layers)
-
-    def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
-        """The processor writes the opening token itself, behind the picture's."""
-        del model
-        return {"add_special_tokens": False}
 
     def image_positions(
         self, model: LoadedModel, inputs: PreparedInputs, sequence: int

@@ -16,7 +16,6 @@ import torch
 from transformers import PerceptionLMProcessor
 
 from vg_engine.core.contract.model import LoadedModel
-from vg_engine.core.errors import InputError
 from vg_engine.core.geometry import Frame
 from vg_engine.model_adapters.shared.huggingface import (
     Adapted,
@@ -25,6 +24,7 @@ from vg_engine.model_adapters.shared.huggingface import (
     Options,
     tiles,
 )
+from vg_engine.model_adapters.shared.processors import mixed_in, tiles_asked
 
 
 class _Together:
@@ -51,15 +51,10 @@ class PerceptionLMAdapter(HuggingFaceAdapter):
     def adapt_processor(self, processor: Any, module: Any, options: Options) -> Adapted:
         """Take pictures one by one, and cut them into as many tiles as were asked for."""
         del module
-        kind = type(processor)
-        if not issubclass(kind, _Together):
-            processor.__class__ = type(kind.__name__, (_Together, kind), {"__module__": __name__})
+        mixed_in(processor, _Together)
         images = processor.image_processor = copy.copy(processor.image_processor)
         tiled = images.vision_input_type == "thumb+tile"
-        most = options.get("max_tiles", images.max_num_tiles if tiled else 1)
-        if not isinstance(most, int) or most < 1:
-            raise InputError(f"max_tiles {most!r}: give a number from 1 on")
-        images.max_num_tiles = most
+        most = images.max_num_tiles = tiles_asked(options, images.max_num_tiles if tiled else 1)
         images.vision_input_type = "thumb+tile" if most > 1 else "vanilla"
         if most == 1:
             return processor, ("A picture is seen as a whole, without tiles.",)

@@ -102,10 +102,8 @@ class PixtralAdapter(HuggingFaceAdapter):
     def grids(self, model: LoadedModel, frame: Frame) -> Sequence[Grid]:
         """One grid on the picture, squashed to whole patches."""
         processor = model.processor
-        images, cell = (
-            processor.image_processor,
-            processor.patch_size * processor.spatial_merge_size,
-        )
+        images = processor.image_processor
+        cell = processor.patch_size * processor.spatial_merge_size
         # The rule of the very image processor that is installed.
         rule = sys.modules[type(images).__module__].get_resize_output_image_size
         like = np.broadcast_to(np.uint8(0), (3, int(frame.height), int(frame.width)))

@@ -41,10 +41,7 @@ class T5Gemma2Adapter(Gemma3Adapter):
 
     def model_inputs(self, model: LoadedModel, tensors: Tensors) -> dict[str, torch.Tensor]:
         """With the decoder's opening token, which the model does not add by itself."""
-        ids, config = tensors["input_ids"], _config(model)
+        config: Any = model.module.config
+        ids = tensors["input_ids"]
         opening = torch.full_like(ids[:, :1], int(config.decoder.bos_token_id))
         return {**tensors, "decoder_input_ids": opening}
-
-
-def _config(model: LoadedModel) -> Any:
-    return model.module.config

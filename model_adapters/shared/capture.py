@@ -33,6 +33,7 @@ OVER_PLAIN = "vg_rows_plain"
 _INSTALLED = "_vg_engine_capture"
 _EVALUATION = "_vg_engine_evaluation"
 _LOCK = threading.Lock()
+_Attended = tuple[torch.Tensor, torch.Tensor | None]
 
 
 @dataclass(eq=False)
@@ -124,43 +125,31 @@ def recording(recorder: Recorder) -> Iterator[Recorder]:
         _RECORDER.reset(token)
 
 
-def _over_fused(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
-    attention_mask = _chosen(attention_mask, options.pop("indices", None))
-    attention_mask = _in_blocks(module, query, key, attention_mask, options)
-    recorder = _RECORDER.get()
-    if recorder is not None:
-        recorder.take(module, query, key, attention_mask, options)
-    answer: tuple[torch.Tensor, None] = sdpa_attention_forward(
-        module, query, key, value, attention_mask, **options
-    )
-    return answer
+def _over_fused(module: torch.nn.Module, *states: Any, **options: Any) -> _Attended:
+    return _attended(sdpa_attention_forward, module, *states, **options)
 
 
-def _over_plain(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    **options: Any,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    attention_mask = _chosen(attention_mask, options.pop("indices", None))
-    attention_mask = _in_blocks(module, query, key, attention_mask, options)
-    recorder = _RECORDER.get()
-    if recorder is not None:
-        recorder.take(module, query, key, attention_mask, options)
+def _over_plain(module: torch.nn.Module, *states: Any, **options: Any) -> _Attended:
     base = sys.modules[type(module).__module__].eager_attention_forward
-    answer: tuple[torch.Tensor, torch.Tensor | None] = base(
-        module, query, key, value, attention_mask, **options
-    )
-    return answer
+    return _attended(base, module, *states, **options)
+
+
+def _attended(
+    base: Callable[..., _Attended],
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **options: Any,
+) -> _Attended:
+    """Call the base function; the wanted rows of a recorded layer are read before."""
+    attention_mask = _chosen(attention_mask, options.pop("indices", None))
+    attention_mask = _in_blocks(module, query, key, attention_mask, options)
+    recorder = _RECORDER.get()
+    if recorder is not None:
+        recorder.take(module, query, key, attention_mask, options)
+    return base(module, query, key, value, attention_mask, **options)
 
 
 def _chosen(mask: torch.Tensor | None, keys: torch.Tensor | None) -> torch.Tensor | None:

@@ -40,11 +40,7 @@ class Grid(NamedTuple):
 
 
 def tiles(
-    canvas: Frame,
-    tile: tuple[float, float],
-    shape: tuple[int, int],
-    *,
-    skip: int = 0,
+    canvas: Frame, tile: tuple[float, float], shape: tuple[int, int], *, skip: int = 0
 ) -> list[Grid]:
     """Make a grid for each tile of a canvas of whole tiles, row by row.
 

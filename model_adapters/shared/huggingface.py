@@ -64,6 +64,7 @@ class HuggingFaceAdapter:
         image_backend: `pil`, or `torchvision` where transformers has no other image processor.
         answer: the beginning of the model's answers, for the row `answer_first`; empty = not known.
         blends: whether the model itself blends neighbouring cells, after its tower's attention.
+        processor_call: further keyword arguments of the processor's call; see `call_options`.
         option_names: the allowed keys of `ModelSpec.options`.
     """
 
@@ -79,6 +80,7 @@ class HuggingFaceAdapter:
     answer: ClassVar[str] = "The location is"
     image_backend: ClassVar[Literal["pil", "torchvision"]] = "pil"
     blends: ClassVar[bool] = False
+    processor_call: ClassVar[Mapping[str, Any]] = {}
     option_names: ClassVar[tuple[str, ...]] = ("padding_side",)
 
     @classmethod
@@ -137,7 +139,7 @@ class HuggingFaceAdapter:
     def call_options(self, model: LoadedModel) -> Mapping[str, Any]:
         """Return further keyword arguments of the processor's call; they override the others."""
         del model
-        return {}
+        return self.processor_call
 
     def window(self, model: LoadedModel, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """Return left, top, width, height (pixels) of the part that goes to the processor."""

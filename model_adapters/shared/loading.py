@@ -17,19 +17,10 @@ from typing import Any
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from vg_engine.core.contract.model import ModelSpec
-from vg_engine.core.errors import (
-    InputError,
-    ModelError,
-    ModelNotFoundError,
-    WeightsError,
-)
+from vg_engine.core.errors import InputError, ModelError, ModelNotFoundError, WeightsError
 from vg_engine.model_adapters.shared import hub
 
 _LISTED = 5

@@ -115,6 +115,25 @@ def _with_one_template(processor: Any) -> Any:
     return processor
 
 
+def mixed_in(own: Any, mixin: type) -> None:
+    """Put a mixin before the class of an object that is the adapter's own."""
+    kind = type(own)
+    if not issubclass(kind, mixin):
+        own.__class__ = type(kind.__name__, (mixin, kind), {"__module__": mixin.__module__})
+
+
+def tiles_asked(options: Mapping[str, Any], by_default: int) -> int:
+    """Read the option `max_tiles`.
+
+    Raises:
+        InputError: it is no number of tiles.
+    """
+    most = options.get("max_tiles", by_default)
+    if not isinstance(most, int) or most < 1:
+        raise InputError(f"max_tiles {most!r}: give a number from 1 on")
+    return most
+
+
 def own_processor(processor: Any) -> Any:
     """Copy a processor for the adapter, with Pillow's image processor instead of torchvision's.
 

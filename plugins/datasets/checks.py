@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +98,19 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         InputError: the file cannot be read.
     """
-    try:
+    with readable(path):
         return path.read_bytes()
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what the system raises in a block that reads a file or folder into one line.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        yield
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror}); check its permissions"
@@ -119,6 +132,27 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         double = next(key for key in held if keys.count(key) > 1)
         raise ValueError(f"key {double!r} twice; keep one")
     return held
+
+
+def parse_json(
+    shown: Path | str, data: bytes | str, hook: Callable[[list[tuple[str, Any]]], object] = once
+) -> Any:
+    """Parse the JSON of a file that was downloaded.
+
+    Args:
+        shown: the file, for messages.
+        data: its contents.
+        hook: makes an object of keys and values.
+
+    Raises:
+        InputError: it is not JSON.
+    """
+    try:
+        return json.loads(data, object_pairs_hook=hook)
+    # Truncated files, bytes that are not text, endless numbers and nesting.
+    except (ValueError, RecursionError) as error:
+        cause = " ".join(str(error).split())
+        raise InputError(f"{shown} is not JSON ({cause}); download it again") from error
 
 
 def whole(value: object) -> int | None:

@@ -19,17 +19,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Bool
-
 from vg_engine.core.errors import InputError, VGError
-from vg_engine.core.evaluation.samples import DataSet, Fault, Sample, TrueMask, as_fault, fit_boxes
-from vg_engine.plugins.datasets import checks, masks
+from vg_engine.core.evaluation.samples import DataSet, Fault, Sample, as_fault, fit_boxes
+from vg_engine.plugins.datasets import checks
 from vg_engine.plugins.datasets.coco_file import (
     CocoAnnotation,
     CocoFile,
-    CocoImage,
     check_extent,
+    drawn,
     xyxy,
 )
 
@@ -182,7 +179,7 @@ def _sample(
     if image is None:
         raise InputError(f"its picture {together[0].image_id} is not in the file; correct the file")
     text, category = asked(together[0])
-    drawn = all(annotation.outline for annotation in together)
+    outlined = all(annotation.outline for annotation in together)
     boxes = checks.boxes_array([xyxy(annotation.bbox) for annotation in together])
     fitting = fit_boxes(boxes, image.size)
     for annotation in together:
@@ -193,19 +190,8 @@ def _sample(
         image=str(folder / image.file_name),
         text=text,
         boxes=fitting,
-        mask=functools.partial(_mask, together, image) if drawn else None,
+        mask=functools.partial(drawn, together, image.size) if outlined else None,
         target=name,
         groups={} if category is None else {"category": category},
         size=image.size,
     )
-
-
-def _mask(together: Sequence[CocoAnnotation], image: CocoImage) -> TrueMask:
-    first, *others = (_pixels(annotation, image) for annotation in together)
-    for other in others:
-        first |= other
-    return TrueMask(first)
-
-
-def _pixels(annotation: CocoAnnotation, image: CocoImage) -> Bool[np.ndarray, "height width"]:
-    return masks.from_segmentation(annotation.segmentation, image.size)

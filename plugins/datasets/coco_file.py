@@ -6,16 +6,16 @@ COCO's files have tens of millions of coordinates.
 
 from __future__ import annotations
 
-import json
 from array import array
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from vg_engine.core.errors import InputError
-from vg_engine.plugins.datasets import checks
+from vg_engine.core.evaluation.samples import TrueMask
+from vg_engine.plugins.datasets import checks, masks
 
 _AGREE = 0.5  # least IoU of a box and the extent of its own outline
 _LEFT_OUT = object()  # replaces an annotation that was not requested
@@ -122,13 +122,7 @@ def _parsed(path: Path, data: bytes, kept: frozenset[int] | None) -> dict[str, A
         record["segmentation"] = _packed(record.get("segmentation"))
         return record
 
-    try:
-        held = json.loads(data, object_pairs_hook=small)
-    # Truncated files, bytes that are not text, endless numbers and nesting.
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} is not JSON ({' '.join(str(error).split())}); download it again"
-        ) from error
+    held = checks.parse_json(path, data, small)
     if not isinstance(held, dict):
         raise InputError(f"{path} holds no mapping with images and annotations; is it COCO's?")
     return held
@@ -237,3 +231,15 @@ def check_extent(annotation: CocoAnnotation) -> None:
             f"the box of annotation {annotation.id} is far from its own outline; "
             "is it x, y, width, height?"
         )
+
+
+def drawn(annotations: Iterable[CocoAnnotation], size: tuple[int, int]) -> TrueMask:
+    """Draw the union of annotations of a picture of this (width, height).
+
+    Raises:
+        InputError: one has no outline that can be drawn; see `masks.from_segmentation`.
+    """
+    union = masks.from_segmentation([], size)
+    for each in annotations:
+        union |= masks.from_segmentation(each.segmentation, size)
+    return TrueMask(union)

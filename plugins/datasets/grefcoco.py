@@ -7,22 +7,13 @@ objects and the union of their masks; without an object there is no box, and the
 
 from __future__ import annotations
 
-import functools
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from vg_engine.core.errors import InputError
-from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
-from vg_engine.plugins.datasets import (
-    checks,
-    refer,
-    refer_folder,
-    refer_records,
-    restricted_unpickler,
-)
-from vg_engine.plugins.datasets.coco_file import CocoFile
+from vg_engine.core.evaluation.samples import DataSet
+from vg_engine.plugins.datasets import checks, refer, refer_records, restricted_unpickler
 
 _NAME = "grefcoco"
 _MEANT = ("none", "one", "many")  # by the number of objects, the last for all above
@@ -42,36 +33,15 @@ def grefcoco(
     Raises:
         InputError: a file or folder is missing or broken, or there is no such split.
     """
-    files = refer_folder.find(
-        _NAME, path, by=by, stem="grefs", endings=("json", "p"), images=images
+    load = {"json": _json, "p": restricted_unpickler.load}  # its authors' reader takes both
+    found, chosen = refer.opened(
+        _NAME, path, by=by, split=split, images=images, stem="grefs", load=load, groups=_groups
     )
-    prefix = f"{_NAME}-{by}"
-    chosen = refer_records.select(
-        _contents(files.references), files.references, split, prefix, several=True
-    )
-    coco = CocoFile.read(files.instances, annotations=chosen.annotations)
-    return DataSet(
-        name=checks.written(_NAME, path, by=by, split=split, images=images),
-        records=functools.partial(_records, chosen, coco, files.pictures, prefix),
-        revision=checks.digest(checks.read_bytes(files.references), coco.revision),
-        statements=(
-            _mixture(chosen),
-            *refer.statements(_NAME, by, split, chosen),
-        ),
-    )
+    return replace(found, statements=(_mixture(chosen), *found.statements))
 
 
-def _contents(file: Path) -> object:
-    """Read the file of references: JSON, or a pickle, which its authors' reader takes as well."""
-    if file.suffix == ".p":
-        return restricted_unpickler.load(file)
-    try:
-        contents: object = json.loads(checks.read_bytes(file), object_pairs_hook=checks.once)
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{file} is not JSON ({' '.join(str(error).split())}); download it again"
-        ) from error
-    return contents
+def _json(file: Path) -> object:
+    return checks.parse_json(file, checks.read_bytes(file))
 
 
 def _meant(one: refer_records.Reference) -> str:
@@ -92,9 +62,3 @@ def _mixture(chosen: refer_records.Selection) -> str:
 
 def _groups(one: refer_records.Reference) -> Mapping[str, str]:
     return {"target": _meant(one)}
-
-
-def _records(
-    chosen: refer_records.Selection, coco: CocoFile, pictures: Path, prefix: str
-) -> Iterator[Sample | Fault]:
-    return refer_records.samples(chosen.records, coco, pictures, prefix, groups=_groups)

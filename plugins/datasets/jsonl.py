@@ -75,20 +75,15 @@ def jsonl(path: Path | None, *, boxes: str = "xyxy") -> DataSet:
 
 def _lines(file: Path, state: Any = None) -> Iterator[tuple[int, bytes]]:
     """Yield number and bytes of every line that is not blank; all bytes also go into `state`."""
-    try:
-        with file.open("rb") as opened:
-            for number, line in enumerate(opened, start=1):
-                if number == 1 and line.startswith(_UTF16):
-                    raise InputError(f"{file} is UTF-16; save it as UTF-8")
-                if state is not None:
-                    state.update(line)
-                text = line.removeprefix(_BOM) if number == 1 else line
-                if text.strip():
-                    yield number, text
-    except OSError as error:
-        raise InputError(
-            f"{file} cannot be read ({error.strerror}); check its permissions"
-        ) from error
+    with checks.readable(file), file.open("rb") as opened:
+        for number, line in enumerate(opened, start=1):
+            if number == 1 and line.startswith(_UTF16):
+                raise InputError(f"{file} is UTF-16; save it as UTF-8")
+            if state is not None:
+                state.update(line)
+            text = line.removeprefix(_BOM) if number == 1 else line
+            if text.strip():
+                yield number, text
 
 
 def _keys(line: bytes) -> list[str]:

@@ -166,7 +166,7 @@ def _spans(outline: object, corners: tuple[float, float, float, float]) -> bool:
         return False
     across, down = values[0::2], values[1::2]
     extent = min(across), min(down), max(across), max(down)
-    return all(abs(a - b) <= _OUTLINE for a, b in zip(extent, corners, strict=True))
+    return np.allclose(extent, corners, rtol=0, atol=_OUTLINE)
 
 
 def _flat(outline: list[Any], image: Callable[[], bytes]) -> TrueMask:
@@ -203,9 +203,7 @@ def _refcoco_samples(row: Row, folder: Any) -> list[Sample]:
 
 
 def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
-    return len(one) == len(other) and all(
-        abs(a - b) <= _SAME for a, b in zip(one, other, strict=True)
-    )
+    return len(one) == len(other) and np.allclose(one, other, rtol=0, atol=_SAME)
 
 
 def _in_folder(folder: Path, stated: str) -> Path:

@@ -18,7 +18,6 @@ label contains `ignore` are not scored.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -134,10 +133,7 @@ def _parsed(file: Path) -> Mapping[str, Any]:
             text = data.decode("cp1252")
         except UnicodeDecodeError as error:
             raise InputError(f"{file.name} is no text; download it again") from error
-    try:
-        record = json.loads(text, object_pairs_hook=checks.once)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file.name} is not JSON ({error}); download it again") from error
+    record = checks.parse_json(file.name, text)
     if not isinstance(record, dict):
         raise InputError(f"{file.name} is not a record; download it again")
     return record

@@ -8,10 +8,11 @@ COCO's train2014, whatever the split: a model that was trained on COCO has seen 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
-from vg_engine.core.evaluation.samples import DataSet, Fault, Sample
+from vg_engine.core.evaluation.samples import DataSet
 from vg_engine.plugins.datasets import (
     checks,
     counts,
@@ -20,6 +21,8 @@ from vg_engine.plugins.datasets import (
     restricted_unpickler,
 )
 from vg_engine.plugins.datasets.coco_file import CocoFile
+
+_LOADED = MappingProxyType({"p": restricted_unpickler.load})
 
 
 def refcoco(path: Path | None, *, by: str = "unc", split: str = "val", images: str = "") -> DataSet:
@@ -36,7 +39,7 @@ def refcoco(path: Path | None, *, by: str = "unc", split: str = "val", images: s
     Raises:
         InputError: a file or folder is missing or broken, or there is no such split.
     """
-    return _open("refcoco", path, by=by, split=split, images=images)
+    return opened("refcoco", path, by=by, split=split, images=images)[0]
 
 
 def refcocoplus(
@@ -50,7 +53,7 @@ def refcocoplus(
     Raises:
         InputError: as for `refcoco`.
     """
-    return _open("refcoco+", path, by=by, split=split, images=images)
+    return opened("refcoco+", path, by=by, split=split, images=images)[0]
 
 
 def refcocog(
@@ -65,40 +68,53 @@ def refcocog(
     Raises:
         InputError: as for `refcoco`.
     """
-    return _open("refcocog", path, by=by, split=split, images=images)
+    return opened("refcocog", path, by=by, split=split, images=images)[0]
 
 
-def _open(name: str, path: Path | None, *, by: str, split: str, images: str) -> DataSet:
-    files = refer_folder.find(name, path, by=by, stem="refs", endings=("p",), images=images)
-    prefix = f"{name}-{by}"
-    chosen = refer_records.select(
-        restricted_unpickler.load(files.references), files.references, split, prefix
-    )
+def opened(
+    name: str,
+    path: Path | None,
+    *,
+    by: str,
+    split: str,
+    images: str,
+    stem: str = "refs",
+    load: Mapping[str, Callable[[Path], object]] = _LOADED,
+    groups: Callable[[refer_records.Reference], Mapping[str, str]] | None = None,
+) -> tuple[DataSet, refer_records.Selection]:
+    """Open a set in REFER's layout; returns also its references.
+
+    Args:
+        name: of the set.
+        path, by, split, images: as for `refcoco`.
+        stem: beginning of the name of the file of references.
+        load: possible endings of that name, in order of preference, and how such a file is read.
+        groups: further groups of references that may mean several objects, or none.
+
+    Raises:
+        InputError: a file or folder is missing or broken, or there is no such split.
+    """
+    files = refer_folder.find(name, path, by=by, stem=stem, endings=tuple(load), images=images)
+    prefix, file = f"{name}-{by}", files.references
+    held = load[file.suffix.removeprefix(".")](file)
+    chosen = refer_records.select(held, file, split, prefix, several=groups is not None)
     coco = CocoFile.read(files.instances, annotations=chosen.annotations)
-    return DataSet(
+    counted = {"sentences": chosen.sentences, "references": len(chosen.references)}
+    found = DataSet(
         name=checks.written(name, path, by=by, split=split, images=images),
-        records=functools.partial(_records, chosen, coco, files.pictures, prefix),
-        revision=checks.digest(checks.read_bytes(files.references), coco.revision),
+        records=functools.partial(
+            refer_records.samples, chosen.records, coco, files.pictures, prefix, groups=groups
+        ),
+        revision=checks.digest(checks.read_bytes(file), coco.revision),
         statements=(
-            *statements(name, by, split, chosen),
-            *counts.differences(
-                name,
-                by,
-                split,
-                sentences=chosen.sentences,
-                references=len(chosen.references),
-            ),
+            *_statements(name, by, split, chosen),
+            *counts.differences(name, by, split, **counted),
         ),
     )
+    return found, chosen
 
 
-def _records(
-    chosen: refer_records.Selection, coco: CocoFile, pictures: Path, prefix: str
-) -> Iterator[Sample | Fault]:
-    return refer_records.samples(chosen.records, coco, pictures, prefix)
-
-
-def statements(name: str, by: str, split: str, chosen: refer_records.Selection) -> tuple[str, ...]:
+def _statements(name: str, by: str, split: str, chosen: refer_records.Selection) -> tuple[str, ...]:
     """Collect the remarks on a split for the user, without its counts."""
     statements = []
     if len(chosen.taken) > 1:

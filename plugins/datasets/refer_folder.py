@@ -128,12 +128,8 @@ def _pictures(name: str, folder: Path, images: str) -> Path:
 
 
 def _entries(folder: Path) -> list[Path]:
-    try:
+    with checks.readable(folder):
         return list(folder.iterdir())
-    except OSError as error:
-        raise InputError(
-            f"{folder} cannot be read ({error.strerror}); check its permissions"
-        ) from error
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -14,12 +14,13 @@ from jaxtyping import Float64
 
 from vg_engine.core.errors import InputError, VGError
 from vg_engine.core.evaluation.samples import Fault, Sample, TrueMask, as_fault, fit_boxes
-from vg_engine.plugins.datasets import checks, masks
+from vg_engine.plugins.datasets import checks
 from vg_engine.plugins.datasets.coco_file import (
     CocoAnnotation,
     CocoFile,
     CocoImage,
     check_extent,
+    drawn,
     xyxy,
 )
 from vg_engine.plugins.datasets.refer_folder import in_split
@@ -261,11 +262,4 @@ def _mask(meant: Sequence[CocoAnnotation], image: CocoImage) -> Callable[[], Tru
     """Return a function that draws the union of the targets; None where an outline is unknown."""
     if not all(each.outline for each in meant):
         return None
-    return functools.partial(_drawn, tuple(meant), image.size)
-
-
-def _drawn(meant: Sequence[CocoAnnotation], size: tuple[int, int]) -> TrueMask:
-    union = np.zeros((size[1], size[0]), np.bool_)
-    for each in meant:
-        union |= masks.from_segmentation(each.segmentation, size)
-    return TrueMask(union)
+    return functools.partial(drawn, tuple(meant), image.size)

@@ -7,7 +7,7 @@ import transformers as hf
 from building import fields, processor_of, text_part, vocabulary
 from families import VICUNA, contract, loaded, prompted, refuses, shows
 
-from vg_engine.model_adapters.families.gemma4 import Gemma4Adapter, PicturesAndText
+from vg_engine.model_adapters.families.gemma4 import Gemma4Adapter
 from vg_engine.testing.tiny import save_tiny
 
 # What Google's template writes for a question about one picture, without thinking.
@@ -41,7 +41,7 @@ def tiny_gemma4(folder, text: dict[str, Any], *, patch=4, budget=70, layers: int
             audio_token=<|audio|> boa_token=<|audio> eoa_token=<audio|>""")
     tokenizer = vocabulary("pad=<pad> eos=<eos> bos=<bos> <|turn> <turn|>", named)
     images = hf.Gemma4ImageProcessorPil(patch_size=patch, max_soft_tokens=budget)
-    processor = processor_of(PicturesAndText, None, images, tokenizer, None, chat_template=CHAT)
+    processor = processor_of(hf.Gemma4Processor, None, images, tokenizer, None, chat_template=CHAT)
     config = hf.Gemma4Config(
         text_config=hf.Gemma4TextConfig(
             **text_part(tokenizer, layers=layers),
