@@ -17,13 +17,8 @@ from transformers import Lfm2VlProcessor
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.errors import PictureError
 from vg_engine.core.geometry import Frame
-from vg_engine.model_adapters.shared.huggingface import (
-    Adapted,
-    Grid,
-    HuggingFaceAdapter,
-    Options,
-    tiles,
-)
+from vg_engine.model_adapters.shared.grids import tiles
+from vg_engine.model_adapters.shared.huggingface import Adapted, Grid, HuggingFaceAdapter, Options
 from vg_engine.model_adapters.shared.processors import tiles_asked
 
 _RULE = ("downsample_factor", "max_image_tokens", "encoder_patch_size")

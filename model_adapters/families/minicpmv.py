@@ -16,13 +16,8 @@ from transformers import MiniCPMV4_6Processor, MiniCPMV4_7Processor, ProcessorMi
 
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.geometry import Frame
-from vg_engine.model_adapters.shared.huggingface import (
-    Adapted,
-    Grid,
-    HuggingFaceAdapter,
-    Options,
-    tiles,
-)
+from vg_engine.model_adapters.shared.grids import tiles
+from vg_engine.model_adapters.shared.huggingface import Adapted, Grid, HuggingFaceAdapter, Options
 from vg_engine.model_adapters.shared.processors import tiles_asked
 
 _MARKS = (

@@ -9,7 +9,7 @@ shows the canvas, padding included, squashed to one tile. Patches are pooled 2 x
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,13 +18,7 @@ from transformers import Phi4MultimodalForCausalLM, Phi4MultimodalProcessor
 from vg_engine.core.contract.inputs import PreparedInputs
 from vg_engine.core.contract.model import LoadedModel
 from vg_engine.core.geometry import Frame
-from vg_engine.model_adapters.shared.huggingface import (
-    Adapted,
-    Grid,
-    HuggingFaceAdapter,
-    Options,
-    Tensors,
-)
+from vg_engine.model_adapters.shared.huggingface import Adapted, Grid, HuggingFaceAdapter, Options
 
 _POOLED = 2  # patches of a cell, along each side
 
@@ -65,7 +59,9 @@ class Phi4MultimodalAdapter(HuggingFaceAdapter):
             embedded: torch.Tensor = base.embed_tokens_extend(ids, base.embed_tokens(ids), **given)
         return embedded
 
-    def model_inputs(self, model: LoadedModel, tensors: Tensors) -> dict[str, torch.Tensor]:
+    def model_inputs(
+        self, model: LoadedModel, tensors: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         """With an empty tile that the tower masks, where it would mask nothing.
 
         Without any mask transformers' tower (5.23.0) looks only backwards, unless it is eager.
