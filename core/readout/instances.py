@@ -6,6 +6,8 @@ the cells that show the picture; cells that show padding are left out.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,7 +28,9 @@ class ReadOut:
     """The settings of the read-out; the defaults are the paper's.
 
     Attributes:
-        region: the function that turns a combined map into a region of the grid.
+        region: the function that turns a combined map into a region of the grid. One that undoes
+            the smoothing (its keywords are `sigma` and `kernel`) is told of it, unless it was
+            given others.
         sigma, kernel: standard deviation and window of the Gaussian that smooths each head's map,
             in cells.
     """
@@ -34,6 +38,12 @@ class ReadOut:
     region: Region
     sigma: float = 1.0
     kernel: int = 7
+
+    def __post_init__(self) -> None:
+        # A kernel of one cell smooths nothing, whatever its sigma.
+        sigma = self.sigma if self.kernel > 1 else 0.0
+        told = _told_of_smoothing(self.region, sigma, self.kernel)
+        object.__setattr__(self, "region", told)
 
     def combined(self, observed: HeadMaps, size: tuple[int, int]) -> SoftMap:
         """Smooth and sum all maps of a query, and keep the part that shows the picture.
@@ -115,3 +125,20 @@ def _mask(
         mask[int(point[1]), int(point[0])] = True
     mask.setflags(write=False)
     return mask
+
+
+def _told_of_smoothing(region: Region, sigma: float, kernel: int) -> Region:
+    """Bind the smoothing's sigma and kernel to a region that takes them, unless its user did."""
+    try:
+        known = inspect.signature(region).parameters
+    except (TypeError, ValueError):  # made without a signature
+        return region
+    stated = getattr(region, "keywords", {})
+    more = {
+        name: value
+        for name, value in (("sigma", sigma), ("kernel", kernel))
+        if name not in stated
+        and name in known
+        and known[name].kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    return functools.partial(region, **more) if more else region

@@ -21,11 +21,12 @@ from vg_engine.registry import catalog
 class _PlainHelp:
     """Help that names arguments as the text does: no `<bool>`, no braces."""
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """Give `--help` no type."""
-        found = super().get_help_option(ctx)  # type: ignore[misc] # of typer's classes
-        if found is not None:
-            found.metavar = ""
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Give flags no type."""
+        found: list[Any] = super().get_params(ctx)  # type: ignore[misc] # of typer's classes
+        for each in found:
+            if getattr(each, "is_flag", False):
+                each.metavar = each.metavar or ""
         return found
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:

@@ -15,7 +15,7 @@ from vg_engine.core.evaluation.outcomes import Outcome, outcome
 from vg_engine.core.evaluation.samples import Sample, as_fault
 from vg_engine.core.heads import Head
 from vg_engine.core.readout.instances import ReadOut
-from vg_engine.studies.ablate.variants import VariantPlan, informed
+from vg_engine.studies.ablate.variants import VariantPlan
 from vg_engine.studies.shared import records
 from vg_engine.studies.shared.open_samples import (
     OpenSample,
@@ -102,7 +102,7 @@ def _reader(
     region: str,
     prompt: int,
 ) -> MapReader:
-    how = ReadOut(informed(plan.regions[region], sigma, kernel), sigma, kernel)
+    how = ReadOut(plan.regions[region], sigma, kernel)
     return MapReader(seen[prompt], opened.picture.size, how, masks=opened.truth.mask is not None)
 
 

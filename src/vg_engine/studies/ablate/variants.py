@@ -6,8 +6,6 @@ read once per sentence.
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -117,20 +115,3 @@ class VariantPlan:
     prompts: tuple[Prompt, ...]
     heads: tuple[tuple[Head, ...], ...]
     notes: tuple[str, ...] = ()
-
-
-def informed(region: Region, sigma: float, kernel: int) -> Region:
-    """Give a region that undoes the smoothing the smoothing's sigma, unless its user did."""
-    try:
-        known = inspect.signature(region).parameters
-    except (TypeError, ValueError):  # made without a signature
-        return region
-    stated = getattr(region, "keywords", {})
-    more = {
-        name: value
-        for name, value in (("sigma", sigma), ("kernel", kernel))
-        if name not in stated
-        and name in known
-        and known[name].kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    return functools.partial(region, **more) if more else region
