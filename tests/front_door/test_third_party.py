@@ -15,7 +15,8 @@ from vg_engine.plugins import entrypoints
 from vg_engine.testing.tiny import tiny_llava
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("torch", "numpy", "transformers", "pluggy", "PIL", "cv2", "vg_engine.model_adapters")
+HEAVY = ("torch", "numpy", "transformers", "pluggy", "PIL", "cv2")
+HEAVY += ("vg_engine.model_adapters.families", "vg_engine.model_adapters.shared.huggingface")
 ASK = ("run", "--image", str(ROOT / "examples/scene.png"), "--text", "the red circle", "--json")
 HOOKS = """
     def vg_load_model(self, spec): raise LookupError("asked")
