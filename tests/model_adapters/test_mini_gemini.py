@@ -15,7 +15,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from vg_engine.core.contract.inputs import Expression
 from vg_engine.core.contract.picture import Picture
 from vg_engine.core.errors import InputError
-from vg_engine.model_adapters.conversion.mini_gemini import GEMMA_CHAT
+from vg_engine.model_adapters.conversion.configs import chat_template
 from vg_engine.model_adapters.families.mini_gemini import MiniGeminiAdapter
 from vg_engine.model_adapters.modules.mini_gemini import (
     HighResolutionTower,
@@ -59,7 +59,7 @@ def tiny_mini_gemini(folder, *, image_size=112, aux_size=256, text="gemma", **si
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=(image_size // 14) ** 2,
     )
-    chat = GEMMA_CHAT if text == "gemma" else LLAVA_CHAT
+    chat = chat_template("mini_gemini_gemma") if text == "gemma" else LLAVA_CHAT
     processor = llava_processor(tokenizer, image_size, chat)
     return save(MiniGeminiForConditionalGeneration, config, processor, folder)
 

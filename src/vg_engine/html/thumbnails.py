@@ -63,7 +63,7 @@ class Outline:
 
 
 def outlines(
-    boxes: Iterable[Sequence[float]] | None, style: Style = "answer", label: str = ""
+    boxes: Iterable[Sequence[float | int]] | None, style: Style = "answer", label: str = ""
 ) -> list[Outline]:
     """Make outlines of recorded boxes; None has none."""
     corners = (map(float, box) for box in boxes or ())
