@@ -28,9 +28,8 @@ class ReadOut:
     """The settings of the read-out; the defaults are the paper's.
 
     Attributes:
-        region: the function that turns a combined map into a region of the grid. One that undoes
-            the smoothing (its keywords are `sigma` and `kernel`) is told of it, unless it was
-            given others.
+        region: the function that turns a combined map into a region of the grid. If it has keyword
+            parameters `sigma` or `kernel`, it gets the values below, unless they were bound before.
         sigma, kernel: standard deviation and window of the Gaussian that smooths each head's map,
             in cells.
     """
@@ -42,8 +41,8 @@ class ReadOut:
     def __post_init__(self) -> None:
         # A kernel of one cell smooths nothing, whatever its sigma.
         sigma = self.sigma if self.kernel > 1 else 0.0
-        told = _told_of_smoothing(self.region, sigma, self.kernel)
-        object.__setattr__(self, "region", told)
+        bound = _with_smoothing(self.region, sigma, self.kernel)
+        object.__setattr__(self, "region", bound)
 
     def combined(self, observed: HeadMaps, size: tuple[int, int]) -> SoftMap:
         """Smooth and sum all maps of a query, and keep the part that shows the picture.
@@ -127,7 +126,7 @@ def _mask(
     return mask
 
 
-def _told_of_smoothing(region: Region, sigma: float, kernel: int) -> Region:
+def _with_smoothing(region: Region, sigma: float, kernel: int) -> Region:
     """Bind the smoothing's sigma and kernel to a region that takes them, unless its user did."""
     try:
         known = inspect.signature(region).parameters

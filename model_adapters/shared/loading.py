@@ -144,7 +144,7 @@ def _incomplete(spec: ModelSpec) -> str:
 
 
 def _check_weights(folder: Path, source: str, none: str | None = None) -> None:
-    """Check that the weights are whole and safe; `none` is said where there are none at all."""
+    """Check that the weights are complete and safetensors; `none` is said if there are none."""
     index = folder / _INDEX
     # transformers takes the whole file first: an index beside it is left over.
     if (folder / "model.safetensors").is_file():

@@ -1,7 +1,7 @@
 """Sentences about the things of a scene, each true of what it means and of nothing else.
 
-What an eye decides (small or large, left or right, beside or not) is said only where the
-difference is plain; the limits stand here.
+Words that need a judgement (small or large, left or right, beside or not) are used only where the
+difference is plain; the limits are the constants below.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LEVEL = 0.5  # of the lower one's height is beside the other's
 
 @dataclass(frozen=True)
 class Seen:
-    """What is seen of a thing: its words, and the box of its visible part (right, bottom open)."""
+    """The visible part of a thing: the words for it and its box (right and bottom exclusive)."""
 
     noun: str
     colour: str

@@ -70,7 +70,7 @@ def sheet(entry: HeadSet, *, default_of: Sequence[str], file: Path) -> Iterator[
 
 
 def _field(key: str, value: object) -> Iterator[str]:
-    """What a set states: beside its key, or below it where the screen is too narrow."""
+    """Lay out one field of a head set: its value beside the key, or below it on a narrow screen."""
     key, width = f"{key.replace('_', ' ')}:", tables.screen_width()
     told = _lines(value, sys.maxsize)
     if max(map(len, told), default=0) > width - _KEY - 1:

@@ -39,7 +39,7 @@ def show(titles: Sequence[str], rows: Sequence[Row], *, numbers: bool = True) ->
 
 
 def basis(sentences: int, pictures: int) -> str:
-    """What the scores of a table rest on."""
+    """Say how many samples a table is computed from, and what its brackets are."""
     count = f"{sentences:,} sentences about {pictures:,} pictures"
     return f"{count}; in brackets: 95 % intervals, whole pictures resampled"
 

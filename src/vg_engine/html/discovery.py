@@ -83,7 +83,7 @@ def page(discovery: Discovery, *, use: str = "", command: str = "") -> ReportPag
 
 
 def _verdict(found: Selection) -> tuple[str, ...]:
-    """Whether the draws agree; a score is another study's."""
+    """Say whether the draws agree. Whether the heads score well is measured by `eval`."""
     draws, choices = len(found.tops), len(set(map(frozenset, found.tops)))
     if draws < 2:
         agreed = "There is one draw: how much chance is in the choice is not known."
@@ -134,14 +134,14 @@ def _numbers(discovery: Discovery, found: Selection) -> Iterator[tuple[str, obje
 
 
 def _deep(discovery: Discovery) -> str:
-    """What makes a candidate of a rule that has an elbow."""
+    """Say which heads are candidates of a rule that has an elbow."""
     skipped = getattr(discovery.rule.rule, "skipped_layers", 0)
     deep = f", in layer {skipped} or deeper" if skipped else ""
     return f"they reach the elbow τ in some draw{deep}"
 
 
 def _elbow_words(discovery: Discovery, found: Selection) -> str:
-    """What the elbow's chart shows, and how its heads become candidates."""
+    """Describe the chart of the elbow, and say which heads are candidates."""
     if not len(found.criterion):
         return ""
     words = [elbow_words(found.criterion)]

@@ -217,7 +217,7 @@ def _card(case: Case) -> Card:
 
 
 def fit_of(answer: Mapping[str, Any]) -> tuple[str, float] | None:
-    """What the fit of an answer is called, and its value; None if there is none."""
+    """Return the name and the value of the IoU of an answer; None if it has none."""
     if answer["iou"] is not None:
         return "IoU", answer["iou"]
     if answer["union"]:

@@ -222,7 +222,7 @@ class Ablation(StudyFiles):
 
     @property
     def verdict(self) -> Verdict | None:
-        """Whether the default heads beat their controls; None where no table has any."""
+        """Tell whether the default heads beat their controls; None where no table has controls."""
         names = [name for name in TELLING if name in self.metrics]
         rows = [row for table in self.tables.values() for row in table.rows if row.variant.control]
         if not names:
